@@ -1,0 +1,243 @@
+use std::fmt;
+
+/// What went wrong, as a stable name that programs may match on.
+///
+/// The names ([`ErrorKind::as_str`]) are part of the public contract and are the same in Rust,
+/// in Python (`SlafError.kind`) and on the command line.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// A file, folder or store does not exist.
+    NotFound,
+    /// The target of a write exists already.
+    AlreadyExists,
+    /// The path holds something else than a SLAF store.
+    NotAStore,
+    /// The format of an input file is not recognised.
+    UnknownFormat,
+    /// The store needs a feature that this version does not have.
+    UnsupportedFeature,
+    /// The input uses an encoding that is recognised and not supported.
+    UnsupportedInput,
+    /// An input file breaks the rules of its own format.
+    MalformedInput,
+    /// A file of the store is damaged or missing.
+    Corrupt,
+    /// The input holds something that the store cannot hold.
+    WouldLoseData,
+    /// An argument is wrong.
+    InvalidArgument,
+    /// No column of that name.
+    UnknownColumn,
+    /// No table of that name.
+    UnknownTable,
+    /// No cell of that name.
+    UnknownCell,
+    /// No gene of that name.
+    UnknownGene,
+    /// A name that stands for more than one cell or gene.
+    AmbiguousName,
+    /// An index outside of the axis.
+    OutOfRange,
+    /// Another writer committed first.
+    Conflict,
+    /// The answer of the store to a commit was lost.
+    CommitOutcomeUnknown,
+    /// The operating system or the object store denied access.
+    PermissionDenied,
+    /// No space left on the device.
+    DiskFull,
+    /// The limit of open files is reached.
+    TooManyFiles,
+    /// The memory budget does not suffice.
+    MemoryLimit,
+    /// An SQL text is wrong.
+    InvalidQuery,
+    /// An SQL statement that would write, or reach outside of the store.
+    ReadOnly,
+    /// The user interrupted the operation.
+    Interrupted,
+    /// Any other failure of reading or writing.
+    Io,
+    /// A defect of SLAF itself.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Every kind, in order of declaration.
+    pub const ALL: &[ErrorKind] = {
+        use ErrorKind::*;
+        &[
+            NotFound, AlreadyExists, NotAStore, UnknownFormat, UnsupportedFeature,
+            UnsupportedInput, MalformedInput, Corrupt, WouldLoseData, InvalidArgument,
+            UnknownColumn, UnknownTable, UnknownCell, UnknownGene, AmbiguousName, OutOfRange,
+            Conflict, CommitOutcomeUnknown, PermissionDenied, DiskFull, TooManyFiles, MemoryLimit,
+            InvalidQuery, ReadOnly, Interrupted, Io, Internal,
+        ]
+    };
+
+    /// The stable name, in kebab case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::NotFound => "not-found",
+            ErrorKind::AlreadyExists => "already-exists",
+            ErrorKind::NotAStore => "not-a-store",
+            ErrorKind::UnknownFormat => "unknown-format",
+            ErrorKind::UnsupportedFeature => "unsupported-feature",
+            ErrorKind::UnsupportedInput => "unsupported-input",
+            ErrorKind::MalformedInput => "malformed-input",
+            ErrorKind::Corrupt => "corrupt",
+            ErrorKind::WouldLoseData => "would-lose-data",
+            ErrorKind::InvalidArgument => "invalid-argument",
+            ErrorKind::UnknownColumn => "unknown-column",
+            ErrorKind::UnknownTable => "unknown-table",
+            ErrorKind::UnknownCell => "unknown-cell",
+            ErrorKind::UnknownGene => "unknown-gene",
+            ErrorKind::AmbiguousName => "ambiguous-name",
+            ErrorKind::OutOfRange => "out-of-range",
+            ErrorKind::Conflict => "conflict",
+            ErrorKind::CommitOutcomeUnknown => "commit-outcome-unknown",
+            ErrorKind::PermissionDenied => "permission-denied",
+            ErrorKind::DiskFull => "disk-full",
+            ErrorKind::TooManyFiles => "too-many-files",
+            ErrorKind::MemoryLimit => "memory-limit",
+            ErrorKind::InvalidQuery => "invalid-query",
+            ErrorKind::ReadOnly => "read-only",
+            ErrorKind::Interrupted => "interrupted",
+            ErrorKind::Io => "io",
+            ErrorKind::Internal => "internal",
+        }
+    }
+}
+
+/// The error of every SLAF operation: a [kind](ErrorKind), the file or element at fault, and a
+/// message that says what to do next.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    location: Option<String>,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The result of every SLAF operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, location: None, message: message.into(), source: None }
+    }
+
+    /// A file that breaks the rules of its format.
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::MalformedInput, message)
+    }
+
+    /// A damaged file of a store.
+    pub fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, message)
+    }
+
+    /// A wrong argument.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// Keeps the error that caused this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Names the place at fault. Called again by an outer caller, it puts the outer place before
+    /// the inner one: `at("/X/indptr")` then `at("a.h5ad")` reads `a.h5ad: /X/indptr`.
+    #[must_use]
+    pub fn at(mut self, outer: impl fmt::Display) -> Self {
+        self.location = Some(match self.location.take() {
+            Some(inner) => format!("{outer}: {inner}"),
+            None => outer.to_string(),
+        });
+        self
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The file, table, column or element at fault, if one is known.
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
+    /// The message without the location.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(e: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        // EMFILE and ENFILE have no stable `std::io::ErrorKind`.
+        let kind = match (e.kind(), e.raw_os_error()) {
+            (Io::NotFound, _) => ErrorKind::NotFound,
+            (Io::AlreadyExists, _) => ErrorKind::AlreadyExists,
+            (Io::PermissionDenied | Io::ReadOnlyFilesystem, _) => ErrorKind::PermissionDenied,
+            (Io::StorageFull | Io::QuotaExceeded, _) => ErrorKind::DiskFull,
+            (Io::Interrupted, _) => ErrorKind::Interrupted,
+            (_, Some(23 | 24)) => ErrorKind::TooManyFiles,
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, e.to_string()).with_source(e)
+    }
+}
+
+/// Adds the place at fault to the error of a result.
+pub trait Context<T> {
+    /// See [`Error::at`].
+    ///
+    /// # Errors
+    /// The error of `self`, with the place.
+    fn at(self, outer: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn at(self, outer: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| e.into().at(outer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_distinct_names() {
+        let names: std::collections::HashSet<_> = ErrorKind::ALL.iter().map(|k| k.as_str()).collect();
+        assert_eq!(names.len(), ErrorKind::ALL.len());
+    }
+
+    #[test]
+    fn outer_places_come_first() {
+        let e = Error::malformed("not monotone").at("/X/indptr").at("a.h5ad");
+        assert_eq!(e.to_string(), "a.h5ad: /X/indptr: not monotone");
+    }
+}

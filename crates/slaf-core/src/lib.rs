@@ -1,0 +1,23 @@
+//! The parts of SLAF that everything else shares and that need no storage engine:
+//! [error kinds](ErrorKind), [value types](Dtype), [CSR chunks](CsrChunk) and the
+//! [packed row](packed), the byte format in which a cell's (or a gene's) nonzeros are stored.
+//!
+//! ```
+//! use slaf_core::packed::{decode_row, encode_row};
+//!
+//! let (genes, counts) = (vec![2, 3, 40_000], vec![1_u16, 7, 1]);
+//! let bytes = encode_row(&genes, &counts)?;
+//! let (mut g, mut c) = (Vec::new(), Vec::<u16>::new());
+//! decode_row(&bytes, &mut g, &mut c)?;
+//! assert_eq!((g, c), (genes, counts));
+//! # Ok::<(), slaf_core::Error>(())
+//! ```
+
+mod chunk;
+mod dtype;
+mod error;
+pub mod packed;
+
+pub use chunk::CsrChunk;
+pub use dtype::{Dtype, Value, Values};
+pub use error::{Context, Error, ErrorKind, Result};
