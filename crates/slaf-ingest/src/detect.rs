@@ -1,0 +1,79 @@
+//! What a path holds, by content.
+
+use crate::h5::{H5File, Node};
+use crate::model::{Input, OpenOptions};
+use crate::{h5ad, loom, mtx, tenx_h5, text};
+use slaf_core::{Context, Error, ErrorKind, Result};
+use std::io::Read;
+use std::path::Path;
+
+const ACCEPTED: &str = "expected an h5ad, 10x HDF5 or loom file, a folder with matrix.mtx[.gz], \
+                        an mtx file, or a csv or tsv file";
+
+/// Opens whatever is at `path`: the format is found from the content.
+///
+/// # Errors
+/// `not-found`, `unknown-format` (naming what is accepted), or those of [`Input`].
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
+    open_any(path, options).at(path.display())
+}
+
+fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
+    if std::fs::metadata(path)?.is_dir() {
+        for name in [".zgroup", "zarr.json"] {
+            if path.join(name).exists() {
+                return Err(unknown("a Zarr store"));
+            }
+        }
+        return mtx::open(path, options);
+    }
+    if hdf5_pure::is_hdf5(path)? {
+        return open_hdf5(path, options);
+    }
+    let begin = beginning(path)?;
+    if begin.starts_with(b"%%MatrixMarket") {
+        return mtx::open(path, options);
+    }
+    match begin.as_slice() {
+        [] => Err(unknown("an empty file")),
+        b if b.starts_with(b"PK\x03\x04") => Err(unknown("a zip archive")),
+        b if b.contains(&0) => Err(unknown("a binary file of unknown content")),
+        _ => text::open(path, options),
+    }
+}
+
+/// The first bytes of a file, uncompressed.
+fn beginning(path: &Path) -> Result<Vec<u8>> {
+    let read = |reader: &mut dyn Read| -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        reader.take(4096).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read(&mut std::fs::File::open(path)?)?;
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
+    }
+    read(&mut flate2::read::MultiGzDecoder::new(std::fs::File::open(path)?))
+        .map_err(|e| Error::malformed("damaged gzip data").with_source(e))
+}
+
+fn open_hdf5(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
+    let file = H5File::open(path)?;
+    let root = file.root();
+    if root.get("obs")?.is_some() && root.get("var")?.is_some() {
+        return h5ad::open(file, options);
+    }
+    if let Some(input) = tenx_h5::open(&file, options)? {
+        return Ok(input);
+    }
+    if matches!(root.get("matrix")?, Some(Node::Dataset(_))) && root.get("row_attrs")?.is_some() {
+        return loom::open(path, options);
+    }
+    let names = root.names()?;
+    let shown = names.iter().take(8).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+    Err(unknown(&format!("an HDF5 file with {shown}, which is no structure of these")))
+}
+
+fn unknown(found: &str) -> Error {
+    Error::new(ErrorKind::UnknownFormat, format!("{found}; {ACCEPTED}"))
+}

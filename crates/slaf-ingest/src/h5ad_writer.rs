@@ -1,0 +1,281 @@
+//! Streaming writing of h5ad files, in AnnData's on-disk format.
+
+mod frame;
+mod matrix;
+
+use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, copy_tree, dtype_type};
+use crate::model::{Frame, FrameInfo, MatrixEncoding, OpenOptions};
+use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Values};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// Bytes of a chunk of a matrix.
+const CHUNK: usize = 512 << 10;
+/// gzip level of h5py and AnnData.
+const LEVEL: u32 = 4;
+/// The mappings that every AnnData file has.
+const MAPPINGS: [&str; 6] = ["layers", "obsm", "obsp", "uns", "varm", "varp"];
+
+/// How the values of an h5ad are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As they are.
+    #[default]
+    None,
+    /// gzip, as `AnnData.write_h5ad(compression="gzip")` does.
+    Gzip,
+}
+
+/// How to write an h5ad.
+#[derive(Clone, Debug, Default)]
+pub struct WriteOptions {
+    pub compression: Compression,
+    /// Where temporary files for sorting go. `None` is the system's folder.
+    pub temp_dir: Option<PathBuf>,
+    /// Bytes that the writer may hold for sorting; 0 means 256 MiB.
+    pub memory: usize,
+}
+
+/// Writes an h5ad part by part, in bounded memory.
+///
+/// The file grows under a temporary name in the target's folder and is renamed by
+/// [`H5adWriter::finish`]; dropped before, it leaves nothing. An error of any other method leaves
+/// the writer unusable: drop it.
+///
+/// ```
+/// use slaf_ingest::{FrameInfo, H5adWriter, Frame, MatrixEncoding, WriteOptions};
+/// use slaf_core::{CsrChunk, Dtype, Values};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.h5ad");
+/// let mut writer = H5adWriter::create(&path, WriteOptions::default())?;
+/// let names = |n: &[&str]| Ok(Frame { index: n.iter().map(|s| s.to_string()).collect(), columns: vec![] });
+/// writer.write_frame("obs", None, &FrameInfo::default(), [names(&["cell"])])?;
+/// writer.write_frame("var", None, &FrameInfo::default(), [names(&["gene1", "gene2"])])?;
+/// let x = CsrChunk { indptr: vec![0, 1], indices: vec![1], values: Values::F32(vec![3.0]) };
+/// writer.write_matrix("X", MatrixEncoding::Csr, Dtype::F32, 1, 2, None, [Ok(x)])?;
+/// writer.finish()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct H5adWriter {
+    out: H5Out,
+    temporary: NamedTempFile,
+    target: PathBuf,
+    filter: Filter,
+    sorting: OpenOptions,
+}
+
+impl H5adWriter {
+    /// Begins a file. What is at `path` stays until [`H5adWriter::finish`] replaces it.
+    ///
+    /// # Errors
+    /// Those of creating a file in the folder of `path`.
+    pub fn create(path: &Path, options: WriteOptions) -> Result<H5adWriter> {
+        let temporary = temporary_beside(path)?;
+        let out = H5Out::new(temporary.as_file().try_clone().at(path.display())?);
+        let filter = match options.compression {
+            Compression::None => Filter::None,
+            Compression::Gzip => Filter::Deflate(LEVEL),
+        };
+        let sorting = OpenOptions { temp_dir: options.temp_dir, memory: options.memory, ..OpenOptions::default() };
+        Ok(H5adWriter { out, temporary, target: path.to_owned(), filter, sorting })
+    }
+
+    /// Writes `obs`, `var` or `raw/var` (or a frame of obsm) from blocks of rows. A name of the
+    /// index in `index_name` goes before that of `info`.
+    ///
+    /// The categories of categoricals are taken from the first block, so that even an axis
+    /// without rows needs one; later blocks must have the same.
+    ///
+    /// # Errors
+    /// `invalid-argument` for names that HDF5 cannot hold; `unsupported-feature` for a type that
+    /// AnnData has no form for; those of the blocks and of writing.
+    pub fn write_frame(
+        &mut self,
+        group: &str,
+        index_name: Option<&str>,
+        info: &FrameInfo,
+        frames: impl IntoIterator<Item = Result<Frame>>,
+    ) -> Result<()> {
+        self.prepare(group)?;
+        let index_name = index_name.or(info.index_name.as_deref());
+        frame::write(&mut self.out, group, index_name, info, self.filter, frames).at(group)
+    }
+
+    /// Writes a matrix from chunks of its rows to a path such as `X`, `layers/a` or `raw/X`.
+    ///
+    /// `nnz`, where it is known, must be right; without it, a matrix that might have 2^31 or more
+    /// values gets 64-bit indices. Values of a narrower type than `dtype` are widened.
+    ///
+    /// # Errors
+    /// `invalid-argument` for a key that HDF5 cannot hold; `malformed-input` when the chunks do
+    /// not fit the shape, `nnz` or type; those of the chunks and of writing.
+    #[allow(clippy::too_many_arguments)]
+    pub fn write_matrix(
+        &mut self,
+        path: &str,
+        encoding: MatrixEncoding,
+        dtype: Dtype,
+        n_rows: u64,
+        n_cols: u64,
+        nnz: Option<u64>,
+        chunks: impl IntoIterator<Item = Result<CsrChunk>>,
+    ) -> Result<()> {
+        self.prepare(path)?;
+        let shape = matrix::Shape { dtype, n_rows, n_cols, nnz };
+        matrix::write(self, path, encoding, shape, chunks).at(path)
+    }
+
+    /// Writes a dense array, such as `obsm/X_pca`, from row-major blocks of any length.
+    ///
+    /// # Errors
+    /// As [`H5adWriter::write_matrix`].
+    pub fn write_array(
+        &mut self,
+        path: &str,
+        dtype: Dtype,
+        n_rows: u64,
+        n_cols: u64,
+        blocks: impl IntoIterator<Item = Result<Values>>,
+    ) -> Result<()> {
+        self.prepare(path)?;
+        let write = || {
+            let mut writer = DatasetWriter::new(dtype_type(dtype), vec![n_cols], self.filter, CHUNK)?;
+            let (mut bytes, mut n) = (Vec::new(), 0_u64);
+            for block in blocks {
+                let block = widened(block?, dtype)?;
+                n += block.len() as u64;
+                let raw = matrix::bytes_of(&block, &mut bytes);
+                writer.push(&mut self.out, raw)?;
+            }
+            if n_rows.checked_mul(n_cols) != Some(n) {
+                return Err(Error::malformed(format!("{n} values for an array of {n_rows} x {n_cols}")));
+            }
+            writer.finish(&mut self.out, path, n_rows, &encoding_attrs("array", "0.2.0"))
+        };
+        write().at(path)
+    }
+
+    /// Copies an element, with everything in it, from a small HDF5 file that was opened whole
+    /// (not streaming), to the same path.
+    ///
+    /// # Errors
+    /// `not-found`; `unsupported-input` for references, opaque values and other types that hold
+    /// no data of their own; those of reading and writing.
+    pub fn copy_extra(&mut self, source: &hdf5_pure::File, path: &str) -> Result<()> {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.prepare(&format!("{parent}/-"))?;
+        }
+        copy_tree(&mut self.out, source, path, self.filter)
+    }
+
+    /// Copies elements from an HDF5 file that is held as bytes; see [`H5adWriter::copy_extra`].
+    ///
+    /// # Errors
+    /// `corrupt` if the bytes are no HDF5 file, otherwise as [`H5adWriter::copy_extra`].
+    pub fn copy_extras(&mut self, image: Vec<u8>, paths: &[String]) -> Result<()> {
+        let source = hdf5_pure::File::from_bytes(image).map_err(|e| Error::corrupt(format!("HDF5: {e}")))?;
+        paths.iter().try_for_each(|path| self.copy_extra(&source, path))
+    }
+
+    /// Writes what every AnnData file has, syncs the file and gives it its name.
+    ///
+    /// # Errors
+    /// Those of writing. Nothing is left in that case.
+    pub fn finish(mut self) -> Result<()> {
+        for mapping in MAPPINGS {
+            if !self.out.contains(mapping) {
+                self.set_encoding(mapping, "dict", "0.1.0")?;
+            }
+        }
+        for frame in ["obs", "var"] {
+            if !self.out.contains(frame) {
+                return Err(Error::new(ErrorKind::Internal, format!("{frame} was not written")));
+            }
+        }
+        self.set_encoding("", "anndata", "0.1.0")?;
+        let file = self.out.finish().at(self.target.display())?;
+        file.sync_all().at(self.target.display())?;
+        persist(self.temporary, &self.target)
+    }
+
+    /// Checks a path and makes its parent group.
+    fn prepare(&mut self, path: &str) -> Result<()> {
+        let (parent, key) = match path.strip_prefix("raw/") {
+            Some(rest) => match rest.split_once('/') {
+                Some((_, key)) => ("raw/varm", key),
+                None => ("raw", rest),
+            },
+            None => path.split_once('/').unwrap_or(("", path)),
+        };
+        check_name(key)?;
+        if !parent.is_empty() {
+            if parent.starts_with("raw") && !self.out.contains("raw") {
+                self.set_encoding("raw", "raw", "0.1.0")?;
+            }
+            if parent != "raw" && !self.out.contains(parent) {
+                self.set_encoding(parent, "dict", "0.1.0")?;
+            }
+        }
+        if self.out.contains(path) {
+            return Err(Error::new(ErrorKind::AlreadyExists, "written already").at(path));
+        }
+        Ok(())
+    }
+
+    fn set_encoding(&mut self, path: &str, name: &str, version: &str) -> Result<()> {
+        encoding_attrs(name, version).iter().try_for_each(|a| self.out.set_attr(path, a))
+    }
+}
+
+/// Refuses what HDF5 cannot hold as one name.
+fn check_name(name: &str) -> Result<()> {
+    let why = match name {
+        "" => "it is empty",
+        "." => "it means the group itself",
+        _ if name.contains('/') => "it contains a slash",
+        _ if name.contains('\0') => "it contains a NUL",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format!("{name:?} cannot be a name in an h5ad: {why}; rename it first")))
+}
+
+fn encoding_attrs(name: &str, version: &str) -> Vec<Attr> {
+    vec![Attr::string("encoding-type", name), Attr::string("encoding-version", version)]
+}
+
+/// The values in the type of their matrix.
+fn widened(values: Values, dtype: Dtype) -> Result<Values> {
+    match values.dtype() {
+        d if d == dtype => Ok(values),
+        d if d.promote(dtype) == dtype => Ok(values.cast(dtype)),
+        d => Err(Error::malformed(format!("values of type {d} in an array of type {dtype}"))),
+    }
+}
+
+/// A new file, with the usual permissions, in the folder of `path`.
+fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".slaf-").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder_of(path)).at(path.display())
+}
+
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn persist(temporary: NamedTempFile, target: &Path) -> Result<()> {
+    temporary.persist(target).map_err(|e| Error::from(e.error)).at(target.display())?;
+    sync_folder(folder_of(target))
+}
+
+/// Makes a rename durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    // Folders can be opened for syncing on unix only.
+    if cfg!(unix) {
+        std::fs::File::open(folder).and_then(|f| f.sync_all()).at(folder.display())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! Readers of single-cell files: whatever the format, a checked stream of CSR chunks for the
+//! matrices, and Arrow arrays for the annotations, in bounded memory.
+//!
+//! [`open`] looks at the content of a path and gives an [`Input`]. To add a format: implement
+//! [`Input`], let `detect` recognise it by content, and add it to the table in the crate's tests.
+
+mod chunk_builder;
+mod detect;
+mod h5;
+mod h5_out;
+mod h5ad;
+mod h5ad_writer;
+mod loom;
+mod model;
+mod mtx;
+mod parallel;
+mod plain;
+mod row_sorter;
+mod tenx_h5;
+mod tenx_mtx_writer;
+mod text;
+mod union;
+mod union_columns;
+
+pub use detect::open;
+pub use h5ad_writer::{Compression, H5adWriter, WriteOptions};
+pub use model::{
+    ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo,
+    Input, Loss, MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
+};
+pub use tenx_mtx_writer::{Feature, write_10x_mtx};
+pub use union::{Join, UnionOptions, union};

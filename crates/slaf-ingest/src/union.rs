@@ -1,0 +1,460 @@
+//! Several inputs as one: their cells one after the other, over the genes of all or of each.
+
+use crate::model::{
+    ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,
+    MatrixInfo, MatrixKey, RowStream, StreamOptions,
+};
+use crate::row_sorter::canonicalize;
+use crate::union_columns::{United, unite_columns};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, StringArray, UInt32Array};
+use arrow::compute::take;
+use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Value, Values, with_values};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Which genes the union has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Join {
+    /// Those of any input: those of the first one, then the new ones of the next, and so on.
+    #[default]
+    Outer,
+    /// Those that every input has, in the order of the first.
+    Inner,
+}
+
+/// How to unite inputs.
+#[derive(Clone, Debug)]
+pub struct UnionOptions {
+    pub join: Join,
+    /// The obs column that names each cell's input.
+    pub source_column: Option<String>,
+}
+
+/// A gene of an input that the union leaves out.
+const DROP: u32 = u32::MAX;
+
+struct Source {
+    name: String,
+    input: Box<dyn Input>,
+    first_cell: u64,
+    /// The union's number of each gene, or [`DROP`].
+    genes: Arc<Vec<u32>>,
+}
+
+struct Union {
+    sources: Vec<Source>,
+    description: Description,
+    var: Frame,
+    obs: Vec<United>,
+    source_column: Option<String>,
+}
+
+/// Unites inputs, each with the name that its cells get in the source column.
+///
+/// Genes are matched by `var["gene_ids"]` where every input has it without repeats, otherwise by
+/// the index of var; never by position. Obs columns are united by name: a column that an input
+/// lacks is missing there, categories are merged, numbers are promoted. X, and layers and obsm
+/// that every input has, are kept; what cannot be united is listed in [`Description::losses`].
+///
+/// # Errors
+/// `ambiguous-name` when genes cannot be told apart, `invalid-argument` for an empty inner join
+/// or a source column that obs has already, and those of reading.
+pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> Result<Box<dyn Input>> {
+    let mut vars = Vec::new();
+    for (name, input) in &inputs {
+        vars.push(input.var().at("var").at(name)?);
+    }
+    let (keys, by) = gene_keys(&inputs, &vars)?;
+    let (union_genes, maps) = match_genes(&keys, options.join);
+    if union_genes.is_empty() && keys.iter().any(|k| !k.is_empty()) {
+        return Err(Error::invalid("no gene is in every input; use --join outer, or check the gene names"));
+    }
+    let mut losses = Vec::new();
+    let shown: Vec<String> = inputs.iter().map(|(n, _)| n.clone()).collect();
+    let var = unite_var(&vars, &maps, union_genes.len(), &shown, &mut losses)?;
+    let obs_infos: Vec<&FrameInfo> = inputs.iter().map(|(_, i)| &i.description().obs).collect();
+    let obs = unite_obs(&inputs, &obs_infos, &mut losses)?;
+    if let Some(column) = &options.source_column
+        && obs.iter().any(|c| c.info.name == *column)
+    {
+        return Err(Error::invalid(format!("obs has a column \"{column}\" already; choose another --source-column")));
+    }
+    let n_cells = inputs.iter().map(|(_, i)| i.description().n_cells).sum();
+    let (matrices, arrays) = unite_slots(&inputs, n_cells, union_genes.len() as u64, &mut losses);
+    let mut columns: Vec<ColumnInfo> = obs.iter().map(|c| c.info.clone()).collect();
+    columns.extend(options.source_column.iter().map(|name| ColumnInfo {
+        name: name.clone(),
+        data_type: crate::union_columns::string_dictionary(),
+        kind: ColumnKind::Categorical { ordered: false },
+    }));
+    let mut notes = vec![format!("{} genes, joined by {by}", union_genes.len())];
+    for (name, input) in &inputs {
+        let d = input.description();
+        notes.push(format!("{name}: {}, {} cells x {} genes", d.format, d.n_cells, d.n_genes));
+        notes.extend(d.notes.iter().map(|n| format!("{name}: {n}")));
+        losses.extend(d.losses.iter().map(|l| Loss { path: format!("{name}: {}", l.path), reason: l.reason.clone() }));
+    }
+    let description = Description {
+        format: format!("{} inputs", inputs.len()),
+        n_cells,
+        n_genes: union_genes.len() as u64,
+        obs: FrameInfo { index_name: obs_infos[0].index_name.clone(), columns },
+        var: FrameInfo {
+            index_name: inputs[0].1.description().var.index_name.clone(),
+            columns: var.columns.iter().map(|c| c.info.clone()).collect(),
+        },
+        raw_var: None,
+        matrices,
+        arrays,
+        extras: Vec::new(),
+        losses,
+        notes,
+    };
+    let mut first_cell = 0;
+    let sources = inputs.into_iter().zip(maps).map(|((name, input), genes)| {
+        let source = Source { name, first_cell, genes: Arc::new(genes), input };
+        first_cell += source.input.description().n_cells;
+        source
+    });
+    Ok(Box::new(Union { sources: sources.collect(), description, var, obs, source_column: options.source_column.clone() }))
+}
+
+/// What tells the genes of each input apart, and what that is.
+fn gene_keys(inputs: &[(String, Box<dyn Input>)], vars: &[Frame]) -> Result<(Vec<Vec<String>>, &'static str)> {
+    let repeated = |keys: &[String]| -> Option<String> {
+        let mut seen = std::collections::HashSet::new();
+        keys.iter().find(|k| !seen.insert(k.as_str())).cloned()
+    };
+    let ids: Option<Vec<Vec<String>>> = vars
+        .iter()
+        .map(|var| {
+            let column = var.columns.iter().find(|c| c.info.name == "gene_ids")?;
+            let text = arrow::compute::cast(&column.array, &arrow::datatypes::DataType::Utf8).ok()?;
+            let ids: Vec<String> = text.as_string_opt::<i32>()?.iter().map(|s| s.map(str::to_owned)).collect::<Option<_>>()?;
+            repeated(&ids).is_none().then_some(ids)
+        })
+        .collect();
+    if let Some(ids) = ids {
+        return Ok((ids, "var[\"gene_ids\"]"));
+    }
+    for ((name, _), var) in inputs.iter().zip(vars) {
+        if let Some(gene) = repeated(&var.index) {
+            return Err(Error::new(
+                ErrorKind::AmbiguousName,
+                format!("gene \"{gene}\" comes more than once, so that inputs cannot be joined by it; make the names unique"),
+            )
+            .at("var")
+            .at(name));
+        }
+    }
+    Ok((vars.iter().map(|v| v.index.clone()).collect(), "the index of var"))
+}
+
+/// The genes of the union (input and row where each comes first), and each input's map to them.
+fn match_genes(keys: &[Vec<String>], join: Join) -> (Vec<(usize, usize)>, Vec<Vec<u32>>) {
+    let mut number: HashMap<&str, u32> = HashMap::new();
+    let mut genes = Vec::new();
+    for (i, names) in keys.iter().enumerate() {
+        for (row, name) in names.iter().enumerate() {
+            let kept = match join {
+                Join::Outer => true,
+                Join::Inner => i == 0,
+            };
+            if kept && !number.contains_key(name.as_str()) {
+                number.insert(name, genes.len() as u32);
+                genes.push((i, row));
+            }
+        }
+    }
+    if join == Join::Inner {
+        let sets: Vec<std::collections::HashSet<&str>> =
+            keys[1..].iter().map(|k| k.iter().map(String::as_str).collect()).collect();
+        genes.retain(|&(i, row)| sets.iter().all(|s| s.contains(keys[i][row].as_str())));
+        number = genes.iter().enumerate().map(|(n, &(i, row))| (keys[i][row].as_str(), n as u32)).collect();
+    }
+    let maps = keys.iter().map(|names| names.iter().map(|n| number.get(n.as_str()).copied().unwrap_or(DROP)).collect());
+    (genes, maps.collect())
+}
+
+/// The var of the union: each column that means the same wherever a gene comes more than once.
+fn unite_var(vars: &[Frame], maps: &[Vec<u32>], n: usize, names: &[String], losses: &mut Vec<Loss>) -> Result<Frame> {
+    // For each input the row of each gene of the union.
+    let rows: Vec<Vec<Option<u32>>> = maps
+        .iter()
+        .map(|map| {
+            let mut rows = vec![None; n];
+            for (row, &gene) in map.iter().enumerate().filter(|(_, g)| **g != DROP) {
+                rows[gene as usize] = Some(row as u32);
+            }
+            rows
+        })
+        .collect();
+    let first: Vec<usize> = (0..n).map(|g| rows.iter().position(|r| r[g].is_some()).unwrap_or_default()).collect();
+    let index = (0..n).map(|g| vars[first[g]].index[rows[first[g]][g].unwrap_or_default() as usize].clone()).collect();
+    let mut columns = Vec::new();
+    let infos: Vec<FrameInfo> = vars
+        .iter()
+        .map(|v| FrameInfo { index_name: None, columns: v.columns.iter().map(|c| c.info.clone()).collect() })
+        .collect();
+    let categories = |i: usize, c: usize| Ok(vars[i].columns[c].array.clone());
+    for united in unite_columns(&infos.iter().collect::<Vec<_>>(), names, "var", categories, losses)? {
+        let mut merged: Option<ArrayRef> = None;
+        let mut same = true;
+        for (i, var) in vars.iter().enumerate() {
+            let Some(at) = united.places[i] else { continue };
+            let here = united.convert(i, &var.columns[at].array)?;
+            let here = take(&here, &UInt32Array::from(rows[i].clone()), None).map_err(arrow_error)?;
+            merged = Some(match merged {
+                None => here,
+                Some(before) => {
+                    same &= agree(&before, &here)?;
+                    fill(&before, &here)?
+                }
+            });
+        }
+        match merged {
+            Some(array) if same => columns.push(Column { info: united.info_for(&array), array }),
+            _ => losses.push(Loss {
+                path: format!("var/{}", united.info.name),
+                reason: "the inputs give the same gene different values".to_string(),
+            }),
+        }
+    }
+    Ok(Frame { index, columns })
+}
+
+fn arrow_error(e: arrow::error::ArrowError) -> Error {
+    Error::new(ErrorKind::Internal, e.to_string()).with_source(e)
+}
+
+/// Whether two columns have the same value wherever both have one.
+fn agree(a: &ArrayRef, b: &ArrayRef) -> Result<bool> {
+    let convert = |x: &ArrayRef| -> Result<ArrayRef> {
+        match x.data_type() {
+            arrow::datatypes::DataType::Dictionary(_, v) => arrow::compute::cast(x, v).map_err(arrow_error),
+            _ => Ok(x.clone()),
+        }
+    };
+    let (a, b) = (convert(a)?, convert(b)?);
+    let equal = arrow::compute::kernels::cmp::eq(&a, &b).map_err(arrow_error)?;
+    Ok(equal.iter().all(|e| e != Some(false)))
+}
+
+/// The first column with the gaps filled from the second.
+fn fill(a: &ArrayRef, b: &ArrayRef) -> Result<ArrayRef> {
+    let has = arrow::compute::is_not_null(a).map_err(arrow_error)?;
+    arrow::compute::kernels::zip::zip(&has, a, b).map_err(arrow_error)
+}
+
+fn unite_obs(inputs: &[(String, Box<dyn Input>)], infos: &[&FrameInfo], losses: &mut Vec<Loss>) -> Result<Vec<United>> {
+    let names: Vec<String> = inputs.iter().map(|(n, _)| n.clone()).collect();
+    // The categories of an input are on each of its frames, also on one without rows.
+    let mut empty = Vec::new();
+    for (name, input) in inputs {
+        empty.push(input.obs(0..0).at("obs").at(name)?);
+    }
+    unite_columns(infos, &names, "obs", |i, c| Ok(empty[i].columns[c].array.clone()), losses)
+}
+
+/// X, and the layers and obsm that every input has.
+fn unite_slots(
+    inputs: &[(String, Box<dyn Input>)],
+    n_cells: u64,
+    n_genes: u64,
+    losses: &mut Vec<Loss>,
+) -> (Vec<MatrixInfo>, Vec<ArrayInfo>) {
+    let lose = |path: String, reason: &str, losses: &mut Vec<Loss>| {
+        if !losses.iter().any(|l| l.path == path) {
+            losses.push(Loss { path, reason: reason.to_string() });
+        }
+    };
+    let (mut matrices, mut arrays) = (Vec::<MatrixInfo>::new(), Vec::<ArrayInfo>::new());
+    for (name, input) in inputs {
+        let d = input.description();
+        for m in &d.matrices {
+            let alike: Vec<&MatrixInfo> = inputs
+                .iter()
+                .filter_map(|(_, i)| i.description().matrices.iter().find(|o| o.key == m.key))
+                .collect();
+            if !matches!(m.key, MatrixKey::X | MatrixKey::Layer(_)) {
+                lose(format!("{name}: {}", m.key), "not united over several inputs", losses);
+            } else if alike.len() < inputs.len() {
+                lose(m.key.to_string(), "not in every input", losses);
+            } else if !matrices.iter().any(|o| o.key == m.key) {
+                matrices.push(MatrixInfo {
+                    dtype: alike.iter().fold(m.dtype, |d, o| d.promote(o.dtype)),
+                    n_rows: n_cells,
+                    n_cols: n_genes,
+                    nnz: None,
+                    ..m.clone()
+                });
+            }
+        }
+        for a in &d.arrays {
+            let path = format!("{}/{}", if a.key.axis == Axis::Cells { "obsm" } else { "varm" }, a.key.name);
+            let alike: Vec<&ArrayInfo> = inputs
+                .iter()
+                .filter_map(|(_, i)| i.description().arrays.iter().find(|o| o.key == a.key && o.n_cols == a.n_cols))
+                .collect();
+            if a.key.axis == Axis::Genes {
+                lose(format!("{name}: {path}"), "not united over several inputs", losses);
+            } else if alike.len() < inputs.len() {
+                lose(path, "not in every input with the same number of columns", losses);
+            } else if !arrays.iter().any(|o| o.key == a.key) {
+                let dtype = alike.iter().fold(a.dtype, |d, o| d.promote(o.dtype));
+                arrays.push(ArrayInfo { dtype, n_rows: n_cells, ..a.clone() });
+            }
+        }
+        for extra in &d.extras {
+            lose(format!("{name}: {extra}"), "not united over several inputs", losses);
+        }
+        if d.raw_var.is_some() {
+            lose(format!("{name}: raw"), "not united over several inputs", losses);
+        }
+    }
+    (matrices, arrays)
+}
+
+impl Union {
+    /// The rows of each input that lie in `rows`.
+    fn split(&self, rows: &Range<u64>) -> impl Iterator<Item = (usize, Range<u64>)> {
+        self.sources.iter().enumerate().filter_map(move |(i, s)| {
+            let end = s.first_cell + s.input.description().n_cells;
+            let (from, to) = (rows.start.max(s.first_cell), rows.end.min(end));
+            // An empty request still needs one input to name the columns.
+            (from < to || (rows.is_empty() && i == 0)).then(|| match from < to {
+                true => (i, from - s.first_cell..to - s.first_cell),
+                false => (i, 0..0),
+            })
+        })
+    }
+}
+
+impl Input for Union {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn obs(&self, rows: Range<u64>) -> Result<Frame> {
+        let mut index = Vec::new();
+        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.obs.len()];
+        let mut sources = Vec::new();
+        for (i, local) in self.split(&rows) {
+            let source = &self.sources[i];
+            let frame = source.input.obs(local).at(&source.name)?;
+            let n = frame.index.len();
+            for (united, parts) in self.obs.iter().zip(&mut parts) {
+                parts.push(match united.places[i] {
+                    Some(at) => united.convert(i, &frame.columns[at].array)?,
+                    None => united.missing(n),
+                });
+            }
+            sources.extend(std::iter::repeat_n(i as i32, n));
+            index.extend(frame.index);
+        }
+        let mut columns = Vec::new();
+        for (united, parts) in self.obs.iter().zip(parts) {
+            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            columns.push(Column { info: united.info.clone(), array: united.concat(&parts)? });
+        }
+        if self.source_column.is_some() {
+            let names = StringArray::from_iter_values(self.sources.iter().map(|s| &s.name));
+            let keys = Int32Array::from(sources);
+            let array: ArrayRef = Arc::new(DictionaryArray::try_new(keys, Arc::new(names)).map_err(arrow_error)?);
+            let info = self.description.obs.columns[self.description.obs.columns.len() - 1].clone();
+            columns.push(Column { info, array });
+        }
+        Ok(Frame { index, columns })
+    }
+
+    fn var(&self) -> Result<Frame> {
+        Ok(self.var.clone())
+    }
+
+    fn raw_var(&self) -> Result<Option<Frame>> {
+        Ok(None)
+    }
+
+    fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+        let mut streams = Vec::new();
+        for source in &self.sources {
+            streams.push((source.name.clone(), source.input.matrix(key, options).at(&source.name)?, source.genes.clone()));
+        }
+        Ok(Box::new(UnionStream { streams, at: 0 }))
+    }
+
+    fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
+        let mut counts = vec![0; self.description.n_genes as usize];
+        for source in &self.sources {
+            let here = source.input.column_counts(key).at(&source.name)?;
+            for (&gene, count) in source.genes.iter().zip(here).filter(|(g, _)| **g != DROP) {
+                counts[gene as usize] += count;
+            }
+        }
+        Ok(counts)
+    }
+
+    fn array(&self, key: &ArrayKey, rows: Range<u64>) -> Result<Values> {
+        let mut all: Option<Values> = None;
+        for (i, local) in self.split(&rows) {
+            let source = &self.sources[i];
+            let part = source.input.array(key, local).at(&source.name)?;
+            all = Some(match all {
+                Some(before) => before.concat(&part),
+                None => part,
+            });
+        }
+        let dtype = self.description.arrays.iter().find(|a| a.key == *key).map(|a| a.dtype);
+        match (all, dtype) {
+            (Some(values), Some(dtype)) => Ok(values.cast(dtype)),
+            _ => Err(Error::new(ErrorKind::Internal, format!("no array {}", key.name))),
+        }
+    }
+}
+
+/// The streams of the inputs one after the other, columns renumbered.
+struct UnionStream {
+    streams: Vec<(String, Box<dyn RowStream>, Arc<Vec<u32>>)>,
+    at: usize,
+}
+
+impl Iterator for UnionStream {
+    type Item = Result<CsrChunk>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (name, stream, genes) = self.streams.get_mut(self.at)?;
+            match stream.next() {
+                Some(chunk) => return Some(chunk.and_then(|c| renumber(&c, genes)).at(&*name)),
+                None => self.at += 1,
+            }
+        }
+    }
+}
+
+impl RowStream for UnionStream {
+    fn duplicates(&self) -> u64 {
+        self.streams.iter().map(|s| s.1.duplicates()).sum()
+    }
+}
+
+fn renumber(chunk: &CsrChunk, genes: &[u32]) -> Result<CsrChunk> {
+    fn of<T: Value>(values: &[T], chunk: &CsrChunk, genes: &[u32]) -> CsrChunk {
+        let (mut indptr, mut indices, mut kept) = (vec![0], Vec::new(), Vec::new());
+        for i in 0..chunk.n_rows() {
+            for at in chunk.row(i) {
+                let gene = genes[chunk.indices[at] as usize];
+                if gene != DROP {
+                    indices.push(gene);
+                    kept.push(values[at]);
+                }
+            }
+            indptr.push(indices.len() as u64);
+        }
+        CsrChunk { indptr, indices, values: T::wrap(kept) }
+    }
+    let renumbered = with_values!(&chunk.values, v => of(v, chunk, genes));
+    // The new numbers need not rise.
+    Ok(canonicalize(renumbered)?.0)
+}

@@ -1,0 +1,11 @@
+//! Readers over whole files: made here, or real ones where they are at hand.
+
+mod h5ad;
+mod hostile;
+mod loom;
+mod made;
+mod mtx;
+mod support;
+mod tenx_h5;
+mod text;
+mod writer;

@@ -1,0 +1,101 @@
+//! csv and tsv tables.
+
+use crate::support::{gzip, put, read, shared};
+use slaf_core::{Dtype, ErrorKind};
+use slaf_ingest::{Input, MatrixKey, OpenOptions, open};
+
+fn open_text(content: impl AsRef<[u8]>, genes_in_rows: Option<bool>) -> slaf_core::Result<Box<dyn Input>> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = put(dir.path(), "table.csv", content);
+    let input = open(&path, &OpenOptions { genes_in_rows, ..OpenOptions::default() });
+    // The file must stay as long as it is read.
+    std::mem::forget(dir);
+    input
+}
+
+/// Sums as pandas reads them.
+#[test]
+fn real_tables() {
+    for (name, genes, cells, sum, nnz, second) in [
+        ("sc_celseq2", 28_204, 274, 10_321_416.0, 1_954_979, 73_088.0),
+        ("sc_celseq2_5cl_p1", 15_564, 297, 9_783_530.0, 1_810_635, 24_168.0),
+    ] {
+        let Some(path) = shared(&format!("sc_mixology_csv/{name}.count.csv.gz")) else { continue };
+        let input = open(&path, &OpenOptions { memory: 4 << 20, ..OpenOptions::default() }).unwrap();
+        let d = input.description();
+        assert_eq!((d.format.as_str(), d.n_cells, d.n_genes), ("csv", cells, genes));
+        assert_eq!(d.notes, ["genes in rows (detected: Ensembl ids in the rows)"]);
+        assert_eq!((d.matrices[0].dtype, d.matrices[0].nnz), (Dtype::I64, Some(nnz)));
+        let x = read(&*input, &MatrixKey::X).unwrap();
+        assert_eq!(x.sum(), sum);
+        assert_eq!(x.values.range((1, 0)..(2, 0)).map(|(_, v)| v).sum::<f64>(), second);
+        let counts = input.column_counts(&MatrixKey::X).unwrap();
+        assert_eq!((counts.len() as u64, counts.iter().sum::<u64>()), (genes, nnz));
+    }
+    let Some(path) = shared("sc_mixology_csv/sc_celseq2.metadata.csv.gz") else { return };
+    let e = open(&path, &OpenOptions::default()).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::MalformedInput);
+    assert!(e.to_string().contains("line 2, column 15 (\"demuxlet_cls\")") || e.to_string().contains("line 2, column"), "{e}");
+}
+
+#[test]
+fn orientations_delimiters_and_headers() {
+    let expected = [((0, 0), 1.0), ((1, 0), 2.0), ((1, 1), -4.0)];
+    for (table, genes_in_rows) in [
+        (",g1,g2\nc1,1,0\nc2,2,-4\n", false),
+        ("g1\tg2\nc1\t1\t0\nc2\t2\t-4", false),
+        ("\u{feff}name;g1;g2\r\n\"c1\";1;0\r\nc2; 2;-4\r\n", false),
+        (",c1,c2\ng1,1,2\ng2,0,-4\n", true),
+        ("\"c1\",\"c2\"\n\"g1\",1,2\n\"g2\",0,-4\n", true),
+    ] {
+        for content in [table.as_bytes().to_vec(), gzip(table)] {
+            let input = open_text(content, Some(genes_in_rows)).unwrap();
+            assert_eq!(input.description().matrices[0].dtype, Dtype::I64, "{table}");
+            assert!(input.description().notes.is_empty());
+            assert_eq!(input.obs(0..2).unwrap().index, ["c1", "c2"], "{table}");
+            assert_eq!(input.var().unwrap().index, ["g1", "g2"], "{table}");
+            let x = read(&*input, &MatrixKey::X).unwrap();
+            assert_eq!(x.values.into_iter().collect::<Vec<_>>(), expected, "{table}");
+            assert_eq!(input.column_counts(&MatrixKey::X).unwrap(), [2, 1]);
+        }
+    }
+    let input = open_text(",a,b\nAAACCTGAGCGTGTCC-1,1,2\n", None).unwrap();
+    assert_eq!(input.description().notes, ["cells in rows (detected: cell barcodes in the rows)"]);
+}
+
+#[test]
+fn the_type_comes_from_all_values() {
+    let ints = "c,1,2\n".repeat(5000);
+    let input = open_text(format!(",a,b\n{ints}"), Some(false)).unwrap();
+    assert_eq!(input.description().matrices[0].dtype, Dtype::I64);
+    for last in ["0.5", "NA", "", "nan", "1e3", "-0.0", "9223372036854775808"] {
+        let input = open_text(format!(",a,b\n{ints}c,1,{last}\n"), Some(false)).unwrap();
+        assert_eq!(input.description().matrices[0].dtype, Dtype::F64, "{last}");
+        let x = read(&*input, &MatrixKey::X).unwrap();
+        let value = x.values[&(5000, 1)];
+        match last.parse::<f64>() {
+            Ok(v) if !v.is_nan() => assert_eq!(value.to_bits(), v.to_bits()),
+            _ => assert!(value.is_nan()),
+        }
+    }
+}
+
+#[test]
+fn malformed_tables() {
+    for (table, what) in [
+        (",a,b\nc1,1,2\nc2,1\n", "line 3: 2 fields, where the lines before have 3"),
+        (",a,b\nc1,1,2,3,4\n", "line 2: 5 fields, where the lines before have 3"),
+        (",a,b\nc1,1,2\nc2,1,x\n", "line 3, column 3 (\"b\"): not a number: \"x\""),
+        (",a,b\n\"c\n1\",1,2\nc2,0x10,1\n", "line 4, column 2 (\"a\"): not a number: \"0x10\""),
+        ("abc\ndef\n", "line 1: no comma, tab or semicolon"),
+    ] {
+        let e = open_text(table, Some(false)).err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::MalformedInput, "{table:?}");
+        assert!(e.to_string().contains(what), "{table:?}: {e}");
+    }
+    let packed = gzip(&format!(",a,b\n{}", "c,1,2\n".repeat(20_000)));
+    let e = open_text(&packed[..packed.len() / 2], None).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::MalformedInput, "{e}");
+    let e = open_text(b",a\nc,1\n\xff\xfe,2\n", Some(false)).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::MalformedInput, "{e}");
+}
