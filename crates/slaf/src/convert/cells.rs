@@ -1,0 +1,406 @@
+//! The `cells` table and `by_gene`, from one pass over the cells.
+
+use super::Job;
+use super::pack::{pack_chunk, packed_column, Part};
+use super::stripe::{AnyStripe, GeneSums, Stripe, shard_bounds};
+use crate::config;
+use crate::error::from_arrow;
+use crate::frames::{Categories, split_dictionary, type_name, type_of};
+use crate::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
+use crate::order::GeneOrder;
+use crate::schema::{self, array_field, by_gene_schema, packed_field};
+use crate::tables::TableWriter;
+use crate::values::to_lists;
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
+use slaf_ingest::{Axis, Frame, MatrixInfo, MatrixKey, RowStream, StreamOptions};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What the pass over the cells has written.
+pub(super) struct CellsWritten {
+    pub(super) table: TableEntry,
+    pub(super) by_gene: Option<TableEntry>,
+    pub(super) by_gene_bytes: u64,
+    pub(super) stripes: Vec<manifest::Stripe>,
+    pub(super) matrices: Vec<MatrixEntry>,
+    pub(super) arrays: Vec<ArrayEntry>,
+    pub(super) sums: GeneSums,
+    pub(super) duplicates: u64,
+}
+
+/// A matrix on its way into a column of packed rows.
+pub(super) struct Packing {
+    info: MatrixInfo,
+    column: String,
+    rows: Rows,
+    /// The type that all chunks so far have in common.
+    dtype: Dtype,
+    nnz: u64,
+    bytes: u64,
+}
+
+impl Packing {
+    pub(super) fn new(job: &Job<'_>, info: &MatrixInfo, column: String) -> Result<Packing> {
+        let options = StreamOptions { max_rows: config::batch_rows(), max_nnz: job.chunk_nnz() };
+        let rows = Rows { stream: job.input.matrix(&info.key, options)?, chunk: CsrChunk::empty(info.dtype), at: 0 };
+        Ok(Packing { info: info.clone(), column, rows, dtype: info.dtype, nnz: 0, bytes: 0 })
+    }
+
+    pub(super) fn entry(&self) -> MatrixEntry {
+        let (slot, name) = MatrixEntry::slot_of(&self.info.key);
+        MatrixEntry {
+            slot: slot.to_string(),
+            name,
+            column: self.column.clone(),
+            encoding: self.info.encoding.as_str().to_string(),
+            dtype: self.dtype.name().to_string(),
+            n_rows: self.info.n_rows,
+            n_cols: self.info.n_cols,
+            nnz: self.nnz,
+            bytes: self.bytes,
+        }
+    }
+
+    pub(super) fn field(&self) -> Field {
+        packed_field(&self.column)
+    }
+
+    /// Packs a chunk; `order` renumbers its columns.
+    pub(super) fn pack<T: Value>(&mut self, chunk: &CsrChunk, values: &[T], order: Option<&[u32]>) -> Result<(ArrayRef, Vec<Part<T>>)> {
+        self.dtype = self.dtype.promote(T::DTYPE);
+        self.nnz += chunk.nnz() as u64;
+        let parts = pack_chunk(chunk, values, order)?;
+        let column = packed_column(&parts)?;
+        self.bytes += arrow::array::AsArray::as_binary::<i32>(&column).value_data().len() as u64;
+        Ok((column, parts))
+    }
+
+    /// The next `n` rows as a column.
+    pub(super) fn next_column(&mut self, n: usize, order: Option<&[u32]>) -> Result<ArrayRef> {
+        let chunk = self.rows.take(n, &self.info.key)?;
+        with_values!(&chunk.values, v => Ok(self.pack(&chunk, v, order)?.0))
+    }
+}
+
+/// A row stream from which any number of rows can be taken.
+struct Rows {
+    stream: Box<dyn RowStream>,
+    chunk: CsrChunk,
+    /// Rows of `chunk` that were taken.
+    at: usize,
+}
+
+impl Rows {
+    /// The rest of the chunk at hand, or the next one; `None` at the end.
+    fn next(&mut self) -> Result<Option<CsrChunk>> {
+        match self.stream.next().transpose()? {
+            Some(chunk) if chunk.n_rows() == 0 => self.next(),
+            other => Ok(other),
+        }
+    }
+
+    fn take(&mut self, n: usize, key: &MatrixKey) -> Result<CsrChunk> {
+        let mut out: Option<CsrChunk> = None;
+        let mut missing = n;
+        while missing > 0 {
+            if self.at == self.chunk.n_rows() {
+                self.chunk = self.next()?.ok_or_else(|| {
+                    Error::malformed(format!("{missing} rows are missing at the end")).at(key)
+                })?;
+                self.at = 0;
+            }
+            let end = self.chunk.n_rows().min(self.at + missing);
+            let part = self.chunk.slice(self.at..end);
+            missing -= end - self.at;
+            self.at = end;
+            out = Some(match out {
+                Some(before) => before.concat(&part),
+                None => part,
+            });
+        }
+        Ok(out.unwrap_or_else(|| CsrChunk::empty(self.chunk.values.dtype())))
+    }
+}
+
+/// The gene-major side of the pass.
+struct ByGene {
+    writer: Option<TableWriter>,
+    bounds: Vec<u32>,
+    current: Option<(Dtype, Box<dyn AnyStripe>)>,
+    stripes: Vec<manifest::Stripe>,
+    sums: GeneSums,
+    first_cell: u64,
+    max_nnz: u64,
+    max_cells: u64,
+    bytes: u64,
+}
+
+impl ByGene {
+    fn push<T: Value>(&mut self, parts: &[Part<T>]) -> Result<()> {
+        // A stripe has one value type: a wider one begins the next stripe.
+        if self.current.as_ref().is_some_and(|(dtype, s)| {
+            *dtype != T::DTYPE || s.nnz() >= self.max_nnz || s.n_cells() >= self.max_cells
+        }) {
+            self.finish_stripe()?;
+        }
+        let keep_rows = self.writer.is_some();
+        let (_, stripe) =
+            self.current.get_or_insert_with(|| (T::DTYPE, Box::new(Stripe::<T>::new(&self.bounds, keep_rows))));
+        match stripe.as_any().downcast_mut::<Stripe<T>>() {
+            Some(stripe) => stripe.push(parts),
+            None => Err(Error::new(ErrorKind::Internal, "a stripe of another value type")),
+        }
+    }
+
+    fn finish_stripe(&mut self) -> Result<()> {
+        let Some((_, stripe)) = self.current.take() else { return Ok(()) };
+        let n_cells = stripe.n_cells();
+        let n_genes = self.sums.total.len() as u64;
+        self.stripes.push(manifest::Stripe {
+            first_cell: self.first_cell,
+            n_cells,
+            first_row: self.stripes.len() as u64 * n_genes,
+            n_genes,
+        });
+        self.first_cell += n_cells;
+        let writer = &mut self.writer;
+        self.bytes += stripe.finish(&mut self.sums, &mut |batch| match writer {
+            Some(w) => w.send(batch),
+            None => Ok(()),
+        })?;
+        Ok(())
+    }
+}
+
+impl Job<'_> {
+    /// Nonzeros of a chunk, by the memory option.
+    pub(super) fn chunk_nnz(&self) -> usize {
+        // A chunk lives as read, renumbered and packed (about 24 bytes a nonzero) some times over.
+        (self.options.memory / 400).clamp(1 << 10, 4 << 20)
+    }
+
+    pub(super) fn write_cells(
+        &self,
+        obs: &FrameSchema,
+        order: &GeneOrder,
+        raw_order: Option<&GeneOrder>,
+        categories: &mut Categories,
+    ) -> Result<CellsWritten> {
+        let description = self.input.description();
+        let mut packings = Vec::new();
+        for (i, info) in description.matrices.iter().filter(|m| !matches!(m.key, MatrixKey::Varp(_))).enumerate() {
+            let column = match info.key {
+                MatrixKey::X => "x".to_string(),
+                MatrixKey::RawX => "raw".to_string(),
+                MatrixKey::Obsp(_) => format!("p{i}"),
+                _ => format!("l{i}"),
+            };
+            packings.push(Packing::new(self, info, column)?);
+        }
+        let arrays = self.array_entries(Axis::Cells, "m");
+        let has_x = packings.iter().any(|p| p.info.key == MatrixKey::X);
+        let mut by_gene = self.by_gene(order, has_x)?;
+
+        let schema = Arc::new(Schema::new(self.cell_fields(obs, &arrays, &packings)?));
+        let mut writer = TableWriter::create(&self.target.storage, &self.target.table("cells"), &schema)?;
+        // Names the categories also of a data set without cells.
+        self.frame_columns(obs, &self.input.obs(0..0)?, categories, 0..0)?;
+        let mut done = 0;
+        while done < description.n_cells {
+            self.tick("cells", done)?;
+            // The first matrix sets the pace; the others and the annotations follow it.
+            let first = match packings.first_mut() {
+                Some(p) => Some(p.rows.next()?.ok_or_else(|| {
+                    Error::malformed(format!("{done} rows, but obs has {}", description.n_cells)).at(&p.info.key)
+                })?),
+                None => None,
+            };
+            let left = (description.n_cells - done) as usize;
+            let n = first.as_ref().map_or(left.min(config::batch_rows()), CsrChunk::n_rows);
+            if n > left {
+                return Err(Error::malformed(format!("more rows than the {} of obs", description.n_cells)).at("X"));
+            }
+            let rows = done..done + n as u64;
+            let frame = self.input.obs(rows.clone())?;
+            let (mut columns, mut packed) = (self.frame_columns(obs, &frame, categories, rows.clone())?, Vec::new());
+            let mut stats = [vec![0u32; n], vec![0u32; n]];
+            let mut totals = vec![0f64; n];
+            let mut first = first;
+            for packing in &mut packings {
+                let order = order_of(&packing.info.key, order, raw_order);
+                let Some(chunk) = first.take() else {
+                    packed.push(packing.next_column(n, order)?);
+                    continue;
+                };
+                let is_x = packing.info.key == MatrixKey::X;
+                with_values!(&chunk.values, v => {
+                    let (column, parts) = packing.pack(&chunk, v, order)?;
+                    packed.push(column);
+                    if is_x {
+                        row_stats(&parts, &mut stats, &mut totals);
+                        by_gene.push(&parts)?;
+                    }
+                });
+            }
+            let [nnz, n_genes] = stats;
+            let names: ArrayRef = Arc::new(StringArray::from_iter_values(&frame.index));
+            let system: [ArrayRef; 4] = [
+                names,
+                Arc::new(UInt32Array::from(nnz)),
+                Arc::new(UInt32Array::from(n_genes)),
+                Arc::new(Float64Array::from(totals)),
+            ];
+            let mut all = system.to_vec();
+            all.append(&mut columns);
+            all.extend(self.array_columns(&arrays, rows)?);
+            all.append(&mut packed);
+            writer.send(RecordBatch::try_new(schema.clone(), all).map_err(from_arrow)?)?;
+            done += n as u64;
+        }
+        self.tick("cells", done)?;
+        let mut duplicates = 0;
+        for packing in &mut packings {
+            if let Some(chunk) = packing.rows.next()?.filter(|c| c.n_rows() > 0) {
+                let extra = format!("{} rows more than the {} of obs", chunk.n_rows(), description.n_cells);
+                return Err(Error::malformed(extra).at(&packing.info.key));
+            }
+            duplicates += packing.rows.stream.duplicates();
+        }
+        by_gene.finish_stripe()?;
+        Ok(CellsWritten {
+            table: writer.finish()?,
+            by_gene: by_gene.writer.map(TableWriter::finish).transpose()?,
+            by_gene_bytes: by_gene.bytes,
+            stripes: by_gene.stripes,
+            matrices: packings.iter().map(Packing::entry).collect(),
+            arrays,
+            sums: by_gene.sums,
+            duplicates,
+        })
+    }
+
+    fn by_gene(&self, order: &GeneOrder, has_x: bool) -> Result<ByGene> {
+        let n_genes = order.gene_of.len();
+        let writer = if self.options.by_gene && has_x {
+            Some(TableWriter::create(&self.target.storage, &self.target.table("by_gene"), &by_gene_schema())?)
+        } else {
+            None
+        };
+        let counts = match has_x {
+            true => self.input.column_counts(&MatrixKey::X)?,
+            false => vec![0; n_genes],
+        };
+        let by_rank: Vec<u64> = order.gene_of.iter().map(|&g| counts[g as usize]).collect();
+        Ok(ByGene {
+            writer,
+            bounds: shard_bounds(&by_rank, rayon::current_num_threads()),
+            current: None,
+            stripes: Vec::new(),
+            sums: GeneSums { n_cells: vec![0; n_genes], total: vec![0.0; n_genes] },
+            first_cell: 0,
+            max_nnz: (self.options.memory / 8).max(1 << 10) as u64,
+            max_cells: config::stripe_cells(),
+            bytes: 0,
+        })
+    }
+
+    fn cell_fields(&self, obs: &FrameSchema, arrays: &[ArrayEntry], packings: &[Packing]) -> Result<Vec<Field>> {
+        let mut fields = vec![
+            Field::new(schema::CELL_ID, DataType::Utf8, false),
+            Field::new(schema::NNZ, DataType::UInt32, false),
+            Field::new(schema::N_GENES, DataType::UInt32, false),
+            Field::new(schema::TOTAL, DataType::Float64, false),
+        ];
+        fields.extend(frame_fields(obs)?);
+        fields.extend(array_fields(arrays)?);
+        fields.extend(packings.iter().map(Packing::field));
+        Ok(fields)
+    }
+
+    /// The arrays beside an axis, with Lance columns named `prefix` and a number.
+    pub(super) fn array_entries(&self, axis: Axis, prefix: &str) -> Vec<ArrayEntry> {
+        let arrays = self.input.description().arrays.iter().filter(|a| a.key.axis == axis);
+        arrays
+            .enumerate()
+            .map(|(i, a)| ArrayEntry {
+                axis: if axis == Axis::Cells { "cells" } else { "genes" }.to_string(),
+                name: a.key.name.clone(),
+                column: (a.n_cols > 0).then(|| format!("{prefix}{i}")),
+                dtype: a.dtype.name().to_string(),
+                width: a.n_cols,
+            })
+            .collect()
+    }
+
+    pub(super) fn array_columns(&self, arrays: &[ArrayEntry], rows: Range<u64>) -> Result<Vec<ArrayRef>> {
+        let held = arrays.iter().filter(|a| a.column.is_some());
+        held.map(|a| to_lists(self.input.array(&a.key(), rows.clone())?, a.width)).collect()
+    }
+
+    /// The columns of a frame as the tables hold them; categories are put aside.
+    pub(super) fn frame_columns(
+        &self,
+        schema: &FrameSchema,
+        frame: &Frame,
+        categories: &mut Categories,
+        rows: Range<u64>,
+    ) -> Result<Vec<ArrayRef>> {
+        let n = rows.end - rows.start;
+        if frame.index.len() as u64 != n || frame.columns.len() != schema.columns.len() {
+            return Err(Error::malformed(format!("{} names for rows {}..{}", frame.index.len(), rows.start, rows.end)));
+        }
+        let columns = schema.columns.iter().zip(&frame.columns);
+        columns
+            .map(|(column, given)| {
+                if given.array.len() as u64 != n || type_name(given.array.data_type()) != column.data_type {
+                    let what = format!("{} values of type {}", given.array.len(), given.array.data_type());
+                    return Err(Error::malformed(what).at(&column.name));
+                }
+                Ok(match split_dictionary(&given.array) {
+                    Some((codes, values)) => {
+                        categories.entry(column.id.clone()).or_insert(values);
+                        codes
+                    }
+                    None => given.array.clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// The renumbering of a matrix's columns.
+fn order_of<'a>(key: &MatrixKey, genes: &'a GeneOrder, raw: Option<&'a GeneOrder>) -> Option<&'a [u32]> {
+    match key {
+        MatrixKey::X | MatrixKey::Layer(_) => Some(&genes.rank_of),
+        MatrixKey::RawX => raw.map(|o| o.rank_of.as_slice()),
+        MatrixKey::Obsp(_) | MatrixKey::Varp(_) => None,
+    }
+}
+
+pub(super) fn frame_fields(schema: &FrameSchema) -> Result<Vec<Field>> {
+    let fields = schema.columns.iter().map(|c| {
+        let held = if c.kind == "categorical" { DataType::Int32 } else { type_of(&c.data_type)? };
+        Ok(Field::new(&c.id, held, true))
+    });
+    fields.collect()
+}
+
+pub(super) fn array_fields(arrays: &[ArrayEntry]) -> Result<Vec<Field>> {
+    let held = arrays.iter().filter_map(|a| Some((a.column.as_ref()?, a)));
+    held.map(|(column, a)| Ok(array_field(column, Dtype::from_name(&a.dtype)?, a.width))).collect()
+}
+
+/// Stored values, nonzero values and the sum of each row.
+fn row_stats<T: Value>(parts: &[Part<T>], counts: &mut [Vec<u32>; 2], totals: &mut [f64]) {
+    for part in parts {
+        for (i, bounds) in part.indptr.windows(2).enumerate() {
+            let values = &part.values[bounds[0]..bounds[1]];
+            let row = part.rows.start + i;
+            counts[0][row] = values.len() as u32;
+            counts[1][row] = values.iter().filter(|v| v.as_f64() != 0.0).count() as u32;
+            totals[row] = values.iter().map(|v| v.as_f64()).sum();
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Conversion: an [`Input`] becomes the tables of a new store and one root manifest.
+//!
+//! Cells stream through once. Each chunk of a matrix is packed in parallel; packed rows go to
+//! `cells` beside the annotations of the same cells, and grow the rows of the current stripe of
+//! `by_gene`. Memory holds some chunks and one stripe.
+
+mod cells;
+mod genes;
+mod pack;
+mod report;
+mod stripe;
+mod target;
+
+pub use report::ConvertReport;
+
+use crate::frames::{Categories, categories_to_ipc};
+use crate::manifest::{Extras, FORMAT_VERSION, FrameSchema, Manifest, Tables};
+use crate::order::GeneOrder;
+use crate::runtime::block_on;
+use crate::{Durability, Progress, ProgressEvent};
+use bytes::Bytes;
+use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_ingest::{Input, Join, MatrixKey, OpenOptions, UnionOptions};
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use target::Target;
+
+/// How to convert.
+#[derive(Clone, Debug)]
+pub struct ConvertOptions {
+    /// Replace an existing store. The old one stays readable until the new one is committed.
+    pub overwrite: bool,
+    /// Leave out what the store cannot hold instead of failing.
+    pub allow_loss: bool,
+    /// Also write the gene-major copy of X.
+    pub by_gene: bool,
+    /// Bytes that the conversion may hold, about.
+    pub memory: usize,
+    /// Several inputs: keep all genes, or those that every input has.
+    pub join: Join,
+    /// Several inputs: the obs column that names each cell's input.
+    pub source_column: Option<String>,
+    /// How to read the inputs.
+    pub input: OpenOptions,
+    /// Credentials and settings of an object store.
+    pub storage_options: HashMap<String, String>,
+    pub durability: Durability,
+}
+
+impl Default for ConvertOptions {
+    fn default() -> Self {
+        ConvertOptions {
+            overwrite: false,
+            allow_loss: false,
+            by_gene: true,
+            memory: 1 << 30,
+            join: Join::Outer,
+            source_column: Some("source".to_string()),
+            input: OpenOptions::default(),
+            storage_options: HashMap::new(),
+            durability: Durability::Full,
+        }
+    }
+}
+
+/// Converts one input, or several into one store.
+///
+/// # Errors
+/// Those of reading an input (the location names its file), `already-exists` for a target that
+/// exists without `overwrite`, `would-lose-data` for content that the store cannot hold without
+/// `allow_loss`, `interrupted` when `progress` returns `false`, and those of writing. After an
+/// error nothing is left of the new store.
+pub fn convert(
+    inputs: &[&Path],
+    output: &str,
+    options: &ConvertOptions,
+    progress: Progress<'_>,
+) -> Result<ConvertReport> {
+    let started = Instant::now();
+    let target = block_on(Target::prepare(output, options))?;
+    let input_options =
+        OpenOptions { memory: options.memory / 4, ..options.input.clone() };
+    let mut opened = Vec::new();
+    for path in inputs {
+        opened.push((path.display().to_string(), slaf_ingest::open(path, &input_options)?));
+    }
+    let several = opened.len() > 1;
+    let (place, input) = match opened.len() {
+        0 => return Err(Error::invalid("no input")),
+        1 => opened.swap_remove(0),
+        _ => {
+            let union = UnionOptions { join: options.join, source_column: options.source_column.clone() };
+            (String::new(), slaf_ingest::union(opened, &union)?)
+        }
+    };
+    refuse_losses(&*input, options).at(&place)?;
+    let job = Job { input: &*input, options, target: &target, progress };
+    let result = job.run(started);
+    match result {
+        Ok(report) => {
+            target.committed();
+            Ok(report)
+        }
+        Err(e) => {
+            target.abandon();
+            // Errors of reading name elements of the input; those of writing name the store.
+            let of_target = e.location().is_some_and(|l| l.starts_with(target.storage.uri()));
+            Err(if of_target || several || place.is_empty() || e.kind() == ErrorKind::Interrupted { e } else { e.at(place) })
+        }
+    }
+}
+
+fn refuse_losses(input: &dyn Input, options: &ConvertOptions) -> Result<()> {
+    let losses = &input.description().losses;
+    if losses.is_empty() || options.allow_loss {
+        return Ok(());
+    }
+    let list: Vec<_> = losses.iter().take(5).map(|l| format!("{} ({})", l.path, l.reason)).collect();
+    let more = if losses.len() > 5 { format!(" and {} more", losses.len() - 5) } else { String::new() };
+    Err(Error::new(
+        ErrorKind::WouldLoseData,
+        format!("the store cannot hold {}{more}; leave it out with --allow-loss (allow_loss=True)", list.join(", ")),
+    ))
+}
+
+/// One conversion under way.
+struct Job<'a> {
+    input: &'a dyn Input,
+    options: &'a ConvertOptions,
+    target: &'a Target,
+    progress: Progress<'a>,
+}
+
+impl Job<'_> {
+    fn run(&self, started: Instant) -> Result<ConvertReport> {
+        let description = self.input.description();
+        let mut categories = Categories::new();
+        let order = self.gene_order(&[MatrixKey::X])?;
+        let raw_order = match &description.raw_var {
+            Some(_) => Some(self.gene_order(&[MatrixKey::RawX])?),
+            None => None,
+        };
+        let obs = FrameSchema::new(&description.obs, "o");
+        let cells = self.write_cells(&obs, &order, raw_order.as_ref(), &mut categories)?;
+        self.tick("genes", description.n_cells)?;
+        let genes = self.write_genes(&order, &cells, &mut categories)?;
+        let raw_genes = match &raw_order {
+            Some(order) => Some(self.write_raw_genes(order, &mut categories)?),
+            None => None,
+        };
+        let categories = self.write_categories(&categories)?;
+        let extras = self.write_extras()?;
+        self.tick("committing", description.n_cells)?;
+
+        let mut matrices = cells.matrices;
+        matrices.extend(genes.matrices);
+        let mut arrays = cells.arrays;
+        arrays.extend(genes.arrays);
+        let (raw_table, raw_var) = raw_genes.unzip();
+        let mut manifest = Manifest {
+            checksum: String::new(),
+            format: "slaf".to_string(),
+            format_version: FORMAT_VERSION,
+            reader_features: Vec::new(),
+            writer_features: Vec::new(),
+            version: self.target.version,
+            write_id: self.target.write_id.clone(),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            created_by: format!("slaf {}", env!("CARGO_PKG_VERSION")),
+            operation: "convert".to_string(),
+            n_cells: description.n_cells,
+            n_genes: description.n_genes,
+            tables: Tables { cells: cells.table, genes: genes.table, by_gene: cells.by_gene, raw_genes: raw_table },
+            obs,
+            var: genes.var,
+            raw_var,
+            matrices,
+            arrays,
+            stripes: cells.stripes,
+            categories,
+            extras,
+            files: Vec::new(),
+        };
+        block_on(self.target.commit(&mut manifest))?;
+        Ok(ConvertReport::new(&manifest, description, cells.by_gene_bytes, cells.duplicates, started.elapsed()))
+    }
+
+    /// The order in which packed rows number the genes, from the first of these matrices that
+    /// the input has.
+    fn gene_order(&self, keys: &[MatrixKey]) -> Result<GeneOrder> {
+        let description = self.input.description();
+        let n = match keys.first() {
+            Some(MatrixKey::RawX) => description.matrices.iter().find(|m| m.key == MatrixKey::RawX).map_or(0, |m| m.n_cols),
+            _ => description.n_genes,
+        };
+        let like_x = |k: &MatrixKey| matches!(k, MatrixKey::X | MatrixKey::Layer(_));
+        let found = description.matrices.iter().find(|m| {
+            keys.contains(&m.key) || (keys.contains(&MatrixKey::X) && like_x(&m.key))
+        });
+        match found {
+            Some(m) => Ok(GeneOrder::by_popularity(&self.input.column_counts(&m.key)?)),
+            None => Ok(GeneOrder::by_popularity(&vec![0; n as usize])),
+        }
+    }
+
+    fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {
+        let event = ProgressEvent { phase, cells_done, cells_total: self.input.description().n_cells };
+        if (self.progress)(event) {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written"))
+        }
+    }
+
+    fn write_categories(&self, categories: &Categories) -> Result<Option<String>> {
+        if categories.is_empty() {
+            return Ok(None);
+        }
+        let path = format!("_slaf/categories/{}.arrow", self.target.write_id);
+        block_on(self.target.storage.write(&path, categories_to_ipc(categories)?))?;
+        Ok(Some(path))
+    }
+
+    /// Copies the elements that no table holds into one HDF5 file.
+    fn write_extras(&self) -> Result<Option<Extras>> {
+        let elements = self.input.description().extras.clone();
+        if elements.is_empty() {
+            return Ok(None);
+        }
+        let folder = tempfile::Builder::new().prefix("slaf-extras").tempdir()?;
+        let scratch = folder.path().join("extras.h5");
+        self.input.write_extras(&scratch)?;
+        let bytes = Bytes::from(std::fs::read(&scratch).at(scratch.display())?);
+        let path = format!("_slaf/extras/{}.h5", self.target.write_id);
+        block_on(self.target.storage.write(&path, bytes))?;
+        Ok(Some(Extras { path, elements }))
+    }
+}

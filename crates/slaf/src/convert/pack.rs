@@ -1,0 +1,107 @@
+//! Chunks of a matrix into packed rows.
+
+use crate::error::from_arrow;
+use crate::order::Renumber;
+use arrow::array::{ArrayRef, BinaryArray};
+use arrow::buffer::{Buffer, OffsetBuffer};
+use rayon::prelude::*;
+use slaf_core::packed::encode_row_into;
+use slaf_core::{CsrChunk, Error, ErrorKind, Result, Value};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Consecutive rows of a chunk, renumbered.
+pub(super) struct Part<T> {
+    pub(super) rows: Range<usize>,
+    /// Positions in `columns` and `values`, one more than there are rows.
+    pub(super) indptr: Vec<usize>,
+    pub(super) columns: Vec<u32>,
+    pub(super) values: Vec<T>,
+    packed: Vec<u8>,
+    packed_ends: Vec<usize>,
+}
+
+/// Packs every row of a chunk. `order` renumbers its columns (to ranks, say).
+pub(super) fn pack_chunk<T: Value>(
+    chunk: &CsrChunk,
+    values: &[T],
+    order: Option<&[u32]>,
+) -> Result<Vec<Part<T>>> {
+    parts(chunk, rayon::current_num_threads())
+        .into_par_iter()
+        .map(|rows| pack_part(chunk, values, order, rows))
+        .collect()
+}
+
+/// Cuts the rows into ranges of about the same number of values.
+fn parts(chunk: &CsrChunk, n: usize) -> Vec<Range<usize>> {
+    let (rows, nnz) = (chunk.n_rows(), chunk.nnz() as u64);
+    let mut cuts: Vec<usize> =
+        (0..=n as u64).map(|i| chunk.indptr.partition_point(|&p| p < nnz * i / n as u64).min(rows)).collect();
+    cuts[0] = 0;
+    cuts[n] = rows;
+    cuts.windows(2).map(|w| w[0]..w[1].max(w[0])).filter(|r| !r.is_empty()).collect()
+}
+
+fn pack_part<T: Value>(
+    chunk: &CsrChunk,
+    values: &[T],
+    order: Option<&[u32]>,
+    rows: Range<usize>,
+) -> Result<Part<T>> {
+    let nnz = chunk.row(rows.end - 1).end - chunk.row(rows.start).start;
+    let mut part = Part {
+        indptr: Vec::with_capacity(rows.len() + 1),
+        columns: Vec::with_capacity(nnz),
+        values: Vec::with_capacity(nnz),
+        packed: Vec::with_capacity(nnz + nnz / 2 + 8 * rows.len()),
+        packed_ends: Vec::with_capacity(rows.len()),
+        rows,
+    };
+    part.indptr.push(0);
+    let mut renumber = Renumber::new(order.map_or(0, <[u32]>::len));
+    for i in part.rows.clone() {
+        let row = chunk.row(i);
+        let start = part.columns.len();
+        let (columns, row_values) = (&chunk.indices[row.clone()], &values[row]);
+        match order {
+            Some(map) => {
+                let (c, v) = (&mut part.columns, &mut part.values);
+                renumber.row(map, columns, row_values, |column, value| {
+                    c.push(column);
+                    v.push(value);
+                });
+            }
+            None => {
+                part.columns.extend_from_slice(columns);
+                part.values.extend_from_slice(row_values);
+            }
+        }
+        encode_row_into(&part.columns[start..], &part.values[start..], &mut part.packed)?;
+        part.packed_ends.push(part.packed.len());
+        part.indptr.push(part.columns.len());
+    }
+    Ok(part)
+}
+
+/// The packed rows of all parts as a column of a table.
+pub(super) fn packed_column<T>(parts: &[Part<T>]) -> Result<ArrayRef> {
+    binary(parts.iter().map(|p| (&p.packed, &p.packed_ends)))
+}
+
+/// One binary array of packed rows that lie in several buffers; each comes with its rows' ends.
+pub(super) fn binary<'a>(buffers: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<usize>)> + Clone) -> Result<ArrayRef> {
+    let bytes: usize = buffers.clone().map(|(b, _)| b.len()).sum();
+    if i32::try_from(bytes).is_err() {
+        return Err(Error::new(ErrorKind::Internal, "more than 2 GiB of packed rows in one batch"));
+    }
+    let mut all = Vec::with_capacity(bytes);
+    let mut offsets = vec![0i32];
+    for (buffer, ends) in buffers {
+        offsets.extend(ends.iter().map(|&e| (all.len() + e) as i32));
+        all.extend_from_slice(buffer);
+    }
+    let array = BinaryArray::try_new(OffsetBuffer::new(offsets.into()), Buffer::from_vec(all), None)
+        .map_err(from_arrow)?;
+    Ok(Arc::new(array))
+}

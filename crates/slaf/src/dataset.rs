@@ -1,0 +1,533 @@
+use crate::error::{from_arrow, while_reading};
+use crate::frames::{Categories, categories_from_ipc, join_dictionary};
+use crate::info::Info;
+use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, TableEntry};
+use crate::names::{Names, near};
+use crate::order::GeneOrder;
+use crate::runtime::block_on;
+use crate::selection::Selection;
+use crate::storage::Storage;
+use crate::tables::Table;
+use crate::{config, schema, values};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{Field, Float64Type, Schema, UInt32Type, UInt64Type};
+use bytes::Bytes;
+use slaf_core::{Context, Error, ErrorKind, Result, Values};
+use slaf_ingest::{ArrayKey, Axis, MatrixKey};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::OnceCell;
+
+/// A file of a store that is not as it was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Its path below the root.
+    pub file: String,
+    pub reason: String,
+}
+
+/// How to open a store.
+#[derive(Clone, Debug, Default)]
+pub struct DatasetOptions {
+    /// The version to open; the newest one by default.
+    pub version: Option<u64>,
+    /// Credentials and settings of an object store.
+    pub storage_options: HashMap<String, String>,
+}
+
+/// A committed version.
+#[derive(Clone, Debug)]
+pub struct VersionInfo {
+    pub version: u64,
+    /// Seconds since 1970-01-01, UTC.
+    pub created: u64,
+    pub operation: String,
+    pub n_cells: u64,
+    pub n_genes: u64,
+}
+
+/// Statistics of the cells over all genes of X, in cell order.
+#[derive(Clone, Debug)]
+pub struct CellStats {
+    /// Stored values, explicit zeros included.
+    pub nnz: Vec<u32>,
+    /// Values that are not zero.
+    pub n_genes: Vec<u32>,
+    pub total: Vec<f64>,
+}
+
+/// Statistics of the genes over all cells of X, in gene order.
+#[derive(Clone, Debug)]
+pub struct GeneStats {
+    /// Cells in which the gene's value is not zero.
+    pub n_cells: Vec<u64>,
+    pub total: Vec<f64>,
+}
+
+/// A store at one version.
+///
+/// Opening reads the root manifest only; tables, names and annotations are read when first
+/// needed and kept. A handle never changes: to see a later version, open again. Clones share
+/// everything and may be used from many threads.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) storage: Storage,
+    pub(crate) manifest: Manifest,
+    cells: OnceCell<Table>,
+    genes: OnceCell<Table>,
+    by_gene: OnceCell<Table>,
+    raw_genes: OnceCell<Table>,
+    categories: OnceCell<Categories>,
+    order: OnceCell<GeneOrder>,
+    raw_order: OnceCell<GeneOrder>,
+    cell_ids: OnceCell<Arc<StringArray>>,
+    gene_ids: OnceCell<Arc<StringArray>>,
+    cell_names: OnceLock<Names>,
+    gene_names: OnceLock<Names>,
+}
+
+/// The tables of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableName {
+    Cells,
+    Genes,
+    ByGene,
+    RawGenes,
+}
+
+impl Inner {
+    /// Opens a table on first use.
+    pub(crate) async fn table(&self, name: TableName) -> Result<&Table> {
+        let tables = &self.manifest.tables;
+        let (cell, entry): (&OnceCell<Table>, Option<&TableEntry>) = match name {
+            TableName::Cells => (&self.cells, Some(&tables.cells)),
+            TableName::Genes => (&self.genes, Some(&tables.genes)),
+            TableName::ByGene => (&self.by_gene, tables.by_gene.as_ref()),
+            TableName::RawGenes => (&self.raw_genes, tables.raw_genes.as_ref()),
+        };
+        let entry = entry.ok_or_else(|| Error::new(ErrorKind::Internal, format!("the store has no table {name:?}")))?;
+        cell.get_or_try_init(|| Table::open(&self.storage, entry)).await
+    }
+
+    /// One column of a table, whole.
+    pub(crate) async fn column(&self, name: TableName, column: &str) -> Result<ArrayRef> {
+        let table = self.table(name).await?;
+        let batches = table.read(&[column], &[0..table.rows()], 1 << 16).await?;
+        let parts: Vec<&dyn Array> = batches.iter().map(|b| b.column(0).as_ref()).collect();
+        if parts.is_empty() {
+            let field = table.arrow_field(column)?;
+            return Ok(arrow::array::new_empty_array(field.data_type()));
+        }
+        concat(&parts).map_err(from_arrow)
+    }
+
+    async fn strings(&self, name: TableName, column: &str) -> Result<Arc<StringArray>> {
+        let array = self.column(name, column).await?;
+        let strings = array
+            .as_string_opt::<i32>()
+            .filter(|s| s.null_count() == 0)
+            .ok_or_else(|| Error::corrupt(format!("column {column} holds no names")))?;
+        Ok(Arc::new(strings.clone()))
+    }
+
+    pub(crate) async fn cell_ids(&self) -> Result<&Arc<StringArray>> {
+        self.cell_ids.get_or_try_init(|| self.strings(TableName::Cells, schema::CELL_ID)).await
+    }
+
+    pub(crate) async fn gene_ids(&self) -> Result<&Arc<StringArray>> {
+        self.gene_ids.get_or_try_init(|| self.strings(TableName::Genes, schema::GENE_ID)).await
+    }
+
+    pub(crate) async fn cell_names(&self) -> Result<&Names> {
+        let ids = self.cell_ids().await?;
+        Ok(self.cell_names.get_or_init(|| Names::new(ids.clone())))
+    }
+
+    pub(crate) async fn gene_names(&self) -> Result<&Names> {
+        let ids = self.gene_ids().await?;
+        Ok(self.gene_names.get_or_init(|| Names::new(ids.clone())))
+    }
+
+    async fn load_order(&self, name: TableName) -> Result<GeneOrder> {
+        let ranks = self.column(name, schema::RANK).await?;
+        let ranks = ranks
+            .as_primitive_opt::<UInt32Type>()
+            .ok_or_else(|| Error::corrupt("the ranks of the genes are no uint32"))?;
+        GeneOrder::from_ranks(ranks.values().to_vec())
+            .ok_or_else(|| Error::corrupt("the ranks of the genes are no permutation"))
+    }
+
+    /// The gene order of X and the layers.
+    pub(crate) async fn order(&self) -> Result<&GeneOrder> {
+        self.order.get_or_try_init(|| self.load_order(TableName::Genes)).await
+    }
+
+    /// The gene order of raw.
+    pub(crate) async fn raw_order(&self) -> Result<&GeneOrder> {
+        self.raw_order.get_or_try_init(|| self.load_order(TableName::RawGenes)).await
+    }
+
+    pub(crate) async fn categories(&self) -> Result<&Categories> {
+        self.categories
+            .get_or_try_init(|| async {
+                match &self.manifest.categories {
+                    Some(path) => {
+                        let bytes = self.storage.read(path).await.map_err(while_reading)?;
+                        categories_from_ipc(bytes).at(self.storage.full(path))
+                    }
+                    None => Ok(Categories::new()),
+                }
+            })
+            .await
+    }
+
+    /// Columns of obs or var with the users' names; names come first.
+    pub(crate) async fn frame(
+        &self,
+        name: TableName,
+        frame: &FrameSchema,
+        columns: Option<&[String]>,
+        rows: &Selection,
+    ) -> Result<RecordBatch> {
+        let table = self.table(name).await?;
+        rows.check(table.rows(), if name == TableName::Cells { "cell" } else { "gene" })?;
+        let index = if name == TableName::Cells { schema::CELL_ID } else { schema::GENE_ID };
+        let chosen = match columns {
+            None => frame.columns.iter().collect(),
+            Some(names) => names.iter().map(|n| column_of(frame, n)).collect::<Result<Vec<_>>>()?,
+        };
+        let mut ids = vec![index];
+        for column in &chosen {
+            if !ids.contains(&column.id.as_str()) {
+                ids.push(&column.id);
+            }
+        }
+        let resolved = rows.resolve(table.rows());
+        let batches = table.read(&ids, &resolved.ranges, 1 << 16).await?;
+        let order = resolved.order.map(UInt32Array::from);
+        let get = |id: &str| -> Result<ArrayRef> {
+            let at = ids.iter().position(|i| *i == id).unwrap_or_default();
+            let parts: Vec<&dyn Array> = batches.iter().map(|b| b.column(at).as_ref()).collect();
+            let all = match parts.is_empty() {
+                true => arrow::array::new_empty_array(table.arrow_field(id)?.data_type()),
+                false => concat(&parts).map_err(from_arrow)?,
+            };
+            match &order {
+                Some(order) => take(&all, order, None).map_err(from_arrow),
+                None => Ok(all),
+            }
+        };
+        let mut fields = vec![Field::new(index, arrow::datatypes::DataType::Utf8, false)];
+        let mut arrays = vec![get(index)?];
+        for column in chosen {
+            let mut array = get(&column.id)?;
+            if column.kind == "categorical" {
+                let categories = self.categories().await?.get(&column.id).ok_or_else(|| {
+                    Error::corrupt("its categories are missing").at(&column.name)
+                })?;
+                array = join_dictionary(&array, categories).at(&column.name)?;
+            }
+            fields.push(Field::new(&column.name, array.data_type().clone(), true));
+            arrays.push(array);
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(from_arrow)
+    }
+}
+
+/// The column with this name.
+fn column_of<'a>(frame: &'a FrameSchema, name: &str) -> Result<&'a crate::manifest::ColumnSchema> {
+    frame.columns.iter().find(|c| c.name == name).ok_or_else(|| {
+        let near = near(name, frame.columns.iter().map(|c| c.name.as_str()));
+        let hint = if near.is_empty() { String::new() } else { format!("; did you mean \"{}\"?", near.join("\", \"")) };
+        Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"{hint}"))
+    })
+}
+
+impl Dataset {
+    /// Opens the newest version of the store at a path or `file://`, `s3://`, `gs://` or `az://`
+    /// address.
+    ///
+    /// # Errors
+    /// `not-found`, `not-a-store`, `corrupt` (naming the newest intact version), or
+    /// `unsupported-feature`.
+    pub fn open(uri: &str) -> Result<Dataset> {
+        Self::open_with(uri, &DatasetOptions::default())
+    }
+
+    /// Opens a store with options.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`]; `not-found` also for a version that does not exist.
+    pub fn open_with(uri: &str, options: &DatasetOptions) -> Result<Dataset> {
+        block_on(async {
+            let storage = Storage::new(uri, &options.storage_options).await?;
+            let manifest = manifest::load(&storage, options.version).await?;
+            Ok(Dataset {
+                inner: Arc::new(Inner {
+                    storage,
+                    manifest,
+                    cells: OnceCell::new(),
+                    genes: OnceCell::new(),
+                    by_gene: OnceCell::new(),
+                    raw_genes: OnceCell::new(),
+                    categories: OnceCell::new(),
+                    order: OnceCell::new(),
+                    raw_order: OnceCell::new(),
+                    cell_ids: OnceCell::new(),
+                    gene_ids: OnceCell::new(),
+                    cell_names: OnceLock::new(),
+                    gene_names: OnceLock::new(),
+                }),
+            })
+        })
+    }
+
+    /// Where the store is.
+    pub fn uri(&self) -> &str {
+        self.inner.storage.uri()
+    }
+
+    /// The version of this handle.
+    pub fn version(&self) -> u64 {
+        self.inner.manifest.version
+    }
+
+    /// The committed versions, oldest first.
+    ///
+    /// # Errors
+    /// Those of reading the root manifests.
+    pub fn versions(&self) -> Result<Vec<VersionInfo>> {
+        block_on(async {
+            let mut out = Vec::new();
+            for version in manifest::versions(&self.inner.storage).await? {
+                let m = manifest::read(&self.inner.storage, version).await?;
+                out.push(VersionInfo {
+                    version,
+                    created: m.created,
+                    operation: m.operation,
+                    n_cells: m.n_cells,
+                    n_genes: m.n_genes,
+                });
+            }
+            Ok(out)
+        })
+    }
+
+    /// Reads every file of this version and compares length and hash with the root manifest.
+    /// Returns the files that differ.
+    ///
+    /// # Errors
+    /// Those of reading, other than a missing file.
+    pub fn verify(&self) -> Result<Vec<Damage>> {
+        let storage = &self.inner.storage;
+        block_on(async {
+            let there: HashMap<String, u64> = storage.list("").await?.into_iter().collect();
+            let mut damaged = Vec::new();
+            for entry in &self.inner.manifest.files {
+                let reason = match there.get(&entry.path) {
+                    None => "missing".to_string(),
+                    Some(length) if *length != entry.length => format!("{length} bytes, not {}", entry.length),
+                    Some(_) if storage.hash(&entry.path).await? != entry.blake3 => "its content has changed".to_string(),
+                    Some(_) => continue,
+                };
+                damaged.push(Damage { file: entry.path.clone(), reason });
+            }
+            Ok(damaged)
+        })
+    }
+
+    /// The number of cells.
+    pub fn n_cells(&self) -> u64 {
+        self.inner.manifest.n_cells
+    }
+
+    /// The number of genes.
+    pub fn n_genes(&self) -> u64 {
+        self.inner.manifest.n_genes
+    }
+
+    /// The root manifest of this version.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
+    /// A summary for people.
+    pub fn info(&self) -> Info {
+        Info::new(self.uri(), &self.inner.manifest)
+    }
+
+    /// Columns of obs (all by default) for some cells: first `cell_id` (Utf8), then the columns
+    /// under the user's names; a categorical is `Dictionary(Int32, _)` with all its categories.
+    ///
+    /// # Errors
+    /// `unknown-column` with near names, `out-of-range`, `corrupt`.
+    pub fn obs(&self, columns: Option<&[String]>, rows: &Selection) -> Result<RecordBatch> {
+        block_on(self.inner.frame(TableName::Cells, &self.inner.manifest.obs, columns, rows)).map_err(|e| self.name(e, "obs"))
+    }
+
+    /// Columns of var (all by default) for some genes: first `gene_id`; see [`Dataset::obs`].
+    ///
+    /// # Errors
+    /// As [`Dataset::obs`].
+    pub fn var(&self, columns: Option<&[String]>, rows: &Selection) -> Result<RecordBatch> {
+        block_on(self.inner.frame(TableName::Genes, &self.inner.manifest.var, columns, rows)).map_err(|e| self.name(e, "var"))
+    }
+
+    /// The var frame of raw, if there is a raw.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn raw_var(&self) -> Result<Option<RecordBatch>> {
+        let Some(frame) = &self.inner.manifest.raw_var else { return Ok(None) };
+        block_on(self.inner.frame(TableName::RawGenes, frame, None, &Selection::All)).map(Some)
+    }
+
+    /// Errors of arguments name the frame; those of files name their own place already.
+    fn name(&self, error: Error, what: &str) -> Error {
+        if error.kind() == ErrorKind::UnknownColumn { error.at(what) } else { error }
+    }
+
+    /// The names of all cells.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn cell_ids(&self) -> Result<Arc<StringArray>> {
+        block_on(self.inner.cell_ids()).cloned()
+    }
+
+    /// The names of all genes.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn gene_ids(&self) -> Result<Arc<StringArray>> {
+        block_on(self.inner.gene_ids()).cloned()
+    }
+
+    /// The numbers of cells by name.
+    ///
+    /// # Errors
+    /// `unknown-cell` (lists up to five, with near names), `ambiguous-name`.
+    pub fn resolve_cells(&self, names: &[&str]) -> Result<Vec<u64>> {
+        block_on(self.inner.cell_names())?.resolve(names, "cell", ErrorKind::UnknownCell)
+    }
+
+    /// The numbers of genes by name (the index of var).
+    ///
+    /// # Errors
+    /// `unknown-gene` (lists up to five, with near names), `ambiguous-name`.
+    pub fn resolve_genes(&self, names: &[&str]) -> Result<Vec<u64>> {
+        block_on(self.inner.gene_names())?.resolve(names, "gene", ErrorKind::UnknownGene)
+    }
+
+    /// The entry of a matrix: shape, value type, size.
+    ///
+    /// # Errors
+    /// `unknown-table` with the matrices that there are.
+    pub fn matrix_info(&self, key: &MatrixKey) -> Result<&MatrixEntry> {
+        self.inner.manifest.matrix(key).ok_or_else(|| {
+            let all: Vec<_> = self.inner.manifest.matrices.iter().filter_map(|m| Some(m.key().ok()?.to_string())).collect();
+            let list = if all.is_empty() { "it has no matrices".to_string() } else { format!("it has {}", all.join(", ")) };
+            Error::new(ErrorKind::UnknownTable, format!("the store has no {key}; {list}"))
+        })
+    }
+
+    /// Rows of an obsm or varm array, row-major, and its width.
+    ///
+    /// # Errors
+    /// `unknown-table`, `out-of-range`, `corrupt`.
+    pub fn array(&self, key: &ArrayKey, rows: &Selection) -> Result<(Values, usize)> {
+        let entry = self.array_entry(key)?;
+        let dtype = slaf_core::Dtype::from_name(&entry.dtype)?;
+        if entry.column.is_none() {
+            return Ok((Values::empty(dtype), 0));
+        }
+        let lists = block_on(self.array_column(key, rows))?;
+        Ok((values::from_lists(&lists, dtype, entry.width)?, entry.width as usize))
+    }
+
+    fn array_entry(&self, key: &ArrayKey) -> Result<&ArrayEntry> {
+        let slot = if key.axis == Axis::Cells { "obsm" } else { "varm" };
+        self.inner.manifest.arrays.iter().find(|a| a.key() == *key).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownTable, format!("the store has no {slot}/{}", key.name))
+        })
+    }
+
+    /// Rows of an obsm or varm array as lists of fixed size.
+    pub(crate) async fn array_column(&self, key: &ArrayKey, rows: &Selection) -> Result<ArrayRef> {
+        let column = self.array_entry(key)?.column.as_deref().unwrap_or_default();
+        let name = if key.axis == Axis::Cells { TableName::Cells } else { TableName::Genes };
+        let table = self.inner.table(name).await?;
+        rows.check(table.rows(), "row")?;
+        let resolved = rows.resolve(table.rows());
+        let batches = table.read(&[column], &resolved.ranges, config::batch_rows()).await?;
+        let empty = arrow::array::new_empty_array(table.arrow_field(column)?.data_type());
+        let mut parts: Vec<&dyn Array> = batches.iter().map(|b| b.column(0).as_ref()).collect();
+        if parts.is_empty() {
+            parts.push(&empty);
+        }
+        let all = concat(&parts).map_err(from_arrow)?;
+        match resolved.order {
+            Some(order) => take(&all, &UInt32Array::from(order), None).map_err(from_arrow),
+            None => Ok(all),
+        }
+    }
+
+    /// The HDF5 file with the elements of [`Manifest::extras`] (uns and whatever no table holds),
+    /// in AnnData's on-disk format.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn extras(&self) -> Result<Option<Bytes>> {
+        match &self.inner.manifest.extras {
+            Some(extras) => block_on(self.inner.storage.read(&extras.path)).map(Some).map_err(while_reading),
+            None => Ok(None),
+        }
+    }
+
+    /// Stored statistics of the cells.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn cell_stats(&self) -> Result<CellStats> {
+        block_on(async {
+            let counts = async |name| {
+                let array = self.inner.column(TableName::Cells, name).await?;
+                Ok::<_, Error>(primitive::<UInt32Type>(&array, name)?.to_vec())
+            };
+            let total = self.inner.column(TableName::Cells, schema::TOTAL).await?;
+            Ok(CellStats {
+                nnz: counts(schema::NNZ).await?,
+                n_genes: counts(schema::N_GENES).await?,
+                total: primitive::<Float64Type>(&total, schema::TOTAL)?.to_vec(),
+            })
+        })
+    }
+
+    /// Stored statistics of the genes.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn gene_stats(&self) -> Result<GeneStats> {
+        block_on(async {
+            let n_cells = self.inner.column(TableName::Genes, schema::N_CELLS).await?;
+            let total = self.inner.column(TableName::Genes, schema::TOTAL).await?;
+            Ok(GeneStats {
+                n_cells: primitive::<UInt64Type>(&n_cells, schema::N_CELLS)?.to_vec(),
+                total: primitive::<Float64Type>(&total, schema::TOTAL)?.to_vec(),
+            })
+        })
+    }
+}
+
+fn primitive<'a, T: arrow::datatypes::ArrowPrimitiveType>(array: &'a ArrayRef, name: &str) -> Result<&'a [T::Native]> {
+    array
+        .as_primitive_opt::<T>()
+        .map(|a| a.values().as_ref())
+        .ok_or_else(|| Error::corrupt(format!("column {name} has type {}", array.data_type())))
+}

@@ -1,0 +1,88 @@
+//! Errors of the libraries beneath, as kinds of our own.
+
+use slaf_core::{Error, ErrorKind};
+use std::error::Error as StdError;
+
+/// Finds the first error of type `T` in a chain of causes.
+fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(e) = next {
+        if let Some(found) = e.downcast_ref::<T>() {
+            return Some(found);
+        }
+        // An io::Error hides the error that it was made of behind `get_ref`.
+        next = match e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+            Some(inner) => Some(inner),
+            None => e.source(),
+        };
+    }
+    None
+}
+
+/// The kind that an error deserves by its causes.
+fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind {
+    if let Some(ours) = cause::<Error>(error) {
+        return ours.kind();
+    }
+    if let Some(io) = cause::<std::io::Error>(error) {
+        let kind = Error::from(std::io::Error::from(io.kind())).kind();
+        return match io.raw_os_error() {
+            Some(code) => Error::from(std::io::Error::from_raw_os_error(code)).kind(),
+            None if kind == ErrorKind::Io => otherwise,
+            None => kind,
+        };
+    }
+    match cause::<object_store::Error>(error) {
+        Some(object_store::Error::NotFound { .. }) => ErrorKind::NotFound,
+        Some(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+            ErrorKind::AlreadyExists
+        }
+        Some(
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. },
+        ) => ErrorKind::PermissionDenied,
+        _ => otherwise,
+    }
+}
+
+/// The text of an error and its causes without the source locations that Lance adds.
+fn text(error: &dyn StdError) -> String {
+    let text = error.to_string();
+    match text.find(", /").or_else(|| text.find(", rust/")) {
+        Some(at) => text[..at].to_string(),
+        None => text,
+    }
+}
+
+pub(crate) fn from_lance(error: lance::Error) -> Error {
+    let otherwise = match &error {
+        lance::Error::DatasetNotFound { .. } | lance::Error::NotFound { .. } => ErrorKind::NotFound,
+        lance::Error::CorruptFile { .. } => ErrorKind::Corrupt,
+        lance::Error::CommitConflict { .. } | lance::Error::RetryableCommitConflict { .. } => ErrorKind::Conflict,
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind_of(&error, otherwise), text(&error)).with_source(error)
+}
+
+pub(crate) fn from_object_store(error: object_store::Error) -> Error {
+    Error::new(kind_of(&error, ErrorKind::Io), text(&error)).with_source(error)
+}
+
+pub(crate) fn from_arrow(error: arrow::error::ArrowError) -> Error {
+    Error::new(kind_of(&error, ErrorKind::Internal), error.to_string()).with_source(error)
+}
+
+/// An error while a store is read: what is missing or senseless there is damage.
+pub(crate) fn while_reading(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Io | ErrorKind::Internal => {
+            let place = error.location().map(str::to_owned);
+            let damaged = Error::corrupt(format!("{} (`slaf verify` checks the whole store)", error.message()));
+            let damaged = match place {
+                Some(p) => damaged.at(p),
+                None => damaged,
+            };
+            damaged.with_source(error)
+        }
+        _ => error,
+    }
+}

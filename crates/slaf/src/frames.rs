@@ -1,0 +1,111 @@
+//! Columns of obs and var between Arrow, as users see them, and the Lance tables.
+//!
+//! A categorical is held as its codes; all its categories, used or not, are beside the tables in
+//! one Arrow IPC file with a list column for each categorical.
+
+use crate::error::from_arrow;
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, RecordBatch, make_array};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use bytes::Bytes;
+use slaf_core::{Error, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The value types of columns and their names in the manifest.
+const TYPES: [(&str, DataType); 13] = [
+    ("bool", DataType::Boolean),
+    ("int8", DataType::Int8),
+    ("int16", DataType::Int16),
+    ("int32", DataType::Int32),
+    ("int64", DataType::Int64),
+    ("uint8", DataType::UInt8),
+    ("uint16", DataType::UInt16),
+    ("uint32", DataType::UInt32),
+    ("uint64", DataType::UInt64),
+    ("float16", DataType::Float16),
+    ("float32", DataType::Float32),
+    ("float64", DataType::Float64),
+    ("string", DataType::Utf8),
+];
+
+/// The name of a column's value type; of its categories' type for a dictionary.
+pub(crate) fn type_name(data_type: &DataType) -> &'static str {
+    let value = match data_type {
+        DataType::Dictionary(_, value) => value,
+        other => other,
+    };
+    TYPES.iter().find(|(_, t)| t == value).map_or("string", |(n, _)| n)
+}
+
+/// The value type with this name.
+pub(crate) fn type_of(name: &str) -> Result<DataType> {
+    TYPES
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(_, t)| t.clone())
+        .ok_or_else(|| crate::manifest::unknown("type of column", name))
+}
+
+/// The type of a categorical with categories of this type.
+pub(crate) fn dictionary_of(value: DataType) -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(value))
+}
+
+/// Splits a categorical into codes and categories; `None` for any other array.
+pub(crate) fn split_dictionary(array: &ArrayRef) -> Option<(ArrayRef, ArrayRef)> {
+    let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+    Some((Arc::new(dictionary.keys().clone()), dictionary.values().clone()))
+}
+
+/// The categories of every categorical column by the column's id.
+pub(crate) type Categories = BTreeMap<String, ArrayRef>;
+
+/// Writes the categories as an Arrow IPC file.
+pub(crate) fn categories_to_ipc(categories: &Categories) -> Result<Bytes> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
+    for (id, values) in categories {
+        let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+        let list = ListArray::try_new(item, OffsetBuffer::from_lengths([values.len()]), values.clone(), None)
+            .map_err(from_arrow)?;
+        fields.push(Field::new(id, list.data_type().clone(), false));
+        columns.push(Arc::new(list));
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(from_arrow)?;
+    let mut out = Vec::new();
+    let mut writer = arrow::ipc::writer::FileWriter::try_new(&mut out, &schema).map_err(from_arrow)?;
+    writer.write(&batch).and_then(|()| writer.finish()).map_err(from_arrow)?;
+    drop(writer);
+    Ok(out.into())
+}
+
+/// Reads what [`categories_to_ipc`] wrote.
+pub(crate) fn categories_from_ipc(bytes: Bytes) -> Result<Categories> {
+    let damaged = |e: arrow::error::ArrowError| Error::corrupt(format!("categories: {e}"));
+    let mut reader =
+        arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None).map_err(damaged)?;
+    let batch = reader.next().ok_or_else(|| Error::corrupt("categories: no record batch"))?.map_err(damaged)?;
+    let schema = batch.schema();
+    let lists = schema.fields().iter().zip(batch.columns());
+    lists
+        .map(|(field, column)| {
+            let list = column
+                .as_list_opt::<i32>()
+                .filter(|l| l.len() == 1)
+                .ok_or_else(|| Error::corrupt(format!("categories: column {} is no list", field.name())))?;
+            // A copy lets go of the file's buffer.
+            Ok((field.name().clone(), make_array(list.value(0).to_data())))
+        })
+        .collect()
+}
+
+/// Joins codes with categories.
+pub(crate) fn join_dictionary(codes: &ArrayRef, categories: &ArrayRef) -> Result<ArrayRef> {
+    let codes: &Int32Array = codes
+        .as_primitive_opt::<Int32Type>()
+        .ok_or_else(|| Error::corrupt("codes of a categorical that are no int32"))?;
+    let joined = DictionaryArray::<Int32Type>::try_new(codes.clone(), categories.clone())
+        .map_err(|e| Error::corrupt(format!("codes of a categorical: {e}")))?;
+    Ok(Arc::new(joined))
+}

@@ -1,0 +1,128 @@
+use crate::manifest::Manifest;
+use crate::size::human_bytes;
+use serde::Serialize;
+use std::fmt;
+
+/// A summary of a store. [`Display`](fmt::Display) prints it for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    pub uri: String,
+    pub version: u64,
+    pub n_cells: u64,
+    pub n_genes: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Bytes of each table.
+    pub tables: Vec<(String, u64)>,
+    pub matrices: Vec<MatrixSummary>,
+    pub obs: Vec<ColumnSummary>,
+    pub var: Vec<ColumnSummary>,
+    /// `obsm/X_pca (50 x float32)`.
+    pub arrays: Vec<String>,
+    /// Elements that are kept as they came: `uns`.
+    pub extras: Vec<String>,
+    pub created_by: String,
+}
+
+/// A matrix of a store.
+#[derive(Clone, Debug, Serialize)]
+pub struct MatrixSummary {
+    /// `X`, `layers/counts`.
+    pub name: String,
+    /// numpy's name of the value type.
+    pub dtype: String,
+    /// What the input was: `csr`, `csc` or `dense`.
+    pub encoding: String,
+    pub nnz: u64,
+    /// Bits of the packed rows for each stored value.
+    pub bits_per_nonzero: f64,
+}
+
+/// A column of obs or var.
+#[derive(Clone, Debug, Serialize)]
+pub struct ColumnSummary {
+    pub name: String,
+    /// `int64`, `categorical of string`.
+    pub data_type: String,
+}
+
+impl Info {
+    pub(crate) fn new(uri: &str, manifest: &Manifest) -> Info {
+        let columns = |frame: &crate::manifest::FrameSchema| {
+            let summary = frame.columns.iter().map(|c| ColumnSummary {
+                name: c.name.clone(),
+                data_type: match c.kind.as_str() {
+                    "plain" => c.data_type.clone(),
+                    "categorical" => format!("categorical of {}", c.data_type),
+                    kind => format!("{kind} {}", c.data_type),
+                },
+            });
+            summary.collect()
+        };
+        let tables = &manifest.tables;
+        let all = [Some(&tables.cells), Some(&tables.genes), tables.by_gene.as_ref(), tables.raw_genes.as_ref()];
+        let size = |path: &str| {
+            let inside = manifest.files.iter().filter(|f| f.path.strip_prefix(path).is_some_and(|r| r.starts_with('/')));
+            inside.map(|f| f.length).sum()
+        };
+        Info {
+            uri: uri.to_string(),
+            version: manifest.version,
+            n_cells: manifest.n_cells,
+            n_genes: manifest.n_genes,
+            bytes: manifest.files.iter().map(|f| f.length).sum(),
+            tables: all.into_iter().flatten().map(|t| (t.path.clone(), size(&t.path))).collect(),
+            matrices: manifest
+                .matrices
+                .iter()
+                .map(|m| MatrixSummary {
+                    name: if m.name.is_empty() { m.slot.clone() } else { format!("{}/{}", m.slot, m.name) },
+                    dtype: m.dtype.clone(),
+                    encoding: m.encoding.clone(),
+                    nnz: m.nnz,
+                    bits_per_nonzero: m.bytes as f64 * 8.0 / m.nnz.max(1) as f64,
+                })
+                .collect(),
+            obs: columns(&manifest.obs),
+            var: columns(&manifest.var),
+            arrays: manifest
+                .arrays
+                .iter()
+                .map(|a| {
+                    let slot = if a.axis == "cells" { "obsm" } else { "varm" };
+                    format!("{slot}/{} ({} x {})", a.name, a.width, a.dtype)
+                })
+                .collect(),
+            extras: manifest.extras.iter().flat_map(|e| e.elements.clone()).collect(),
+            created_by: manifest.created_by.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Info {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} (version {}, written by {})", self.uri, self.version, self.created_by)?;
+        writeln!(f, "{} cells x {} genes, {} on disk", self.n_cells, self.n_genes, human_bytes(self.bytes))?;
+        for m in &self.matrices {
+            writeln!(
+                f,
+                "  {:<20} {} stored values, {}, {}, {:.2} bits per value",
+                m.name, m.nnz, m.dtype, m.encoding, m.bits_per_nonzero
+            )?;
+        }
+        for (what, columns) in [("obs", &self.obs), ("var", &self.var)] {
+            if !columns.is_empty() {
+                let list: Vec<_> = columns.iter().map(|c| format!("{} ({})", c.name, c.data_type)).collect();
+                writeln!(f, "  {what:<20} {}", list.join(", "))?;
+            }
+        }
+        for array in &self.arrays {
+            writeln!(f, "  {array}")?;
+        }
+        if !self.extras.is_empty() {
+            writeln!(f, "  also                 {}", self.extras.join(", "))?;
+        }
+        let tables: Vec<_> = self.tables.iter().map(|(t, b)| format!("{t} {}", human_bytes(*b))).collect();
+        write!(f, "  tables               {}", tables.join(", "))
+    }
+}

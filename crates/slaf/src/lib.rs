@@ -1,0 +1,73 @@
+//! SLAF, the Sparse Lazy Array Format: one store, on disk or in the cloud, for single-cell data.
+//!
+//! A [`Dataset`] holds an annotated matrix of cells x genes with everything that AnnData holds.
+//! [`convert`] makes one from h5ad, 10x, loom and text files; [`export`] writes one back.
+//!
+//! ```no_run
+//! use slaf::{Dataset, MatrixKey, Selection};
+//!
+//! let pbmc = Dataset::open("pbmc.slaf")?;
+//! let genes = pbmc.resolve_genes(&["CD3D", "MS4A1"])?;
+//! let counts = pbmc.read(&MatrixKey::X, &Selection::Range(0..100), &Selection::Ids(genes))?;
+//! assert_eq!(counts.n_rows(), 100);
+//! let types = pbmc.query("SELECT cell_type, COUNT(*) FROM cells GROUP BY cell_type")?;
+//! # Ok::<(), slaf::Error>(())
+//! ```
+//!
+//! The calls block and may come from any thread but one of a tokio runtime. Errors are
+//! [`Error`]s with a stable [`ErrorKind`].
+
+mod config;
+mod convert;
+mod dataset;
+mod error;
+mod export;
+mod frames;
+mod info;
+pub mod manifest;
+mod names;
+mod order;
+mod query;
+mod reader;
+mod runtime;
+mod schema;
+mod selection;
+mod size;
+mod storage;
+mod tables;
+mod values;
+
+pub use convert::{ConvertOptions, ConvertReport, convert};
+pub use dataset::{CellStats, Damage, Dataset, DatasetOptions, GeneStats, VersionInfo};
+pub use export::{ExportFormat, ExportOptions, export};
+pub use info::Info;
+pub use query::QueryResult;
+pub use selection::Selection;
+pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
+pub use slaf_ingest::{
+    ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
+};
+
+/// Whether a commit waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// A committed version survives a power loss: files and folders are synced before and after
+    /// the commit.
+    #[default]
+    Full,
+    /// The operating system writes when it likes: a committed version survives a crash of the
+    /// process, not of the machine.
+    Os,
+}
+
+/// How far a long operation has come.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgressEvent {
+    /// What is being done: `cells`, `genes`, `committing`.
+    pub phase: &'static str,
+    pub cells_done: u64,
+    pub cells_total: u64,
+}
+
+/// Is told of progress; `false` interrupts the operation.
+pub type Progress<'a> = &'a (dyn Fn(ProgressEvent) -> bool + Sync);

@@ -1,0 +1,107 @@
+//! Lookup of cells and genes by name, and names that are near a wrong one.
+
+use arrow::array::{Array, StringArray};
+use rayon::prelude::*;
+use slaf_core::{Error, ErrorKind, Result};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+/// Names in row order with an index of 16 bytes a name.
+#[derive(Debug)]
+pub(crate) struct Names {
+    names: Arc<StringArray>,
+    /// Hash and row, sorted.
+    index: Vec<(u64, u64)>,
+}
+
+fn hash(name: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+}
+
+impl Names {
+    pub(crate) fn new(names: Arc<StringArray>) -> Names {
+        let mut index: Vec<(u64, u64)> =
+            (0..names.len()).into_par_iter().map(|i| (hash(names.value(i)), i as u64)).collect();
+        index.par_sort_unstable();
+        Names { names, index }
+    }
+
+    /// The rows with this name, rising.
+    pub(crate) fn find(&self, name: &str) -> Vec<u64> {
+        let h = hash(name);
+        let from = self.index.partition_point(|e| e.0 < h);
+        self.index[from..]
+            .iter()
+            .take_while(|e| e.0 == h)
+            .map(|e| e.1)
+            .filter(|&row| self.names.value(row as usize) == name)
+            .collect()
+    }
+
+    /// The row of each name.
+    pub(crate) fn resolve(&self, names: &[&str], what: &str, unknown: ErrorKind) -> Result<Vec<u64>> {
+        let mut rows = Vec::with_capacity(names.len());
+        let mut missing = Vec::new();
+        for name in names {
+            match self.find(name)[..] {
+                [row] => rows.push(row),
+                [] => missing.push(*name),
+                [first, second, ..] => {
+                    return Err(Error::new(
+                        ErrorKind::AmbiguousName,
+                        format!(
+                            "{what} \"{name}\" is the name of more than one (rows {first}, {second}, ...): \
+                             select by number, or make the names unique"
+                        ),
+                    ));
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(rows);
+        }
+        let near = near(missing[0], self.names.iter().flatten());
+        let hint = if near.is_empty() { String::new() } else { format!("; near {:?}: {}", missing[0], near.join(", ")) };
+        let list: Vec<_> = missing.iter().take(5).map(|n| format!("{n:?}")).collect();
+        let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
+        Err(Error::new(unknown, format!("no {what} named {}{more}{hint}", list.join(", "))))
+    }
+}
+
+/// Up to three names that are near a wrong one, the nearest first.
+pub(crate) fn near<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    // Enough for any gene list; a hint is not worth a pass over millions of cells.
+    const LOOK_AT: usize = 100_000;
+    let lower = wrong.to_lowercase();
+    let mut close: Vec<(usize, &str)> = names
+        .take(LOOK_AT)
+        .filter(|n| n.len().abs_diff(wrong.len()) <= 2)
+        .map(|n| (strsim::damerau_levenshtein(&lower, &n.to_lowercase()), n))
+        .filter(|(distance, n)| *distance <= 2 && *distance < n.len())
+        .collect();
+    close.sort_unstable();
+    close.truncate(3);
+    close.into_iter().map(|(_, n)| n.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Names::new(Arc::new(StringArray::from(vec!["CD3D", "MS4A1", "CD3E", "MS4A1"])))
+    }
+
+    #[test]
+    fn names_resolve_in_order() {
+        assert_eq!(names().resolve(&["CD3E", "CD3D"], "gene", ErrorKind::UnknownGene).unwrap(), [2, 0]);
+    }
+
+    #[test]
+    fn ambiguous_and_unknown_names_are_errors() {
+        let error = |name| names().resolve(&[name], "gene", ErrorKind::UnknownGene).unwrap_err();
+        assert_eq!(error("MS4A1").kind(), ErrorKind::AmbiguousName);
+        assert_eq!(error("cd3d").kind(), ErrorKind::UnknownGene);
+        assert!(error("cd3d").to_string().contains("near \"cd3d\": CD3D, CD3E"));
+    }
+}

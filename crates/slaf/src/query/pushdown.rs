@@ -1,0 +1,126 @@
+//! Filters of a query that choose cells or genes before anything is decoded.
+//!
+//! The choice may keep too much: the query engine filters the rows again.
+
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
+use datafusion::scalar::ScalarValue;
+
+/// What a filter says of one column of the expression table.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Choice {
+    /// These numbers, rising.
+    Numbers(Vec<u64>),
+    /// These names.
+    Names(Vec<String>),
+    /// Numbers from the first to the second, both included.
+    Between(i64, i64),
+}
+
+/// The column and the choice of a filter, if it is one that can choose.
+pub(super) fn choice(filter: &Expr) -> Option<(String, Choice)> {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (column, op, value) = match (&**left, &**right) {
+                (Expr::Column(c), Expr::Literal(v, _)) => (c, *op, v),
+                (Expr::Literal(v, _), Expr::Column(c)) => (c, op.swap()?, v),
+                _ => return None,
+            };
+            let choice = match (op, number(value)) {
+                (Operator::Eq, _) => of_values(std::slice::from_ref(value))?,
+                (Operator::Lt, Some(n)) => Choice::Between(i64::MIN, n.saturating_sub(1)),
+                (Operator::LtEq, Some(n)) => Choice::Between(i64::MIN, n),
+                (Operator::Gt, Some(n)) => Choice::Between(n.saturating_add(1), i64::MAX),
+                (Operator::GtEq, Some(n)) => Choice::Between(n, i64::MAX),
+                _ => return None,
+            };
+            Some((column.name.clone(), choice))
+        }
+        Expr::Between(Between { expr, negated: false, low, high }) => match (&**expr, &**low, &**high) {
+            (Expr::Column(c), Expr::Literal(low, _), Expr::Literal(high, _)) => {
+                Some((c.name.clone(), Choice::Between(number(low)?, number(high)?)))
+            }
+            _ => None,
+        },
+        Expr::InList(InList { expr, list, negated: false }) => {
+            let Expr::Column(column) = &**expr else { return None };
+            let literal = |e: &Expr| if let Expr::Literal(v, _) = e { Some(v.clone()) } else { None };
+            let values: Vec<ScalarValue> = list.iter().map(literal).collect::<Option<_>>()?;
+            Some((column.name.clone(), of_values(&values)?))
+        }
+        _ => None,
+    }
+}
+
+fn number(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::Int64(n) => *n,
+        _ => None,
+    }
+}
+
+fn of_values(values: &[ScalarValue]) -> Option<Choice> {
+    let text = |v: &ScalarValue| match v {
+        ScalarValue::Dictionary(_, inner) => inner.try_as_str().flatten().map(str::to_owned),
+        other => other.try_as_str().flatten().map(str::to_owned),
+    };
+    if let Some(numbers) = values.iter().map(number).collect::<Option<Vec<_>>>() {
+        let mut numbers: Vec<u64> = numbers.into_iter().filter_map(|n| u64::try_from(n).ok()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        return Some(Choice::Numbers(numbers));
+    }
+    values.iter().map(text).collect::<Option<Vec<_>>>().map(Choice::Names)
+}
+
+/// The numbers that all choices of one axis leave, rising; `None` for all of the axis.
+pub(super) fn intersect(choices: &[Choice], n: u64, find: impl Fn(&str) -> Vec<u64>) -> Option<Vec<u64>> {
+    let mut kept: Option<Vec<u64>> = None;
+    for choice in choices {
+        let these: Vec<u64> = match choice {
+            Choice::Numbers(numbers) => numbers.iter().copied().filter(|&i| i < n).collect(),
+            Choice::Names(names) => {
+                let mut rows: Vec<u64> = names.iter().flat_map(|name| find(name)).collect();
+                rows.sort_unstable();
+                rows.dedup();
+                rows
+            }
+            Choice::Between(low, high) => {
+                let low = u64::try_from(*low).unwrap_or(0);
+                let high = u64::try_from(high.saturating_add(1)).unwrap_or(0).min(n);
+                (low..high.max(low)).collect()
+            }
+        };
+        kept = Some(match kept {
+            Some(before) => before.into_iter().filter(|i| these.binary_search(i).is_ok()).collect(),
+            None => these,
+        });
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::prelude::{col, lit};
+
+    #[test]
+    fn filters_choose() {
+        assert_eq!(choice(&col("g").eq(lit(3i64))), Some(("g".into(), Choice::Numbers(vec![3]))));
+        assert_eq!(choice(&lit(3i64).lt(col("g"))), Some(("g".into(), Choice::Between(4, i64::MAX))));
+        assert_eq!(
+            choice(&col("g").in_list(vec![lit("B"), lit("A")], false)),
+            Some(("g".into(), Choice::Names(vec!["B".into(), "A".into()])))
+        );
+        assert_eq!(choice(&col("g").not_eq(lit(3i64))), None);
+        assert_eq!(choice(&col("g").in_list(vec![lit(1i64)], true)), None);
+    }
+
+    #[test]
+    fn choices_intersect() {
+        let choices = [Choice::Between(-5, 6), Choice::Numbers(vec![2, 6, 7, 99])];
+        assert_eq!(intersect(&choices, 10, |_| vec![]), Some(vec![2, 6]));
+        assert_eq!(intersect(&[], 10, |_| vec![]), None);
+        assert_eq!(intersect(&[Choice::Between(8, 3)], 10, |_| vec![]), Some(vec![]));
+    }
+}

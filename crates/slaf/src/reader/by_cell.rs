@@ -1,0 +1,249 @@
+//! Reading the cell-major rows (and obsp, varp, layers, raw, which have no other).
+
+use super::packed_rows::PackedRows;
+use crate::dataset::Inner;
+use crate::manifest::MatrixEntry;
+use crate::order::{DROP, Renumber};
+use crate::selection::Selection;
+use rayon::prelude::*;
+use slaf_core::packed::Row;
+use slaf_core::{CsrChunk, Result, Value};
+use slaf_ingest::MatrixKey;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Up to this many columns are looked up one by one in the blocks that may have them.
+const LOOKUP: usize = 64;
+
+/// What becomes of a row's columns.
+enum Columns {
+    /// They stay as they are.
+    Same,
+    /// All stay, under new numbers.
+    All(Vec<u32>),
+    /// Some stay, under new numbers.
+    Some { map: Vec<u32>, n_out: usize },
+    /// Few stay: their numbers in the packed row, rising, and their new ones.
+    Few { wanted: Vec<u32>, new: Vec<u32> },
+}
+
+impl Inner {
+    pub(super) async fn read_by_cell<T: Value>(
+        &self,
+        key: &MatrixKey,
+        entry: &MatrixEntry,
+        rows: &Selection,
+        cols: &Selection,
+    ) -> Result<CsrChunk> {
+        let table = self.table(Self::table_of(key)).await?;
+        let packed = PackedRows::fetch(table, &entry.column, rows.resolve(table.rows())).await?;
+        let order = match key {
+            MatrixKey::X | MatrixKey::Layer(_) => Some(self.order().await?),
+            MatrixKey::RawX => Some(self.raw_order().await?),
+            MatrixKey::Obsp(_) | MatrixKey::Varp(_) => None,
+        };
+        let (rank_of, gene_of) = (order.map(|o| o.rank_of.as_slice()), order.map(|o| o.gene_of.as_slice()));
+        let n_cols = entry.n_cols;
+        let Unique { ids, repeats } = Unique::new(cols);
+        let columns = match (&ids, gene_of) {
+            (None, None) => Columns::Same,
+            (None, Some(gene_of)) => Columns::All(gene_of.to_vec()),
+            (Some(ids), _) if ids.len() <= LOOKUP => {
+                let mut pairs: Vec<(u32, u32)> = ids
+                    .iter()
+                    .enumerate()
+                    .map(|(new, &id)| (rank_of.map_or(id as u32, |r| r[id as usize]), new as u32))
+                    .collect();
+                pairs.sort_unstable();
+                let (wanted, new) = pairs.into_iter().unzip();
+                Columns::Few { wanted, new }
+            }
+            (Some(ids), _) => {
+                let mut map = vec![DROP; n_cols as usize];
+                for (new, &id) in ids.iter().enumerate() {
+                    map[rank_of.map_or(id as usize, |r| r[id as usize] as usize)] = new as u32;
+                }
+                Columns::Some { map, n_out: ids.len() }
+            }
+        };
+        let chunk = decode::<T>(&packed, &columns, n_cols)?;
+        Ok(match repeats {
+            Some(repeats) => repeat_columns::<T>(&chunk, &repeats),
+            None => chunk,
+        })
+    }
+}
+
+/// A selection of columns with each column once.
+struct Unique {
+    /// `None` for all columns.
+    ids: Option<Vec<u64>>,
+    /// Where columns repeat: for each of `ids`, its places in the selection.
+    repeats: Option<Vec<Vec<u32>>>,
+}
+
+impl Unique {
+    fn new(cols: &Selection) -> Unique {
+        let ids: Vec<u64> = match cols {
+            Selection::All => return Unique { ids: None, repeats: None },
+            Selection::Range(r) => r.clone().collect(),
+            Selection::Ids(ids) => ids.clone(),
+        };
+        let mut places: HashMap<u64, usize> = HashMap::with_capacity(ids.len());
+        let (mut unique, mut repeats) = (Vec::new(), Vec::<Vec<u32>>::new());
+        for (place, &id) in ids.iter().enumerate() {
+            let i = *places.entry(id).or_insert_with(|| {
+                unique.push(id);
+                repeats.push(Vec::new());
+                unique.len() - 1
+            });
+            repeats[i].push(place as u32);
+        }
+        let repeats = (unique.len() < ids.len()).then_some(repeats);
+        Unique { ids: Some(unique), repeats }
+    }
+}
+
+/// Rows that one thread decodes at a time.
+fn parts(n_rows: usize) -> Vec<Range<usize>> {
+    let n = (rayon::current_num_threads() * 4).min(n_rows).max(1);
+    (0..n).map(|i| n_rows * i / n..n_rows * (i + 1) / n).collect()
+}
+
+fn decode<T: Value>(packed: &PackedRows, columns: &Columns, n_cols: u64) -> Result<CsrChunk> {
+    match columns {
+        Columns::Same => decode_all::<T>(packed, None, n_cols),
+        Columns::All(map) => decode_all::<T>(packed, Some(map), n_cols),
+        Columns::Some { map, n_out } => {
+            let mut renumber_some = |row: &Row<'_>, scratch: &mut Scratch<T>, out: &mut Vec<(u32, T)>| {
+                scratch.decode(row, n_cols)?;
+                let renumber = scratch.renumber.get_or_insert_with(|| Renumber::new(*n_out));
+                renumber.row(map, &scratch.columns, &scratch.values, |c, v| out.push((c, v)));
+                Ok(())
+            };
+            decode_some(packed, &mut renumber_some)
+        }
+        Columns::Few { wanted, new } => decode_some(packed, &mut |row, _, out: &mut Vec<(u32, T)>| {
+            let start = out.len();
+            row.lookup(wanted, |i, v| out.push((new[i], v)))?;
+            out[start..].sort_unstable_by_key(|p| p.0);
+            Ok(())
+        }),
+    }
+}
+
+/// Working memory of one thread.
+struct Scratch<T> {
+    columns: Vec<u32>,
+    values: Vec<T>,
+    renumber: Option<Renumber<T>>,
+}
+
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        Scratch { columns: Vec::new(), values: Vec::new(), renumber: None }
+    }
+}
+
+impl<T: Value> Scratch<T> {
+    fn decode(&mut self, row: &Row<'_>, n_cols: u64) -> Result<()> {
+        self.columns.resize(row.nnz(), 0);
+        self.values.resize(row.nnz(), T::default());
+        row.decode(n_cols, &mut self.columns, &mut self.values)
+    }
+}
+
+/// Every value of every row, decoded straight into the result: the headers tell the lengths.
+fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64) -> Result<CsrChunk> {
+    let n = packed.len();
+    let lengths: Vec<u64> =
+        (0..n).into_par_iter().map(|i| Ok(packed.row(i)?.nnz() as u64)).collect::<Result<_>>()?;
+    let mut indptr = Vec::with_capacity(n + 1);
+    indptr.push(0);
+    for length in lengths {
+        indptr.push(indptr[indptr.len() - 1] + length);
+    }
+    let nnz = indptr[n] as usize;
+    let (mut indices, mut values) = (vec![0u32; nnz], vec![T::default(); nnz]);
+    let mut jobs = Vec::new();
+    let (mut indices_left, mut values_left) = (indices.as_mut_slice(), values.as_mut_slice());
+    for rows in parts(n) {
+        let length = (indptr[rows.end] - indptr[rows.start]) as usize;
+        let (i, rest) = indices_left.split_at_mut(length);
+        indices_left = rest;
+        let (v, rest) = values_left.split_at_mut(length);
+        values_left = rest;
+        jobs.push((rows, i, v));
+    }
+    jobs.into_par_iter().try_for_each(|(rows, indices, values)| {
+        let mut scratch = Scratch::default();
+        let first = indptr[rows.start];
+        for i in rows {
+            let row = packed.row(i)?;
+            let at = (indptr[i] - first) as usize..(indptr[i + 1] - first) as usize;
+            let (columns_out, values_out) = (&mut indices[at.clone()], &mut values[at]);
+            let Some(map) = map else {
+                row.decode(n_cols, columns_out, values_out)?;
+                continue;
+            };
+            scratch.decode(&row, n_cols)?;
+            let renumber = scratch.renumber.get_or_insert_with(|| Renumber::new(map.len()));
+            let mut out = columns_out.iter_mut().zip(values_out);
+            renumber.row(map, &scratch.columns, &scratch.values, |c, v| {
+                if let Some((column, value)) = out.next() {
+                    (*column, *value) = (c, v);
+                }
+            });
+        }
+        Ok::<(), slaf_core::Error>(())
+    })?;
+    Ok(CsrChunk { indptr, indices, values: T::wrap(values) })
+}
+
+/// Some values of every row.
+fn decode_some<T: Value>(
+    packed: &PackedRows,
+    pick: &mut (impl Fn(&Row<'_>, &mut Scratch<T>, &mut Vec<(u32, T)>) -> Result<()> + Sync),
+) -> Result<CsrChunk> {
+    let pick = &*pick;
+    let done: Vec<(Vec<u64>, Vec<(u32, T)>)> = parts(packed.len())
+        .into_par_iter()
+        .map(|rows| {
+            let (mut ends, mut pairs, mut scratch) = (Vec::with_capacity(rows.len()), Vec::new(), Scratch::default());
+            for i in rows {
+                pick(&packed.row(i)?, &mut scratch, &mut pairs)?;
+                ends.push(pairs.len() as u64);
+            }
+            Ok((ends, pairs))
+        })
+        .collect::<Result<_>>()?;
+    let nnz = done.iter().map(|d| d.1.len()).sum();
+    let mut indptr = Vec::with_capacity(packed.len() + 1);
+    indptr.push(0);
+    let (mut indices, mut values) = (Vec::with_capacity(nnz), Vec::with_capacity(nnz));
+    for (ends, pairs) in done {
+        let before = indices.len() as u64;
+        indptr.extend(ends.into_iter().map(|e| before + e));
+        indices.extend(pairs.iter().map(|p| p.0));
+        values.extend(pairs.iter().map(|p| p.1));
+    }
+    Ok(CsrChunk { indptr, indices, values: T::wrap(values) })
+}
+
+/// Puts each column at all its places.
+fn repeat_columns<T: Value>(chunk: &CsrChunk, places: &[Vec<u32>]) -> CsrChunk {
+    let (mut indptr, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
+    let empty = Vec::new();
+    let old = T::unwrap_ref(&chunk.values).unwrap_or(&empty);
+    for i in 0..chunk.n_rows() {
+        let mut row: Vec<(u32, T)> = chunk
+            .row(i)
+            .flat_map(|at| places[chunk.indices[at] as usize].iter().map(move |&place| (place, old[at])))
+            .collect();
+        row.sort_unstable_by_key(|p| p.0);
+        indices.extend(row.iter().map(|p| p.0));
+        values.extend(row.iter().map(|p| p.1));
+        indptr.push(indices.len() as u64);
+    }
+    CsrChunk { indptr, indices, values: T::wrap(values) }
+}

@@ -1,0 +1,136 @@
+//! Reading the gene-major rows: few genes over many cells.
+
+use super::packed_rows::PackedRows;
+use crate::dataset::{Inner, TableName};
+use crate::manifest::Stripe;
+use crate::selection::Selection;
+use rayon::prelude::*;
+use slaf_core::{CsrChunk, Result, Value};
+
+/// Cells fewer than this share of a stripe are looked up; otherwise the row is decoded whole.
+const LOOKUP_SHARE: u64 = 512;
+
+/// A gene's values in the selected cells: places in `Cells::wanted`, rising.
+type GeneColumn<T> = Vec<(u32, T)>;
+
+impl Inner {
+    pub(super) async fn read_by_gene<T: Value>(&self, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
+        let order = self.order().await?;
+        let stripes = &self.manifest.stripes;
+        let table = self.table(TableName::ByGene).await?;
+        let genes: Vec<u64> = cols.iter(self.manifest.n_genes).collect();
+        let mut wanted = Vec::with_capacity(genes.len() * stripes.len());
+        for stripe in stripes {
+            wanted.extend(genes.iter().map(|&g| stripe.first_row + u64::from(order.rank_of[g as usize])));
+        }
+        let packed = PackedRows::fetch(table, crate::schema::PACKED, Selection::Ids(wanted).resolve(table.rows())).await?;
+        let cells = Cells::new(rows, self.manifest.n_cells);
+        let columns: Vec<GeneColumn<T>> = (0..genes.len())
+            .into_par_iter()
+            .map(|g| {
+                let mut column = Vec::new();
+                for (s, stripe) in stripes.iter().enumerate() {
+                    cells.pick(&packed, s * genes.len() + g, stripe, &mut column)?;
+                }
+                Ok(column)
+            })
+            .collect::<Result<_>>()?;
+        Ok(cells.assemble(&columns))
+    }
+}
+
+/// The selected cells, each once, rising; and where each comes in the selection.
+struct Cells {
+    /// `None` for `first..first + n`.
+    ids: Option<Vec<u64>>,
+    first: u64,
+    n: u64,
+    /// For each place of the selection its place in `ids`; `None` where they are the same.
+    order: Option<Vec<u32>>,
+}
+
+impl Cells {
+    fn new(rows: &Selection, n_cells: u64) -> Cells {
+        match rows {
+            Selection::All => Cells { ids: None, first: 0, n: n_cells, order: None },
+            Selection::Range(r) => Cells { ids: None, first: r.start, n: rows.len(n_cells), order: None },
+            Selection::Ids(_) => {
+                let resolved = rows.resolve(n_cells);
+                let ids: Vec<u64> = resolved.ranges.into_iter().flatten().collect();
+                Cells { first: 0, n: ids.len() as u64, ids: Some(ids), order: resolved.order }
+            }
+        }
+    }
+
+    /// Adds the values of one packed row in the selected cells.
+    fn pick<T: Value>(&self, packed: &PackedRows, i: usize, stripe: &Stripe, out: &mut GeneColumn<T>) -> Result<()> {
+        let row = packed.row(i)?;
+        let end = stripe.first_cell + stripe.n_cells;
+        let local: Option<(usize, Vec<u32>)> = self.ids.as_ref().map(|ids| {
+            let from = ids.partition_point(|&c| c < stripe.first_cell);
+            let to = ids.partition_point(|&c| c < end);
+            (from, ids[from..to].iter().map(|c| (c - stripe.first_cell) as u32).collect())
+        });
+        if let Some((from, wanted)) = &local
+            && (wanted.len() as u64) < stripe.n_cells / LOOKUP_SHARE
+        {
+            return row.lookup(wanted, |j, v| out.push(((from + j) as u32, v)));
+        }
+        let (mut offsets, mut values) = (vec![0; row.nnz()], vec![T::default(); row.nnz()]);
+        row.decode(stripe.n_cells, &mut offsets, &mut values)?;
+        match local {
+            Some((from, wanted)) => {
+                let mut next = 0;
+                for (&cell, &value) in offsets.iter().zip(&values) {
+                    while next < wanted.len() && wanted[next] < cell {
+                        next += 1;
+                    }
+                    if next == wanted.len() {
+                        break;
+                    }
+                    if wanted[next] == cell {
+                        out.push(((from + next) as u32, value));
+                    }
+                }
+            }
+            None => {
+                let (low, high) = (self.first, self.first + self.n);
+                let cells = offsets.iter().map(|&o| stripe.first_cell + u64::from(o));
+                out.extend(cells.zip(&values).filter(|(c, _)| (low..high).contains(c)).map(|(c, &v)| ((c - low) as u32, v)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Transposes the genes' columns into rows in the order of the selection.
+    fn assemble<T: Value>(&self, columns: &[GeneColumn<T>]) -> CsrChunk {
+        let mut indptr = vec![0u64; self.n as usize + 1];
+        for (cell, _) in columns.iter().flatten() {
+            indptr[*cell as usize + 1] += 1;
+        }
+        for i in 1..indptr.len() {
+            indptr[i] += indptr[i - 1];
+        }
+        let nnz = indptr[self.n as usize] as usize;
+        let (mut indices, mut values) = (vec![0u32; nnz], vec![T::default(); nnz]);
+        let mut at: Vec<u64> = indptr[..self.n as usize].to_vec();
+        for (g, column) in columns.iter().enumerate() {
+            for &(cell, value) in column {
+                let to = at[cell as usize] as usize;
+                at[cell as usize] += 1;
+                (indices[to], values[to]) = (g as u32, value);
+            }
+        }
+        let Some(order) = &self.order else {
+            return CsrChunk { indptr, indices, values: T::wrap(values) };
+        };
+        let (mut new_indptr, mut new_indices, mut new_values) = (vec![0], Vec::new(), Vec::new());
+        for &i in order {
+            let row = indptr[i as usize] as usize..indptr[i as usize + 1] as usize;
+            new_indices.extend_from_slice(&indices[row.clone()]);
+            new_values.extend_from_slice(&values[row]);
+            new_indptr.push(new_indices.len() as u64);
+        }
+        CsrChunk { indptr: new_indptr, indices: new_indices, values: T::wrap(new_values) }
+    }
+}

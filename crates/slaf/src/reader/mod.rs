@@ -1,0 +1,81 @@
+//! The one way in which expression is read: a selection of cells and of genes becomes CSR chunks.
+//!
+//! The [plan] picks the cell-major or the gene-major rows, whichever means less work; both give
+//! the same answer. Rows come in the order of the selection, columns rise within a row and are
+//! numbered by their place in the selection of genes.
+
+mod by_cell;
+mod by_gene;
+mod packed_rows;
+mod plan;
+
+pub(crate) use plan::Orientation;
+
+use crate::dataset::{Dataset, Inner, TableName};
+use crate::manifest::MatrixEntry;
+use crate::runtime::block_on;
+use crate::selection::Selection;
+use slaf_core::{Context, CsrChunk, Result, with_dtype};
+use slaf_ingest::MatrixKey;
+
+impl Dataset {
+    /// Reads a part of a matrix: `rows` and `cols` in the order given, repeats included.
+    ///
+    /// Columns are cells for `Obsp`, genes of raw for `RawX`, otherwise genes.
+    ///
+    /// # Errors
+    /// `unknown-table`, `out-of-range`, `corrupt`.
+    pub fn read(&self, key: &MatrixKey, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
+        let entry = self.matrix_info(key)?;
+        block_on(self.inner.read(key, entry, rows, cols, None)).at(key)
+    }
+
+    /// Reads a part of a matrix in chunks of at most `batch_rows` rows.
+    ///
+    /// # Errors
+    /// `unknown-table` and `out-of-range` now; `corrupt` from the iterator.
+    pub fn stream(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        batch_rows: usize,
+    ) -> Result<impl Iterator<Item = Result<CsrChunk>> + Send + use<>> {
+        let entry = self.matrix_info(key)?;
+        rows.check(entry.n_rows, "row").at(key)?;
+        cols.check(entry.n_cols, "column").at(key)?;
+        let (n, step) = (rows.len(entry.n_rows), batch_rows.max(1) as u64);
+        let (this, key, rows, cols) = (self.clone(), key.clone(), rows.clone(), cols.clone());
+        let starts = (0..n).step_by(step as usize);
+        Ok(starts.map(move |start| this.read(&key, &rows.part(start..(start + step).min(n)), &cols)))
+    }
+}
+
+impl Inner {
+    /// Reads with the planner's choice of orientation, or with `forced`.
+    pub(crate) async fn read(
+        &self,
+        key: &MatrixKey,
+        entry: &MatrixEntry,
+        rows: &Selection,
+        cols: &Selection,
+        forced: Option<Orientation>,
+    ) -> Result<CsrChunk> {
+        rows.check(entry.n_rows, "row")?;
+        cols.check(entry.n_cols, "column")?;
+        let dtype = entry.dtype()?;
+        let orientation = match forced {
+            Some(orientation) => orientation,
+            None => plan::choose(&self.manifest, key, entry, rows, cols),
+        };
+        with_dtype!(dtype, T => match orientation {
+            Orientation::ByGene => self.read_by_gene::<T>(rows, cols).await,
+            Orientation::ByCell => self.read_by_cell::<T>(key, entry, rows, cols).await,
+        })
+    }
+
+    /// The table that holds a matrix's rows.
+    fn table_of(key: &MatrixKey) -> TableName {
+        if matches!(key, MatrixKey::Varp(_)) { TableName::Genes } else { TableName::Cells }
+    }
+}

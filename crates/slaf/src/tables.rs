@@ -1,0 +1,231 @@
+//! The Lance tables of a store: writing one in a stream, and reading rows of a pinned version.
+
+use crate::error::{from_lance, while_reading};
+use crate::manifest::TableEntry;
+use crate::storage::Storage;
+use crate::{config, runtime};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use lance::dataset::builder::DatasetBuilder;
+use lance::dataset::fragment::{FileFragment, FragReadConfig, FragmentReader};
+use lance::dataset::{InsertBuilder, WriteMode, WriteParams};
+use slaf_core::{Context, Error, ErrorKind, Result};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Batches that wait for the writer.
+const QUEUE: usize = 4;
+
+/// Writes a new table while its batches are made.
+pub(crate) struct TableWriter {
+    path: String,
+    uri: String,
+    sender: Option<mpsc::Sender<Result<RecordBatch, DataFusionError>>>,
+    task: JoinHandle<Result<lance::Dataset, lance::Error>>,
+    rows: u64,
+}
+
+impl TableWriter {
+    pub(crate) fn create(storage: &Storage, path: &str, schema: &SchemaRef) -> Result<TableWriter> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let batches = futures::stream::unfold(receiver, |mut r| async { Some((r.recv().await?, r)) });
+        let stream: SendableRecordBatchStream =
+            Box::pin(RecordBatchStreamAdapter::new(schema.clone(), batches));
+        let uri = storage.full(path);
+        let params = WriteParams {
+            max_rows_per_file: config::fragment_rows(),
+            mode: WriteMode::Create,
+            store_params: Some(storage.object_store_params()),
+            data_storage_version: config::LANCE_FILE_VERSION.parse().ok(),
+            ..WriteParams::default()
+        };
+        let target = uri.clone();
+        let task = runtime::runtime()?.spawn(async move {
+            InsertBuilder::new(target.as_str()).with_params(&params).execute_stream(stream).await
+        });
+        Ok(TableWriter { path: path.to_string(), uri, sender: Some(sender), task, rows: 0 })
+    }
+
+    /// Hands over a batch; waits while the writer is behind.
+    pub(crate) fn send(&mut self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.rows += batch.num_rows() as u64;
+        let sent = self.sender.as_ref().map(|s| s.blocking_send(Ok(batch)));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            // The receiver is gone: the task has failed, and says why.
+            _ => Err(self.join().err().unwrap_or_else(|| Error::new(ErrorKind::Internal, "a table was closed early")))
+                .at(&self.uri),
+        }
+    }
+
+    fn join(&mut self) -> Result<lance::Dataset> {
+        self.sender = None;
+        runtime::runtime()?
+            .block_on(&mut self.task)
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("a writer stopped: {e}")))?
+            .map_err(from_lance)
+    }
+
+    /// Ends the table and commits it as a Lance version.
+    pub(crate) fn finish(mut self) -> Result<TableEntry> {
+        let dataset = self.join().at(&self.uri)?;
+        Ok(TableEntry { path: self.path.clone(), version: dataset.version().version, rows: self.rows })
+    }
+}
+
+impl Drop for TableWriter {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A table at its pinned version.
+#[derive(Debug)]
+pub(crate) struct Table {
+    uri: String,
+    dataset: Arc<lance::Dataset>,
+    /// Each fragment with its first row.
+    fragments: Vec<(u64, FileFragment)>,
+    rows: u64,
+    /// Opened files, by fragment and columns.
+    readers: Mutex<HashMap<(usize, Vec<String>), Arc<FragmentReader>>>,
+}
+
+impl Table {
+    pub(crate) async fn open(storage: &Storage, entry: &TableEntry) -> Result<Table> {
+        let uri = storage.full(&entry.path);
+        let open = async {
+            let dataset = DatasetBuilder::from_uri(&uri)
+                .with_version(entry.version)
+                .with_storage_options(storage.options().clone())
+                .load()
+                .await
+                .map_err(from_lance)?;
+            let dataset = Arc::new(dataset);
+            let mut fragments = Vec::new();
+            let mut rows = 0;
+            for fragment in dataset.get_fragments() {
+                let n = fragment.physical_rows().await.map_err(from_lance)? as u64;
+                fragments.push((rows, fragment));
+                rows += n;
+            }
+            if rows != entry.rows {
+                return Err(Error::corrupt(format!("{rows} rows, but the root manifest says {}", entry.rows)));
+            }
+            Ok(Table { uri: uri.clone(), dataset, fragments, rows, readers: Mutex::default() })
+        };
+        open.await.map_err(while_reading).at(&uri)
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    async fn reader(&self, fragment: usize, columns: &[&str]) -> Result<Arc<FragmentReader>> {
+        let key = (fragment, columns.iter().map(ToString::to_string).collect());
+        let lock = || self.readers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(reader) = lock().get(&key) {
+            return Ok(reader.clone());
+        }
+        let projection = self.dataset.schema().project(columns).map_err(from_lance)?;
+        let reader = self.fragments[fragment].1.open(&projection, FragReadConfig::default()).await;
+        let reader = Arc::new(reader.map_err(from_lance)?);
+        lock().insert(key, reader.clone());
+        Ok(reader)
+    }
+
+    /// Reads ranges of rows that rise and do not overlap, in order, in batches of at most
+    /// `batch_rows`. Decoding runs in parallel.
+    pub(crate) async fn read(
+        &self,
+        columns: &[&str],
+        ranges: &[Range<u64>],
+        batch_rows: usize,
+    ) -> Result<Vec<RecordBatch>> {
+        let read = async {
+            if let Some(r) = ranges.iter().find(|r| r.end > self.rows) {
+                return Err(Error::new(ErrorKind::OutOfRange, format!("row {} of {}", r.end - 1, self.rows)));
+            }
+            let mut batches = Vec::new();
+            for (i, local) in self.split(ranges) {
+                let reader = self.reader(i, columns).await?;
+                let stream = reader.read_ranges(local.into(), batch_rows as u32).await.map_err(from_lance)?;
+                batches.extend(decode_in_parallel(stream).try_collect::<Vec<_>>().await?);
+            }
+            Ok(batches)
+        };
+        read.await.map_err(while_reading).at(&self.uri)
+    }
+
+    /// The ranges by fragment, counted from each fragment's first row.
+    fn split(&self, ranges: &[Range<u64>]) -> Vec<(usize, Vec<Range<u64>>)> {
+        let mut out: Vec<(usize, Vec<Range<u64>>)> = Vec::new();
+        for range in ranges.iter().filter(|r| !r.is_empty()) {
+            let mut start = range.start;
+            let mut i = self.fragments.partition_point(|f| f.0 <= start) - 1;
+            while start < range.end {
+                let first = self.fragments[i].0;
+                let end = self.fragments.get(i + 1).map_or(self.rows, |f| f.0).min(range.end);
+                if end > start {
+                    match out.last_mut() {
+                        Some((j, local)) if *j == i => local.push(start - first..end - first),
+                        _ => out.push((i, vec![start - first..end - first])),
+                    }
+                }
+                start = end.max(start);
+                i += 1;
+            }
+        }
+        out
+    }
+}
+
+/// Decodes batches in tasks of their own, some at once, and gives them in order.
+fn decode_in_parallel(
+    stream: impl Stream<Item = BoxFuture<'static, Result<RecordBatch, lance::Error>>> + Send + 'static,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    stream
+        .map(|task| async move {
+            match tokio::spawn(task).await {
+                Ok(batch) => batch.map_err(from_lance),
+                Err(e) => Err(Error::new(ErrorKind::Internal, format!("a reader stopped: {e}"))),
+            }
+        })
+        .buffered(config::READ_AHEAD)
+        .boxed()
+}
+
+/// Rising rows as ranges of neighbours.
+pub(crate) fn ranges_of(rows: &[u64]) -> Vec<Range<u64>> {
+    let mut out: Vec<Range<u64>> = Vec::new();
+    for &row in rows {
+        match out.last_mut() {
+            Some(last) if last.end == row => last.end += 1,
+            _ => out.push(row..row + 1),
+        }
+    }
+    out
+}
+
+impl Table {
+    /// Name and type of a column.
+    pub(crate) fn arrow_field(&self, column: &str) -> Result<arrow::datatypes::Field> {
+        self.dataset
+            .schema()
+            .field(column)
+            .map(arrow::datatypes::Field::from)
+            .ok_or_else(|| Error::corrupt(format!("column {column} is missing")).at(&self.uri))
+    }
+}

@@ -1,0 +1,122 @@
+//! Damaged stores give named errors, never a panic and never wrong data without a word.
+
+use crate::Fixture;
+use slaf::{Dataset, ErrorKind, MatrixKey, Selection};
+use slaf_testing::{files_below, truncate};
+use std::path::Path;
+
+/// Everything that a reader can touch.
+fn read_all(dataset: &Dataset) -> slaf::Result<()> {
+    dataset.obs(None, &Selection::All)?;
+    dataset.var(None, &Selection::All)?;
+    dataset.read(&MatrixKey::X, &Selection::All, &Selection::All)?;
+    dataset.read(&MatrixKey::X, &Selection::All, &Selection::Ids(vec![0]))?;
+    dataset.cell_stats()?;
+    dataset.gene_stats()?;
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn any_cut_or_missing_file_is_named() {
+    let fixture = Fixture::new(1, 60, 30);
+    let files = files_below(&fixture.store()).unwrap();
+    assert!(files.len() >= 8, "{files:?}");
+    let damaged = fixture.folder.path().join("damaged.slaf");
+    for file in &files {
+        // Lance reads transaction files only to resolve conflicts of writers, and the hint only to
+        // find its newest version, where we name one.
+        if file.components().any(|c| c.as_os_str() == "_transactions") || file.ends_with("latest_version_hint.json") {
+            continue;
+        }
+        let relative = file.strip_prefix(fixture.store()).unwrap();
+        let length = std::fs::metadata(file).unwrap().len();
+        for cut in [None, Some(0), Some(1), Some(length / 2), Some(length - 1)] {
+            let _ = std::fs::remove_dir_all(&damaged);
+            copy(&fixture.store(), &damaged);
+            match cut {
+                Some(n) => truncate(&damaged.join(relative), n).unwrap(),
+                None => std::fs::remove_file(damaged.join(relative)).unwrap(),
+            }
+            let result = Dataset::open(damaged.to_str().unwrap()).and_then(|d| read_all(&d));
+            let error = result.expect_err(&format!("{} cut to {cut:?}", relative.display()));
+            assert!(
+                matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotAStore),
+                "{} cut to {cut:?}: {} {error}", relative.display(), error.kind().as_str()
+            );
+            assert!(error.to_string().contains("damaged.slaf"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_the_manifest_is_found() {
+    let fixture = Fixture::new(2, 20, 10);
+    let manifest = files_below(&fixture.store().join("_slaf/versions")).unwrap().remove(0);
+    let length = std::fs::metadata(&manifest).unwrap().len();
+    for offset in (0..length).step_by(97) {
+        slaf_testing::flip_bit(&manifest, offset, 2).unwrap();
+        assert_eq!(fixture.open().unwrap_err().kind(), ErrorKind::Corrupt, "at {offset}");
+        slaf_testing::flip_bit(&manifest, offset, 2).unwrap();
+    }
+    read_all(&fixture.dataset()).unwrap();
+}
+
+#[test]
+fn what_is_no_store_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |path: &Path| Dataset::open(path.to_str().unwrap()).unwrap_err().kind();
+    assert_eq!(open(&folder.path().join("absent.slaf")), ErrorKind::NotFound);
+    std::fs::write(folder.path().join("text"), "x").unwrap();
+    assert_eq!(open(folder.path()), ErrorKind::NotAStore);
+}
+
+#[test]
+fn a_later_version_of_the_format_is_refused_by_feature() {
+    let fixture = Fixture::new(3, 20, 10);
+    let file = files_below(&fixture.store().join("_slaf/versions")).unwrap().remove(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let future = text.replace("\"reader_features\": []", "\"reader_features\": [\"quantum\"]");
+    assert_ne!(text, future);
+    let blank = "0".repeat(64);
+    let at = future.find("\"checksum\": \"").unwrap() + 13;
+    let zeroed = format!("{}{blank}{}", &future[..at], &future[at + 64..]);
+    let hash = blake3::hash(zeroed.as_bytes()).to_hex();
+    std::fs::write(&file, format!("{}{hash}{}", &future[..at], &future[at + 64..])).unwrap();
+    let error = fixture.open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedFeature);
+    assert!(error.to_string().contains("quantum"), "{error}");
+}
+
+#[test]
+fn verify_finds_every_flipped_bit() {
+    let fixture = Fixture::new(4, 50, 20);
+    let dataset = fixture.dataset();
+    assert_eq!(dataset.verify().unwrap(), []);
+    let files: Vec<_> = files_below(&fixture.store()).unwrap().into_iter().filter(|f| !f.to_str().unwrap().contains("_slaf/versions")).collect();
+    let mut random = slaf_testing::Random(3);
+    for _ in 0..200 {
+        let file = &files[random.below(files.len() as u64) as usize];
+        let length = std::fs::metadata(file).unwrap().len();
+        let (offset, bit) = (random.below(length), random.below(8) as u8);
+        slaf_testing::flip_bit(file, offset, bit).unwrap();
+        let found = dataset.verify().unwrap();
+        assert_eq!(found.len(), 1, "{} at {offset}", file.display());
+        assert!(file.ends_with(&found[0].file), "{found:?}");
+        slaf_testing::flip_bit(file, offset, bit).unwrap();
+    }
+    std::fs::remove_file(&files[0]).unwrap();
+    assert_eq!(dataset.verify().unwrap()[0].reason, "missing");
+}
