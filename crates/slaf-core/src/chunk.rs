@@ -64,33 +64,43 @@ impl CsrChunk {
         }
         if self.indices.len() != self.values.len() {
             return Err(Error::malformed(format!(
-                "{} column indices, but {} values", self.indices.len(), self.values.len()
+                "{} column indices, but {} values",
+                self.indices.len(),
+                self.values.len()
             )));
         }
         for (i, w) in self.indptr.windows(2).enumerate() {
             if w[1] < w[0] {
                 return Err(Error::malformed(format!(
-                    "indptr is not monotone at row {} ({} > {})", first_row + i as u64, w[0], w[1]
+                    "indptr is not monotone at row {} ({} > {})",
+                    first_row + i as u64,
+                    w[0],
+                    w[1]
                 )));
             }
         }
         if self.indptr.last().copied() != Some(self.indices.len() as u64) {
             return Err(Error::malformed(format!(
                 "indptr ends with {}, but there are {} values",
-                self.indptr.last().copied().unwrap_or(0), self.indices.len()
+                self.indptr.last().copied().unwrap_or(0),
+                self.indices.len()
             )));
         }
         for i in 0..self.n_rows() {
             let row = &self.indices[self.row(i)];
             if let Some(w) = row.windows(2).find(|w| w[1] <= w[0]) {
                 return Err(Error::malformed(format!(
-                    "column {} after column {} in row {}", w[1], w[0], first_row + i as u64
+                    "column {} after column {} in row {}",
+                    w[1],
+                    w[0],
+                    first_row + i as u64
                 )));
             }
             if row.last().is_some_and(|&c| u64::from(c) >= n_cols) {
                 return Err(Error::malformed(format!(
                     "column {} in row {}, but the matrix has {n_cols} columns",
-                    row[row.len() - 1], first_row + i as u64
+                    row[row.len() - 1],
+                    first_row + i as u64
                 )));
             }
         }

@@ -20,8 +20,17 @@ pub enum Dtype {
 impl Dtype {
     /// Every value type.
     pub const ALL: [Dtype; 11] = [
-        Dtype::Bool, Dtype::U8, Dtype::U16, Dtype::U32, Dtype::U64, Dtype::I8, Dtype::I16,
-        Dtype::I32, Dtype::I64, Dtype::F32, Dtype::F64,
+        Dtype::Bool,
+        Dtype::U8,
+        Dtype::U16,
+        Dtype::U32,
+        Dtype::U64,
+        Dtype::I8,
+        Dtype::I16,
+        Dtype::I32,
+        Dtype::I64,
+        Dtype::F32,
+        Dtype::F64,
     ];
 
     /// numpy's name, for example `float32`.
@@ -46,9 +55,10 @@ impl Dtype {
     /// # Errors
     /// `unsupported-feature` for any other name.
     pub fn from_name(name: &str) -> Result<Dtype> {
-        Dtype::ALL.into_iter().find(|d| d.name() == name).ok_or_else(|| {
-            Error::new(ErrorKind::UnsupportedFeature, format!("unknown value type \"{name}\""))
-        })
+        Dtype::ALL
+            .into_iter()
+            .find(|d| d.name() == name)
+            .ok_or_else(|| Error::new(ErrorKind::UnsupportedFeature, format!("unknown value type \"{name}\"")))
     }
 
     /// Bytes of one value.
@@ -83,8 +93,20 @@ impl Dtype {
         match (self, other) {
             (Bool, d) | (d, Bool) => d,
             (F64, _) | (_, F64) => F64,
-            (F32, d) | (d, F32) => if d == F32 || d.size() <= 2 { F32 } else { F64 },
-            (a, b) if signed(a) == signed(b) => if a.size() >= b.size() { a } else { b },
+            (F32, d) | (d, F32) => {
+                if d == F32 || d.size() <= 2 {
+                    F32
+                } else {
+                    F64
+                }
+            }
+            (a, b) if signed(a) == signed(b) => {
+                if a.size() >= b.size() {
+                    a
+                } else {
+                    b
+                }
+            }
             (a, b) => {
                 let (s, u) = if signed(a) { (a, b) } else { (b, a) };
                 if s.size() > u.size() {
@@ -146,17 +168,50 @@ macro_rules! with_values {
 macro_rules! with_dtype {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
-            $crate::Dtype::Bool => { type $T = bool; $body }
-            $crate::Dtype::U8 => { type $T = u8; $body }
-            $crate::Dtype::U16 => { type $T = u16; $body }
-            $crate::Dtype::U32 => { type $T = u32; $body }
-            $crate::Dtype::U64 => { type $T = u64; $body }
-            $crate::Dtype::I8 => { type $T = i8; $body }
-            $crate::Dtype::I16 => { type $T = i16; $body }
-            $crate::Dtype::I32 => { type $T = i32; $body }
-            $crate::Dtype::I64 => { type $T = i64; $body }
-            $crate::Dtype::F32 => { type $T = f32; $body }
-            $crate::Dtype::F64 => { type $T = f64; $body }
+            $crate::Dtype::Bool => {
+                type $T = bool;
+                $body
+            }
+            $crate::Dtype::U8 => {
+                type $T = u8;
+                $body
+            }
+            $crate::Dtype::U16 => {
+                type $T = u16;
+                $body
+            }
+            $crate::Dtype::U32 => {
+                type $T = u32;
+                $body
+            }
+            $crate::Dtype::U64 => {
+                type $T = u64;
+                $body
+            }
+            $crate::Dtype::I8 => {
+                type $T = i8;
+                $body
+            }
+            $crate::Dtype::I16 => {
+                type $T = i16;
+                $body
+            }
+            $crate::Dtype::I32 => {
+                type $T = i32;
+                $body
+            }
+            $crate::Dtype::I64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::Dtype::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::Dtype::F64 => {
+                type $T = f64;
+                $body
+            }
         }
     };
 }
@@ -206,7 +261,11 @@ impl Values {
         }
         let dtype = self.dtype().promote(next.dtype());
         let all = if dtype == self.dtype() { self } else { self.cast(dtype) };
-        let next = if dtype == next.dtype() { std::borrow::Cow::Borrowed(next) } else { std::borrow::Cow::Owned(next.cast(dtype)) };
+        let next = if dtype == next.dtype() {
+            std::borrow::Cow::Borrowed(next)
+        } else {
+            std::borrow::Cow::Owned(next.cast(dtype))
+        };
         with_values!(all, v => of(v, &next))
     }
 
@@ -357,8 +416,16 @@ mod tests {
     fn promotes_as_numpy_does() {
         use Dtype::*;
         for (a, b, c) in [
-            (U8, I8, I16), (U16, I8, I32), (U32, I32, I64), (U64, I64, F64), (I16, F32, F32),
-            (I32, F32, F64), (U64, F32, F64), (Bool, U8, U8), (F32, F64, F64), (U8, U32, U32),
+            (U8, I8, I16),
+            (U16, I8, I32),
+            (U32, I32, I64),
+            (U64, I64, F64),
+            (I16, F32, F32),
+            (I32, F32, F64),
+            (U64, F32, F64),
+            (Bool, U8, U8),
+            (F32, F64, F64),
+            (U8, U32, U32),
             (I64, U8, I64),
         ] {
             assert_eq!((a.promote(b), b.promote(a)), (c, c), "{a} and {b}");

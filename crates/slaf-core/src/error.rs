@@ -68,11 +68,10 @@ impl ErrorKind {
     pub const ALL: &[ErrorKind] = {
         use ErrorKind::*;
         &[
-            NotFound, AlreadyExists, NotAStore, UnknownFormat, UnsupportedFeature,
-            UnsupportedInput, MalformedInput, Corrupt, WouldLoseData, InvalidArgument,
-            UnknownColumn, UnknownTable, UnknownCell, UnknownGene, AmbiguousName, OutOfRange,
-            Conflict, CommitOutcomeUnknown, PermissionDenied, DiskFull, TooManyFiles, MemoryLimit,
-            InvalidQuery, ReadOnly, Interrupted, Io, Internal,
+            NotFound, AlreadyExists, NotAStore, UnknownFormat, UnsupportedFeature, UnsupportedInput, MalformedInput,
+            Corrupt, WouldLoseData, InvalidArgument, UnknownColumn, UnknownTable, UnknownCell, UnknownGene,
+            AmbiguousName, OutOfRange, Conflict, CommitOutcomeUnknown, PermissionDenied, DiskFull, TooManyFiles,
+            MemoryLimit, InvalidQuery, ReadOnly, Interrupted, Io, Internal,
         ]
     };
 

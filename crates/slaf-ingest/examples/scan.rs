@@ -8,7 +8,11 @@ fn main() -> slaf_core::Result<()> {
         let input = slaf_ingest::open(path.as_ref(), &slaf_ingest::OpenOptions::default())?;
         let d = input.description();
         println!("{}: {}, {} cells x {} genes", path.display(), d.format, d.n_cells, d.n_genes);
-        println!("  obs {} columns, var {} columns", input.obs(0..d.n_cells)?.columns.len(), input.var()?.columns.len());
+        println!(
+            "  obs {} columns, var {} columns",
+            input.obs(0..d.n_cells)?.columns.len(),
+            input.var()?.columns.len()
+        );
         for m in &d.matrices {
             let start = Instant::now();
             let (mut nnz, mut sum, mut rows) = (0, 0.0, 0);
@@ -23,7 +27,11 @@ fn main() -> slaf_core::Result<()> {
             let seconds = start.elapsed().as_secs_f64();
             println!(
                 "  {} {} {}: {rows} rows, {nnz} values, sum {sum}, {} duplicates, {:.1} M values/s",
-                m.key, m.encoding.as_str(), m.dtype, stream.duplicates(), nnz as f64 / seconds / 1e6
+                m.key,
+                m.encoding.as_str(),
+                m.dtype,
+                stream.duplicates(),
+                nnz as f64 / seconds / 1e6
             );
         }
         println!("  extras {:?}", d.extras);

@@ -168,8 +168,7 @@ impl<T: Entry> ChunkBuilder<T> {
             next.duplicates = self.duplicates;
             return Some(std::mem::replace(self, next).into_chunk());
         }
-        (rows + 1 >= self.options.max_rows || self.indices.len() >= self.options.max_nnz)
-            .then(|| self.take())
+        (rows + 1 >= self.options.max_rows || self.indices.len() >= self.options.max_nnz).then(|| self.take())
     }
 
     /// The rows that are left, if any.
@@ -220,10 +219,7 @@ fn widest(dtype: Dtype, value: Wide) -> Dtype {
         Bool | F32 | F64 => return dtype,
     };
     let magnitude = if i < 0 { -(i + 1) } else { i };
-    ladder
-        .iter()
-        .find(|(d, max)| d.size() >= dtype.size() && magnitude <= *max)
-        .map_or(F64, |(d, _)| *d)
+    ladder.iter().find(|(d, max)| d.size() >= dtype.size() && magnitude <= *max).map_or(F64, |(d, _)| *d)
 }
 
 fn from_wide<T: Value>(value: Wide) -> T {

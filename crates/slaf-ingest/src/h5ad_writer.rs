@@ -1,7 +1,10 @@
 //! Streaming writing of h5ad files, in AnnData's on-disk format.
 
+mod element;
 mod frame;
 mod matrix;
+
+pub use element::{Element, write_element};
 
 use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, copy_tree, dtype_type};
 use crate::model::{Frame, FrameInfo, MatrixEncoding, OpenOptions};
@@ -164,7 +167,7 @@ impl H5adWriter {
     /// no data of their own; those of reading and writing.
     pub fn copy_extra(&mut self, source: &hdf5_pure::File, path: &str) -> Result<()> {
         if let Some((parent, _)) = path.rsplit_once('/') {
-            self.prepare(&format!("{parent}/-"))?;
+            self.make_parent(parent)?;
         }
         copy_tree(&mut self.out, source, path, self.filter)
     }
@@ -209,18 +212,19 @@ impl H5adWriter {
             None => path.split_once('/').unwrap_or(("", path)),
         };
         check_name(key)?;
-        if !parent.is_empty() {
-            if parent.starts_with("raw") && !self.out.contains("raw") {
-                self.set_encoding("raw", "raw", "0.1.0")?;
-            }
-            if parent != "raw" && !self.out.contains(parent) {
-                self.set_encoding(parent, "dict", "0.1.0")?;
-            }
-        }
+        self.make_parent(parent)?;
         if self.out.contains(path) {
             return Err(Error::new(ErrorKind::AlreadyExists, "written already").at(path));
         }
         Ok(())
+    }
+
+    /// Makes `raw`, `raw/varm` or a mapping, unless it is there.
+    fn make_parent(&mut self, parent: &str) -> Result<()> {
+        if (parent == "raw" || parent.starts_with("raw/")) && !self.out.contains("raw") {
+            self.set_encoding("raw", "raw", "0.1.0")?;
+        }
+        if self.out.contains(parent) { Ok(()) } else { self.set_encoding(parent, "dict", "0.1.0") }
     }
 
     fn set_encoding(&mut self, path: &str, name: &str, version: &str) -> Result<()> {

@@ -23,10 +23,11 @@ mod union;
 mod union_columns;
 
 pub use detect::open;
-pub use h5ad_writer::{Compression, H5adWriter, WriteOptions};
+pub use h5ad_writer::{Compression, Element, H5adWriter, WriteOptions, write_element};
 pub use model::{
-    ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo,
-    Input, Loss, MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
+    ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,
+    MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
+pub use row_sorter::RowSorter;
 pub use tenx_mtx_writer::{Feature, write_10x_mtx};
 pub use union::{Join, UnionOptions, union};

@@ -6,8 +6,8 @@
 use crate::h5::{Dataset, Group, H5File, Node, unsupported};
 use crate::h5ad::{ColumnSource, FrameReader, Refusal};
 use crate::model::{
-    ArrayInfo, ArrayKey, Axis, ColumnInfo, Description, Frame, FrameInfo, Input, Loss,
-    MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
+    ArrayInfo, ArrayKey, Axis, ColumnInfo, Description, Frame, FrameInfo, Input, Loss, MatrixEncoding, MatrixInfo,
+    MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
 use crate::plain::absent;
 use crate::row_sorter::RowSorter;
@@ -17,8 +17,7 @@ use std::path::Path;
 
 /// Attributes that name cells and genes, the most usual first.
 const CELL_NAMES: [&str; 6] = ["CellID", "obs_names", "cell_id", "cell_names", "barcodes", "index"];
-const GENE_NAMES: [&str; 7] =
-    ["Gene", "var_names", "gene_names", "gene_symbols", "Accession", "gene_ids", "index"];
+const GENE_NAMES: [&str; 7] = ["Gene", "var_names", "gene_names", "gene_symbols", "Accession", "gene_ids", "index"];
 /// An axis longer than this must have names.
 const MAX_UNNAMED: u64 = 10_000_000;
 const DEFAULT_MEMORY: usize = 256 << 20;
@@ -32,7 +31,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
         description: Description { n_cells, n_genes, ..Description::default() },
         obs: None,
         var: None,
-        matrices: vec![Source::Dense(matrix.clone())],
+        matrices: vec![Source::Dense(Box::new(matrix.clone()))],
         arrays: Vec::new(),
         options: options.clone(),
     };
@@ -44,7 +43,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
             match node {
                 Node::Dataset(d) if plane(&d)? == (n_genes, n_cells) => {
                     loom.add_matrix(MatrixKey::Layer(name), &d)?;
-                    loom.matrices.push(Source::Dense(d));
+                    loom.matrices.push(Source::Dense(Box::new(d)));
                 }
                 Node::Dataset(d) => {
                     return Err(Error::malformed("not of the shape of the matrix").at(d.path()));
@@ -93,9 +92,9 @@ fn plane(d: &Dataset) -> Result<(u64, u64)> {
 /// Where a matrix is, in the order of the description.
 enum Source {
     /// genes x cells
-    Dense(Dataset),
-    /// Edges from `a` to `b` of weight `w`.
-    Graph { a: Dataset, b: Dataset, w: Dataset },
+    Dense(Box<Dataset>),
+    /// Edges: from, to, weight.
+    Graph(Box<[Dataset; 3]>),
 }
 
 struct Loom {
@@ -221,11 +220,15 @@ impl Loom {
             for (d, integer) in [(&a, true), (&b, true), (&w, false)] {
                 d.expect_len(n)?;
                 d.check_storage()?;
-                if integer { d.integer()? } else { d.number()? };
+                if integer {
+                    d.integer()?
+                } else {
+                    d.number()?
+                };
             }
             let key = if axis == Axis::Cells { MatrixKey::Obsp(name) } else { MatrixKey::Varp(name) };
             self.add_matrix(key, &w)?;
-            self.matrices.push(Source::Graph { a, b, w });
+            self.matrices.push(Source::Graph(Box::new([a, b, w])));
         }
         Ok(())
     }
@@ -281,7 +284,7 @@ impl Loom {
         Ok(sorter)
     }
 
-    fn sort_graph(&self, info: &MatrixInfo, [a, b, w]: [&Dataset; 3]) -> Result<RowSorter> {
+    fn sort_graph(&self, info: &MatrixInfo, [a, b, w]: &[Dataset; 3]) -> Result<RowSorter> {
         const STEP: u64 = 1 << 18;
         let mut sorter = RowSorter::new(info.n_rows, info.n_cols, info.dtype, &self.options)?;
         let (mut from, mut to, mut weights) = (a.reader()?, b.reader()?, w.reader()?);
@@ -290,9 +293,10 @@ impl Loom {
         while begin < n {
             let end = (begin + STEP).min(n);
             let rows = from.u64s(begin..end)?;
-            let columns = to.u64s(begin..end)?.into_iter().map(|c| {
-                u32::try_from(c).map_err(|_| Error::malformed(format!("an edge to {c}")).at(b.path()))
-            });
+            let columns = to
+                .u64s(begin..end)?
+                .into_iter()
+                .map(|c| u32::try_from(c).map_err(|_| Error::malformed(format!("an edge to {c}")).at(b.path())));
             let columns = columns.collect::<Result<Vec<_>>>()?;
             sorter.push(&rows, &columns, &weights.values(begin..end)?).at(a.path())?;
             begin = end;
@@ -344,7 +348,7 @@ impl Input for Loom {
         let (info, source) = self.source(key)?;
         let sorter = match source {
             Source::Dense(d) => self.sort_dense(info, d)?,
-            Source::Graph { a, b, w } => self.sort_graph(info, [a, b, w])?,
+            Source::Graph(edges) => self.sort_graph(info, edges)?,
         };
         sorter.finish(options)
     }
@@ -362,7 +366,7 @@ impl Input for Loom {
                 });
                 Ok(())
             })?,
-            Source::Graph { .. } => {
+            Source::Graph(_) => {
                 for chunk in self.matrix(key, StreamOptions::default())? {
                     chunk?.indices.iter().for_each(|&c| counts[c as usize] += 1);
                 }

@@ -5,8 +5,8 @@ mod parse;
 
 use crate::chunk_builder::{ChunkBuilder, Entry as Value};
 use crate::model::{
-    ArrayKey, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,
-    MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
+    ArrayKey, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixEncoding, MatrixInfo,
+    MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
 use crate::plain::{Lines, absent, name_frame, name_of, only_x, open_text};
 use crate::row_sorter::RowSorter;
@@ -39,7 +39,10 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
     } else if shape != (n_genes, n_cells) {
         return Err(Error::malformed(format!(
             "a matrix of {} x {}, but {n_genes} features in {} and {n_cells} barcodes in {}",
-            shape.0, shape.1, name_of(&files.features), name_of(&files.barcodes)
+            shape.0,
+            shape.1,
+            name_of(&files.features),
+            name_of(&files.barcodes)
         ))
         .at(name_of(&files.matrix)));
     }
@@ -58,18 +61,14 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
         n_cols: plan.n_genes,
         nnz: (found.order == Order::Strict).then_some(found.nnz),
     };
-    let losses = features.more_columns.then(|| Loss {
-        path: name_of(&files.features),
-        reason: "columns after the third are not read".into(),
-    });
+    let losses = features
+        .more_columns
+        .then(|| Loss { path: name_of(&files.features), reason: "columns after the third are not read".into() });
     let description = Description {
         format: format!("10x mtx {version}"),
         n_cells,
         n_genes: plan.n_genes,
-        var: FrameInfo {
-            index_name: None,
-            columns: features.columns().into_iter().map(|c| c.info).collect(),
-        },
+        var: FrameInfo { index_name: None, columns: features.columns().into_iter().map(|c| c.info).collect() },
         matrices: vec![info],
         losses: losses.into_iter().collect(),
         notes,
@@ -125,7 +124,7 @@ impl Files {
                 }
             }
         }
-        Err(Error::new(ErrorKind::NotFound, "no matrix.mtx or matrix.mtx.gz in the folder"))
+        Err(Error::new(ErrorKind::UnknownFormat, "a folder without a matrix.mtx or matrix.mtx.gz"))
     }
 
     /// The files that belong to a matrix, whose names may begin with one prefix.
@@ -143,11 +142,7 @@ impl Files {
                     Error::new(ErrorKind::NotFound, format!("no {name} beside {}", name_of(matrix)))
                 })
         };
-        Ok(Files {
-            features: find(&["features", "genes"])?,
-            barcodes: find(&["barcodes"])?,
-            matrix: matrix.to_owned(),
-        })
+        Ok(Files { features: find(&["features", "genes"])?, barcodes: find(&["barcodes"])?, matrix: matrix.to_owned() })
     }
 }
 
@@ -200,7 +195,9 @@ impl Features {
         let width = rows.first().map_or(2, Vec::len);
         if let Some(i) = rows.iter().position(|r| r.len() != width) {
             return Err(Error::malformed(format!(
-                "line {}: {} columns, but the first line has {width}", i + 1, rows[i].len()
+                "line {}: {} columns, but the first line has {width}",
+                i + 1,
+                rows[i].len()
             ))
             .at(name_of(path)));
         }
@@ -225,9 +222,7 @@ impl Features {
             let mut known: Vec<_> = types.iter().map(String::as_str).collect();
             known.sort_unstable();
             known.dedup();
-            return Err(Error::invalid(format!(
-                "no features of type {wanted:?}; the file has: {}", known.join(", ")
-            )));
+            return Err(Error::invalid(format!("no features of type {wanted:?}; the file has: {}", known.join(", "))));
         }
         let mut next = 0;
         let numbers = keep.iter().map(|&k| {

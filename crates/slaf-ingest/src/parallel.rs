@@ -94,10 +94,12 @@ mod tests {
     fn results_come_in_order_and_stop_at_the_first_error() {
         let run = |bad: u64| {
             let plan = (0..100).map(Ok);
-            Ordered::new(plan, || Ok(move |i: u64| {
-                std::thread::sleep(std::time::Duration::from_micros(200 * (i % 3)));
-                if i == bad { Err(Error::malformed("bad")) } else { Ok(i) }
-            }))
+            Ordered::new(plan, || {
+                Ok(move |i: u64| {
+                    std::thread::sleep(std::time::Duration::from_micros(200 * (i % 3)));
+                    if i == bad { Err(Error::malformed("bad")) } else { Ok(i) }
+                })
+            })
             .unwrap()
             .collect::<Vec<_>>()
         };

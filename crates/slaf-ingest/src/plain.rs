@@ -113,9 +113,9 @@ impl Lines {
 /// A frame that has names only.
 pub(crate) fn name_frame(names: &[String], rows: Range<u64>) -> Result<Frame> {
     let range = usize::try_from(rows.start).ok().zip(usize::try_from(rows.end).ok());
-    let index = range.and_then(|(begin, end)| names.get(begin..end)).ok_or_else(|| {
-        Error::new(OutOfRange, format!("rows {}..{} of {}", rows.start, rows.end, names.len()))
-    })?;
+    let index = range
+        .and_then(|(begin, end)| names.get(begin..end))
+        .ok_or_else(|| Error::new(OutOfRange, format!("rows {}..{} of {}", rows.start, rows.end, names.len())))?;
     Ok(Frame { index: index.to_vec(), columns: Vec::new() })
 }
 

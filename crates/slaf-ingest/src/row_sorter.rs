@@ -7,15 +7,16 @@ use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Values, with
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const DEFAULT_MEMORY: usize = 256 << 20;
 /// Buckets per split. A bucket too large for the memory is split again.
 const BUCKETS: u64 = 256;
 
-/// Collects triplets; see the module.
-pub(crate) struct RowSorter {
+/// Collects (row, column, value) triplets in any order and gives them back as a [`RowStream`]; an
+/// implementation of [`Input`](crate::Input) for a format that has no order may use it.
+pub struct RowSorter {
     sink: Box<dyn Sink>,
 }
 
@@ -25,8 +26,12 @@ trait Sink: Send {
 }
 
 impl RowSorter {
-    /// A sorter for a matrix of this shape and value type.
-    pub(crate) fn new(n_rows: u64, n_cols: u64, dtype: Dtype, options: &OpenOptions) -> Result<Self> {
+    /// A sorter for a matrix of this shape and value type, in the memory and temporary folder of
+    /// the options.
+    ///
+    /// # Errors
+    /// `unsupported-input` for more than 2^32 columns.
+    pub fn new(n_rows: u64, n_cols: u64, dtype: Dtype, options: &OpenOptions) -> Result<Self> {
         if n_cols > 1 << 32 {
             return Err(Error::new(
                 ErrorKind::UnsupportedInput,
@@ -45,7 +50,7 @@ impl RowSorter {
     /// # Errors
     /// `malformed-input` for a row or column outside of the matrix; those of writing the
     /// temporary file.
-    pub(crate) fn push(&mut self, rows: &[u64], cols: &[u32], values: &Values) -> Result<()> {
+    pub fn push(&mut self, rows: &[u64], cols: &[u32], values: &Values) -> Result<()> {
         self.sink.push(rows, cols, values)
     }
 
@@ -53,7 +58,7 @@ impl RowSorter {
     ///
     /// # Errors
     /// Those of writing the temporary file.
-    pub(crate) fn finish(self, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+    pub fn finish(self, options: StreamOptions) -> Result<Box<dyn RowStream>> {
         self.sink.finish(options)
     }
 }
@@ -118,7 +123,7 @@ struct Spill {
 }
 
 impl Spill {
-    fn new(whole: &Bucket, folder: &PathBuf) -> Result<Spill> {
+    fn new(whole: &Bucket, folder: &Path) -> Result<Spill> {
         let file = Arc::new(tempfile::tempfile_in(folder).at(place(folder))?);
         let mut buckets = whole.parts();
         buckets.iter_mut().for_each(|b| b.file = Some(file.clone()));
@@ -129,7 +134,7 @@ impl Spill {
     }
 
     /// Appends a piece to each bucket that some of the triplets belong to.
-    fn write<T: Entry>(&mut self, triplets: &[Triplet<T>], folder: &PathBuf) -> Result<()> {
+    fn write<T: Entry>(&mut self, triplets: &[Triplet<T>], folder: &Path) -> Result<()> {
         let size = record_size::<T>();
         let bucket_of = |t: &Triplet<T>| {
             let key = if self.by_rows { t.row } else { u64::from(t.col) };
@@ -172,7 +177,7 @@ fn record_size<T: Entry>() -> usize {
     12 + T::DTYPE.size()
 }
 
-fn place(folder: &PathBuf) -> String {
+fn place(folder: &Path) -> String {
     format!("temporary file in {}", folder.display())
 }
 
@@ -197,9 +202,7 @@ impl<T: Entry> Sorter<T> {
         let spill = match &mut self.spill {
             Some(spill) => spill,
             None => {
-                let whole = Bucket {
-                    rows: 0..self.n_rows, cols: 0..self.n_cols, pieces: Vec::new(), file: None,
-                };
+                let whole = Bucket { rows: 0..self.n_rows, cols: 0..self.n_cols, pieces: Vec::new(), file: None };
                 self.spill.insert(Spill::new(&whole, &self.folder)?)
             }
         };

@@ -6,8 +6,8 @@
 use crate::h5::{Dataset, Elem, Group, H5File, Node};
 use crate::h5ad::{ColumnSource, FrameReader, Refusal, Sparse};
 use crate::model::{
-    ArrayKey, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,
-    MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
+    ArrayKey, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixEncoding, MatrixInfo,
+    MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
 use arrow::array::BooleanArray;
 use slaf_core::{CsrChunk, Error, Result, Value, Values, with_values};
@@ -59,17 +59,14 @@ pub(crate) fn open(file: &Arc<H5File>, options: &OpenOptions) -> Result<Option<B
     };
     let group = root.group(genome)?.ok_or_else(|| Error::malformed("missing").at(genome))?;
     let mut losses = unknown(&root, &genomes);
-    let known =
-        ["barcodes", "data", "gene_names", "genes", "indices", "indptr", "shape"].map(String::from);
+    let known = ["barcodes", "data", "gene_names", "genes", "indices", "indptr", "shape"].map(String::from);
     losses.extend(unknown(&group, &known));
     let obs = frame(&group, "barcodes", vec![])?;
     let var = frame(&group, "gene_names", vec![("gene_ids".into(), group.dataset("genes")?)])?;
     finish("10x h5 v2", &group, obs, var, None, losses).map(Some)
 }
 
-fn version_3(
-    root: &Group, matrix: &Group, features: &Group, options: &OpenOptions,
-) -> Result<Box<dyn Input>> {
+fn version_3(root: &Group, matrix: &Group, features: &Group, options: &OpenOptions) -> Result<Box<dyn Input>> {
     let mut losses = unknown(root, &["matrix".into()]);
     let known = ["barcodes", "data", "features", "filtered_barcodes", "indices", "indptr", "shape"];
     losses.extend(unknown(matrix, &known.map(String::from)));
@@ -91,7 +88,8 @@ fn version_3(
         match node {
             Node::Dataset(d) if !done.contains(&name.as_str()) => columns.push((name, d)),
             Node::Group(g) => losses.push(Loss {
-                path: g.path().trim_start_matches('/').to_owned(), reason: "not a part of a 10x matrix".into(),
+                path: g.path().trim_start_matches('/').to_owned(),
+                reason: "not a part of a 10x matrix".into(),
             }),
             Node::Dataset(_) => {}
         }
@@ -106,7 +104,8 @@ fn version_3(
             all.sort_unstable();
             all.dedup();
             return Err(Error::invalid(format!(
-                "no features with {column} \"{wanted}\"; there are \"{}\"", all.join("\", \"")
+                "no features with {column} \"{wanted}\"; there are \"{}\"",
+                all.join("\", \"")
             )));
         }
         let hits = values.iter().map(|v| v == wanted);
@@ -144,24 +143,28 @@ fn frame(group: &Group, index: &str, columns: Vec<(String, Dataset)>) -> Result<
 }
 
 fn finish(
-    format: &str, group: &Group, obs: FrameReader, var: FrameReader, keep: Option<Vec<bool>>,
+    format: &str,
+    group: &Group,
+    obs: FrameReader,
+    var: FrameReader,
+    keep: Option<Vec<bool>>,
     losses: Vec<Loss>,
 ) -> Result<Box<dyn Input>> {
     let shape = group.dataset("shape")?;
     shape.expect_len(2)?;
     if !matches!(shape.elem(), Elem::Number { .. }) || shape.reader()?.u64s(0..2)? != [var.n_rows, obs.n_rows] {
-        return Err(Error::malformed(format!(
-            "not {} features x {} barcodes", var.n_rows, obs.n_rows
-        ))
-        .at(shape.path()));
+        return Err(Error::malformed(format!("not {} features x {} barcodes", var.n_rows, obs.n_rows)).at(shape.path()));
     }
     let part = |name| group.dataset(name);
-    let counts =
-        Sparse::new(part("indptr")?, part("indices")?, part("data")?, obs.n_rows, var.n_rows)?;
+    let counts = Sparse::new(part("indptr")?, part("indices")?, part("data")?, obs.n_rows, var.n_rows)?;
     let n_genes = keep.as_ref().map_or(var.n_rows, |k| k.iter().filter(|k| **k).count() as u64);
     let matrix = MatrixInfo {
-        key: MatrixKey::X, encoding: MatrixEncoding::Csr, dtype: counts.dtype(), n_rows: obs.n_rows,
-        n_cols: n_genes, nnz: keep.is_none().then(|| counts.nnz()),
+        key: MatrixKey::X,
+        encoding: MatrixEncoding::Csr,
+        dtype: counts.dtype(),
+        n_rows: obs.n_rows,
+        n_cols: n_genes,
+        nnz: keep.is_none().then(|| counts.nnz()),
     };
     let description = Description {
         format: format.to_owned(),
@@ -202,10 +205,7 @@ impl Input for TenX {
                 .map_err(|e| Error::malformed(e.to_string()).at(&c.info.name))?;
             Ok(Column { info: c.info, array })
         };
-        Ok(Frame {
-            index: kept.collect(),
-            columns: frame.columns.into_iter().map(filter).collect::<Result<_>>()?,
-        })
+        Ok(Frame { index: kept.collect(), columns: frame.columns.into_iter().map(filter).collect::<Result<_>>()? })
     }
 
     fn raw_var(&self) -> Result<Option<Frame>> {

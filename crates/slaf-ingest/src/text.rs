@@ -4,8 +4,7 @@ mod orientation;
 
 use crate::chunk_builder::{ChunkBuilder, Entry};
 use crate::model::{
-    ArrayKey, Description, Frame, Input, MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions,
-    RowStream, StreamOptions,
+    ArrayKey, Description, Frame, Input, MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
 use crate::plain::{absent, name_frame, only_x, open_text, read_error};
 use crate::row_sorter::RowSorter;
@@ -100,8 +99,7 @@ impl Table {
             .has_headers(false)
             .flexible(true)
             .from_reader(open_text(path)?);
-        let mut table =
-            Table { reader, record: ByteRecord::new(), columns: Vec::new(), width: 0, pending: false };
+        let mut table = Table { reader, record: ByteRecord::new(), columns: Vec::new(), width: 0, pending: false };
         if !table.read()? {
             return Err(Error::malformed("an empty file"));
         }
@@ -147,13 +145,15 @@ impl Table {
 
     fn ragged(&self, expected: usize) -> Error {
         Error::malformed(format!(
-            "line {}: {} fields, where the lines before have {expected}", self.line(), self.record.len()
+            "line {}: {} fields, where the lines before have {expected}",
+            self.line(),
+            self.record.len()
         ))
     }
 
     fn text(&self, field: &[u8]) -> Result<String> {
-        let text = std::str::from_utf8(field)
-            .map_err(|_| Error::malformed(format!("line {}: not UTF-8", self.line())))?;
+        let text =
+            std::str::from_utf8(field).map_err(|_| Error::malformed(format!("line {}: not UTF-8", self.line())))?;
         Ok(text.trim().to_owned())
     }
 

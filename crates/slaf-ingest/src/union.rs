@@ -1,8 +1,8 @@
 //! Several inputs as one: their cells one after the other, over the genes of all or of each.
 
 use crate::model::{
-    ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,
-    MatrixInfo, MatrixKey, RowStream, StreamOptions,
+    ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixInfo,
+    MatrixKey, RowStream, StreamOptions,
 };
 use crate::row_sorter::canonicalize;
 use crate::union_columns::{United, unite_columns};
@@ -117,7 +117,13 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
         first_cell += source.input.description().n_cells;
         source
     });
-    Ok(Box::new(Union { sources: sources.collect(), description, var, obs, source_column: options.source_column.clone() }))
+    Ok(Box::new(Union {
+        sources: sources.collect(),
+        description,
+        var,
+        obs,
+        source_column: options.source_column.clone(),
+    }))
 }
 
 /// What tells the genes of each input apart, and what that is.
@@ -131,7 +137,8 @@ fn gene_keys(inputs: &[(String, Box<dyn Input>)], vars: &[Frame]) -> Result<(Vec
         .map(|var| {
             let column = var.columns.iter().find(|c| c.info.name == "gene_ids")?;
             let text = arrow::compute::cast(&column.array, &arrow::datatypes::DataType::Utf8).ok()?;
-            let ids: Vec<String> = text.as_string_opt::<i32>()?.iter().map(|s| s.map(str::to_owned)).collect::<Option<_>>()?;
+            let ids: Vec<String> =
+                text.as_string_opt::<i32>()?.iter().map(|s| s.map(str::to_owned)).collect::<Option<_>>()?;
             repeated(&ids).is_none().then_some(ids)
         })
         .collect();
@@ -142,7 +149,9 @@ fn gene_keys(inputs: &[(String, Box<dyn Input>)], vars: &[Frame]) -> Result<(Vec
         if let Some(gene) = repeated(&var.index) {
             return Err(Error::new(
                 ErrorKind::AmbiguousName,
-                format!("gene \"{gene}\" comes more than once, so that inputs cannot be joined by it; make the names unique"),
+                format!(
+                    "gene \"{gene}\" comes more than once, so that inputs cannot be joined by it; make the names unique"
+                ),
             )
             .at("var")
             .at(name));
@@ -273,10 +282,8 @@ fn unite_slots(
     for (name, input) in inputs {
         let d = input.description();
         for m in &d.matrices {
-            let alike: Vec<&MatrixInfo> = inputs
-                .iter()
-                .filter_map(|(_, i)| i.description().matrices.iter().find(|o| o.key == m.key))
-                .collect();
+            let alike: Vec<&MatrixInfo> =
+                inputs.iter().filter_map(|(_, i)| i.description().matrices.iter().find(|o| o.key == m.key)).collect();
             if !matches!(m.key, MatrixKey::X | MatrixKey::Layer(_)) {
                 lose(format!("{name}: {}", m.key), "not united over several inputs", losses);
             } else if alike.len() < inputs.len() {
@@ -379,7 +386,11 @@ impl Input for Union {
     fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
         let mut streams = Vec::new();
         for source in &self.sources {
-            streams.push((source.name.clone(), source.input.matrix(key, options).at(&source.name)?, source.genes.clone()));
+            streams.push((
+                source.name.clone(),
+                source.input.matrix(key, options).at(&source.name)?,
+                source.genes.clone(),
+            ));
         }
         Ok(Box::new(UnionStream { streams, at: 0 }))
     }
@@ -413,9 +424,12 @@ impl Input for Union {
     }
 }
 
+/// The name of an input, its rows, and its map of genes.
+type SourceStream = (String, Box<dyn RowStream>, Arc<Vec<u32>>);
+
 /// The streams of the inputs one after the other, columns renumbered.
 struct UnionStream {
-    streams: Vec<(String, Box<dyn RowStream>, Arc<Vec<u32>>)>,
+    streams: Vec<SourceStream>,
     at: usize,
 }
 

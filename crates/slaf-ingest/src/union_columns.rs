@@ -44,8 +44,7 @@ pub(crate) fn unite_columns(
     }
     let mut out = Vec::new();
     for name in order {
-        let places: Vec<Option<usize>> =
-            infos.iter().map(|f| f.columns.iter().position(|c| c.name == name)).collect();
+        let places: Vec<Option<usize>> = infos.iter().map(|f| f.columns.iter().position(|c| c.name == name)).collect();
         let here: Vec<(usize, usize, &ColumnInfo)> =
             places.iter().enumerate().filter_map(|(i, p)| p.map(|p| (i, p, &infos[i].columns[p]))).collect();
         let missing = here.len() < infos.len();
@@ -53,7 +52,10 @@ pub(crate) fn unite_columns(
             Some((info, categories)) => out.push(United { info, places, categories }),
             None => {
                 let kinds: Vec<_> = here.iter().map(|(i, _, c)| format!("{} in {}", c.data_type, inputs[*i])).collect();
-                losses.push(Loss { path: format!("{slot}/{name}"), reason: format!("of different types: {}", kinds.join(", ")) });
+                losses.push(Loss {
+                    path: format!("{slot}/{name}"),
+                    reason: format!("of different types: {}", kinds.join(", ")),
+                });
             }
         }
     }
@@ -73,7 +75,8 @@ fn unite(
         DataType::Dictionary(_, v) => (**v).clone(),
         other => other.clone(),
     };
-    let Some(data_type) = here.iter().map(|h| Some(value(&h.2.data_type))).reduce(|a, b| common(&a?, &b?)).flatten() else {
+    let Some(data_type) = here.iter().map(|h| Some(value(&h.2.data_type))).reduce(|a, b| common(&a?, &b?)).flatten()
+    else {
         return Ok(None);
     };
     let categorical = |c: &ColumnInfo| matches!(c.kind, ColumnKind::Categorical { .. });
@@ -180,8 +183,12 @@ impl United {
                 DictionaryArray::try_new(keys, categories.clone())
                     .map_or_else(|_| new_null_array(&self.info.data_type, n), |d| Arc::new(d) as ArrayRef)
             }
-            (None, DataType::Float32, ColumnKind::Plain) => Arc::new(arrow::array::Float32Array::from(vec![f32::NAN; n])),
-            (None, DataType::Float64, ColumnKind::Plain) => Arc::new(arrow::array::Float64Array::from(vec![f64::NAN; n])),
+            (None, DataType::Float32, ColumnKind::Plain) => {
+                Arc::new(arrow::array::Float32Array::from(vec![f32::NAN; n]))
+            }
+            (None, DataType::Float64, ColumnKind::Plain) => {
+                Arc::new(arrow::array::Float64Array::from(vec![f64::NAN; n]))
+            }
             (None, data_type, _) => new_null_array(data_type, n),
         }
     }

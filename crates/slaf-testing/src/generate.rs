@@ -72,16 +72,27 @@ impl Sample {
                 },
                 array: Arc::new(types),
             },
-            plain("batch", DataType::Utf8, Arc::new(StringArray::from_iter_values((0..n_cells).map(|i| format!("b{}", i % 4))))),
+            plain(
+                "batch",
+                DataType::Utf8,
+                Arc::new(StringArray::from_iter_values((0..n_cells).map(|i| format!("b{}", i % 4)))),
+            ),
             plain("n", DataType::Int64, Arc::new(Int64Array::from_iter_values(0..n_cells as i64))),
-            plain("score", DataType::Float64, Arc::new(Float64Array::from_iter_values((0..n_cells).map(|i| i as f64 / 8.0)))),
+            plain(
+                "score",
+                DataType::Float64,
+                Arc::new(Float64Array::from_iter_values((0..n_cells).map(|i| i as f64 / 8.0))),
+            ),
         ];
         let lengths = Int64Array::from_iter_values((0..n_genes as i64).map(|g| g * 100));
         Sample {
             x,
             n_genes,
             obs: Frame { index: names("c", n_cells), columns: obs },
-            var: Frame { index: names("g", n_genes as usize), columns: vec![plain("length", DataType::Int64, Arc::new(lengths))] },
+            var: Frame {
+                index: names("g", n_genes as usize),
+                columns: vec![plain("length", DataType::Int64, Arc::new(lengths))],
+            },
         }
     }
 
@@ -95,7 +106,8 @@ impl Sample {
     /// # Errors
     /// Those of the writer.
     pub fn write_h5ad(&self, path: &Path, encoding: MatrixEncoding) -> Result<()> {
-        let info = |f: &Frame| FrameInfo { index_name: None, columns: f.columns.iter().map(|c| c.info.clone()).collect() };
+        let info =
+            |f: &Frame| FrameInfo { index_name: None, columns: f.columns.iter().map(|c| c.info.clone()).collect() };
         let mut writer = H5adWriter::create(path, WriteOptions::default())?;
         writer.write_frame("obs", None, &info(&self.obs), [Ok(self.obs.clone())])?;
         writer.write_frame("var", None, &info(&self.var), [Ok(self.var.clone())])?;

@@ -1,7 +1,7 @@
 //! Sizes that tests make tiny, to cross every boundary with little data.
 
 /// The version of the Lance file format that tables are written in.
-pub(crate) const LANCE_FILE_VERSION: &str = "2.1";
+pub(crate) const LANCE_FILE_VERSION: &str = "2.2";
 
 /// Batches that are decoded at once.
 pub(crate) const READ_AHEAD: usize = 4;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use slaf_core::{Context, Error, ErrorKind, Result, Values};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey};
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 /// A file of a store that is not as it was committed.
@@ -88,8 +88,8 @@ pub(crate) struct Inner {
     raw_order: OnceCell<GeneOrder>,
     cell_ids: OnceCell<Arc<StringArray>>,
     gene_ids: OnceCell<Arc<StringArray>>,
-    cell_names: OnceLock<Names>,
-    gene_names: OnceLock<Names>,
+    cell_names: OnceCell<Names>,
+    gene_names: OnceCell<Names>,
 }
 
 /// The tables of a store.
@@ -145,13 +145,11 @@ impl Inner {
     }
 
     pub(crate) async fn cell_names(&self) -> Result<&Names> {
-        let ids = self.cell_ids().await?;
-        Ok(self.cell_names.get_or_init(|| Names::new(ids.clone())))
+        self.cell_names.get_or_try_init(|| async { Names::new(self.cell_ids().await?.clone()) }).await
     }
 
     pub(crate) async fn gene_names(&self) -> Result<&Names> {
-        let ids = self.gene_ids().await?;
-        Ok(self.gene_names.get_or_init(|| Names::new(ids.clone())))
+        self.gene_names.get_or_try_init(|| async { Names::new(self.gene_ids().await?.clone()) }).await
     }
 
     async fn load_order(&self, name: TableName) -> Result<GeneOrder> {
@@ -228,9 +226,11 @@ impl Inner {
         for column in chosen {
             let mut array = get(&column.id)?;
             if column.kind == "categorical" {
-                let categories = self.categories().await?.get(&column.id).ok_or_else(|| {
-                    Error::corrupt("its categories are missing").at(&column.name)
-                })?;
+                let categories = self
+                    .categories()
+                    .await?
+                    .get(&column.id)
+                    .ok_or_else(|| Error::corrupt("its categories are missing").at(&column.name))?;
                 array = join_dictionary(&array, categories).at(&column.name)?;
             }
             fields.push(Field::new(&column.name, array.data_type().clone(), true));
@@ -281,8 +281,8 @@ impl Dataset {
                     raw_order: OnceCell::new(),
                     cell_ids: OnceCell::new(),
                     gene_ids: OnceCell::new(),
-                    cell_names: OnceLock::new(),
-                    gene_names: OnceLock::new(),
+                    cell_names: OnceCell::new(),
+                    gene_names: OnceCell::new(),
                 }),
             })
         })
@@ -333,7 +333,9 @@ impl Dataset {
                 let reason = match there.get(&entry.path) {
                     None => "missing".to_string(),
                     Some(length) if *length != entry.length => format!("{length} bytes, not {}", entry.length),
-                    Some(_) if storage.hash(&entry.path).await? != entry.blake3 => "its content has changed".to_string(),
+                    Some(_) if storage.hash(&entry.path).await? != entry.blake3 => {
+                        "its content has changed".to_string()
+                    }
                     Some(_) => continue,
                 };
                 damaged.push(Damage { file: entry.path.clone(), reason });
@@ -368,7 +370,8 @@ impl Dataset {
     /// # Errors
     /// `unknown-column` with near names, `out-of-range`, `corrupt`.
     pub fn obs(&self, columns: Option<&[String]>, rows: &Selection) -> Result<RecordBatch> {
-        block_on(self.inner.frame(TableName::Cells, &self.inner.manifest.obs, columns, rows)).map_err(|e| self.name(e, "obs"))
+        block_on(self.inner.frame(TableName::Cells, &self.inner.manifest.obs, columns, rows))
+            .map_err(|e| self.name(e, "obs"))
     }
 
     /// Columns of var (all by default) for some genes: first `gene_id`; see [`Dataset::obs`].
@@ -376,7 +379,8 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::obs`].
     pub fn var(&self, columns: Option<&[String]>, rows: &Selection) -> Result<RecordBatch> {
-        block_on(self.inner.frame(TableName::Genes, &self.inner.manifest.var, columns, rows)).map_err(|e| self.name(e, "var"))
+        block_on(self.inner.frame(TableName::Genes, &self.inner.manifest.var, columns, rows))
+            .map_err(|e| self.name(e, "var"))
     }
 
     /// The var frame of raw, if there is a raw.
@@ -431,8 +435,10 @@ impl Dataset {
     /// `unknown-table` with the matrices that there are.
     pub fn matrix_info(&self, key: &MatrixKey) -> Result<&MatrixEntry> {
         self.inner.manifest.matrix(key).ok_or_else(|| {
-            let all: Vec<_> = self.inner.manifest.matrices.iter().filter_map(|m| Some(m.key().ok()?.to_string())).collect();
-            let list = if all.is_empty() { "it has no matrices".to_string() } else { format!("it has {}", all.join(", ")) };
+            let all: Vec<_> =
+                self.inner.manifest.matrices.iter().filter_map(|m| Some(m.key().ok()?.to_string())).collect();
+            let list =
+                if all.is_empty() { "it has no matrices".to_string() } else { format!("it has {}", all.join(", ")) };
             Error::new(ErrorKind::UnknownTable, format!("the store has no {key}; {list}"))
         })
     }
@@ -453,9 +459,12 @@ impl Dataset {
 
     fn array_entry(&self, key: &ArrayKey) -> Result<&ArrayEntry> {
         let slot = if key.axis == Axis::Cells { "obsm" } else { "varm" };
-        self.inner.manifest.arrays.iter().find(|a| a.key() == *key).ok_or_else(|| {
-            Error::new(ErrorKind::UnknownTable, format!("the store has no {slot}/{}", key.name))
-        })
+        self.inner
+            .manifest
+            .arrays
+            .iter()
+            .find(|a| a.key() == *key)
+            .ok_or_else(|| Error::new(ErrorKind::UnknownTable, format!("the store has no {slot}/{}", key.name)))
     }
 
     /// Rows of an obsm or varm array as lists of fixed size.

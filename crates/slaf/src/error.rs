@@ -37,9 +37,9 @@ fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind 
         Some(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
             ErrorKind::AlreadyExists
         }
-        Some(
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. },
-        ) => ErrorKind::PermissionDenied,
+        Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
+            ErrorKind::PermissionDenied
+        }
         _ => otherwise,
     }
 }

@@ -6,7 +6,9 @@ use crate::selection::Selection;
 use crate::{Progress, ProgressEvent, config};
 use arrow::array::{Array, AsArray, RecordBatch};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
-use slaf_ingest::{Axis, Column, Compression, Feature, Frame, FrameInfo, H5adWriter, MatrixKey, WriteOptions, write_10x_mtx};
+use slaf_ingest::{
+    Axis, Column, Compression, Feature, Frame, FrameInfo, H5adWriter, MatrixKey, WriteOptions, write_10x_mtx,
+};
 use std::path::Path;
 
 /// The formats that a store can be exported to.
@@ -87,7 +89,15 @@ impl Job<'_> {
             let key = entry.key()?;
             let dtype = entry.dtype()?;
             let chunks = self.chunks(&key, dtype)?;
-            writer.write_matrix(&key.to_string(), entry.encoding()?, dtype, entry.n_rows, entry.n_cols, Some(entry.nnz), chunks)?;
+            writer.write_matrix(
+                &key.to_string(),
+                entry.encoding()?,
+                dtype,
+                entry.n_rows,
+                entry.n_cols,
+                Some(entry.nnz),
+                chunks,
+            )?;
         }
         for entry in &manifest.arrays {
             let key = entry.key();
@@ -120,7 +130,8 @@ impl Job<'_> {
             Ok(Feature {
                 id: text(["gene_ids", "ensembl_id"], g).unwrap_or_else(|| genes.value(g).to_string()),
                 symbol: genes.value(g).to_string(),
-                feature_type: text(["feature_types", "feature_type"], g).unwrap_or_else(|| "Gene Expression".to_string()),
+                feature_type: text(["feature_types", "feature_type"], g)
+                    .unwrap_or_else(|| "Gene Expression".to_string()),
             })
         });
         let barcodes = cells.iter().map(|c| Ok(c.unwrap_or_default()));
@@ -142,7 +153,9 @@ impl Job<'_> {
         let beside = tempfile::tempdir_in(output.parent().unwrap_or(Path::new("."))).at(output.display())?;
         let new = beside.path().join("new");
         write_10x_mtx(&new, barcodes, features, shape, entry.nnz, integer, chunks)?;
-        std::fs::rename(output, beside.path().join("old")).and_then(|()| std::fs::rename(&new, output)).at(output.display())
+        std::fs::rename(output, beside.path().join("old"))
+            .and_then(|()| std::fs::rename(&new, output))
+            .at(output.display())
     }
 
     /// Whether every value of X is an integer, which the head of the file must say.
@@ -180,7 +193,11 @@ impl Job<'_> {
 
     fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {
         let event = ProgressEvent { phase, cells_done, cells_total: self.dataset.n_cells() };
-        if (self.progress)(event) { Ok(()) } else { Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written")) }
+        if (self.progress)(event) {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written"))
+        }
     }
 }
 

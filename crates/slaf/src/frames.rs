@@ -83,8 +83,7 @@ pub(crate) fn categories_to_ipc(categories: &Categories) -> Result<Bytes> {
 /// Reads what [`categories_to_ipc`] wrote.
 pub(crate) fn categories_from_ipc(bytes: Bytes) -> Result<Categories> {
     let damaged = |e: arrow::error::ArrowError| Error::corrupt(format!("categories: {e}"));
-    let mut reader =
-        arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None).map_err(damaged)?;
+    let mut reader = arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None).map_err(damaged)?;
     let batch = reader.next().ok_or_else(|| Error::corrupt("categories: no record batch"))?.map_err(damaged)?;
     let schema = batch.schema();
     let lists = schema.fields().iter().zip(batch.columns());

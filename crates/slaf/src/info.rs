@@ -62,7 +62,8 @@ impl Info {
         let tables = &manifest.tables;
         let all = [Some(&tables.cells), Some(&tables.genes), tables.by_gene.as_ref(), tables.raw_genes.as_ref()];
         let size = |path: &str| {
-            let inside = manifest.files.iter().filter(|f| f.path.strip_prefix(path).is_some_and(|r| r.starts_with('/')));
+            let inside =
+                manifest.files.iter().filter(|f| f.path.strip_prefix(path).is_some_and(|r| r.starts_with('/')));
             inside.map(|f| f.length).sum()
         };
         Info {

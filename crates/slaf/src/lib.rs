@@ -33,6 +33,7 @@ mod runtime;
 mod schema;
 mod selection;
 mod size;
+mod slafdb;
 mod storage;
 mod tables;
 mod values;
@@ -63,7 +64,7 @@ pub enum Durability {
 /// How far a long operation has come.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgressEvent {
-    /// What is being done: `cells`, `genes`, `committing`.
+    /// What is being done: `opening`, `cells`, `genes`, `committing`.
     pub phase: &'static str,
     pub cells_done: u64,
     pub cells_total: u64,

@@ -233,9 +233,7 @@ impl FrameSchema {
             let (kind, data_type) = match c.kind.as_str() {
                 "plain" => (ColumnKind::Plain, value),
                 "nullable" => (ColumnKind::Nullable, value),
-                "categorical" => {
-                    (ColumnKind::Categorical { ordered: c.ordered }, crate::frames::dictionary_of(value))
-                }
+                "categorical" => (ColumnKind::Categorical { ordered: c.ordered }, crate::frames::dictionary_of(value)),
                 other => return Err(unknown("kind of column", other)),
             };
             Ok(ColumnInfo { name: c.name.clone(), data_type, kind })
@@ -261,8 +259,8 @@ impl Manifest {
         let mut bytes = serde_json::to_vec_pretty(&blank)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("root manifest: {e}")))?;
         let hash = blake3::hash(&bytes).to_hex();
-        let at = checksum_at(&bytes)
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "root manifest without a checksum"))?;
+        let at =
+            checksum_at(&bytes).ok_or_else(|| Error::new(ErrorKind::Internal, "root manifest without a checksum"))?;
         bytes[at..at + 64].copy_from_slice(hash.as_bytes());
         Ok(bytes)
     }
@@ -349,7 +347,8 @@ pub(crate) async fn load(storage: &Storage, version: Option<u64>) -> Result<Mani
                 if read(storage, older).await.is_ok() {
                     let place = e.location().unwrap_or(storage.uri()).to_string();
                     return Err(Error::corrupt(format!(
-                        "{}; version {older} is intact: open it with version={older}", e.message()
+                        "{}; version {older} is intact: open it with version={older}",
+                        e.message()
                     ))
                     .at(place));
                 }
@@ -413,7 +412,8 @@ pub(crate) async fn commit(storage: &Storage, manifest: &Manifest) -> Result<()>
                 ErrorKind::CommitOutcomeUnknown,
                 format!(
                     "the answer to the commit of version {} was lost ({}); open the store to see whether it is there",
-                    manifest.version, e.message()
+                    manifest.version,
+                    e.message()
                 ),
             )
             .at(storage.uri())

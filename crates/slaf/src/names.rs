@@ -1,5 +1,6 @@
 //! Lookup of cells and genes by name, and names that are near a wrong one.
 
+use crate::runtime::in_pool;
 use arrow::array::{Array, StringArray};
 use rayon::prelude::*;
 use slaf_core::{Error, ErrorKind, Result};
@@ -19,11 +20,14 @@ fn hash(name: &str) -> u64 {
 }
 
 impl Names {
-    pub(crate) fn new(names: Arc<StringArray>) -> Names {
-        let mut index: Vec<(u64, u64)> =
-            (0..names.len()).into_par_iter().map(|i| (hash(names.value(i)), i as u64)).collect();
-        index.par_sort_unstable();
-        Names { names, index }
+    pub(crate) fn new(names: Arc<StringArray>) -> Result<Names> {
+        let index = in_pool(|| {
+            let mut index: Vec<(u64, u64)> =
+                (0..names.len()).into_par_iter().map(|i| (hash(names.value(i)), i as u64)).collect();
+            index.par_sort_unstable();
+            Ok(index)
+        })?;
+        Ok(Names { names, index })
     }
 
     /// The rows with this name, rising.
@@ -61,7 +65,8 @@ impl Names {
             return Ok(rows);
         }
         let near = near(missing[0], self.names.iter().flatten());
-        let hint = if near.is_empty() { String::new() } else { format!("; near {:?}: {}", missing[0], near.join(", ")) };
+        let hint =
+            if near.is_empty() { String::new() } else { format!("; near {:?}: {}", missing[0], near.join(", ")) };
         let list: Vec<_> = missing.iter().take(5).map(|n| format!("{n:?}")).collect();
         let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
         Err(Error::new(unknown, format!("no {what} named {}{more}{hint}", list.join(", "))))
@@ -89,7 +94,7 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        Names::new(Arc::new(StringArray::from(vec!["CD3D", "MS4A1", "CD3E", "MS4A1"])))
+        Names::new(Arc::new(StringArray::from(vec!["CD3D", "MS4A1", "CD3E", "MS4A1"]))).unwrap()
     }
 
     #[test]

@@ -59,13 +59,7 @@ impl<T: Value> Renumber<T> {
     }
 
     /// Renumbers one row; `out` receives columns and values in order. Returns how many are left.
-    pub(crate) fn row(
-        &mut self,
-        map: &[u32],
-        columns: &[u32],
-        values: &[T],
-        mut out: impl FnMut(u32, T),
-    ) -> usize {
+    pub(crate) fn row(&mut self, map: &[u32], columns: &[u32], values: &[T], mut out: impl FnMut(u32, T)) -> usize {
         if columns.len() * 16 < self.present.len() {
             self.pairs.clear();
             let kept = columns.iter().zip(values).map(|(&c, &v)| (map[c as usize], v));

@@ -64,9 +64,7 @@ impl Selection {
     pub(crate) fn resolve(&self, n: u64) -> Rows {
         match self {
             Selection::All => Rows { ranges: vec![0..n], order: None, len: n as usize },
-            Selection::Range(r) => {
-                Rows { ranges: vec![r.clone()], order: None, len: self.len(n) as usize }
-            }
+            Selection::Range(r) => Rows { ranges: vec![r.clone()], order: None, len: self.len(n) as usize },
             Selection::Ids(ids) if ids.is_sorted_by(|a, b| a < b) => {
                 Rows { ranges: ranges_of(ids), order: None, len: ids.len() }
             }

@@ -38,8 +38,7 @@ impl TableWriter {
     pub(crate) fn create(storage: &Storage, path: &str, schema: &SchemaRef) -> Result<TableWriter> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let batches = futures::stream::unfold(receiver, |mut r| async { Some((r.recv().await?, r)) });
-        let stream: SendableRecordBatchStream =
-            Box::pin(RecordBatchStreamAdapter::new(schema.clone(), batches));
+        let stream: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), batches));
         let uri = storage.full(path);
         let params = WriteParams {
             max_rows_per_file: config::fragment_rows(),

@@ -1,92 +1,68 @@
 use super::encode::{BlockValues, Blocks, raw_bytes, raw_kind, zigzag};
 use super::{BLOCK, Kind, Row};
 use crate::{Error, Result, Value};
+use std::marker::PhantomData;
 
-/// Builds one packed row from nonzeros that arrive one after the other in rising column order.
+/// Builds one packed row from blocks of nonzeros that arrive one after the other.
 ///
-/// Only finished blocks and at most 128 pending nonzeros are held, so that thousands of rows (all
-/// genes of a stripe) can grow side by side. Values of a float type that are not counts are held
-/// raw: a dictionary would need the whole row.
+/// Only packed blocks are held, so that thousands of rows (all genes of a stripe) can grow side by
+/// side. Values of a float type that are not counts are held raw: a dictionary would need the
+/// whole row.
 #[derive(Debug)]
 pub struct RowBuilder<T> {
     kind: Kind,
     nnz: usize,
-    pending_columns: Vec<u32>,
-    pending_values: Vec<T>,
     last: Option<u32>,
     blocks: Blocks,
+    value: PhantomData<T>,
 }
 
 impl<T: Value> Default for RowBuilder<T> {
     fn default() -> Self {
-        RowBuilder {
-            kind: Kind::Count,
-            nnz: 0,
-            pending_columns: Vec::new(),
-            pending_values: Vec::new(),
-            last: None,
-            blocks: Blocks::default(),
-        }
+        RowBuilder { kind: Kind::Count, nnz: 0, last: None, blocks: Blocks::default(), value: PhantomData }
     }
 }
 
 impl<T: Value> RowBuilder<T> {
-    /// Adds a nonzero.
+    /// Adds a block: [`BLOCK`] nonzeros, or fewer if it is the last one.
     ///
     /// # Errors
-    /// `invalid-argument` if the column does not rise.
-    #[inline]
-    pub fn push(&mut self, column: u32, value: T) -> Result<()> {
-        if self.last.is_some_and(|last| last >= column) {
-            return Err(Error::invalid(format!("column {column} after column {:?}: columns must rise", self.last)));
+    /// `invalid-argument` if the columns do not rise, the lengths differ, or the block before was
+    /// not full.
+    pub fn push_block(&mut self, columns: &[u32], values: &[T]) -> Result<()> {
+        if columns.len() != values.len() || columns.len() > BLOCK || !self.nnz.is_multiple_of(BLOCK) {
+            return Err(Error::invalid(format!(
+                "a block of {} columns and {} values after {} nonzeros: blocks have {BLOCK}, but for the last",
+                columns.len(),
+                values.len(),
+                self.nnz
+            )));
         }
-        self.last = Some(column);
-        self.pending_columns.push(column);
-        self.pending_values.push(value);
-        if self.pending_columns.len() == BLOCK {
-            self.flush()?;
+        let Some((&first, &last)) = columns.first().zip(columns.last()) else { return Ok(()) };
+        if self.last.is_some_and(|before| before >= first) || !columns.is_sorted_by(|a, b| a < b) {
+            return Err(Error::invalid(format!(
+                "columns from {first} to {last} after {:?}: columns must rise",
+                self.last
+            )));
         }
+        self.last = Some(last);
+        let needed = Self::kind_of(values);
+        if needed != self.kind && needed != Kind::Count {
+            self.widen(needed)?;
+        }
+        self.add(columns, values);
         Ok(())
     }
 
     /// The number of nonzeros so far.
     pub fn nnz(&self) -> usize {
-        self.nnz + self.pending_columns.len()
-    }
-
-    /// Bytes held.
-    pub fn memory(&self) -> usize {
-        size_of::<Self>()
-            + self.blocks.memory()
-            + self.pending_columns.capacity() * 4
-            + self.pending_values.capacity() * size_of::<T>()
+        self.nnz
     }
 
     /// Appends the packed row to `out` and starts a new row.
-    ///
-    /// # Errors
-    /// `internal` if an earlier block does not decode.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        self.flush()?;
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.blocks.write(self.kind, self.nnz, &[], out);
         *self = Self::default();
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if self.pending_columns.is_empty() {
-            return Ok(());
-        }
-        let needed = Self::kind_of(&self.pending_values);
-        if needed != self.kind && needed != Kind::Count {
-            self.widen(needed)?;
-        }
-        let (columns, values) = (std::mem::take(&mut self.pending_columns), std::mem::take(&mut self.pending_values));
-        self.push_block(&columns, &values);
-        (self.pending_columns, self.pending_values) = (columns, values);
-        self.pending_columns.clear();
-        self.pending_values.clear();
-        Ok(())
     }
 
     /// The narrowest kind that holds these values.
@@ -100,7 +76,7 @@ impl<T: Value> RowBuilder<T> {
         }
     }
 
-    /// Codes the finished blocks again in a kind that holds them and the pending values.
+    /// Codes the finished blocks again in a kind that holds them and the next values.
     fn widen(&mut self, needed: Kind) -> Result<()> {
         let mut bytes = Vec::new();
         self.blocks.write(self.kind, self.nnz, &[], &mut bytes);
@@ -111,12 +87,12 @@ impl<T: Value> RowBuilder<T> {
         self.blocks = Blocks::default();
         self.nnz = 0;
         for (c, v) in columns.chunks(BLOCK).zip(values.chunks(BLOCK)) {
-            self.push_block(c, v);
+            self.add(c, v);
         }
         Ok(())
     }
 
-    fn push_block(&mut self, columns: &[u32], values: &[T]) {
+    fn add(&mut self, columns: &[u32], values: &[T]) {
         match self.kind {
             Kind::Count => {
                 let mut numbers = [0; BLOCK];

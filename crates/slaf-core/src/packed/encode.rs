@@ -67,7 +67,11 @@ enum Coded {
     /// Read with [`Value::as_count`].
     Counts,
     Numbers(Kind, Vec<u32>),
-    Dict { kind: Kind, dict: Vec<u8>, positions: Vec<u32> },
+    Dict {
+        kind: Kind,
+        dict: Vec<u8>,
+        positions: Vec<u32>,
+    },
     Raw(Kind, Vec<u8>),
 }
 
@@ -186,11 +190,6 @@ impl Blocks {
             }
         };
         self.table.push(Block { first: columns[0], gap_width, value_code, gap_patches, value_patches });
-    }
-
-    /// Bytes held.
-    pub(super) fn memory(&self) -> usize {
-        self.payload.capacity() + self.table.capacity() * size_of::<Block>()
     }
 
     /// Appends the finished row.

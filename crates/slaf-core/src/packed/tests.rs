@@ -10,11 +10,11 @@ fn bits<T: Value>(values: &[T]) -> Vec<u64> {
 fn check<T: Value>(columns: &[u32], values: &[T]) {
     let whole = encode_row(columns, values).unwrap();
     let mut builder = RowBuilder::default();
-    for (&c, &v) in columns.iter().zip(values) {
-        builder.push(c, v).unwrap();
+    for (c, v) in columns.chunks(BLOCK).zip(values.chunks(BLOCK)) {
+        builder.push_block(c, v).unwrap();
     }
     let mut grown = Vec::new();
-    builder.finish(&mut grown).unwrap();
+    builder.finish(&mut grown);
     for bytes in [whole, grown] {
         let (mut c, mut v) = (Vec::new(), Vec::<T>::new());
         decode_row(&bytes, &mut c, &mut v).unwrap();
@@ -26,22 +26,25 @@ fn check<T: Value>(columns: &[u32], values: &[T]) {
         wanted.dedup();
         let mut found = Vec::new();
         Row::parse(&bytes).unwrap().lookup(&wanted, |i, v: T| found.push((wanted[i], v.to_bits64()))).unwrap();
-        let expected: Vec<_> = columns.iter().zip(values)
+        let expected: Vec<_> = columns
+            .iter()
+            .zip(values)
             .filter(|(c, _)| wanted.binary_search(c).is_ok())
-            .map(|(&c, v)| (c, v.to_bits64())).collect();
+            .map(|(&c, v)| (c, v.to_bits64()))
+            .collect();
         assert_eq!(found, expected);
         for cut in 0..bytes.len() {
-            assert_eq!(decode_row::<T>(&bytes[..cut], &mut Vec::new(), &mut Vec::new()).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(
+                decode_row::<T>(&bytes[..cut], &mut Vec::new(), &mut Vec::new()).unwrap_err().kind(),
+                ErrorKind::Corrupt
+            );
         }
     }
 }
 
 fn columns(max: usize) -> impl Strategy<Value = Vec<u32>> {
-    prop_oneof![
-        prop::collection::btree_set(0u32..2000, 0..max),
-        prop::collection::btree_set(any::<u32>(), 0..max),
-    ]
-    .prop_map(|s| s.into_iter().collect())
+    prop_oneof![prop::collection::btree_set(0u32..2000, 0..max), prop::collection::btree_set(any::<u32>(), 0..max),]
+        .prop_map(|s| s.into_iter().collect())
 }
 
 macro_rules! round_trip {
@@ -126,6 +129,9 @@ fn a_later_version_is_named() {
 fn columns_must_rise() {
     assert_eq!(encode_row(&[3, 3], &[1u8, 1]).unwrap_err().kind(), ErrorKind::InvalidArgument);
     let mut b = RowBuilder::default();
-    b.push(5, 1u8).unwrap();
-    assert_eq!(b.push(5, 1).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let full: Vec<u32> = (0..BLOCK as u32).collect();
+    b.push_block(&full, &[1u8; BLOCK]).unwrap();
+    assert_eq!(b.push_block(&[127], &[1]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    b.push_block(&[128], &[1]).unwrap();
+    assert_eq!(b.push_block(&[129], &[1]).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }

@@ -4,6 +4,9 @@
 //! `SLAF_WRITE_SNAPSHOTS=1 cargo test -p slaf-core` writes the file anew after a deliberate change
 //! of the writer.
 
+// clippy.toml exempts tests, but not the functions that they share.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use slaf_core::packed::{decode_row, encode_row};
 use slaf_core::{Dtype, ErrorKind, Value, with_dtype};
 use std::fmt::Write;

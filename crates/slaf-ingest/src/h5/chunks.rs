@@ -46,25 +46,30 @@ impl ChunkTable {
     /// The table, or `None` where chunks have never been written or only the library can decode
     /// them; and how many bytes the present chunks hold.
     pub(super) fn new(
-        shape: &[u64], chunk_shape: &[u64], elem: u64, chunks: &[hdf5_pure::Chunk],
-        filters: Option<Vec<Filter>>, file_len: u64,
+        shape: &[u64],
+        chunk_shape: &[u64],
+        elem: u64,
+        chunks: &[hdf5_pure::Chunk],
+        filters: Option<Vec<Filter>>,
+        file_len: u64,
     ) -> Result<(Option<ChunkTable>, u64)> {
         let damaged = || Error::malformed("the chunks do not fit the shape");
-        let bytes = chunk_shape.iter().try_fold(elem, |n, &d| n.checked_mul(d))
+        let bytes = chunk_shape
+            .iter()
+            .try_fold(elem, |n, &d| n.checked_mul(d))
             .filter(|&b| b > 0 && b < 1 << 32 && chunk_shape.len() == shape.len())
             .ok_or_else(damaged)?;
         let present = bytes.saturating_mul(chunks.len() as u64);
         for c in chunks {
             let inside = c.address.checked_add(c.storage_size).is_some_and(|end| end <= file_len);
             if !inside || c.storage_size >= 1 << 32 {
-                return Err(Error::malformed(format!(
-                    "the chunk at {} lies outside of the file", c.address
-                )));
+                return Err(Error::malformed(format!("the chunk at {} lies outside of the file", c.address)));
             }
             let ratio = if bytes > LARGE { LARGE_RATIO } else { MAX_RATIO };
             if filters.is_some() && bytes / ratio > c.storage_size {
                 return Err(Error::malformed(format!(
-                    "the chunk at {} of {} bytes claims to hold {bytes} bytes", c.address, c.storage_size
+                    "the chunk at {} of {} bytes claims to hold {bytes} bytes",
+                    c.address, c.storage_size
                 )));
             }
         }
@@ -98,9 +103,7 @@ impl ChunkTable {
     }
 
     /// The bytes of some rows; `cache` holds what neighbouring calls share.
-    pub(super) fn read(
-        &self, file: &H5File, rows: Range<u64>, cache: &mut Vec<(usize, Vec<u8>)>,
-    ) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, file: &H5File, rows: Range<u64>, cache: &mut Vec<(usize, Vec<u8>)>) -> Result<Vec<u8>> {
         let row_bytes = self.n_cols as usize * self.elem;
         let chunk_row = self.chunk.1 as usize * self.elem;
         let mut out = vec![0; to_usize(rows.end - rows.start)? * row_bytes];

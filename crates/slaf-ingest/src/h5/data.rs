@@ -52,8 +52,7 @@ impl Dataset {
         let n = self.len()?;
         let datatype = guard(&self.path, || self.inner.datatype())?;
         let hdf5_pure::Datatype::Compound { members, .. } = datatype else {
-            return Err(Error::malformed(format!("{} values, not a table", self.elem.name()))
-                .at(&self.path));
+            return Err(Error::malformed(format!("{} values, not a table", self.elem.name())).at(&self.path));
         };
         let mut fields = Vec::with_capacity(members.len());
         for m in members {
@@ -66,16 +65,18 @@ impl Dataset {
             };
             let end = m.byte_offset.checked_add(u64::from(m.datatype.type_size()));
             let end = end.filter(|&e| e <= self.elem_size).ok_or_else(|| {
-                Error::malformed(format!("the field \"{}\" is outside of its record", m.name))
-                    .at(&self.path)
+                Error::malformed(format!("the field \"{}\" is outside of its record", m.name)).at(&self.path)
             })?;
-            fields.push((m.name.clone(), Dataset {
-                path: format!("{}/{}", self.path, m.name),
-                shape,
-                elem,
-                field: Some(m.byte_offset as usize..end as usize),
-                ..self.clone()
-            }));
+            fields.push((
+                m.name.clone(),
+                Dataset {
+                    path: format!("{}/{}", self.path, m.name),
+                    shape,
+                    elem,
+                    field: Some(m.byte_offset as usize..end as usize),
+                    ..self.clone()
+                },
+            ));
         }
         Ok(fields)
     }
@@ -86,8 +87,7 @@ impl Dataset {
     }
 
     pub(crate) fn attrs(&self) -> Result<Attrs> {
-        let (values, types) =
-            guard(&self.path, || Ok((self.inner.attrs()?, self.inner.attr_datatypes()?)))?;
+        let (values, types) = guard(&self.path, || Ok((self.inner.attrs()?, self.inner.attr_datatypes()?)))?;
         Attrs::new(values, &types).at(&self.path)
     }
 
@@ -106,10 +106,7 @@ impl Dataset {
     pub(crate) fn len(&self) -> Result<u64> {
         match self.shape[..] {
             [n] => Ok(n),
-            _ => Err(Error::malformed(format!(
-                "{} dimensions instead of one", self.shape.len()
-            ))
-            .at(&self.path)),
+            _ => Err(Error::malformed(format!("{} dimensions instead of one", self.shape.len())).at(&self.path)),
         }
     }
 
@@ -125,8 +122,7 @@ impl Dataset {
     pub(crate) fn number(&self) -> Result<(Dtype, bool)> {
         match self.elem {
             Elem::Number { dtype, big_endian } => Ok((dtype, big_endian)),
-            _ => Err(Error::malformed(format!("{} values, not numbers", self.elem.name()))
-                .at(&self.path)),
+            _ => Err(Error::malformed(format!("{} values, not numbers", self.elem.name())).at(&self.path)),
         }
     }
 
@@ -148,8 +144,7 @@ impl Dataset {
 
     /// Bytes of one stored row.
     fn row_bytes(&self) -> Result<u64> {
-        self.stored.iter().skip(1).try_fold(self.elem_size, |n, &d| n.checked_mul(d))
-            .ok_or_else(|| self.too_large())
+        self.stored.iter().skip(1).try_fold(self.elem_size, |n, &d| n.checked_mul(d)).ok_or_else(|| self.too_large())
     }
 
     fn too_large(&self) -> Error {
@@ -176,7 +171,8 @@ impl Dataset {
                 return Ok(Access::Library);
             }
             Err(Error::malformed(format!(
-                "shape {:?} needs {total} bytes, but {bytes} of them are not in the file", self.shape
+                "shape {:?} needs {total} bytes, but {bytes} of them are not in the file",
+                self.shape
             )))
         };
         match guard("", || self.inner.layout())? {
@@ -185,7 +181,8 @@ impl Dataset {
                 let end = address.checked_add(total);
                 if size < total || end.is_none_or(|end| end > self.file.len) {
                     return Err(Error::malformed(format!(
-                        "shape {:?} needs {total} bytes, but the file has fewer", self.shape
+                        "shape {:?} needs {total} bytes, but the file has fewer",
+                        self.shape
                     )));
                 }
                 Ok(Access::Contiguous(address))
@@ -194,9 +191,8 @@ impl Dataset {
             Layout::Chunked { chunk_shape, .. } => {
                 let filters = self.filters()?;
                 let chunks = guard("", || self.inner.chunks())?;
-                let table = ChunkTable::new(
-                    &self.stored, &chunk_shape, self.elem_size, &chunks, filters, self.file.len,
-                )?;
+                let table =
+                    ChunkTable::new(&self.stored, &chunk_shape, self.elem_size, &chunks, filters, self.file.len)?;
                 match table {
                     (Some(table), _) => Ok(Access::Chunks(table)),
                     (None, present) => never_written(total.saturating_sub(present)),
@@ -282,10 +278,7 @@ impl Reader {
         let d = &self.dataset;
         let row_bytes = d.row_bytes()?;
         if rows.end > d.n_rows() || rows.start > rows.end {
-            return Err(Error::malformed(format!(
-                "rows {}..{} of {}", rows.start, rows.end, d.n_rows()
-            ))
-            .at(&d.path));
+            return Err(Error::malformed(format!("rows {}..{} of {}", rows.start, rows.end, d.n_rows())).at(&d.path));
         }
         let n_rows = rows.end - rows.start;
         let len = n_rows.checked_mul(row_bytes).ok_or_else(|| d.too_large())?;
@@ -293,12 +286,8 @@ impl Reader {
             return Ok(Vec::new());
         }
         let bytes = match &*self.access {
-            Access::Contiguous(address) => {
-                d.file.read_vec(address + rows.start * row_bytes, len).at(&d.path)?
-            }
-            Access::Chunks(table) => {
-                table.read(&d.file, rows.clone(), &mut self.cache).at(&d.path)?
-            }
+            Access::Contiguous(address) => d.file.read_vec(address + rows.start * row_bytes, len).at(&d.path)?,
+            Access::Chunks(table) => table.read(&d.file, rows.clone(), &mut self.cache).at(&d.path)?,
             Access::Library => guard(&d.path, || d.inner.read_raw_rows(rows.start, n_rows))?,
         };
         if bytes.len() as u64 != len {

@@ -1,17 +1,23 @@
 //! The types of elements that are read, and their decoding.
 
-use hdf5_pure::{
-    Datatype, DatatypeByteOrder, FixedPointLayout, FloatingPointLayout, StringPadding,
-};
+use hdf5_pure::{Datatype, DatatypeByteOrder, FixedPointLayout, FloatingPointLayout, StringPadding};
 use slaf_core::{Dtype, Error, Result, Values};
 
 /// The type of a dataset's elements.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Elem {
-    Number { dtype: Dtype, big_endian: bool },
-    Float16 { big_endian: bool },
+    Number {
+        dtype: Dtype,
+        big_endian: bool,
+    },
+    Float16 {
+        big_endian: bool,
+    },
     VlenString,
-    FixedString { size: usize, padding: StringPadding },
+    FixedString {
+        size: usize,
+        padding: StringPadding,
+    },
     Compound,
     /// Anything else, in words.
     Other(String),
@@ -21,12 +27,9 @@ impl Elem {
     pub(crate) fn of(datatype: &Datatype) -> Elem {
         match datatype {
             Datatype::FixedPoint { size, byte_order, layout } => integer(*size, byte_order, layout),
-            Datatype::FloatingPoint { size, byte_order, layout } => {
-                float(*size, byte_order, layout)
-            }
+            Datatype::FloatingPoint { size, byte_order, layout } => float(*size, byte_order, layout),
             Datatype::Enumeration { base_type, members, .. } => {
-                let mut names: Vec<_> =
-                    members.iter().map(|m| (m.value.as_slice(), m.name.as_str())).collect();
+                let mut names: Vec<_> = members.iter().map(|m| (m.value.as_slice(), m.name.as_str())).collect();
                 names.sort_unstable();
                 if base_type.type_size() == 1 && names == [(&[0][..], "FALSE"), (&[1][..], "TRUE")] {
                     Elem::Number { dtype: Dtype::Bool, big_endian: false }
@@ -146,9 +149,7 @@ pub(crate) fn decode_u64(bytes: &[u8], dtype: Dtype, big: bool) -> Result<Vec<u6
     fn convert<T: TryInto<u64> + Copy + std::fmt::Display>(v: Vec<T>) -> Result<Vec<u64>> {
         let mut out = Vec::with_capacity(v.len());
         for (i, x) in v.into_iter().enumerate() {
-            out.push(x.try_into().map_err(|_| {
-                Error::malformed(format!("{x} at position {i} is negative"))
-            })?);
+            out.push(x.try_into().map_err(|_| Error::malformed(format!("{x} at position {i} is negative")))?);
         }
         Ok(out)
     }
@@ -166,9 +167,7 @@ pub(crate) fn decode_u64(bytes: &[u8], dtype: Dtype, big: bool) -> Result<Vec<u6
 }
 
 /// The integers in `bytes`, which must be below `limit`; if one is not, its position and value.
-pub(crate) fn decode_u32(
-    bytes: &[u8], dtype: Dtype, big: bool, limit: u64,
-) -> Result<Vec<u32>, (usize, i128)> {
+pub(crate) fn decode_u32(bytes: &[u8], dtype: Dtype, big: bool, limit: u64) -> Result<Vec<u32>, (usize, i128)> {
     macro_rules! convert {
         ($v:expr) => {{
             let limit = i128::from(limit);

@@ -45,9 +45,7 @@ impl H5File {
     }
 
     /// Copies the elements at some paths into a new file, all but those at others.
-    pub(crate) fn copy_to(
-        self: &Arc<Self>, target: &Path, keep: &[String], drop: &[String],
-    ) -> Result<()> {
+    pub(crate) fn copy_to(self: &Arc<Self>, target: &Path, keep: &[String], drop: &[String]) -> Result<()> {
         std::fs::File::create_new(target)?;
         let mut options = hdf5_pure::RepackOptions::new();
         for path in drop {
@@ -74,9 +72,7 @@ impl H5File {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let end = offset.checked_add(buffer.len() as u64);
         if end.is_none_or(|end| end > self.len) {
-            return Err(Error::malformed(format!(
-                "{} bytes at {offset} are past the end of the file", buffer.len()
-            )));
+            return Err(Error::malformed(format!("{} bytes at {offset} are past the end of the file", buffer.len())));
         }
         read_exact_at(&self.raw, buffer, offset).map_err(Error::from)
     }
@@ -84,9 +80,7 @@ impl H5File {
     /// As [`H5File::read_at`]; the check comes before the allocation.
     fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(Error::malformed(format!(
-                "{len} bytes at {offset} are past the end of the file"
-            )));
+            return Err(Error::malformed(format!("{len} bytes at {offset} are past the end of the file")));
         }
         let mut buffer = vec![0; to_usize(len)?];
         self.read_at(offset, &mut buffer)?;
@@ -216,8 +210,7 @@ impl Group {
     }
 
     pub(crate) fn attrs(&self) -> Result<Attrs> {
-        let (values, types) =
-            guard(self.path(), || Ok((self.inner.attrs()?, self.inner.attr_datatypes()?)))?;
+        let (values, types) = guard(self.path(), || Ok((self.inner.attrs()?, self.inner.attr_datatypes()?)))?;
         Attrs::new(values, &types).at(self.path())
     }
 }
@@ -227,9 +220,7 @@ pub(crate) struct Attrs(HashMap<String, AttrValue>);
 
 impl Attrs {
     /// The parser leaves out what it cannot decode; of text and numbers, that means damage.
-    fn new(
-        values: HashMap<String, AttrValue>, types: &HashMap<String, hdf5_pure::Datatype>,
-    ) -> Result<Attrs> {
+    fn new(values: HashMap<String, AttrValue>, types: &HashMap<String, hdf5_pure::Datatype>) -> Result<Attrs> {
         use hdf5_pure::Datatype as T;
         let plain = |t: &T| match t {
             T::FixedPoint { .. } | T::FloatingPoint { .. } | T::String { .. } => true,

@@ -55,11 +55,8 @@ impl<'a> Heap<'a> {
     /// The string that a 16-byte reference names: length, address, number. A null reference is
     /// the empty string.
     pub(crate) fn string(&mut self, reference: &[u8; 16]) -> Result<&str> {
-        let word = |at: usize| {
-            u32::from_le_bytes([
-                reference[at], reference[at + 1], reference[at + 2], reference[at + 3],
-            ])
-        };
+        let word =
+            |at: usize| u32::from_le_bytes([reference[at], reference[at + 1], reference[at + 2], reference[at + 3]]);
         let len = word(0) as usize;
         let address = u64::from(word(4)) | u64::from(word(8)) << 32;
         let number = word(12);

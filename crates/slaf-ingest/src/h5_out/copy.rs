@@ -182,9 +182,9 @@ fn attrs(values: HashMap<String, AttrValue>, types: &HashMap<String, Datatype>) 
 /// `None` for a value whose type this does not know.
 fn attr(name: &str, value: &AttrValue, datatype: &Datatype) -> Result<Option<Attr>> {
     use AttrValue::{
-        AsciiString, AsciiStringSized, F32, F32Array, F64, F64Array, I8, I8Array, I16, I16Array, I32,
-        I32Array, I64, I64Array, String, StringSized, U8, U8Array, U16, U16Array, U32, U32Array, U64,
-        U64Array, VarLenAsciiString, VarLenString,
+        AsciiString, AsciiStringSized, F32, F32Array, F64, F64Array, I8, I8Array, I16, I16Array, I32, I32Array, I64,
+        I64Array, String, StringSized, U8, U8Array, U16, U16Array, U32, U32Array, U64, U64Array, VarLenAsciiString,
+        VarLenString,
     };
     let variable = matches!(datatype, Datatype::VariableLength { is_string: true, .. });
     let of = Type::copy(datatype)?;

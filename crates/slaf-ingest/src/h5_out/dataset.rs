@@ -33,9 +33,10 @@ impl DatasetWriter {
     pub(crate) fn new(of: Type, inner: Vec<u64>, filter: Filter, chunk_bytes: usize) -> Result<Self> {
         let row = inner.iter().try_fold(of.size() as u64, |n, &d| n.checked_mul(d));
         // A chunk's size is a 32-bit number.
-        let row_bytes = row.filter(|&n| n < 1 << 31).ok_or_else(|| {
-            Error::new(ErrorKind::UnsupportedFeature, "a row of 2 GiB or more cannot be written")
-        })? as usize;
+        let row_bytes = row
+            .filter(|&n| n < 1 << 31)
+            .ok_or_else(|| Error::new(ErrorKind::UnsupportedFeature, "a row of 2 GiB or more cannot be written"))?
+            as usize;
         let chunk_rows = (chunk_bytes / row_bytes.max(1)).max(1);
         Ok(DatasetWriter { of, inner, row_bytes, chunk_rows, filter, buffer: Vec::new(), chunks: Vec::new() })
     }
@@ -86,8 +87,8 @@ impl DatasetWriter {
                 (out.append(&packed)?, packed.len())
             }
         };
-        let len = u32::try_from(len)
-            .map_err(|_| Error::new(ErrorKind::UnsupportedFeature, "a chunk of 4 GiB or more"))?;
+        let len =
+            u32::try_from(len).map_err(|_| Error::new(ErrorKind::UnsupportedFeature, "a chunk of 4 GiB or more"))?;
         self.chunks.push((address, len));
         Ok(())
     }
@@ -145,8 +146,7 @@ impl DatasetWriter {
         };
         let node_size = 24 + (FANOUT + 1) * key(0).len() + FANOUT * 8;
         // What the level below consists of: (first chunk, address).
-        let mut below: Vec<(usize, u64)> =
-            self.chunks.iter().enumerate().map(|(i, c)| (i, c.0)).collect();
+        let mut below: Vec<(usize, u64)> = self.chunks.iter().enumerate().map(|(i, c)| (i, c.0)).collect();
         for level in 0_u8.. {
             let n = below.len().div_ceil(FANOUT);
             let base = out.allocate((n * node_size) as u64);
@@ -206,11 +206,8 @@ fn write_header(
     // Fill values: of the default kind, written only if set; allocation late or, in chunks, incremental.
     let chunked = layout.first().is_some_and(|(_, l)| l.get(1) == Some(&2));
     let fill = vec![3, if chunked { 0x0b } else { 0x0a }];
-    let mut messages = vec![
-        (message::DATASPACE, space.encode()),
-        (message::DATATYPE, of.bytes.clone()),
-        (message::FILL_VALUE, fill),
-    ];
+    let mut messages =
+        vec![(message::DATASPACE, space.encode()), (message::DATATYPE, of.bytes.clone()), (message::FILL_VALUE, fill)];
     messages.extend(layout);
     for attr in attrs {
         messages.push((message::ATTRIBUTE, attr.encode(out)?));

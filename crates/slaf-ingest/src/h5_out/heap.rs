@@ -25,9 +25,8 @@ impl Heap {
         if data.is_empty() {
             return Ok(reference);
         }
-        let len = u32::try_from(data.len()).map_err(|_| {
-            Error::new(ErrorKind::UnsupportedFeature, "a string of more than 4 GiB")
-        })?;
+        let len = u32::try_from(data.len())
+            .map_err(|_| Error::new(ErrorKind::UnsupportedFeature, "a string of more than 4 GiB"))?;
         let need = (HEADER + data.len().next_multiple_of(8)) as u64;
         if self.bytes.len() as u64 + need > self.size || self.objects == u32::from(u16::MAX) {
             self.flush(out)?;

@@ -69,9 +69,7 @@ impl Type {
 
     /// The type of a dataset that `hdf5-pure` reads.
     pub(crate) fn copy(of: &Datatype) -> Result<Type> {
-        let unsupported = |what: &str| {
-            Error::new(ErrorKind::UnsupportedInput, format!("{what} cannot be copied"))
-        };
+        let unsupported = |what: &str| Error::new(ErrorKind::UnsupportedInput, format!("{what} cannot be copied"));
         let big = |order: &DatatypeByteOrder| u8::from(matches!(order, DatatypeByteOrder::BigEndian));
         Ok(match of {
             Datatype::FixedPoint { size, byte_order, layout } => {
@@ -89,8 +87,7 @@ impl Type {
                 t.bytes.extend(layout.bit_offset.to_le_bytes());
                 t.bytes.extend(layout.bit_precision.to_le_bytes());
                 t.bytes.extend([
-                    layout.exponent_location, layout.exponent_size, layout.mantissa_location,
-                    layout.mantissa_size,
+                    layout.exponent_location, layout.exponent_size, layout.mantissa_location, layout.mantissa_size,
                 ]);
                 t.bytes.extend(layout.exponent_bias.to_le_bytes());
                 t

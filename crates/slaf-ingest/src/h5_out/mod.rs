@@ -12,8 +12,8 @@ mod heap;
 mod message;
 
 pub(crate) use copy::copy_tree;
-pub(crate) use dataset::{DatasetWriter, Filter};
-pub(crate) use message::{Attr, Type, dtype_type};
+pub(crate) use dataset::{DatasetWriter, Filter, write_small};
+pub(crate) use message::{Attr, Space, Type, dtype_type};
 
 use heap::Heap;
 use slaf_core::{Context, Error, ErrorKind, Result};
@@ -184,9 +184,7 @@ fn exists(path: &str) -> Error {
 /// Bob Jenkins' lookup3, with which HDF5 protects metadata.
 fn checksum(data: &[u8]) -> u32 {
     let mut s = [0xdead_beef_u32.wrapping_add(data.len() as u32); 3];
-    let word = |bytes: &[u8]| {
-        bytes.iter().rev().fold(0_u32, |w, &b| (w << 8) | u32::from(b))
-    };
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |w, &b| (w << 8) | u32::from(b));
     let mut rest = data;
     while rest.len() > 12 {
         for i in 0..3 {

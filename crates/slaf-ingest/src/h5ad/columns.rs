@@ -3,9 +3,8 @@
 use crate::h5::{Dataset, Elem, Group, Node, unsupported};
 use crate::model::ColumnKind;
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Float16Array, Float32Array, Float64Array,
-    Int8Array, Int16Array, Int32Array, Int64Array, PrimitiveArray, StringArray, UInt8Array,
-    UInt16Array, UInt32Array, UInt64Array,
+    Array, ArrayRef, BooleanArray, DictionaryArray, Float16Array, Float32Array, Float64Array, Int8Array, Int16Array,
+    Int32Array, Int64Array, PrimitiveArray, StringArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Int32Type};
@@ -110,9 +109,9 @@ impl ColumnSource {
     pub(crate) fn data_type(&self) -> DataType {
         match self {
             ColumnSource::Plain(d) | ColumnSource::Nullable { values: d, .. } => arrow_type(d.elem()),
-            ColumnSource::Categorical { categories, .. } => DataType::Dictionary(
-                Box::new(DataType::Int32), Box::new(arrow_type(categories.elem())),
-            ),
+            ColumnSource::Categorical { categories, .. } => {
+                DataType::Dictionary(Box::new(DataType::Int32), Box::new(arrow_type(categories.elem())))
+            }
         }
     }
 
@@ -202,9 +201,8 @@ fn read_plain(d: &Dataset, rows: Range<u64>, nulls: Option<NullBuffer>) -> Resul
 fn float16(bytes: &[u8], big: bool, nulls: Option<NullBuffer>) -> ArrayRef {
     type Half = <arrow::datatypes::Float16Type as arrow::array::ArrowPrimitiveType>::Native;
     let (words, _) = bytes.as_chunks::<2>();
-    let halves = words.iter().map(|w| {
-        Half::from_bits(if big { u16::from_be_bytes(*w) } else { u16::from_le_bytes(*w) })
-    });
+    let halves =
+        words.iter().map(|w| Half::from_bits(if big { u16::from_be_bytes(*w) } else { u16::from_le_bytes(*w) }));
     Arc::new(Float16Array::new(halves.collect(), nulls))
 }
 
@@ -301,12 +299,9 @@ pub(crate) fn index_strings(array: &dyn Array) -> Result<Vec<String>> {
         DataType::Float64 => {
             array.as_primitive::<t::Float64Type>().values().iter().map(|x| python_float(&format!("{x:e}"))).collect()
         }
-        DataType::Boolean => array
-            .as_boolean()
-            .values()
-            .iter()
-            .map(|b| if b { "True" } else { "False" }.to_owned())
-            .collect(),
+        DataType::Boolean => {
+            array.as_boolean().values().iter().map(|b| if b { "True" } else { "False" }.to_owned()).collect()
+        }
         DataType::Dictionary(_, _) => {
             let dictionary = array.as_dictionary::<Int32Type>();
             let values = index_strings(dictionary.values().as_ref())?;
@@ -351,9 +346,19 @@ mod tests {
     #[test]
     fn floats_are_written_as_python_writes_them() {
         for (x, text) in [
-            (0.0, "0.0"), (-0.0, "-0.0"), (1.0, "1.0"), (0.1, "0.1"), (123.25, "123.25"), (1e15, "1000000000000000.0"),
-            (1e16, "1e+16"), (1.5e-5, "1.5e-05"), (0.0001, "0.0001"), (-2.5e300, "-2.5e+300"),
-            (f64::NAN, "nan"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf"),
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (123.25, "123.25"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e-5, "1.5e-05"),
+            (0.0001, "0.0001"),
+            (-2.5e300, "-2.5e+300"),
+            (f64::NAN, "nan"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
         ] {
             assert_eq!(python_float(&format!("{x:e}")), text);
         }

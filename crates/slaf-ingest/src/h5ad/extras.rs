@@ -9,9 +9,8 @@ use slaf_core::Result;
 /// # Errors
 /// `unsupported-input` for values that could hold anything, such as pickled objects.
 pub(crate) fn find_losses(node: &Node, losses: &mut Vec<Loss>) -> Result<()> {
-    let lose = |path: &str, reason: &str| Loss {
-        path: path.trim_start_matches('/').to_owned(), reason: reason.to_owned(),
-    };
+    let lose =
+        |path: &str, reason: &str| Loss { path: path.trim_start_matches('/').to_owned(), reason: reason.to_owned() };
     match node {
         Node::Group(g) => {
             let members = g.members()?;

@@ -22,9 +22,13 @@ impl FrameReader {
         let names = group.names()?;
         let index_name = match attrs.str("_index") {
             Some(name) => name.to_owned(),
-            None => ["_index", "index"].iter().find(|n| names.iter().any(|m| m == *n)).ok_or_else(|| {
-                Error::malformed("no index: neither an attribute nor a member \"_index\"").at(group.path())
-            })?.to_string(),
+            None => ["_index", "index"]
+                .iter()
+                .find(|n| names.iter().any(|m| m == *n))
+                .ok_or_else(|| {
+                    Error::malformed("no index: neither an attribute nor a member \"_index\"").at(group.path())
+                })?
+                .to_string(),
         };
         let order = match attrs.strings("column-order") {
             Some(order) => order,
@@ -52,21 +56,19 @@ impl FrameReader {
         };
         let index = ColumnSource::open(group, node, n_rows).map_err(|e| match e {
             Refusal::Error(e) => e,
-            Refusal::Loss(reason) => {
-                Error::malformed(reason).at(format!("{}/{index_name}", group.path()))
-            }
+            Refusal::Loss(reason) => Error::malformed(reason).at(format!("{}/{index_name}", group.path())),
         })?;
-        let mut info = FrameInfo {
-            index_name: (index_name != "_index").then(|| index_name.clone()),
-            columns: Vec::new(),
-        };
+        let mut info =
+            FrameInfo { index_name: (index_name != "_index").then(|| index_name.clone()), columns: Vec::new() };
         let mut columns = Vec::new();
         let inside = group.path().trim_start_matches('/');
         for name in &order {
             match ColumnSource::open(group, member(name)?, n_rows) {
                 Ok(source) => {
                     info.columns.push(ColumnInfo {
-                        name: name.clone(), data_type: source.data_type(), kind: source.kind(),
+                        name: name.clone(),
+                        data_type: source.data_type(),
+                        kind: source.kind(),
                     });
                     columns.push(source);
                 }
@@ -79,7 +81,8 @@ impl FrameReader {
             let known = name == index_name || name == "__categories" || order.iter().any(|n| top(n) == name);
             if !known {
                 losses.push(Loss {
-                    path: format!("{inside}/{name}"), reason: "not in the column-order of its frame".into(),
+                    path: format!("{inside}/{name}"),
+                    reason: "not in the column-order of its frame".into(),
                 });
             }
         }
@@ -89,14 +92,16 @@ impl FrameReader {
     /// Opens a table of AnnData before 0.7, whose first field is the index. The categories of a
     /// column are in `uns`; the paths of those that were used go to `used`.
     pub(crate) fn open_table(
-        table: &Dataset, uns: Option<&Group>, losses: &mut Vec<Loss>, used: &mut Vec<String>,
+        table: &Dataset,
+        uns: Option<&Group>,
+        losses: &mut Vec<Loss>,
+        used: &mut Vec<String>,
     ) -> Result<FrameReader> {
         table.check_storage()?;
         let n_rows = table.len()?;
         let mut fields = table.fields()?.into_iter();
-        let (index_name, index) = fields.next().ok_or_else(|| {
-            Error::malformed("a table without columns").at(table.path())
-        })?;
+        let (index_name, index) =
+            fields.next().ok_or_else(|| Error::malformed("a table without columns").at(table.path()))?;
         let mut info = FrameInfo { index_name: Some(index_name), columns: Vec::new() };
         let mut columns = Vec::new();
         for (name, field) in fields {
@@ -123,7 +128,11 @@ impl FrameReader {
 
     /// A frame whose columns were found by the caller, in the group at `path`.
     pub(crate) fn from_parts(
-        info: FrameInfo, n_rows: u64, path: &str, index: ColumnSource, columns: Vec<ColumnSource>,
+        info: FrameInfo,
+        n_rows: u64,
+        path: &str,
+        index: ColumnSource,
+        columns: Vec<ColumnSource>,
     ) -> FrameReader {
         FrameReader { info, n_rows, path: path.to_owned(), index, columns }
     }
@@ -131,10 +140,7 @@ impl FrameReader {
     /// Some rows of all columns.
     pub(crate) fn read(&self, rows: Range<u64>) -> Result<Frame> {
         if rows.start > rows.end || rows.end > self.n_rows {
-            return Err(Error::invalid(format!(
-                "rows {}..{} of {}", rows.start, rows.end, self.n_rows
-            ))
-            .at(&self.path));
+            return Err(Error::invalid(format!("rows {}..{} of {}", rows.start, rows.end, self.n_rows)).at(&self.path));
         }
         let index = index_strings(self.index.read(rows.clone())?.as_ref()).at(&self.path)?;
         let mut columns = Vec::with_capacity(self.columns.len());

@@ -48,9 +48,7 @@ impl MatrixSource {
     }
 
     /// See [`crate::Input::matrix`].
-    pub(crate) fn stream(
-        &self, options: StreamOptions, open: &OpenOptions,
-    ) -> Result<Box<dyn RowStream>> {
+    pub(crate) fn stream(&self, options: StreamOptions, open: &OpenOptions) -> Result<Box<dyn RowStream>> {
         match &self.storage {
             Storage::Rows(s) => s.stream_rows(options),
             Storage::Columns(s) => s.stream_transposed(options, open),
@@ -139,14 +137,16 @@ fn not_a_number(d: &Dataset) -> Option<Refusal> {
 
 fn wrong_shape(stored: &[u64], expected: (u64, u64)) -> Error {
     let stored: Vec<String> = stored.iter().map(ToString::to_string).collect();
-    Error::malformed(format!(
-        "shape {} instead of {} x {}", stored.join(" x "), expected.0, expected.1
-    ))
+    Error::malformed(format!("shape {} instead of {} x {}", stored.join(" x "), expected.0, expected.1))
 }
 
 /// The rows of a dense matrix.
 fn dense_rows(
-    d: &Dataset, dtype: Dtype, n_rows: u64, n_cols: u64, options: StreamOptions,
+    d: &Dataset,
+    dtype: Dtype,
+    n_rows: u64,
+    n_cols: u64,
+    options: StreamOptions,
 ) -> Result<impl RowStream + use<>> {
     let limit = options.max_rows.max(1) as u64;
     let row_bytes = n_cols.saturating_mul(dtype.size() as u64).max(1);

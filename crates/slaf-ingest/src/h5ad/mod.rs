@@ -12,8 +12,7 @@ pub(crate) use sparse::Sparse;
 
 use crate::h5::{Dataset, Group, H5File, Node, unsupported};
 use crate::model::{
-    ArrayInfo, ArrayKey, Axis, Description, Frame, Input, Loss, MatrixKey, OpenOptions, RowStream,
-    StreamOptions,
+    ArrayInfo, ArrayKey, Axis, Description, Frame, Input, Loss, MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
 use matrix::MatrixSource;
 use slaf_core::{Error, Result, Values};
@@ -44,8 +43,13 @@ pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn I
     let obs = frame(&root, "obs", uns.as_ref(), &mut losses, &mut moved)?;
     let var = frame(&root, "var", uns.as_ref(), &mut losses, &mut moved)?;
     let mut reader = Builder {
-        n_cells: obs.n_rows, n_genes: var.n_rows, matrices: Vec::new(), arrays: Vec::new(),
-        extras: Vec::new(), losses, moved,
+        n_cells: obs.n_rows,
+        n_genes: var.n_rows,
+        matrices: Vec::new(),
+        arrays: Vec::new(),
+        extras: Vec::new(),
+        losses,
+        moved,
     };
     reader.x(&root)?;
     for (name, n) in [("layers", None), ("obsp", Some(obs.n_rows)), ("varp", Some(var.n_rows))] {
@@ -58,10 +62,8 @@ pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn I
     if let Some(uns) = uns.filter(|g| !g.names().is_ok_and(|n| n.is_empty())) {
         reader.extra("uns".into(), Node::Group(uns))?;
     }
-    const KNOWN: [&str; 13] = [
-        "X", "obs", "var", "obsm", "varm", "obsp", "varp", "layers", "uns", "raw", "raw.X", "raw.var",
-        "raw.varm",
-    ];
+    const KNOWN: [&str; 13] =
+        ["X", "obs", "var", "obsm", "varm", "obsp", "varp", "layers", "uns", "raw", "raw.X", "raw.var", "raw.varm"];
     for name in root.names()?.into_iter().filter(|n| !KNOWN.contains(&n.as_str())) {
         reader.lose(name, "not a part of AnnData");
     }
@@ -79,14 +81,25 @@ pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn I
         notes: Vec::new(),
     };
     Ok(Box::new(H5ad {
-        file, options: options.clone(), description, obs, var, raw_var,
-        matrices: reader.matrices, arrays: reader.arrays, moved: reader.moved,
+        file,
+        options: options.clone(),
+        description,
+        obs,
+        var,
+        raw_var,
+        matrices: reader.matrices,
+        arrays: reader.arrays,
+        moved: reader.moved,
     }))
 }
 
 /// A frame in either form; `moved` gets the paths of what it takes from `uns`.
 fn frame(
-    parent: &Group, name: &str, uns: Option<&Group>, losses: &mut Vec<Loss>, moved: &mut Vec<String>,
+    parent: &Group,
+    name: &str,
+    uns: Option<&Group>,
+    losses: &mut Vec<Loss>,
+    moved: &mut Vec<String>,
 ) -> Result<FrameReader> {
     match parent.get(name)? {
         Some(Node::Group(g)) => FrameReader::open(&g, losses),
@@ -274,9 +287,11 @@ impl Input for H5ad {
     }
 
     fn array(&self, key: &ArrayKey, rows: Range<u64>) -> Result<Values> {
-        let (_, dataset) = self.arrays.iter().find(|a| a.0.key == *key).ok_or_else(|| {
-            Error::invalid(format!("no array \"{}\" in the input", key.name))
-        })?;
+        let (_, dataset) = self
+            .arrays
+            .iter()
+            .find(|a| a.0.key == *key)
+            .ok_or_else(|| Error::invalid(format!("no array \"{}\" in the input", key.name)))?;
         dataset.reader()?.values(rows)
     }
 

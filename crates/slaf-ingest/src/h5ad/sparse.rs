@@ -34,12 +34,10 @@ impl Sparse {
     ///
     /// # Errors
     /// `malformed-input` where lengths do not agree; the contents are checked as they are read.
-    pub(crate) fn new(
-        indptr: Dataset, indices: Dataset, data: Dataset, n_major: u64, n_minor: u64,
-    ) -> Result<Sparse> {
-        let expected = n_major.checked_add(1).ok_or_else(|| {
-            Error::malformed(format!("{n_major} rows are impossible")).at(indptr.path())
-        })?;
+    pub(crate) fn new(indptr: Dataset, indices: Dataset, data: Dataset, n_major: u64, n_minor: u64) -> Result<Sparse> {
+        let expected = n_major
+            .checked_add(1)
+            .ok_or_else(|| Error::malformed(format!("{n_major} rows are impossible")).at(indptr.path()))?;
         indptr.expect_len(expected)?;
         indptr.integer()?;
         indices.integer()?;
@@ -57,8 +55,9 @@ impl Sparse {
         }
         let last = reader.u64s(n_major..n_major + 1)?;
         if last != [nnz] {
-            return Err(Error::malformed(format!("ends with {}, but there are {nnz} values", last[0]))
-                .at(sparse.indptr.path()));
+            return Err(
+                Error::malformed(format!("ends with {}, but there are {nnz} values", last[0])).at(sparse.indptr.path())
+            );
         }
         Ok(sparse)
     }
@@ -73,8 +72,14 @@ impl Sparse {
 
     fn plan(&self, options: StreamOptions) -> Result<Blocks> {
         Ok(Blocks {
-            indptr: self.indptr.reader()?, n_major: self.n_major, n_minor: self.n_minor,
-            nnz: self.nnz(), options, window: Vec::new(), window_start: 0, next: 0,
+            indptr: self.indptr.reader()?,
+            n_major: self.n_major,
+            n_minor: self.n_minor,
+            nnz: self.nnz(),
+            options,
+            window: Vec::new(),
+            window_start: 0,
+            next: 0,
         })
     }
 
@@ -97,12 +102,9 @@ impl Sparse {
     }
 
     /// The columns of a matrix that is compressed by columns, turned into rows.
-    pub(crate) fn stream_transposed(
-        &self, options: StreamOptions, open: &OpenOptions,
-    ) -> Result<Box<dyn RowStream>> {
+    pub(crate) fn stream_transposed(&self, options: StreamOptions, open: &OpenOptions) -> Result<Box<dyn RowStream>> {
         if self.n_major > 1 << 32 {
-            return Err(unsupported(format!("more than 2^32 columns ({})", self.n_major))
-                .at(self.indptr.path()));
+            return Err(unsupported(format!("more than 2^32 columns ({})", self.n_major)).at(self.indptr.path()));
         }
         let mut sorter = RowSorter::new(self.n_minor, self.n_major, self.dtype, open)?;
         let (mut rows, mut cols) = (Vec::new(), Vec::new());
@@ -130,7 +132,9 @@ impl Sparse {
             let bytes = reader.bytes(range.clone())?;
             let indices = decode_u32(&bytes, dtype, big, self.n_minor).map_err(|(i, x)| {
                 out_of_range(x, self.n_minor).at(format!(
-                    "{}, position {}", self.indices.path(), range.start + i as u64
+                    "{}, position {}",
+                    self.indices.path(),
+                    range.start + i as u64
                 ))
             })?;
             indices.iter().for_each(|&i| counts[i as usize] += 1);
@@ -151,11 +155,8 @@ impl Sparse {
 
 /// Ranges of together at most `budget` out of `n`, spread over all.
 pub(crate) fn sample(n: u64, budget: u64, windows: u64) -> Vec<Range<u64>> {
-    let (width, count) =
-        if n <= budget { (n, 1) } else { ((budget / windows).max(1), windows.min(budget)) };
-    let at = |i: u64| {
-        (u128::from(n - width) * u128::from(i) / u128::from((count - 1).max(1))) as u64
-    };
+    let (width, count) = if n <= budget { (n, 1) } else { ((budget / windows).max(1), windows.min(budget)) };
+    let at = |i: u64| (u128::from(n - width) * u128::from(i) / u128::from((count - 1).max(1))) as u64;
     (0..count).map(|i| at(i)..at(i) + width).collect()
 }
 
@@ -191,9 +192,10 @@ impl Blocks {
             self.window_start = i;
         }
         let at = (i - self.window_start) as usize;
-        self.window.get(at).copied().ok_or_else(|| {
-            Error::malformed("shorter than its shape").at(self.indptr.dataset().path())
-        })
+        self.window
+            .get(at)
+            .copied()
+            .ok_or_else(|| Error::malformed("shorter than its shape").at(self.indptr.dataset().path()))
     }
 
     fn block(&mut self) -> Result<Block> {
@@ -204,20 +206,19 @@ impl Blocks {
         while self.next < self.n_major && indptr.len() <= self.options.max_rows.max(1) {
             let end = self.entry(self.next + 1)?;
             if end < last {
-                return Err(Error::malformed(format!(
-                    "not monotone at row {} ({last} > {end})", self.next
-                ))
-                .at(self.indptr.dataset().path()));
+                return Err(Error::malformed(format!("not monotone at row {} ({last} > {end})", self.next))
+                    .at(self.indptr.dataset().path()));
             }
             if end > self.nnz {
-                return Err(Error::malformed(format!(
-                    "{end} at row {}, but there are {} values", self.next, self.nnz
-                ))
-                .at(self.indptr.dataset().path()));
+                return Err(Error::malformed(format!("{end} at row {}, but there are {} values", self.next, self.nnz))
+                    .at(self.indptr.dataset().path()));
             }
             if end - last > MAX_ROW.max(self.n_minor.saturating_mul(4)) {
                 return Err(Error::malformed(format!(
-                    "{} values in row {}, but there are {} columns", end - last, self.next, self.n_minor
+                    "{} values in row {}, but there are {} columns",
+                    end - last,
+                    self.next,
+                    self.n_minor
                 ))
                 .at(self.indptr.dataset().path()));
             }
@@ -363,7 +364,8 @@ mod tests {
     #[test]
     fn rows_are_sorted_and_duplicates_added() {
         let chunk = CsrChunk {
-            indptr: vec![0, 3, 3, 6], indices: vec![4, 1, 4, 0, 0, 0],
+            indptr: vec![0, 3, 3, 6],
+            indices: vec![4, 1, 4, 0, 0, 0],
             values: Values::U8(vec![200, 2, 100, 1, 2, 3]),
         };
         assert!(!rises(&chunk));

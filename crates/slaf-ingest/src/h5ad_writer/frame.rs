@@ -5,10 +5,11 @@ use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, Type, dtype_type};
 use crate::model::{Column, ColumnInfo, ColumnKind, Frame, FrameInfo};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    ToByteSlice, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, ToByteSlice, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use slaf_core::{Context, Dtype, Error, ErrorKind, Result};
+use std::sync::Arc;
 
 /// Bytes of a chunk of a column: smaller than a matrix's, because all columns are open at once.
 const CHUNK: usize = 128 << 10;
@@ -35,19 +36,15 @@ pub(super) fn write(
         return Err(Error::invalid(format!("two columns have the name {:?}", twice[0])));
     }
     let mut index = DatasetWriter::new(Type::string(), Vec::new(), filter, CHUNK)?;
-    let mut columns = info
-        .columns
-        .iter()
-        .map(|c| ColumnWriter::new(c, filter).at(&c.name))
-        .collect::<Result<Vec<_>>>()?;
+    let mut columns =
+        info.columns.iter().map(|c| ColumnWriter::new(c, filter).at(&c.name)).collect::<Result<Vec<_>>>()?;
     let mut n_rows = 0;
     for frame in frames {
         let frame = frame?;
         let n = frame.index.len();
         n_rows += n as u64;
         index.push_strings(out, frame.index.iter().map(String::as_str))?;
-        let same = frame.columns.len() == columns.len()
-            && frame.columns.iter().all(|c| c.array.len() == n);
+        let same = frame.columns.len() == columns.len() && frame.columns.iter().all(|c| c.array.len() == n);
         if !same {
             return Err(internal("a block of rows has other columns than the frame"));
         }
@@ -171,7 +168,10 @@ impl ColumnWriter {
                 self.code_bytes = bytes;
                 self.categories = Some(dictionary.values().clone());
             }
-            Some(known) if known.to_data() != dictionary.values().to_data() => {
+            // Blocks of one column mostly share their categories.
+            Some(known)
+                if !Arc::ptr_eq(known, dictionary.values()) && known.to_data() != dictionary.values().to_data() =>
+            {
                 return Err(internal("a block of rows has other categories than the first"));
             }
             Some(_) => {}
@@ -185,11 +185,8 @@ impl ColumnWriter {
 
     fn finish(self, out: &mut H5Out, path: &str, n_rows: u64, filter: Filter) -> Result<()> {
         let array = encoding_attrs("array", "0.2.0");
-        let encoding = if self.data_type == DataType::Utf8 {
-            encoding_attrs("string-array", "0.2.0")
-        } else {
-            array.clone()
-        };
+        let encoding =
+            if self.data_type == DataType::Utf8 { encoding_attrs("string-array", "0.2.0") } else { array.clone() };
         if let ColumnKind::Categorical { ordered } = self.kind {
             let mut attrs = encoding_attrs("categorical", "0.2.0");
             attrs.push(Attr::bool("ordered", ordered));

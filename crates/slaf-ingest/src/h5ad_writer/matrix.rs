@@ -64,9 +64,8 @@ pub(super) fn write(
                 columns.extend(chunk.indices.iter().map(|&c| u64::from(c)));
                 rows.clear();
                 for i in 0..chunk.n_rows() {
-                    let number = u32::try_from(row).map_err(|_| {
-                        Error::new(ErrorKind::UnsupportedFeature, "csc with 2^32 rows or more")
-                    })?;
+                    let number = u32::try_from(row)
+                        .map_err(|_| Error::new(ErrorKind::UnsupportedFeature, "csc with 2^32 rows or more"))?;
                     rows.resize(rows.len() + chunk.row(i).len(), number);
                     row += 1;
                 }
@@ -131,12 +130,12 @@ fn write_dense(
     shape: &Shape,
     chunks: impl Iterator<Item = Result<CsrChunk>>,
 ) -> Result<()> {
-    let mut data =
-        DatasetWriter::new(dtype_type(shape.dtype), vec![shape.n_cols], writer.filter, CHUNK)?;
+    let mut data = DatasetWriter::new(dtype_type(shape.dtype), vec![shape.n_cols], writer.filter, CHUNK)?;
     let size = shape.dtype.size();
-    let width = usize::try_from(shape.n_cols).ok().and_then(|n| n.checked_mul(size)).ok_or_else(|| {
-        Error::new(ErrorKind::UnsupportedFeature, "so many columns cannot be written densely")
-    })?;
+    let width = usize::try_from(shape.n_cols)
+        .ok()
+        .and_then(|n| n.checked_mul(size))
+        .ok_or_else(|| Error::new(ErrorKind::UnsupportedFeature, "so many columns cannot be written densely"))?;
     let (mut n_rows, mut nnz) = (0_u64, 0);
     let (mut row, mut bytes) = (vec![0; width], Vec::new());
     for chunk in chunks {

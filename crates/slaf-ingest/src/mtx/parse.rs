@@ -59,9 +59,8 @@ impl Entries {
             if text.first() == Some(&b'%') || text.trim_ascii().is_empty() {
                 continue;
             }
-            let sizes = numbers(text).ok_or_else(|| {
-                at_line(line, "expected three numbers: rows, columns and entries")
-            })?;
+            let sizes =
+                numbers(text).ok_or_else(|| at_line(line, "expected three numbers: rows, columns and entries"))?;
             let [n_rows, n_cols, promised] = sizes;
             if u128::from(promised) > u128::from(n_rows) * u128::from(n_cols) {
                 return Err(at_line(line, format!("{promised} entries for {n_rows} x {n_cols}")));

@@ -3,10 +3,8 @@
 /// Names looked at per axis.
 const SAMPLE: usize = 2000;
 /// Genes that nearly every table has.
-const COMMON: [&str; 12] = [
-    "ACTB", "GAPDH", "MALAT1", "B2M", "RPLP0", "EEF1A1", "CD3E", "MS4A1", "LYZ", "NKG7", "MT-CO1",
-    "RPS27",
-];
+const COMMON: [&str; 12] =
+    ["ACTB", "GAPDH", "MALAT1", "B2M", "RPLP0", "EEF1A1", "CD3E", "MS4A1", "LYZ", "NKG7", "MT-CO1", "RPS27"];
 
 /// Whether genes are rows, and why.
 pub(super) fn genes_in_rows(rows: &[String], columns: &[String]) -> (bool, &'static str) {
@@ -14,20 +12,17 @@ pub(super) fn genes_in_rows(rows: &[String], columns: &[String]) -> (bool, &'sta
         let n = names.len().min(SAMPLE);
         names[..n].iter().filter(|name| test(name)).count() * 2 > n
     };
-    let tests: [(fn(&str) -> bool, bool, &str, &str); 2] = [
-        (is_ensembl, true, "Ensembl ids in the rows", "Ensembl ids in the columns"),
-        (is_barcode, false, "cell barcodes in the rows", "cell barcodes in the columns"),
-    ];
-    for (test, genes, in_rows, in_columns) in tests {
-        match (share(rows, test), share(columns, test)) {
-            (true, false) => return (genes, in_rows),
-            (false, true) => return (!genes, in_columns),
-            _ => {}
-        }
+    match (share(rows, is_ensembl), share(columns, is_ensembl)) {
+        (true, false) => return (true, "Ensembl ids in the rows"),
+        (false, true) => return (false, "Ensembl ids in the columns"),
+        _ => {}
     }
-    let common = |names: &[String]| {
-        names.iter().filter(|n| COMMON.iter().any(|c| n.eq_ignore_ascii_case(c))).count()
-    };
+    match (share(rows, is_barcode), share(columns, is_barcode)) {
+        (true, false) => return (false, "cell barcodes in the rows"),
+        (false, true) => return (true, "cell barcodes in the columns"),
+        _ => {}
+    }
+    let common = |names: &[String]| names.iter().filter(|n| COMMON.iter().any(|c| n.eq_ignore_ascii_case(c))).count();
     match (common(rows), common(columns)) {
         (0, 0) => {}
         (r, c) if r > c => return (true, "well-known gene symbols in the rows"),

@@ -1,5 +1,5 @@
-use crate::support::shared;
 use crate::made::{GOOD, Parts, frame, group, h5ad, open, text, totals, whole, with_x};
+use crate::support::shared;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
 use hdf5_pure::{AttrValue, EnumTypeBuilder};
@@ -47,11 +47,16 @@ fn frames_of_anndata_0_7_have_their_categoricals() {
     let d = input.description();
     assert_eq!(d.format, "h5ad (AnnData 0.7)");
     let kinds: Vec<_> = d.obs.columns.iter().map(|c| (c.name.as_str(), c.kind.clone())).collect();
-    assert_eq!(kinds, [
-        ("obs_cat", ColumnKind::Categorical { ordered: false }),
-        ("cat_ordered", ColumnKind::Categorical { ordered: true }),
-        ("int64", ColumnKind::Plain), ("float64", ColumnKind::Plain), ("uint8", ColumnKind::Plain),
-    ]);
+    assert_eq!(
+        kinds,
+        [
+            ("obs_cat", ColumnKind::Categorical { ordered: false }),
+            ("cat_ordered", ColumnKind::Categorical { ordered: true }),
+            ("int64", ColumnKind::Plain),
+            ("float64", ColumnKind::Plain),
+            ("uint8", ColumnKind::Plain),
+        ]
+    );
     let frame = input.obs(5..9).unwrap();
     assert_eq!(frame.index.len(), 4);
     assert_eq!(frame.columns[1].array.as_dictionary::<Int32Type>().values().len(), 24);
@@ -68,9 +73,10 @@ fn tables_from_before_0_7_are_read_as_anndata_reads_them() {
     let d = input.description();
     assert_eq!(d.format, "h5ad (AnnData before 0.7)");
     let names: Vec<_> = d.obs.columns.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!(names, [
-        "bulk_labels", "n_genes", "percent_mito", "n_counts", "S_score", "G2M_score", "phase", "louvain",
-    ]);
+    assert_eq!(
+        names,
+        ["bulk_labels", "n_genes", "percent_mito", "n_counts", "S_score", "G2M_score", "phase", "louvain",]
+    );
     let labels = &input.obs(0..2).unwrap().columns[0];
     let dictionary = labels.array.as_dictionary::<Int32Type>();
     assert_eq!(dictionary.keys().values(), &[5, 9]);
@@ -91,7 +97,9 @@ fn tables_from_before_0_7_are_read_as_anndata_reads_them() {
 #[test]
 fn columns_of_every_kind() {
     let folder = tempfile::tempdir().unwrap();
-    let boolean = || EnumTypeBuilder::with_base(hdf5_pure::make_i8_type()).u8_value("FALSE", 0).u8_value("TRUE", 1).build().unwrap();
+    let boolean = || {
+        EnumTypeBuilder::with_base(hdf5_pure::make_i8_type()).u8_value("FALSE", 0).u8_value("TRUE", 1).build().unwrap()
+    };
     let columns = ["b", "i", "cat", "nullable", "text"];
     let path = h5ad(folder.path(), |f| {
         f.add_group(frame("obs", "c", 3, &columns, |g| {
@@ -163,8 +171,11 @@ fn all_encodings_of_one_matrix_agree() {
     let folder = tempfile::tempdir().unwrap();
     let dense: [f64; 12] = [1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 5.0, 0.0];
     let csc = Parts {
-        encoding: "csc_matrix", indptr: &[0, 2, 3, 4, 5], indices: &[0, 2, 2, 2, 0],
-        data: &[1.0, 3.0, 4.0, 5.0, 2.0], ..GOOD
+        encoding: "csc_matrix",
+        indptr: &[0, 2, 3, 4, 5],
+        indices: &[0, 2, 2, 2, 0],
+        data: &[1.0, 3.0, 4.0, 5.0, 2.0],
+        ..GOOD
     };
     let path = h5ad(folder.path(), |f| {
         f.add_group(frame("obs", "c", 3, &[], |_| {}));
@@ -173,12 +184,22 @@ fn all_encodings_of_one_matrix_agree() {
         let mut layers = group("layers", "dict");
         layers.add_group(csc.group("csc"));
         layers.create_dataset("dense").with_f64_data(&dense).with_shape(&[3, 4]);
-        layers.create_dataset("chunked").with_f64_data(&dense).with_shape(&[3, 4]).with_chunks(&[2, 3]).with_shuffle().with_deflate(4);
+        layers
+            .create_dataset("chunked")
+            .with_f64_data(&dense)
+            .with_shape(&[3, 4])
+            .with_chunks(&[2, 3])
+            .with_shuffle()
+            .with_deflate(4);
         layers.create_dataset("lzf").with_f64_data(&dense).with_shape(&[3, 4]).with_chunks(&[1, 4]).with_lzf();
         let mut wide = group("wide", "csr_matrix");
         wide.set_attr("shape", AttrValue::I64Array(vec![3, 4]));
         wide.create_dataset("indptr").with_u16_data(&[0, 2, 2, 5]);
-        wide.create_dataset("indices").with_u64_data(&[0, 3, 0, 1, 2]).with_chunks(&[2]).with_deflate(1).with_fletcher32();
+        wide.create_dataset("indices")
+            .with_u64_data(&[0, 3, 0, 1, 2])
+            .with_chunks(&[2])
+            .with_deflate(1)
+            .with_fletcher32();
         wide.create_dataset("data").with_u8_data(&[1, 2, 3, 4, 5]);
         layers.add_group(wide.finish());
         f.add_group(layers.finish());
@@ -186,8 +207,10 @@ fn all_encodings_of_one_matrix_agree() {
     let input = open(&path).unwrap();
     let x = whole(input.as_ref(), &MatrixKey::X).unwrap();
     for (name, encoding, dtype) in [
-        ("csc", MatrixEncoding::Csc, Dtype::F32), ("dense", MatrixEncoding::Dense, Dtype::F64),
-        ("chunked", MatrixEncoding::Dense, Dtype::F64), ("lzf", MatrixEncoding::Dense, Dtype::F64),
+        ("csc", MatrixEncoding::Csc, Dtype::F32),
+        ("dense", MatrixEncoding::Dense, Dtype::F64),
+        ("chunked", MatrixEncoding::Dense, Dtype::F64),
+        ("lzf", MatrixEncoding::Dense, Dtype::F64),
         ("wide", MatrixEncoding::Csr, Dtype::U8),
     ] {
         let key = MatrixKey::Layer(name.into());
@@ -225,7 +248,12 @@ fn extras_are_copied_into_a_file_that_can_grow() {
     input.write_extras(&target).unwrap();
     assert_eq!(input.write_extras(&target).unwrap_err().kind().as_str(), "already-exists");
     let file = hdf5_pure::File::open_rw(&target).unwrap();
-    file.group("obsm").unwrap().create_dataset("new", |d| { d.with_i32_data(&[1, 2]); }).unwrap();
+    file.group("obsm")
+        .unwrap()
+        .create_dataset("new", |d| {
+            d.with_i32_data(&[1, 2]);
+        })
+        .unwrap();
     file.commit().unwrap();
     file.close().unwrap();
     let file = hdf5_pure::File::open(&target).unwrap();

@@ -51,26 +51,45 @@ fn broken_frames_name_the_column() {
     type Fill = fn(&mut hdf5_pure::GroupBuilder);
     let cases: [(Fill, &str); 6] = [
         (|_| {}, "/obs/a: missing"),
-        (|g| { g.create_dataset("a").with_i32_data(&[1, 2]); }, "/obs/a: 2 values instead of 3"),
-        (|g| { g.create_dataset("a").with_i32_data(&[1; 6]).with_shape(&[3, 2]); }, "/obs/a: 2 dimensions instead of one"),
-        (|g| {
-            let mut c = group("a", "categorical");
-            c.create_dataset("codes").with_i8_data(&[0, 1, 2]);
-            c.create_dataset("categories").with_vlen_strings(&["x", "y"]);
-            g.add_group(c.finish());
-        }, "/obs/a/codes: code 2 at row 2, but there are 2 categories"),
-        (|g| {
-            let mut c = group("a", "categorical");
-            c.create_dataset("codes").with_f32_data(&[0.0; 3]);
-            c.create_dataset("categories").with_vlen_strings(&["x"]);
-            g.add_group(c.finish());
-        }, "/obs/a/codes: float32 values, not integers"),
-        (|g| {
-            let mut c = group("a", "nullable-integer");
-            c.create_dataset("values").with_i32_data(&[0; 3]);
-            c.create_dataset("mask").with_i32_data(&[0; 3]);
-            g.add_group(c.finish());
-        }, "/obs/a/mask: the mask is not boolean"),
+        (
+            |g| {
+                g.create_dataset("a").with_i32_data(&[1, 2]);
+            },
+            "/obs/a: 2 values instead of 3",
+        ),
+        (
+            |g| {
+                g.create_dataset("a").with_i32_data(&[1; 6]).with_shape(&[3, 2]);
+            },
+            "/obs/a: 2 dimensions instead of one",
+        ),
+        (
+            |g| {
+                let mut c = group("a", "categorical");
+                c.create_dataset("codes").with_i8_data(&[0, 1, 2]);
+                c.create_dataset("categories").with_vlen_strings(&["x", "y"]);
+                g.add_group(c.finish());
+            },
+            "/obs/a/codes: code 2 at row 2, but there are 2 categories",
+        ),
+        (
+            |g| {
+                let mut c = group("a", "categorical");
+                c.create_dataset("codes").with_f32_data(&[0.0; 3]);
+                c.create_dataset("categories").with_vlen_strings(&["x"]);
+                g.add_group(c.finish());
+            },
+            "/obs/a/codes: float32 values, not integers",
+        ),
+        (
+            |g| {
+                let mut c = group("a", "nullable-integer");
+                c.create_dataset("values").with_i32_data(&[0; 3]);
+                c.create_dataset("mask").with_i32_data(&[0; 3]);
+                g.add_group(c.finish());
+            },
+            "/obs/a/mask: the mask is not boolean",
+        ),
     ];
     for (fill, message) in cases {
         let folder = tempfile::tempdir().unwrap();

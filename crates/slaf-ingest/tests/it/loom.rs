@@ -57,7 +57,10 @@ fn reads_every_part() {
     let obs = input.obs(0..2).unwrap();
     assert_eq!((obs.index, d.obs.index_name.as_deref()), (vec!["c1".to_owned(), "c2".into()], Some("CellID")));
     let var = input.var().unwrap();
-    assert_eq!((&var.index[..], &var.columns[0].info.name[..]), (&["g1".to_owned(), "g2".into(), "g3".into()][..], "n"));
+    assert_eq!(
+        (&var.index[..], &var.columns[0].info.name[..]),
+        (&["g1".to_owned(), "g2".into(), "g3".into()][..], "n")
+    );
     assert_eq!(var.columns[0].array.as_primitive::<arrow::datatypes::Int64Type>().values(), &[7, 8, 9]);
     let x = read(&*input, &MatrixKey::X).unwrap();
     let values: Vec<_> = x.values.into_iter().collect();

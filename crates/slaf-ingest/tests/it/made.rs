@@ -63,7 +63,11 @@ pub fn group(name: &str, encoding: &str) -> GroupBuilder {
 
 /// A frame with the index `a0`, `a1`, ... and the columns that `fill` makes.
 pub fn frame(
-    name: &str, prefix: &str, n: usize, columns: &[&str], fill: impl FnOnce(&mut GroupBuilder),
+    name: &str,
+    prefix: &str,
+    n: usize,
+    columns: &[&str],
+    fill: impl FnOnce(&mut GroupBuilder),
 ) -> FinishedGroup {
     let mut g = group(name, "dataframe");
     g.set_attr("_index", text("_index"));
@@ -89,7 +93,10 @@ pub struct Parts<'a> {
 
 /// Three cells and four genes, without anything wrong.
 pub const GOOD: Parts = Parts {
-    encoding: "csr_matrix", shape: [3, 4], indptr: &[0, 2, 2, 5], indices: &[0, 3, 0, 1, 2],
+    encoding: "csr_matrix",
+    shape: [3, 4],
+    indptr: &[0, 2, 2, 5],
+    indices: &[0, 3, 0, 1, 2],
     data: &[1.0, 2.0, 3.0, 4.0, 5.0],
 };
 

@@ -114,10 +114,7 @@ fn several_genomes_need_a_choice() {
 #[test]
 fn any_order_and_duplicates() {
     let expected = [((0, 0), 9.0), ((0, 2), 1.0), ((1, 1), 7.0)];
-    for body in [
-        "3 2 4\n3 1 1\n1 1 5\n1 1 4\n2 2 7\n",
-        "3 2 4\n2 2 7\n1 1 5\n3 1 1\n1 1 4\n",
-    ] {
+    for body in ["3 2 4\n3 1 1\n1 1 5\n1 1 4\n2 2 7\n", "3 2 4\n2 2 7\n1 1 5\n3 1 1\n1 1 4\n"] {
         let dir = folder(&format!("{HEAD}{body}"));
         let input = open_default(dir.path()).unwrap();
         assert_eq!(input.description().matrices[0].nnz, None);
@@ -195,7 +192,7 @@ fn malformed_folders() {
     assert_eq!(k, ErrorKind::NotFound);
     assert!(message.contains("barcodes.tsv[.gz]"), "{message}");
 
-    assert_eq!(kind(&tempfile::tempdir().unwrap()).0, ErrorKind::NotFound);
+    assert_eq!(kind(&tempfile::tempdir().unwrap()).0, ErrorKind::UnknownFormat);
     let dir = folder(&format!("{HEAD}3 2 1\n1 1 {}\n", "9".repeat(300_000)));
     assert_eq!(kind(&dir).0, ErrorKind::MalformedInput);
 }

@@ -1,5 +1,5 @@
-use crate::support::shared;
 use crate::made::{open, totals};
+use crate::support::shared;
 use arrow::array::AsArray;
 use slaf_ingest::{MatrixKey, OpenOptions, StreamOptions};
 
@@ -11,8 +11,24 @@ fn real_files_are_read_as_scanpy_reads_them() {
     let tags = ["gene_ids", "feature_types", "genome", "pattern", "read", "sequence"];
     for (file, format, shape, nnz, sum, columns, first) in [
         ("format_zoo/10x_v2.h5", "10x h5 v2", (12, 343), 12, 12.0, &v2[..], ["AACACGTGTACGCTGC-1", "DSCAM"]),
-        ("format_zoo/10x_v3.h5", "10x h5 v3", (1107, 507), 23_866, 41_549.0, &v3, ["AAACCCAAGGAGAGTA-1", "CH507-9B2.2"]),
-        ("1K_pbmc_citeseq.h5", "10x h5 v3", (892, 36_611), 2_017_078, 8_671_085.0, &tags, ["AATCACGAGCAGCCCT-1", "MIR1302-2HG"]),
+        (
+            "format_zoo/10x_v3.h5",
+            "10x h5 v3",
+            (1107, 507),
+            23_866,
+            41_549.0,
+            &v3,
+            ["AAACCCAAGGAGAGTA-1", "CH507-9B2.2"],
+        ),
+        (
+            "1K_pbmc_citeseq.h5",
+            "10x h5 v3",
+            (892, 36_611),
+            2_017_078,
+            8_671_085.0,
+            &tags,
+            ["AATCACGAGCAGCCCT-1", "MIR1302-2HG"],
+        ),
     ] {
         let Some(path) = shared(file) else { continue };
         let input = open(&path).unwrap();
@@ -21,7 +37,8 @@ fn real_files_are_read_as_scanpy_reads_them() {
         let names: Vec<_> = d.var.columns.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, columns);
         assert_eq!([&input.obs(0..1).unwrap().index[0], &input.var().unwrap().index[0]], first);
-        let (_, n, s) = totals(input.as_ref(), &MatrixKey::X, StreamOptions { max_rows: 50, max_nnz: 100_000 }).unwrap();
+        let (_, n, s) =
+            totals(input.as_ref(), &MatrixKey::X, StreamOptions { max_rows: 50, max_nnz: 100_000 }).unwrap();
         assert_eq!((n, s), (nnz, sum), "{file}");
         assert_eq!(input.column_counts(&MatrixKey::X).unwrap().iter().sum::<u64>(), nnz as u64);
     }
@@ -65,7 +82,10 @@ fn several_genomes_need_a_choice() {
     }
     f.write(&path).unwrap();
     let e = open(&path).map(|_| ()).unwrap_err();
-    assert_eq!((e.kind().as_str(), e.message()), ("invalid-argument", "several genomes: choose one of \"hg19\", \"mm10\""));
+    assert_eq!(
+        (e.kind().as_str(), e.message()),
+        ("invalid-argument", "several genomes: choose one of \"hg19\", \"mm10\"")
+    );
     let options = OpenOptions { genome: Some("mm10".into()), ..OpenOptions::default() };
     let input = slaf_ingest::open(&path, &options).unwrap();
     assert_eq!(input.var().unwrap().index, ["mm10"]);

@@ -1,16 +1,16 @@
-//! Writing of h5ad files. That anndata reads them back equal is checked outside of these tests
-//! (`python/tests`), because it needs Python.
+//! Writing of h5ad files. With `SLAF_KEEP_COPIES=<folder>` the copies of the real files stay there,
+//! to be compared with the originals by anndata's `assert_equal`.
 
 use crate::support::{read, shared};
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Float16Array, Float64Array, Int8Array,
-    Int32Array, StringArray, TimestampSecondArray, UInt64Array,
+    Array, ArrayRef, BooleanArray, DictionaryArray, Float16Array, Float64Array, Int8Array, Int32Array, StringArray,
+    TimestampSecondArray, UInt64Array,
 };
 use arrow::datatypes::Int32Type;
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Values};
 use slaf_ingest::{
-    Axis, Column, ColumnInfo, ColumnKind, Compression, Frame, FrameInfo, H5adWriter, Input,
-    MatrixEncoding, MatrixKey, OpenOptions, StreamOptions, WriteOptions, open,
+    Axis, Column, ColumnInfo, ColumnKind, Compression, Frame, FrameInfo, H5adWriter, Input, MatrixEncoding, MatrixKey,
+    OpenOptions, StreamOptions, WriteOptions, open,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -70,11 +70,13 @@ fn same_frames(a: &Frame, b: &Frame, what: &str) {
 #[test]
 fn real_files_come_back_equal() {
     let files = [
-        "pbmc68k_reduced.h5ad", "reference_small.h5ad", "pbmc3k_raw.h5ad",
-        "format_zoo/anndata_v0.7.0_adata.h5ad", "format_zoo/anndata_v0.7.8_adata.h5ad",
+        "pbmc68k_reduced.h5ad",
+        "reference_small.h5ad",
+        "pbmc3k_raw.h5ad",
+        "format_zoo/anndata_v0.7.0_adata.h5ad",
+        "format_zoo/anndata_v0.7.8_adata.h5ad",
         "format_zoo/bpcells_mini_mat.anndata-v0.10.9.h5ad",
     ];
-    // For a look with anndata, the copies can be kept.
     let kept = std::env::var_os("SLAF_KEEP_COPIES").map(std::path::PathBuf::from);
     for file in files {
         let Some(source) = shared(file) else { continue };
@@ -93,7 +95,9 @@ fn real_files_come_back_equal() {
             for (m, n) in x.matrices.iter().zip(&y.matrices) {
                 assert_eq!((&m.key, m.encoding, m.dtype), (&n.key, n.encoding, n.dtype), "{file}");
                 let (m, n) = (read(&*a, &m.key).unwrap(), read(&*b, &n.key).unwrap());
-                assert!(m.values.iter().map(|(p, v)| (p, v.to_bits())).eq(n.values.iter().map(|(p, v)| (p, v.to_bits()))));
+                assert!(
+                    m.values.iter().map(|(p, v)| (p, v.to_bits())).eq(n.values.iter().map(|(p, v)| (p, v.to_bits())))
+                );
             }
             for array in &x.arrays {
                 let all = 0..array.n_rows;
@@ -113,22 +117,42 @@ fn rows(range: std::ops::Range<usize>) -> Frame {
     let codes = |n: i32| Int32Array::from_iter(range.clone().map(|i| (i % 7 != 0).then_some(i as i32 % n)));
     let words = Arc::new(StringArray::from(vec!["α", "", "c"]));
     let numbers = Arc::new(Float64Array::from_iter_values((0..400).map(f64::from)));
-    let present = |i: &usize| i % 4 != 0;
+    let present = |i: &usize| !i.is_multiple_of(4);
     let plain = ColumnKind::Plain;
     let category = |ordered| ColumnKind::Categorical { ordered };
     Frame {
         index: range.clone().map(|i| format!("cell{i}")).collect(),
         columns: vec![
             column("i8", Arc::new(Int8Array::from_iter_values(range.clone().map(|i| i as i8))), plain.clone()),
-            column("u64", Arc::new(UInt64Array::from_iter_values(range.clone().map(|i| u64::MAX - i as u64))), plain.clone()),
-            column("f16", Arc::new(Float16Array::from_iter_values(range.clone().map(|_| Default::default()))), plain.clone()),
+            column(
+                "u64",
+                Arc::new(UInt64Array::from_iter_values(range.clone().map(|i| u64::MAX - i as u64))),
+                plain.clone(),
+            ),
+            column(
+                "f16",
+                Arc::new(Float16Array::from_iter_values(range.clone().map(|_| Default::default()))),
+                plain.clone(),
+            ),
             column("b", Arc::new(BooleanArray::from_iter(range.clone().map(|i| Some(i % 2 == 0)))), plain.clone()),
             column("s", Arc::new(StringArray::from_iter_values(range.clone().map(|i| "é".repeat(i % 5)))), plain),
             column("words", Arc::new(DictionaryArray::<Int32Type>::new(codes(3), words)), category(true)),
             column("numbers", Arc::new(DictionaryArray::<Int32Type>::new(codes(300), numbers)), category(false)),
-            column("ni", Arc::new(Int32Array::from_iter(range.clone().map(|i| present(&i).then_some(i as i32)))), ColumnKind::Nullable),
-            column("ns", Arc::new(StringArray::from_iter(range.clone().map(|i| present(&i).then_some("x")))), ColumnKind::Nullable),
-            column("nb", Arc::new(BooleanArray::from_iter(range.map(|i| present(&i).then_some(true)))), ColumnKind::Nullable),
+            column(
+                "ni",
+                Arc::new(Int32Array::from_iter(range.clone().map(|i| present(&i).then_some(i as i32)))),
+                ColumnKind::Nullable,
+            ),
+            column(
+                "ns",
+                Arc::new(StringArray::from_iter(range.clone().map(|i| present(&i).then_some("x")))),
+                ColumnKind::Nullable,
+            ),
+            column(
+                "nb",
+                Arc::new(BooleanArray::from_iter(range.map(|i| present(&i).then_some(true)))),
+                ColumnKind::Nullable,
+            ),
         ],
     }
 }
@@ -141,10 +165,7 @@ fn every_kind_of_column_in_blocks() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.h5ad");
         let mut writer = create(&path, compression);
-        let info = FrameInfo {
-            index_name: None,
-            columns: rows(0..1).columns.into_iter().map(|c| c.info).collect(),
-        };
+        let info = FrameInfo { index_name: None, columns: rows(0..1).columns.into_iter().map(|c| c.info).collect() };
         let blocks = (0..n).step_by(999).map(|b| Ok(rows(b..(b + 999).min(n))));
         writer.write_frame("obs", Some("barcode"), &info, blocks).unwrap();
         writer.write_frame("var", None, &FrameInfo::default(), [Ok(names("g", 2))]).unwrap();
@@ -186,9 +207,17 @@ fn matrices_of_every_encoding() {
     ] {
         writer.write_matrix(name, encoding, dtype, 4, 3, nnz, two()).unwrap();
     }
-    writer.write_matrix("obsp/none", MatrixEncoding::Csr, Dtype::Bool, 4, 4, Some(0), [Ok(CsrChunk {
-        indptr: vec![0; 5], indices: Vec::new(), values: Values::Bool(Vec::new()),
-    })]).unwrap();
+    writer
+        .write_matrix(
+            "obsp/none",
+            MatrixEncoding::Csr,
+            Dtype::Bool,
+            4,
+            4,
+            Some(0),
+            [Ok(CsrChunk { indptr: vec![0; 5], indices: Vec::new(), values: Values::Bool(Vec::new()) })],
+        )
+        .unwrap();
     writer.finish().unwrap();
     let input = open_default(&path);
     let sparse = [((0, 0), -1.0), ((0, 2), 0.0), ((2, 0), -1.0), ((2, 2), 0.0)];
@@ -220,12 +249,18 @@ fn wrong_parts_are_refused_and_nothing_is_left() {
     let (k, message) = kind(&matrix("layers/a/b", Dtype::I8, 2, 3, None));
     assert_eq!(k, ErrorKind::InvalidArgument);
     assert!(message.contains("\"a/b\"") && message.contains("slash"), "{message}");
-    for (name, expected) in [("layers/.", ErrorKind::InvalidArgument), ("layers/", ErrorKind::InvalidArgument), ("obs", ErrorKind::AlreadyExists)] {
+    for (name, expected) in [
+        ("layers/.", ErrorKind::InvalidArgument),
+        ("layers/", ErrorKind::InvalidArgument),
+        ("obs", ErrorKind::AlreadyExists),
+    ] {
         assert_eq!(kind(&matrix(name, Dtype::I8, 2, 3, None)).0, expected, "{name}");
     }
     for wrong in [
-        matrix("X", Dtype::I8, 3, 3, None), matrix("X", Dtype::I8, 2, 2, None),
-        matrix("X", Dtype::I8, 2, 3, Some(3)), matrix("X", Dtype::U8, 2, 3, None),
+        matrix("X", Dtype::I8, 3, 3, None),
+        matrix("X", Dtype::I8, 2, 2, None),
+        matrix("X", Dtype::I8, 2, 3, Some(3)),
+        matrix("X", Dtype::U8, 2, 3, None),
     ] {
         assert_eq!(kind(&wrong).0, ErrorKind::MalformedInput);
     }

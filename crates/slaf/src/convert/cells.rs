@@ -1,7 +1,7 @@
 //! The `cells` table and `by_gene`, from one pass over the cells.
 
 use super::Job;
-use super::pack::{pack_chunk, packed_column, Part};
+use super::pack::{Part, pack_chunk, packed_column};
 use super::stripe::{AnyStripe, GeneSums, Stripe, shard_bounds};
 use crate::config;
 use crate::error::from_arrow;
@@ -68,7 +68,12 @@ impl Packing {
     }
 
     /// Packs a chunk; `order` renumbers its columns.
-    pub(super) fn pack<T: Value>(&mut self, chunk: &CsrChunk, values: &[T], order: Option<&[u32]>) -> Result<(ArrayRef, Vec<Part<T>>)> {
+    pub(super) fn pack<T: Value>(
+        &mut self,
+        chunk: &CsrChunk,
+        values: &[T],
+        order: Option<&[u32]>,
+    ) -> Result<(ArrayRef, Vec<Part<T>>)> {
         self.dtype = self.dtype.promote(T::DTYPE);
         self.nnz += chunk.nnz() as u64;
         let parts = pack_chunk(chunk, values, order)?;
@@ -106,9 +111,9 @@ impl Rows {
         let mut missing = n;
         while missing > 0 {
             if self.at == self.chunk.n_rows() {
-                self.chunk = self.next()?.ok_or_else(|| {
-                    Error::malformed(format!("{missing} rows are missing at the end")).at(key)
-                })?;
+                self.chunk = self
+                    .next()?
+                    .ok_or_else(|| Error::malformed(format!("{missing} rows are missing at the end")).at(key))?;
                 self.at = 0;
             }
             let end = self.chunk.n_rows().min(self.at + missing);
@@ -140,9 +145,11 @@ struct ByGene {
 impl ByGene {
     fn push<T: Value>(&mut self, parts: &[Part<T>]) -> Result<()> {
         // A stripe has one value type: a wider one begins the next stripe.
-        if self.current.as_ref().is_some_and(|(dtype, s)| {
-            *dtype != T::DTYPE || s.nnz() >= self.max_nnz || s.n_cells() >= self.max_cells
-        }) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|(dtype, s)| *dtype != T::DTYPE || s.nnz() >= self.max_nnz || s.n_cells() >= self.max_cells)
+        {
             self.finish_stripe()?;
         }
         let keep_rows = self.writer.is_some();

@@ -16,7 +16,7 @@ pub use report::ConvertReport;
 use crate::frames::{Categories, categories_to_ipc};
 use crate::manifest::{Extras, FORMAT_VERSION, FrameSchema, Manifest, Tables};
 use crate::order::GeneOrder;
-use crate::runtime::block_on;
+use crate::runtime::{block_on, in_pool};
 use crate::{Durability, Progress, ProgressEvent};
 use bytes::Bytes;
 use slaf_core::{Context, Error, ErrorKind, Result};
@@ -79,11 +79,11 @@ pub fn convert(
 ) -> Result<ConvertReport> {
     let started = Instant::now();
     let target = block_on(Target::prepare(output, options))?;
-    let input_options =
-        OpenOptions { memory: options.memory / 4, ..options.input.clone() };
+    let input_options = OpenOptions { memory: options.memory / 4, ..options.input.clone() };
     let mut opened = Vec::new();
     for path in inputs {
-        opened.push((path.display().to_string(), slaf_ingest::open(path, &input_options)?));
+        tick(progress, "opening", 0, 0)?;
+        opened.push((path.display().to_string(), crate::slafdb::open_any(path, &input_options)?));
     }
     let several = opened.len() > 1;
     let (place, input) = match opened.len() {
@@ -96,7 +96,7 @@ pub fn convert(
     };
     refuse_losses(&*input, options).at(&place)?;
     let job = Job { input: &*input, options, target: &target, progress };
-    let result = job.run(started);
+    let result = in_pool(|| job.run(started));
     match result {
         Ok(report) => {
             target.committed();
@@ -106,7 +106,11 @@ pub fn convert(
             target.abandon();
             // Errors of reading name elements of the input; those of writing name the store.
             let of_target = e.location().is_some_and(|l| l.starts_with(target.storage.uri()));
-            Err(if of_target || several || place.is_empty() || e.kind() == ErrorKind::Interrupted { e } else { e.at(place) })
+            Err(if of_target || several || place.is_empty() || e.kind() == ErrorKind::Interrupted {
+                e
+            } else {
+                e.at(place)
+            })
         }
     }
 }
@@ -122,6 +126,14 @@ fn refuse_losses(input: &dyn Input, options: &ConvertOptions) -> Result<()> {
         ErrorKind::WouldLoseData,
         format!("the store cannot hold {}{more}; leave it out with --allow-loss (allow_loss=True)", list.join(", ")),
     ))
+}
+
+/// Reports progress; `interrupted` if that is the answer.
+fn tick(progress: Progress<'_>, phase: &'static str, cells_done: u64, cells_total: u64) -> Result<()> {
+    match progress(ProgressEvent { phase, cells_done, cells_total }) {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written")),
+    }
 }
 
 /// One conversion under way.
@@ -191,13 +203,16 @@ impl Job<'_> {
     fn gene_order(&self, keys: &[MatrixKey]) -> Result<GeneOrder> {
         let description = self.input.description();
         let n = match keys.first() {
-            Some(MatrixKey::RawX) => description.matrices.iter().find(|m| m.key == MatrixKey::RawX).map_or(0, |m| m.n_cols),
+            Some(MatrixKey::RawX) => {
+                description.matrices.iter().find(|m| m.key == MatrixKey::RawX).map_or(0, |m| m.n_cols)
+            }
             _ => description.n_genes,
         };
         let like_x = |k: &MatrixKey| matches!(k, MatrixKey::X | MatrixKey::Layer(_));
-        let found = description.matrices.iter().find(|m| {
-            keys.contains(&m.key) || (keys.contains(&MatrixKey::X) && like_x(&m.key))
-        });
+        let found = description
+            .matrices
+            .iter()
+            .find(|m| keys.contains(&m.key) || (keys.contains(&MatrixKey::X) && like_x(&m.key)));
         match found {
             Some(m) => Ok(GeneOrder::by_popularity(&self.input.column_counts(&m.key)?)),
             None => Ok(GeneOrder::by_popularity(&vec![0; n as usize])),
@@ -205,12 +220,7 @@ impl Job<'_> {
     }
 
     fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {
-        let event = ProgressEvent { phase, cells_done, cells_total: self.input.description().n_cells };
-        if (self.progress)(event) {
-            Ok(())
-        } else {
-            Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written"))
-        }
+        tick(self.progress, phase, cells_done, self.input.description().n_cells)
     }
 
     fn write_categories(&self, categories: &Categories) -> Result<Option<String>> {

@@ -22,11 +22,7 @@ pub(super) struct Part<T> {
 }
 
 /// Packs every row of a chunk. `order` renumbers its columns (to ranks, say).
-pub(super) fn pack_chunk<T: Value>(
-    chunk: &CsrChunk,
-    values: &[T],
-    order: Option<&[u32]>,
-) -> Result<Vec<Part<T>>> {
+pub(super) fn pack_chunk<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>) -> Result<Vec<Part<T>>> {
     parts(chunk, rayon::current_num_threads())
         .into_par_iter()
         .map(|rows| pack_part(chunk, values, order, rows))
@@ -43,12 +39,7 @@ fn parts(chunk: &CsrChunk, n: usize) -> Vec<Range<usize>> {
     cuts.windows(2).map(|w| w[0]..w[1].max(w[0])).filter(|r| !r.is_empty()).collect()
 }
 
-fn pack_part<T: Value>(
-    chunk: &CsrChunk,
-    values: &[T],
-    order: Option<&[u32]>,
-    rows: Range<usize>,
-) -> Result<Part<T>> {
+fn pack_part<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>, rows: Range<usize>) -> Result<Part<T>> {
     let nnz = chunk.row(rows.end - 1).end - chunk.row(rows.start).start;
     let mut part = Part {
         indptr: Vec::with_capacity(rows.len() + 1),
@@ -101,7 +92,7 @@ pub(super) fn binary<'a>(buffers: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<usi
         offsets.extend(ends.iter().map(|&e| (all.len() + e) as i32));
         all.extend_from_slice(buffer);
     }
-    let array = BinaryArray::try_new(OffsetBuffer::new(offsets.into()), Buffer::from_vec(all), None)
-        .map_err(from_arrow)?;
+    let array =
+        BinaryArray::try_new(OffsetBuffer::new(offsets.into()), Buffer::from_vec(all), None).map_err(from_arrow)?;
     Ok(Arc::new(array))
 }

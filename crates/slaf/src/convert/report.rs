@@ -51,7 +51,9 @@ impl ConvertReport {
             .collect();
         kept.push(format!("obs ({} columns)", manifest.obs.columns.len()));
         kept.push(format!("var ({} columns)", manifest.var.columns.len()));
-        kept.extend(manifest.arrays.iter().map(|a| format!("{}/{}", if a.axis == "cells" { "obsm" } else { "varm" }, a.name)));
+        kept.extend(
+            manifest.arrays.iter().map(|a| format!("{}/{}", if a.axis == "cells" { "obsm" } else { "varm" }, a.name)),
+        );
         kept.extend(manifest.extras.iter().flat_map(|e| e.elements.clone()));
         ConvertReport {
             format: description.format.clone(),

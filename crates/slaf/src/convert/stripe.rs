@@ -5,7 +5,7 @@ use crate::error::from_arrow;
 use crate::schema::by_gene_schema;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
 use rayon::prelude::*;
-use slaf_core::packed::RowBuilder;
+use slaf_core::packed::{BLOCK, RowBuilder};
 use slaf_core::{Result, Value};
 use std::any::Any;
 use std::sync::Arc;
@@ -42,6 +42,10 @@ pub(super) struct Stripe<T> {
 struct Shard<T> {
     first_rank: u32,
     genes: Vec<Gene<T>>,
+    /// For each gene up to a block of nonzeros that wait to be packed. They lie together, and
+    /// apart from all else of a gene, because every nonzero of the data set touches one of them.
+    waiting: Vec<(u32, T)>,
+    n_waiting: Vec<u8>,
 }
 
 struct Gene<T> {
@@ -55,9 +59,14 @@ struct Gene<T> {
 impl<T: Value> Stripe<T> {
     /// `bounds` are the first ranks of the shards, and the number of genes.
     pub(super) fn new(bounds: &[u32], keep_rows: bool) -> Self {
-        let shards = bounds.windows(2).map(|w| Shard {
-            first_rank: w[0],
-            genes: (w[0]..w[1]).map(|_| Gene { row: RowBuilder::default(), stored: 0, nonzero: 0, sum: 0.0, sum_of_squares: 0.0 }).collect(),
+        let shards = bounds.windows(2).map(|w| {
+            let n = (w[1] - w[0]) as usize;
+            Shard {
+                first_rank: w[0],
+                genes: (0..n).map(|_| Gene::new()).collect(),
+                waiting: vec![(0, T::default()); n * BLOCK],
+                n_waiting: vec![0; n],
+            }
         });
         Stripe { shards: shards.collect(), n_cells: 0, nnz: 0, keep_rows }
     }
@@ -78,8 +87,7 @@ impl<T: Value> Stripe<T> {
                         if rank >= end {
                             break;
                         }
-                        let gene = &mut shard.genes[(rank - shard.first_rank) as usize];
-                        gene.add(cell, value, keep_rows)?;
+                        shard.add((rank - shard.first_rank) as usize, cell, value, keep_rows)?;
                     }
                 }
             }
@@ -91,15 +99,36 @@ impl<T: Value> Stripe<T> {
     }
 }
 
-impl<T: Value> Gene<T> {
+impl<T: Value> Shard<T> {
     #[inline]
-    fn add(&mut self, cell: u32, value: T, keep_row: bool) -> Result<()> {
-        let x = value.as_f64();
-        self.stored += 1;
-        self.nonzero += u64::from(x != 0.0);
-        self.sum += x;
-        self.sum_of_squares += x * x;
-        if keep_row { self.row.push(cell, value) } else { Ok(()) }
+    fn add(&mut self, gene: usize, cell: u32, value: T, keep_rows: bool) -> Result<()> {
+        let n = &mut self.n_waiting[gene];
+        self.waiting[gene * BLOCK + *n as usize] = (cell, value);
+        *n += 1;
+        if *n as usize == BLOCK { self.pack(gene, keep_rows) } else { Ok(()) }
+    }
+
+    /// Packs what waits for a gene.
+    fn pack(&mut self, gene: usize, keep_rows: bool) -> Result<()> {
+        let n = std::mem::take(&mut self.n_waiting[gene]) as usize;
+        let (mut cells, mut values) = ([0; BLOCK], [T::default(); BLOCK]);
+        for (i, &(cell, value)) in self.waiting[gene * BLOCK..][..n].iter().enumerate() {
+            (cells[i], values[i]) = (cell, value);
+        }
+        let gene = &mut self.genes[gene];
+        gene.stored += n as u64;
+        for x in values[..n].iter().map(|v| v.as_f64()) {
+            gene.nonzero += u64::from(x != 0.0);
+            gene.sum += x;
+            gene.sum_of_squares += x * x;
+        }
+        if keep_rows { gene.row.push_block(&cells[..n], &values[..n]) } else { Ok(()) }
+    }
+}
+
+impl<T: Value> Gene<T> {
+    fn new() -> Self {
+        Gene { row: RowBuilder::default(), stored: 0, nonzero: 0, sum: 0.0, sum_of_squares: 0.0 }
     }
 }
 
@@ -117,15 +146,20 @@ impl<T: Value> AnyStripe for Stripe<T> {
     }
 
     fn finish(self: Box<Self>, sums: &mut GeneSums, emit: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<u64> {
+        let mut this = *self;
+        let keep_rows = this.keep_rows;
+        this.shards
+            .par_iter_mut()
+            .try_for_each(|shard| (0..shard.genes.len()).try_for_each(|gene| shard.pack(gene, keep_rows)))?;
         let mut batch = Batch::default();
         let mut bytes = 0;
-        for (rank, mut gene) in self.shards.into_iter().flat_map(|s| s.genes).enumerate() {
+        for (rank, mut gene) in this.shards.into_iter().flat_map(|s| s.genes).enumerate() {
             sums.n_cells[rank] += gene.nonzero;
             sums.total[rank] += gene.sum;
-            if !self.keep_rows {
+            if !keep_rows {
                 continue;
             }
-            gene.row.finish(&mut batch.packed)?;
+            gene.row.finish(&mut batch.packed);
             batch.ends.push(batch.packed.len());
             batch.nnz.push(gene.stored);
             batch.sum.push(gene.sum);

@@ -91,7 +91,8 @@ impl LayersTable {
     pub(super) fn new(inner: Arc<Inner>, layers: Vec<MatrixEntry>) -> Result<LayersTable> {
         let mut fields = number_fields();
         for layer in &layers {
-            let taken = fields.iter().any(|f| *f.name() == layer.name) || [CELL_ID, GENE_ID].contains(&layer.name.as_str());
+            let taken =
+                fields.iter().any(|f| *f.name() == layer.name) || [CELL_ID, GENE_ID].contains(&layer.name.as_str());
             let shown = if taken { format!("layers:{}", layer.name) } else { layer.name.clone() };
             fields.push(Field::new(shown, sql_type(layer.dtype()?), false));
         }
@@ -187,7 +188,9 @@ impl TableProvider for ExpressionTable {
             return count_only(self.nnz);
         }
         let partitions = state.config().target_partitions();
-        scan(&self.inner, &self.schema, &[MatrixKey::X], projection, filters, limit, partitions).await.map_err(to_datafusion)
+        scan(&self.inner, &self.schema, &[MatrixKey::X], projection, filters, limit, partitions)
+            .await
+            .map_err(to_datafusion)
     }
 }
 
@@ -285,9 +288,11 @@ impl ExpressionPart {
     async fn block(&self, cells: Selection) -> Result<RecordBatch> {
         let mut chunks = Vec::new();
         for key in &self.keys {
-            let entry = self.inner.manifest.matrix(key).ok_or_else(|| {
-                Error::new(ErrorKind::Internal, format!("no matrix {key}"))
-            })?;
+            let entry = self
+                .inner
+                .manifest
+                .matrix(key)
+                .ok_or_else(|| Error::new(ErrorKind::Internal, format!("no matrix {key}")))?;
             chunks.push(self.inner.read(key, entry, &cells, &self.genes, None).await?);
         }
         let joined = if chunks.len() == 1 { chunks.swap_remove(0) } else { positions_of_all(&chunks) };

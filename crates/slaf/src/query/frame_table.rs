@@ -69,8 +69,12 @@ impl FrameTable {
         // What the store knows of X answers to the usual names where the user has no such column.
         if manifest.matrices.iter().any(|m| m.slot == "X") {
             let known: [(&str, &str, DataType); 2] = match axis {
-                Axis::Cells => [("n_genes", schema::N_GENES, DataType::Int64), ("total_counts", schema::TOTAL, DataType::Float64)],
-                Axis::Genes => [("n_cells", schema::N_CELLS, DataType::Int64), ("total_counts", schema::TOTAL, DataType::Float64)],
+                Axis::Cells => {
+                    [("n_genes", schema::N_GENES, DataType::Int64), ("total_counts", schema::TOTAL, DataType::Float64)]
+                }
+                Axis::Genes => {
+                    [("n_cells", schema::N_CELLS, DataType::Int64), ("total_counts", schema::TOTAL, DataType::Float64)]
+                }
             };
             for (shown, column, data_type) in known {
                 if !fields.iter().any(|f| f.name() == shown) {

@@ -65,9 +65,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::query`]; while rows are read, as Arrow errors from the reader.
     pub fn query_stream(&self, sql: &str) -> Result<Box<dyn RecordBatchReader + Send>> {
-        let mut stream = block_on(async {
-            self.plan(sql).await?.execute_stream().await.map_err(from_datafusion)
-        })?;
+        let mut stream = block_on(async { self.plan(sql).await?.execute_stream().await.map_err(from_datafusion) })?;
         let schema = stream.schema();
         let runtime = runtime()?;
         let next = std::iter::from_fn(move || {
@@ -84,9 +82,9 @@ impl Dataset {
         dialect::strings_in_double_quotes(&mut statement, &self.column_names().await?);
         let plan = state.statement_to_plan(statement).await.map_err(from_datafusion)?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_queries.verify_plan(&plan).map_err(|_| {
-            Error::new(ErrorKind::ReadOnly, "only queries are allowed: a store is not changed by SQL")
-        })?;
+        only_queries
+            .verify_plan(&plan)
+            .map_err(|_| Error::new(ErrorKind::ReadOnly, "only queries are allowed: a store is not changed by SQL"))?;
         context.execute_logical_plan(plan).await.map_err(from_datafusion)
     }
 
@@ -97,9 +95,7 @@ impl Dataset {
         let env = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_LIMIT, 1.0).build_arc().map_err(from_datafusion)?;
         let context = SessionContext::new_with_config_rt(config, env);
         let inner = &self.inner;
-        let register = |name: &str, table| {
-            context.register_table(name, table).map(drop).map_err(from_datafusion)
-        };
+        let register = |name: &str, table| context.register_table(name, table).map(drop).map_err(from_datafusion);
         register("cells", Arc::new(FrameTable::new(inner.clone(), Axis::Cells)?))?;
         register("genes", Arc::new(FrameTable::new(inner.clone(), Axis::Genes)?))?;
         if let Some(x) = inner.manifest.matrix(&MatrixKey::X) {

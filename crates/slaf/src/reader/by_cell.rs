@@ -4,6 +4,7 @@ use super::packed_rows::PackedRows;
 use crate::dataset::Inner;
 use crate::manifest::MatrixEntry;
 use crate::order::{DROP, Renumber};
+use crate::runtime::in_pool;
 use crate::selection::Selection;
 use rayon::prelude::*;
 use slaf_core::packed::Row;
@@ -66,10 +67,12 @@ impl Inner {
                 Columns::Some { map, n_out: ids.len() }
             }
         };
-        let chunk = decode::<T>(&packed, &columns, n_cols)?;
-        Ok(match repeats {
-            Some(repeats) => repeat_columns::<T>(&chunk, &repeats),
-            None => chunk,
+        in_pool(|| {
+            let chunk = decode::<T>(&packed, &columns, n_cols)?;
+            Ok(match repeats {
+                Some(repeats) => repeat_columns::<T>(&chunk, &repeats),
+                None => chunk,
+            })
         })
     }
 }
@@ -156,8 +159,7 @@ impl<T: Value> Scratch<T> {
 /// Every value of every row, decoded straight into the result: the headers tell the lengths.
 fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64) -> Result<CsrChunk> {
     let n = packed.len();
-    let lengths: Vec<u64> =
-        (0..n).into_par_iter().map(|i| Ok(packed.row(i)?.nnz() as u64)).collect::<Result<_>>()?;
+    let lengths: Vec<u64> = (0..n).into_par_iter().map(|i| Ok(packed.row(i)?.nnz() as u64)).collect::<Result<_>>()?;
     let mut indptr = Vec::with_capacity(n + 1);
     indptr.push(0);
     for length in lengths {

@@ -3,6 +3,7 @@
 use super::packed_rows::PackedRows;
 use crate::dataset::{Inner, TableName};
 use crate::manifest::Stripe;
+use crate::runtime::in_pool;
 use crate::selection::Selection;
 use rayon::prelude::*;
 use slaf_core::{CsrChunk, Result, Value};
@@ -23,19 +24,22 @@ impl Inner {
         for stripe in stripes {
             wanted.extend(genes.iter().map(|&g| stripe.first_row + u64::from(order.rank_of[g as usize])));
         }
-        let packed = PackedRows::fetch(table, crate::schema::PACKED, Selection::Ids(wanted).resolve(table.rows())).await?;
+        let packed =
+            PackedRows::fetch(table, crate::schema::PACKED, Selection::Ids(wanted).resolve(table.rows())).await?;
         let cells = Cells::new(rows, self.manifest.n_cells);
-        let columns: Vec<GeneColumn<T>> = (0..genes.len())
-            .into_par_iter()
-            .map(|g| {
-                let mut column = Vec::new();
-                for (s, stripe) in stripes.iter().enumerate() {
-                    cells.pick(&packed, s * genes.len() + g, stripe, &mut column)?;
-                }
-                Ok(column)
-            })
-            .collect::<Result<_>>()?;
-        Ok(cells.assemble(&columns))
+        in_pool(|| {
+            let columns: Vec<GeneColumn<T>> = (0..genes.len())
+                .into_par_iter()
+                .map(|g| {
+                    let mut column = Vec::new();
+                    for (s, stripe) in stripes.iter().enumerate() {
+                        cells.pick(&packed, s * genes.len() + g, stripe, &mut column)?;
+                    }
+                    Ok(column)
+                })
+                .collect::<Result<_>>()?;
+            Ok(cells.assemble(&columns))
+        })
     }
 }
 
@@ -96,7 +100,9 @@ impl Cells {
             None => {
                 let (low, high) = (self.first, self.first + self.n);
                 let cells = offsets.iter().map(|&o| stripe.first_cell + u64::from(o));
-                out.extend(cells.zip(&values).filter(|(c, _)| (low..high).contains(c)).map(|(c, &v)| ((c - low) as u32, v)));
+                out.extend(
+                    cells.zip(&values).filter(|(c, _)| (low..high).contains(c)).map(|(c, &v)| ((c - low) as u32, v)),
+                );
             }
         }
         Ok(())

@@ -123,7 +123,8 @@ fn what_is_no_single_cell_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let convert = |name: &str| {
         let target = folder.path().join("x.slaf");
-        let result = slaf::convert(&[&folder.path().join(name)], target.to_str().unwrap(), &ConvertOptions::default(), QUIET);
+        let result =
+            slaf::convert(&[&folder.path().join(name)], target.to_str().unwrap(), &ConvertOptions::default(), QUIET);
         assert!(!target.exists());
         result.unwrap_err()
     };

@@ -54,7 +54,9 @@ fn any_cut_or_missing_file_is_named() {
             let error = result.expect_err(&format!("{} cut to {cut:?}", relative.display()));
             assert!(
                 matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotAStore),
-                "{} cut to {cut:?}: {} {error}", relative.display(), error.kind().as_str()
+                "{} cut to {cut:?}: {} {error}",
+                relative.display(),
+                error.kind().as_str()
             );
             assert!(error.to_string().contains("damaged.slaf"), "{error}");
         }
@@ -105,7 +107,11 @@ fn verify_finds_every_flipped_bit() {
     let fixture = Fixture::new(4, 50, 20);
     let dataset = fixture.dataset();
     assert_eq!(dataset.verify().unwrap(), []);
-    let files: Vec<_> = files_below(&fixture.store()).unwrap().into_iter().filter(|f| !f.to_str().unwrap().contains("_slaf/versions")).collect();
+    let files: Vec<_> = files_below(&fixture.store())
+        .unwrap()
+        .into_iter()
+        .filter(|f| !f.to_str().unwrap().contains("_slaf/versions"))
+        .collect();
     let mut random = slaf_testing::Random(3);
     for _ in 0..200 {
         let file = &files[random.below(files.len() as u64) as usize];

@@ -5,6 +5,7 @@ mod damage;
 mod query;
 mod read;
 mod real;
+mod slafdb;
 mod union;
 
 use slaf::{ConvertOptions, Dataset};
@@ -26,7 +27,8 @@ impl Fixture {
     fn new(seed: u64, n_cells: usize, n_genes: u64) -> Fixture {
         let fixture = Fixture { folder: tempfile::tempdir().unwrap(), sample: Sample::new(seed, n_cells, n_genes) };
         fixture.sample.write_h5ad(&fixture.h5ad(), MatrixEncoding::Csr).unwrap();
-        slaf::convert(&[&fixture.h5ad()], fixture.store().to_str().unwrap(), &ConvertOptions::default(), QUIET).unwrap();
+        slaf::convert(&[&fixture.h5ad()], fixture.store().to_str().unwrap(), &ConvertOptions::default(), QUIET)
+            .unwrap();
         fixture
     }
 

@@ -9,7 +9,8 @@ fn pbmc3k_is_small_and_lossless() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("pbmc3k.slaf");
     let report =
-        slaf::convert(&[&data.join("pbmc3k_raw.h5ad")], store.to_str().unwrap(), &ConvertOptions::default(), QUIET).unwrap();
+        slaf::convert(&[&data.join("pbmc3k_raw.h5ad")], store.to_str().unwrap(), &ConvertOptions::default(), QUIET)
+            .unwrap();
     assert_eq!((report.n_cells, report.n_genes, report.nnz), (2700, 32738, 2_286_884));
     assert_eq!(report.dtype, "float32");
     assert!(report.bits_per_nonzero <= 9.5, "{}", report.bits_per_nonzero);

@@ -1,0 +1,146 @@
+use crate::failure::Outcome;
+use crate::interrupt::Interrupt;
+use crate::progress::Bar;
+use crate::say;
+use crate::store::StorageArgs;
+use clap::ValueEnum;
+use slaf::{ConvertOptions, Durability, Join, OpenOptions};
+use std::path::{Path, PathBuf};
+
+/// Make a store from h5ad, 10x HDF5, 10x mtx, loom, csv or tsv
+///
+/// The format is found from the content of the files. Several inputs become one store: their
+/// cells are put one after the other, their genes are joined by name.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The files (or 10x folders) to read
+    #[arg(required = true, num_args = 1..)]
+    inputs: Vec<PathBuf>,
+    /// The store to make
+    output: String,
+    /// Replace what is at OUTPUT
+    #[arg(long)]
+    overwrite: bool,
+    /// Go on where the input holds something that a store cannot hold; the report names it
+    #[arg(long)]
+    allow_loss: bool,
+    /// Genes of several inputs: those of all of them (inner), or of any (outer)
+    #[arg(long, value_enum, default_value = "outer")]
+    join: JoinArg,
+    /// The obs column that names the input of each cell, where there are several inputs
+    #[arg(long, value_name = "NAME")]
+    source_column: Option<String>,
+    /// Leave out the gene-major copy: smaller, but queries of genes read every cell
+    #[arg(long)]
+    no_by_gene: bool,
+    /// How much memory to use, for example 800M or 4G
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<usize>,
+    /// 10x HDF5 files with several genomes: read this one
+    #[arg(long, value_name = "NAME")]
+    genome: Option<String>,
+    /// 10x files: read only features of this type, for example "Gene Expression"
+    #[arg(long, value_name = "TYPE")]
+    feature_type: Option<String>,
+    /// Text tables: genes are the rows
+    #[arg(long, conflicts_with = "cells_in_rows")]
+    genes_in_rows: bool,
+    /// Text tables: cells are the rows
+    #[arg(long)]
+    cells_in_rows: bool,
+    /// Wait until the store is on the disk (full), or leave that to the operating system (os)
+    #[arg(long, value_enum, default_value = "full")]
+    durability: DurabilityArg,
+    #[command(flatten)]
+    storage: StorageArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum JoinArg {
+    Inner,
+    Outer,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DurabilityArg {
+    Full,
+    Os,
+}
+
+impl Args {
+    fn options(&self) -> ConvertOptions {
+        let defaults = ConvertOptions::default();
+        ConvertOptions {
+            overwrite: self.overwrite,
+            allow_loss: self.allow_loss,
+            by_gene: !self.no_by_gene,
+            memory: self.memory.unwrap_or(defaults.memory),
+            join: match self.join {
+                JoinArg::Inner => Join::Inner,
+                JoinArg::Outer => Join::Outer,
+            },
+            source_column: self.source_column.clone().or(defaults.source_column),
+            input: OpenOptions {
+                genome: self.genome.clone(),
+                feature_type: self.feature_type.clone(),
+                genes_in_rows: (self.genes_in_rows || self.cells_in_rows).then_some(self.genes_in_rows),
+                ..defaults.input
+            },
+            storage_options: self.storage.to_map(),
+            durability: match self.durability {
+                DurabilityArg::Full => Durability::Full,
+                DurabilityArg::Os => Durability::Os,
+            },
+        }
+    }
+}
+
+pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
+    let inputs: Vec<&Path> = args.inputs.iter().map(PathBuf::as_path).collect();
+    let bar = Bar::new(interrupt);
+    let report = slaf::convert(&inputs, &args.output, &args.options(), &|event| bar.update(event))?;
+    drop(bar);
+    say(report)
+}
+
+/// A number of bytes: `1000000`, `800M`, `4GB`, `2GiB`. K, M, G and T are powers of 1024, with a
+/// `B` behind them powers of 1000.
+fn bytes(text: &str) -> Result<usize, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kib" => 1_usize.checked_shl(10),
+        "m" | "mib" => 1_usize.checked_shl(20),
+        "g" | "gib" => 1_usize.checked_shl(30),
+        "t" | "tib" => 1_usize.checked_shl(40),
+        "kb" => 1000_usize.checked_pow(1),
+        "mb" => 1000_usize.checked_pow(2),
+        "gb" => 1000_usize.checked_pow(3),
+        "tb" => 1000_usize.checked_pow(4),
+        _ => None,
+    };
+    number
+        .parse()
+        .ok()
+        .and_then(|n: usize| n.checked_mul(unit?))
+        .filter(|&n| n > 0)
+        .ok_or_else(|| "expected a number of bytes such as 800M or 4G".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("1000"), Ok(1000));
+        assert_eq!(bytes("2K"), Ok(2048));
+        assert_eq!(bytes("2kb"), Ok(2000));
+        assert_eq!(bytes("1G"), Ok(1 << 30));
+        assert_eq!(bytes("1GiB"), Ok(1 << 30));
+        for wrong in ["", "G", "-1", "0", "1X", "1.5G", "99999999999T"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The `slaf` command line: [`run`] is called by the `slaf` binary and by the console script of
+//! the Python wheel.
+//!
+//! One module for each subcommand; to add one, write its `Args` and its `run`, and add it to
+//! `Command`.
+
+mod convert;
+mod export;
+mod failure;
+mod format;
+mod info;
+mod interrupt;
+mod output;
+mod progress;
+mod query;
+mod store;
+mod table;
+mod versions;
+
+use clap::{Parser, Subcommand};
+use failure::Outcome;
+use interrupt::Interrupt;
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+/// Single-cell data in one store: convert, look, ask, export.
+#[derive(Debug, Parser)]
+#[command(name = "slaf", bin_name = "slaf", version, propagate_version = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Convert(convert::Args),
+    Info(info::Args),
+    Query(query::Args),
+    Export(export::Args),
+    Versions(versions::Args),
+    /// Print the version of this program
+    Version,
+}
+
+/// Runs the command line `args` (the first is the program's name) and returns its exit status:
+/// 0, 1 for a failure (named on the standard error), 2 for a wrong command line, and 130 after
+/// Ctrl-C.
+///
+/// While it runs, the first Ctrl-C stops the command cleanly and a second one ends the process.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Nobody is left to be told when this fails.
+            let _ = e.print();
+            return e.exit_code();
+        }
+    };
+    let outcome = Interrupt::new().and_then(|interrupt| dispatch(cli.command, &interrupt));
+    match outcome {
+        Ok(()) => 0,
+        Err(failure) => failure.report(&mut io::stderr()),
+    }
+}
+
+fn dispatch(command: Command, interrupt: &Interrupt) -> Outcome {
+    match command {
+        Command::Convert(args) => convert::run(args, interrupt),
+        Command::Info(args) => info::run(args, interrupt),
+        Command::Query(args) => query::run(args, interrupt),
+        Command::Export(args) => export::run(args, interrupt),
+        Command::Versions(args) => versions::run(args, interrupt),
+        Command::Version => say(format_args!("slaf {}", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// Prints a line on the standard output. `println!` would panic when the reader of a pipe is gone.
+fn say(line: impl std::fmt::Display) -> Outcome {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}

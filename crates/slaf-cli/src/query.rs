@@ -1,0 +1,64 @@
+use crate::failure::{Failure, Outcome};
+use crate::format::Format;
+use crate::interrupt::Interrupt;
+use crate::output::{NewFile, Sink, write};
+use crate::say;
+use crate::store::StoreArgs;
+use crate::table::with_commas;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+/// Ask a store in SQL
+///
+/// The tables are cells, genes, expression and layers. A double-quoted word that names no column
+/// is a text: WHERE batch = "batch1".
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// The SELECT statement
+    sql: String,
+    /// How to write the result; by default a table, or what the extension of FILE says
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// Write the result to this file
+    #[arg(short = 'o', long)]
+    file: Option<PathBuf>,
+    /// Replace FILE
+    #[arg(long, requires = "file")]
+    overwrite: bool,
+    /// How many rows a table shows
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    rows: usize,
+}
+
+impl Args {
+    fn format(&self) -> Outcome<Format> {
+        match (self.output, &self.file) {
+            (Some(format), None) if format.is_binary() && io::stdout().is_terminal() => {
+                Err(Failure::Usage("this output is not for a terminal: give -o FILE".into()))
+            }
+            (Some(format), _) => Ok(format),
+            (None, None) => Ok(Format::Table),
+            (None, Some(file)) => Format::of(file).ok_or_else(|| {
+                Failure::Usage(format!("the format of {} is not clear from its name: give --output", file.display()))
+            }),
+        }
+    }
+}
+
+pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
+    let format = args.format()?;
+    // Held here and not by the worker, so that Ctrl-C removes it.
+    let file = args.file.map(|path| NewFile::create(path, args.overwrite)).transpose()?;
+    let sink = match &file {
+        Some(file) => Sink::file(file.writer()?),
+        None => Sink::stdout(),
+    };
+    let (store, sql, rows) = (args.store, args.sql, args.rows);
+    let n = interrupt.abandonable(move || write(store.open()?.query_stream(&sql)?, format, rows, sink))?;
+    match file {
+        Some(file) => say(format_args!("{}: {} rows", file.keep()?.display(), with_commas(n))),
+        None => Ok(()),
+    }
+}

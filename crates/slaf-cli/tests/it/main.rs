@@ -1,0 +1,264 @@
+//! The `slaf` command as users call it, on a 10x folder of 4 cells and 3 genes.
+
+// clippy.toml exempts tests, but not the functions that they share.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+const MATRIX: &str =
+    "%%MatrixMarket matrix coordinate integer general\n%\n3 4 6\n1 1 5\n2 1 1\n3 2 2\n1 3 7\n3 3 1\n2 4 3\n";
+const BARCODES: &str = "AAAC-1\nAAAG-1\nAAAT-1\nAACA-1\n";
+const GENES: &str = "ENSG1\tCD3D\nENSG2\tMS4A1\nENSG3\tNKG7\n";
+
+/// What a finished command left behind.
+struct Finished {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    /// A folder with an input `tenx`.
+    fn new() -> Place {
+        let place = Place { folder: tempfile::tempdir().unwrap() };
+        let tenx = place.path("tenx");
+        fs::create_dir(&tenx).unwrap();
+        for (name, text) in [("matrix.mtx", MATRIX), ("barcodes.tsv", BARCODES), ("genes.tsv", GENES)] {
+            fs::write(tenx.join(name), text).unwrap();
+        }
+        place
+    }
+
+    /// With a store `a.slaf`.
+    fn with_store() -> Place {
+        let place = Place::new();
+        place.ok(&["convert", "tenx", "a.slaf"]);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slaf"));
+        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Finished {
+        let output = self.command(args).output().unwrap();
+        Finished {
+            status: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command that must succeed and say nothing on the standard error.
+    fn ok(&self, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!((done.status, done.err.as_str()), (0, ""), "slaf {args:?}\n{}", done.out);
+        done.out
+    }
+
+    /// Runs a command that must fail with this kind.
+    fn fails(&self, args: &[&str], kind: &str) -> String {
+        let done = self.run(args);
+        assert_eq!(done.status, 1, "slaf {args:?}\n{}{}", done.out, done.err);
+        assert!(done.err.starts_with("slaf: ") && done.err.ends_with(&format!(" [{kind}]\n")), "{}", done.err);
+        assert_eq!(done.out, "");
+        done.err
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn convert_and_look() {
+    let place = Place::new();
+    let report = place.ok(&["convert", "tenx", "a.slaf"]);
+    assert!(report.contains('4') && report.contains('3') && report.contains('6'), "{report}");
+    let info = place.ok(&["info", "a.slaf"]);
+    assert!(!info.trim().is_empty());
+    let json: serde_json::Value = serde_json::from_str(&place.ok(&["info", "a.slaf", "--json"])).unwrap();
+    assert_eq!((&json["n_cells"], &json["n_genes"]), (&4.into(), &3.into()));
+    let versions = place.ok(&["versions", "a.slaf"]);
+    assert_eq!(versions.lines().count(), 5, "{versions}");
+    assert!(versions.lines().nth(3).unwrap().starts_with("| 1 "), "{versions}");
+    assert_eq!(place.ok(&["version"]), format!("slaf {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn options_of_convert() {
+    let place = Place::new();
+    let options = ["--no-by-gene", "--memory", "200M", "--durability", "os", "--join", "inner"];
+    place.ok(&[&["convert", "tenx", "tenx", "two.slaf", "--source-column", "input"], &options[..]].concat());
+    let csv = place.ok(&[
+        "query",
+        "two.slaf",
+        "SELECT COUNT(*) AS n, COUNT(DISTINCT input) AS inputs FROM cells",
+        "--output",
+        "csv",
+    ]);
+    assert!(csv.starts_with("n,inputs\n8,"), "{csv}");
+}
+
+#[test]
+fn an_existing_target_is_refused() {
+    let place = Place::with_store();
+    place.fails(&["convert", "tenx", "a.slaf"], "already-exists");
+    place.ok(&["convert", "tenx", "a.slaf", "--overwrite"]);
+    place.ok(&["export", "a.slaf", "b.h5ad"]);
+    place.fails(&["export", "a.slaf", "b.h5ad"], "already-exists");
+    place.ok(&["export", "a.slaf", "b.h5ad", "--overwrite", "--compress"]);
+    let sql = ["query", "a.slaf", "SELECT 1 AS one", "-o", "one.csv"];
+    place.ok(&sql);
+    place.fails(&sql, "already-exists");
+    place.ok(&[&sql[..], &["--overwrite"]].concat());
+    assert_eq!(place.names(), ["a.slaf", "b.h5ad", "one.csv", "tenx"]);
+}
+
+#[test]
+fn queries_in_every_format() {
+    let place = Place::with_store();
+    let sql = "SELECT gene_integer_id AS g, COUNT(*) AS n, SUM(value) AS total FROM expression GROUP BY 1 ORDER BY 1";
+    let table = place.ok(&["query", "a.slaf", sql]);
+    assert!(table.contains("| g | n | total |") && table.ends_with("3 rows\n"), "{table}");
+    let first = place.ok(&["query", "a.slaf", sql, "--rows", "1"]);
+    assert!(first.ends_with("1 of 3 rows\n"), "{first}");
+    let csv = place.ok(&["query", "a.slaf", sql, "--output", "csv"]);
+    assert_eq!(csv.replace(".0", ""), "g,n,total\n0,2,12\n1,2,4\n2,2,3\n");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.ok(&["query", "a.slaf", sql, "--output", "json"])).unwrap();
+    assert_eq!(json[2]["n"], 2);
+    for (file, magic) in [("r.parquet", &b"PAR1"[..]), ("r.arrow", b"ARROW1"), ("r.csv", b"g,n,total")] {
+        let said = place.ok(&["query", "a.slaf", sql, "-o", file]);
+        assert_eq!(said, format!("{file}: 3 rows\n"));
+        assert!(fs::read(place.path(file)).unwrap().starts_with(magic), "{file}");
+    }
+    assert!(place.ok(&["query", "a.slaf", "SELECT * FROM cells"]).contains("AAAT-1"));
+    assert!(place.ok(&["query", "a.slaf", "SELECT * FROM cells WHERE cell_id = 'x'"]).ends_with("0 rows\n"));
+}
+
+#[test]
+fn an_export_converts_to_the_same() {
+    let place = Place::with_store();
+    place.ok(&["export", "a.slaf", "b.h5ad"]);
+    place.ok(&["export", "a.slaf", "mtx"]);
+    let sql = "SELECT cell_id, gene_id, value FROM expression ORDER BY cell_integer_id, gene_integer_id";
+    let first = place.ok(&["query", "a.slaf", sql, "--output", "csv"]);
+    assert_eq!(first.lines().count(), 7, "{first}");
+    for (source, store) in [("b.h5ad", "b.slaf"), ("mtx", "c.slaf")] {
+        place.ok(&["convert", source, store]);
+        assert_eq!(place.ok(&["query", store, sql, "--output", "csv"]), first, "{source}");
+    }
+}
+
+#[test]
+fn failures_have_kinds() {
+    let place = Place::with_store();
+    place.fails(&["info", "missing.slaf"], "not-found");
+    place.fails(&["convert", "missing.h5ad", "b.slaf"], "not-found");
+    place.fails(&["info", "tenx"], "not-a-store");
+    let message = place.fails(&["query", "a.slaf", "SELECT cell_idd FROM cells"], "invalid-query");
+    assert!(message.contains("cell_id"), "{message}");
+    place.fails(&["query", "a.slaf", "SELECT * FROM cell"], "invalid-query");
+    place.fails(&["query", "a.slaf", "SELEKT 1"], "invalid-query");
+    place.fails(&["query", "a.slaf", "DROP TABLE cells"], "read-only");
+    place.fails(&["query", "a.slaf", "SELECT nope FROM cells", "-o", "r.csv"], "invalid-query");
+    assert_eq!(place.names(), ["a.slaf", "tenx"]);
+}
+
+#[test]
+fn a_wrong_command_line_is_status_2() {
+    let place = Place::new();
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["convert", "tenx"],
+        &["convert", "tenx", "a.slaf", "--memory", "lots"],
+        &["convert", "tenx", "a.slaf", "--genes-in-rows", "--cells-in-rows"],
+        &["query", "a.slaf", "SELECT 1", "-o", "result.xyz"],
+        &["query", "a.slaf", "SELECT 1", "--overwrite"],
+        &["export", "a.slaf", "b.zarr"],
+    ] {
+        let done = place.run(args);
+        assert_eq!((done.status, done.out.as_str()), (2, ""), "{args:?}\n{}", done.err);
+        assert!(!done.err.is_empty());
+    }
+    assert_eq!(place.run(&["--help"]).status, 0);
+    let secret = place.run(&["info", "a.slaf", "--storage-option", "hunter2"]);
+    assert_eq!(secret.status, 2);
+}
+
+#[test]
+fn run_is_callable_from_another_program() {
+    let place = Place::with_store();
+    let args = |args: &[&Path]| slaf_cli::run(args.iter().map(|a| a.as_os_str().to_owned()));
+    let store = place.path("a.slaf");
+    assert_eq!(args(&[Path::new("slaf"), Path::new("info"), &store]), 0);
+    assert_eq!(args(&[Path::new("slaf"), Path::new("info"), &place.path("b.slaf")]), 1);
+    assert_eq!(args(&[Path::new("slaf"), Path::new("inform"), &store]), 2);
+}
+
+/// Makes more cells than a pipe or a conversion swallows at once.
+#[cfg(unix)]
+fn with_many_cells(place: &Place, n: usize) {
+    let tenx = place.path("tenx");
+    let entries: String = (1..=n).map(|i| format!("1 {i} {}\n2 {i} 1\n3 {i} 2\n", i % 9 + 1)).collect();
+    let matrix = format!("%%MatrixMarket matrix coordinate integer general\n3 {n} {}\n{entries}", 3 * n);
+    let barcodes: String = (0..n).map(|i| format!("CELL{i}\n")).collect();
+    fs::write(tenx.join("matrix.mtx"), matrix).unwrap();
+    fs::write(tenx.join("barcodes.tsv"), barcodes).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_stops_early_is_no_failure() {
+    use std::io::{BufRead, BufReader};
+    let place = Place::new();
+    with_many_cells(&place, 20_000);
+    place.ok(&["convert", "tenx", "a.slaf"]);
+    let mut command = place.command(&["query", "a.slaf", "SELECT * FROM expression", "--output", "csv"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("value"), "{line}");
+    let done = child.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_leaves_nothing_behind() {
+    use std::time::Duration;
+    let place = Place::new();
+    with_many_cells(&place, 300_000);
+    let mut command = place.command(&["convert", "tenx", "a.slaf"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let done = child.wait_with_output().unwrap();
+    // A fast machine may be done before the signal comes.
+    if done.status.code() != Some(0) {
+        let err = String::from_utf8_lossy(&done.stderr);
+        assert_eq!((done.status.code(), err.as_ref()), (Some(130), "slaf: interrupted\n"));
+        assert_eq!(place.names(), ["tenx"]);
+    }
+}
