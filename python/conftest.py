@@ -1,0 +1,97 @@
+import os
+from pathlib import Path
+
+import anndata as ad
+import hypothesis
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from slaf.data import SLAFConverter
+
+SHARED = Path(os.environ.get("SLAF_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+hypothesis.settings.register_profile(
+    "default",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+        hypothesis.HealthCheck.data_too_large,
+    ],
+)
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("default"), max_examples=2000
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def small():
+    """Six cells, four genes."""
+    X = np.array(
+        [[1, 0, 0, 2], [0, 3, 0, 0], [0, 0, 0, 4], [5, 0, 6, 0], [0, 0, 0, 0], [7, 8, 9, 1]],
+        dtype=np.float32,
+    )
+    obs = pd.DataFrame(
+        {
+            "batch": pd.Categorical(["b1", "b1", "b1", "b2", "b2", "b1"], ["b1", "b2", "unused"]),
+            "n_counts": [1, 2, 3, 4, 5, 0],
+            "score": [0.5, np.nan, -1.5, 0.1, 2.5, np.inf],
+            "note": [">=3", "x", "", "y'z", "x", "é"],
+            "doublet": [True, False, False, True, False, False],
+            "depth": pd.array([1, None, 3, 4, None, 6], dtype="Int32"),
+        },
+        index=pd.Index([f"cell{i}" for i in range(6)], dtype=object),
+    )
+    var = pd.DataFrame(
+        {"symbol": ["S0", "S1", "S2", "S3"], "highly_variable": [True, False, True, False]},
+        index=pd.Index([f"gene{i}" for i in range(4)], dtype=object),
+    )
+    return ad.AnnData(
+        X=sp.csr_matrix(X),
+        obs=obs,
+        var=var,
+        layers={"double": sp.csc_matrix(X * 2), "dense": (X > 0).astype(np.int32)},
+        obsm={"X_pca": np.arange(12, dtype=np.float64).reshape(6, 2)},
+        varm={"PCs": np.arange(8, dtype=np.float32).reshape(4, 2)},
+        obsp={"connectivities": sp.csr_matrix(np.diag(np.arange(6.0)))},
+        varp={"corr": np.eye(4)},
+        uns={"batch_colors": np.array(["#1", "#2", "#3"], dtype=object), "log1p": {"base": 2.0}},
+    )
+
+
+@pytest.fixture(scope="session")
+def h5ad_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "small.h5ad"
+    small().write_h5ad(path, convert_strings_to_categoricals=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def store_path(tmp_path_factory, h5ad_path):
+    path = tmp_path_factory.mktemp("store") / "small.slaf"
+    SLAFConverter().convert(h5ad_path, path)
+    return str(path)
+
+
+@pytest.fixture
+def original(h5ad_path):
+    """What anndata reads from the file that `store_path` was made of."""
+    return ad.read_h5ad(h5ad_path)
+
+
+@pytest.fixture
+def shared_data():
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder {SHARED}: set SLAF_SHARED_DATA to the folder of the real files")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _names_in_docstrings(request, doctest_namespace):
+    if request.node.__class__.__name__ == "DoctestItem":
+        doctest_namespace["store_path"] = request.getfixturevalue("store_path")
+        doctest_namespace["h5ad_path"] = request.getfixturevalue("h5ad_path")
+        doctest_namespace["tmp_path"] = request.getfixturevalue("tmp_path")

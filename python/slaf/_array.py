@@ -1,0 +1,482 @@
+"""The SQL and submatrix face of a store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from slaf import _conditions, _frames
+from slaf._errors import from_kind, invalid
+from slaf._progress import bar
+from slaf._report import Report
+from slaf._selectors import Axis
+from slaf._slaf import ArrowStream
+from slaf._store import WHAT, Key, Store
+
+if TYPE_CHECKING:
+    import polars as pl
+    import scipy.sparse as sp
+
+# Frames of larger data sets are read when they are touched, not in the background.
+_BACKGROUND_LIMIT = 2_000_000
+
+
+class Version(NamedTuple):
+    """A committed version of a store."""
+
+    version: int
+    created: datetime
+    operation: str
+    n_obs: int
+    n_vars: int
+
+
+class SLAFArray:
+    """A store of single-cell data, opened at one version.
+
+    Whatever is committed later, one object always answers from the version that it opened.
+    Objects can be pickled and shared between threads; a forked child reopens the store when it
+    first uses it.
+
+    Parameters
+    ----------
+    path
+        A local path, or a URI: ``file://``, ``s3://``, ``gs://``, ``az://``.
+    version
+        The version to open; the newest by default.
+    storage_options
+        Options of the object store, for example ``{"aws_region": "eu-central-1"}``.
+    load_metadata
+        Begin at once to read :attr:`obs` and :attr:`var` in the background (data sets of up to
+        2,000,000 cells). Otherwise they are read when they are touched.
+
+    Raises
+    ------
+    NotFoundError
+        If there is nothing at ``path``, or no such version.
+    NotAStoreError
+        If something else is there.
+
+    Examples
+    --------
+    >>> from slaf import SLAFArray
+    >>> slaf_array = SLAFArray(store_path)
+    >>> slaf_array.shape
+    (6, 4)
+    >>> slaf_array.query("SELECT batch, COUNT(*) AS n FROM cells GROUP BY batch ORDER BY n")
+    shape: (2, 2)
+    ┌───────┬─────┐
+    │ batch ┆ n   │
+    │ ---   ┆ --- │
+    │ cat   ┆ i64 │
+    ╞═══════╪═════╡
+    │ b2    ┆ 2   │
+    │ b1    ┆ 4   │
+    └───────┴─────┘
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        storage_options: Mapping[str, str] | None = None,
+        load_metadata: bool = True,
+    ):
+        self._opened: Store | None = Store(path, version, storage_options)
+        self._frames: dict[str, pl.DataFrame] = {}
+        self._load_metadata = load_metadata
+        if load_metadata and self.n_obs <= _BACKGROUND_LIMIT:
+            self._store.native.load_frames()
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            raise invalid("this SLAFArray is closed")
+        return self._opened
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._store, self._load_metadata)
+
+    def __enter__(self) -> SLAFArray:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release what the object holds; using it afterwards is an error."""
+        self._opened = None
+        self._frames = {}
+
+    def __repr__(self) -> str:
+        if self._opened is None:
+            return "SLAFArray(closed)"
+        return f"SLAFArray({self.path!r}, version={self.version}, shape={self.shape})"
+
+    def __len__(self) -> int:
+        return self.n_obs
+
+    @property
+    def path(self) -> str:
+        """The path or URI that was opened."""
+        return self._store.path
+
+    @property
+    def version(self) -> int:
+        """The version that was opened."""
+        return self._store.version
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of cells and number of genes."""
+        return self._store.shape
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.shape[0]
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        return self.shape[1]
+
+    def versions(self) -> list[Version]:
+        """List the committed versions of the store, oldest first."""
+        return [
+            Version(number, datetime.fromtimestamp(created, timezone.utc), operation, n_obs, n_vars)
+            for number, created, operation, n_obs, n_vars in self._store.native.versions()
+        ]
+
+    def info(self) -> Report:
+        """Print a summary of the store, and give it as an object.
+
+        Returns
+        -------
+        Report
+            The numbers as attributes (``n_cells``, ``n_genes``, ``nnz``, ...), the text as
+            ``str()``.
+        """
+        report = Report(*self._store.native.info())
+        print(report)
+        return report
+
+    @property
+    def obs(self) -> pl.DataFrame:
+        """Annotation of the cells, in row order.
+
+        The columns ``cell_id`` and ``cell_integer_id`` (the row number) come first. Categoricals
+        are ``polars.Enum`` with their categories in order. A column of the data that has the name
+        of one of these two gets ``obs:`` before its name, here and in SQL.
+        """
+        return self._frame("obs")
+
+    @property
+    def var(self) -> pl.DataFrame:
+        """Annotation of the genes; as :attr:`obs`, with ``gene_id`` and ``gene_integer_id``."""
+        return self._frame("var")
+
+    def _frame(self, of: str) -> pl.DataFrame:
+        if of not in self._frames:
+            stream = self._store.native.frame(of)
+            self._frames[of] = self._to_polars(stream, of, self._store.axis(of))
+        return self._frames[of]
+
+    def _rows(self, of: str, rows: Axis) -> pl.DataFrame:
+        """Some rows of obs or var, read alone unless the frame is there already."""
+        if of in self._frames or self.is_metadata_ready():
+            return self._frame(of)[rows.array()]
+        return self._to_polars(self._store.native.frame_rows(of, rows.native()), of, rows)
+
+    def _to_polars(self, stream: ArrowStream, of: str, rows: Axis) -> pl.DataFrame:
+        return _frames.to_polars(stream, self._store, of, rows)
+
+    def is_metadata_ready(self) -> bool:
+        """Tell whether :attr:`obs` and :attr:`var` are in memory."""
+        return self._store.native.frames_loaded()
+
+    def wait_for_metadata(self, timeout: float | None = None) -> bool:
+        """Wait until :attr:`obs` and :attr:`var` are in memory, reading them if nothing else does.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait at most; ``None`` waits for as long as it takes.
+
+        Returns
+        -------
+        bool
+            Whether they are in memory: ``False`` only after the timeout.
+        """
+        native = self._store.native
+        if timeout is None:
+            native.frame("obs")
+            native.frame("var")
+            return True
+        end = time.monotonic() + timeout
+        native.load_frames()
+        while not native.frames_loaded():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, 0.01))
+        return True
+
+    def query(self, sql: str, params: Any = None, engine: str = "datafusion") -> pl.DataFrame:
+        """Ask in SQL.
+
+        Tables are ``cells`` (``cell_id``, ``cell_integer_id``, every column of obs), ``genes``
+        (``gene_id``, ``gene_integer_id``, every column of var), ``expression``
+        (``cell_integer_id``, ``gene_integer_id``, ``value``, ``cell_id``, ``gene_id``; one row for
+        each stored value of X) and ``layers``.
+
+        Parameters
+        ----------
+        sql
+            One query in DataFusion's dialect. It cannot write, and cannot reach anything but the
+            tables. A word in double quotes that names no column is a string.
+        params
+            Reserved: must be ``None``.
+        engine
+            Only ``"datafusion"`` so far.
+
+        Raises
+        ------
+        QueryError
+            If the text is wrong, or is no query.
+        """
+        import polars as pl
+
+        if params is not None or engine != "datafusion":
+            what = f"engine {engine!r}" if params is None else "params"
+            raise from_kind("unsupported-feature", f"query does not support {what} yet")
+        return pl.DataFrame(self._store.native.query(sql))
+
+    def query_stream(self, sql: str) -> ArrowStream:
+        """Ask in SQL for an answer that does not fit in memory.
+
+        Returns
+        -------
+        ArrowStream
+            For any library that reads ``__arrow_c_stream__``, for example
+            ``pyarrow.RecordBatchReader.from_stream``; it can be read once.
+        """
+        return self._store.native.query_stream(sql)
+
+    def filter_cells(self, where: str | None = None, /, **conditions: Any) -> pl.DataFrame:
+        """Give the rows of :attr:`obs` that fulfil all conditions.
+
+        Parameters
+        ----------
+        where
+            A condition in SQL.
+        **conditions
+            For a column: a scalar (equals; ``None`` means missing), a list (is one of), or for
+            a numeric column a text such as ``">=500"``. On a text column a text is always a
+            value, whatever it begins with.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such column.
+        InvalidArgumentError
+            If a condition does not fit to the type of its column.
+
+        Examples
+        --------
+        >>> slaf_array = SLAFArray(store_path)
+        >>> slaf_array.filter_cells(batch="b1", n_counts=">=2")["cell_id"].to_list()
+        ['cell1', 'cell2']
+        >>> slaf_array.filter_cells("n_counts >= 2 AND batch = 'b1'").height
+        2
+        """
+        return self._filter("obs", "cells", where, conditions)
+
+    def filter_genes(self, where: str | None = None, /, **conditions: Any) -> pl.DataFrame:
+        """Give the rows of :attr:`var` that fulfil all conditions; see :meth:`filter_cells`."""
+        return self._filter("var", "genes", where, conditions)
+
+    def _filter(
+        self, of: str, table: str, where: str | None, conditions: dict[str, Any]
+    ) -> pl.DataFrame:
+        rows = self._store.axis(of)
+        fulfilled = np.ones(len(rows), dtype=np.bool_)
+        integer_id = f"{WHAT[of]}_integer_id"
+        if where is not None:
+            # The line break ends a comment at the end of the text.
+            found = self.query(f"SELECT {integer_id} FROM {table} WHERE ({where}\n)")
+            fulfilled[:] = False
+            fulfilled[found[integer_id].to_numpy()] = True
+        for column, condition in zip(
+            self._condition_columns(of, list(conditions)), conditions.values(), strict=True
+        ):
+            fulfilled &= _conditions.mask(column, condition)
+        return self._rows(of, rows.select(np.flatnonzero(fulfilled)))
+
+    def _condition_columns(self, of: str, names: list[str]) -> list[Any]:
+        """Read columns of obs or var by the names that the frame has."""
+        what = WHAT[of]
+        columns = self._store.column_names(of)
+        stored = dict(zip(_frames.public_names(columns, of), columns, strict=True))
+        wanted = [n for n in names if n not in (f"{what}_integer_id", f"{what}_id")]
+        names_in_store = [stored.get(n, n) for n in wanted]
+        ids, *rest = self._store.native.columns(of, names_in_store, None)
+        found: dict[str, Any] = dict(zip(wanted, rest, strict=True))
+        found[f"{what}_id"] = ids
+        found[f"{what}_integer_id"] = (f"{what}_integer_id", np.arange(len(ids[1])), None, None)
+        return [found[n] for n in names]
+
+    def get_cell_expression(self, cells: Any) -> pl.DataFrame:
+        """Give the stored values of some cells.
+
+        Parameters
+        ----------
+        cells
+            A selector as in :meth:`get_submatrix`.
+
+        Returns
+        -------
+        polars.DataFrame
+            Columns ``cell_id``, ``gene_id`` and ``value``; cells in the order of the selector,
+            genes in row order.
+        """
+        return self.get_submatrix(cells, None)
+
+    def get_gene_expression(self, genes: Any) -> pl.DataFrame:
+        """Give the stored values of some genes.
+
+        As :meth:`get_cell_expression`, but genes come in the order of the selector, and within
+        a gene the cells in row order.
+        """
+        rows, cols = self._store.axis("obs"), self._store.select("var", genes)
+        data, indices, indptr = self._store.read(Key("X"), rows, cols)
+        order = np.argsort(indices, kind="stable")
+        cells = np.repeat(np.arange(len(rows)), np.diff(indptr))
+        return self._long(rows, cols, cells[order], indices[order], data[order])
+
+    def get_submatrix(
+        self, cell_selector: Any = None, gene_selector: Any = None, layer: str | None = None
+    ) -> pl.DataFrame:
+        """Give the stored values of some genes in some cells, one row each.
+
+        Parameters
+        ----------
+        cell_selector, gene_selector
+            ``None`` (all), an integer (negative ones count from the end), a name, a slice, a list
+            or array of integers or names, a mask, or a frame given by :meth:`filter_cells` or
+            :meth:`filter_genes`.
+        layer
+            The name of a layer; X by default.
+
+        Returns
+        -------
+        polars.DataFrame
+            Columns ``cell_id``, ``gene_id`` and ``value``, in the order of the selectors.
+
+        Raises
+        ------
+        UnknownNameError
+            For unknown names: lists up to five, with similar ones.
+        OutOfRangeError
+            For integers outside of the axis, and masks of another length.
+
+        Examples
+        --------
+        >>> slaf_array = SLAFArray(store_path)
+        >>> slaf_array.get_submatrix("cell1", ["gene1", "gene0"]).rows()
+        [('cell1', 'gene1', 3.0)]
+        """
+        rows = self._store.select("obs", cell_selector)
+        cols = self._store.select("var", gene_selector)
+        data, indices, indptr = self._store.read(self._key(layer), rows, cols)
+        cells = np.repeat(np.arange(len(rows)), np.diff(indptr))
+        return self._long(rows, cols, cells, indices, data)
+
+    def _key(self, layer: str | None) -> Key:
+        key = Key("X") if layer is None else Key("layers", layer)
+        self._store.matrix(key)
+        return key
+
+    def _long(self, rows: Axis, cols: Axis, cells: Any, genes: Any, data: Any) -> pl.DataFrame:
+        import polars as pl
+
+        cell_ids = pl.Series("cell_id", self._store.names("obs", rows), dtype=pl.String)
+        gene_ids = pl.Series("gene_id", self._store.names("var", cols), dtype=pl.String)
+        return pl.DataFrame([cell_ids[cells], gene_ids[genes], pl.Series("value", data)])
+
+    def to_csr(
+        self, cells: Any = None, genes: Any = None, layer: str | None = None
+    ) -> sp.csr_matrix:
+        """Give a part of X or of a layer as a sparse matrix.
+
+        Parameters
+        ----------
+        cells, genes
+            Selectors as in :meth:`get_submatrix`.
+        layer
+            The name of a layer; X by default.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix
+            Of shape ``(len(cells), len(genes))`` in the order of the selectors, in the type of the
+            stored matrix, with sorted indices.
+
+        Examples
+        --------
+        >>> SLAFArray(store_path).to_csr([1, 0], slice(0, 2)).toarray()
+        array([[0., 3.],
+               [1., 0.]], dtype=float32)
+        """
+        rows, cols = self._store.select("obs", cells), self._store.select("var", genes)
+        return self._store.csr(self._key(layer), rows, cols)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: str = "h5ad",  # noqa: A002 - the name in the public contract
+        *,
+        overwrite: bool = False,
+        compression: bool = False,
+    ) -> None:
+        """Write the store as a file of another format.
+
+        Parameters
+        ----------
+        path
+            Where to; local.
+        format
+            ``"h5ad"``, or ``"10x-mtx"`` (a folder).
+        overwrite
+            Replace what is there.
+        compression
+            Compress with gzip.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If there is something at ``path``.
+        """
+        with bar() as progress:
+            self._store.native.export(path, format, overwrite, compression, progress)
+
+
+def _reopen(store: Store, load_metadata: bool) -> SLAFArray:
+    return SLAFArray(
+        store.path,
+        version=store.version,
+        storage_options=store.storage_options,
+        load_metadata=load_metadata,
+    )

@@ -1,0 +1,15 @@
+"""The console script ``slaf``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from slaf import _slaf
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    # Python's handler would run only after the command; the command has its own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(_slaf.cli_main(sys.argv))

@@ -1,0 +1,93 @@
+"""obs and var for polars and pandas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slaf._selectors import Axis
+from slaf._store import WHAT, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+    from slaf._slaf import ArrowStream, _Column
+
+
+def public_names(columns: list[str], of: str) -> list[str]:
+    """Give the names of the user's columns beside the ids of the frame, as SQL has them."""
+    taken = {f"{WHAT[of]}_id", f"{WHAT[of]}_integer_id"}
+    names = []
+    for column in columns:
+        name = column
+        while name in taken:
+            name = f"{of}:{name}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def to_polars(stream: ArrowStream, store: Store, of: str, rows: Axis) -> pl.DataFrame:
+    """Make the frame that :attr:`slaf.SLAFArray.obs` documents from a batch of obs or var."""
+    import polars as pl
+
+    what = WHAT[of]
+    columns = store.column_names(of)
+    # The stream numbers the columns: names of users may repeat those of the ids.
+    frame = pl.DataFrame(stream)
+    series = [frame["0"].alias(f"{what}_id"), pl.Series(f"{what}_integer_id", rows.array())]
+    for i, (name, public) in enumerate(zip(columns, public_names(columns, of), strict=True)):
+        column = frame[str(i + 1)].alias(public)
+        if column.dtype == pl.Categorical:
+            column = column.cast(pl.Enum(store.categories(of, name)))
+        series.append(column)
+    return pl.DataFrame(series)
+
+
+def to_pandas(
+    columns: list[_Column], info: tuple[str | None, list[tuple[str, str, bool]]]
+) -> pd.DataFrame:
+    """Make the frame that anndata reads from an h5ad file.
+
+    Parameters
+    ----------
+    columns
+        The columns as Rust gives them, the index first.
+    info
+        The name of the index, and of each column name, kind and whether it is ordered.
+    """
+    import pandas as pd
+
+    index_name, kinds = info
+    index, *rest = columns
+    names = [name for name, _, _ in kinds]
+    data = {
+        name: _pandas_column(column, kind, ordered)
+        for column, (name, kind, ordered) in zip(rest, kinds, strict=True)
+    }
+    frame = pd.DataFrame(data, index=pd.Index(_plain(index[1])), columns=names if names else None)
+    frame.index.name = index_name
+    return frame
+
+
+def _pandas_column(column: _Column, kind: str, ordered: bool) -> Any:
+    import pandas as pd
+
+    _, values, mask, categories = column
+    if categories is not None:
+        return pd.Categorical.from_codes(np.asarray(values), _plain(categories), ordered=ordered)
+    if kind != "nullable":
+        return _plain(values)
+    if isinstance(values, list):
+        return pd.array([pd.NA if v is None else v for v in values], dtype="string")
+    missing = np.zeros(len(values), dtype=np.bool_) if mask is None else mask
+    if values.dtype == np.bool_:
+        return pd.arrays.BooleanArray(values, missing)
+    return pd.arrays.IntegerArray(values, missing)
+
+
+def _plain(values: Any) -> Any:
+    # pandas decides how it holds strings, as it does for anndata.
+    return np.array(values, dtype=object) if isinstance(values, list) else values

@@ -1,0 +1,96 @@
+"""The extension module: see the package for the documentation."""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "DEBUG_BUILD",
+    "ArrowStream",
+    "Dataset",
+    "__version__",
+    "_encode_row",
+    "cli_main",
+    "convert",
+    "error_kinds",
+]
+
+__version__: str
+DEBUG_BUILD: bool
+
+_Rows: TypeAlias = tuple[int, int] | npt.NDArray[np.int64] | None
+# (name, values, mask, categories)
+_Column: TypeAlias = tuple[
+    str,
+    npt.NDArray[Any] | list[str | None],
+    npt.NDArray[np.bool_] | None,
+    npt.NDArray[Any] | list[str | None] | None,
+]
+_Progress: TypeAlias = Callable[[str, int, int], object]
+
+@final
+class ArrowStream:
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+@final
+class Dataset:
+    def __new__(cls, uri: str, version: int | None, storage_options: dict[str, str]) -> Dataset: ...
+    @property
+    def uri(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def versions(self) -> list[tuple[int, int, str, int, int]]: ...
+    def info(self) -> tuple[str, str]: ...
+    def load_frames(self) -> None: ...
+    def frames_loaded(self) -> bool: ...
+    def frame(self, of: str) -> ArrowStream: ...
+    def frame_rows(self, of: str, rows: _Rows) -> ArrowStream: ...
+    def columns(self, of: str, columns: list[str] | None, rows: _Rows) -> list[_Column]: ...
+    def raw_columns(self) -> list[_Column] | None: ...
+    def frame_info(self, of: str) -> tuple[str | None, list[tuple[str, str, bool]]] | None: ...
+    def resolve(self, of: str, names: list[str]) -> npt.NDArray[np.int64]: ...
+    def matrices(self) -> list[tuple[str, str, str, str, tuple[int, int], int]]: ...
+    def arrays(self) -> list[tuple[str, str]]: ...
+    def extra_elements(self) -> list[str]: ...
+    def extras(self) -> bytes | None: ...
+    def read(
+        self, slot: str, name: str, rows: _Rows, cols: _Rows
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[Any]]: ...
+    def array(self, of: str, name: str, rows: _Rows) -> tuple[npt.NDArray[Any], int]: ...
+    def nnz_per_cell(self) -> npt.NDArray[np.uint32]: ...
+    def query(self, sql: str) -> ArrowStream: ...
+    def query_stream(self, sql: str) -> ArrowStream: ...
+    def export(
+        self,
+        path: str | PathLike[str],
+        format: str,
+        overwrite: bool,
+        compression: bool,
+        progress: _Progress | None,
+    ) -> None: ...
+
+def error_kinds() -> list[str]: ...
+def cli_main(args: Sequence[str]) -> int: ...
+def convert(
+    inputs: Sequence[str | PathLike[str]],
+    output: str,
+    *,
+    overwrite: bool,
+    allow_loss: bool,
+    by_gene: bool,
+    memory: int | None,
+    join: str,
+    source_column: str | None,
+    genome: str | None,
+    feature_type: str | None,
+    genes_in_rows: bool | None,
+    durability: str,
+    storage_options: dict[str, str],
+    progress: _Progress | None,
+) -> tuple[str, str]: ...
+def _encode_row(columns: npt.NDArray[np.uint32], values: npt.NDArray[Any]) -> bytes: ...

@@ -1,0 +1,160 @@
+"""What :class:`slaf.SLAFArray` and ``LazyAnnData`` share: a store, opened, with numpy's types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from slaf import _slaf
+from slaf._errors import from_kind
+from slaf._selectors import Axis, Positions, positions
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+WHAT = {"obs": "cell", "var": "gene"}
+
+
+def _texts(values: Any) -> list[str]:
+    """The values of a column that is known to hold text and no missing values."""
+    return list(values)
+
+
+class Key(NamedTuple):
+    """Which matrix of a store: a slot and, in layers, obsp and varp, a name."""
+
+    slot: str
+    name: str = ""
+
+
+class MatrixInfo(NamedTuple):
+    """What a store tells of a matrix without reading it."""
+
+    encoding: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, int]
+    nnz: int
+
+
+class Store:
+    """A version of a store, opened; cheap to share between objects and threads.
+
+    Parameters
+    ----------
+    path
+        A local path or a URI.
+    version
+        The version to open; the newest by default.
+    storage_options
+        Options of the object store, as Lance names them.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        version: int | None,
+        storage_options: Mapping[str, str] | None,
+    ):
+        self.storage_options = dict(storage_options or {})
+        self.native = _slaf.Dataset(os.fspath(path), version, self.storage_options)
+        self.version = self.native.version
+        self.shape = self.native.shape
+        self.matrices = {
+            Key(slot, name): MatrixInfo(encoding, np.dtype(dtype), shape, nnz)
+            for slot, name, encoding, dtype, shape, nnz in self.native.matrices()
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.path, self.version, self.storage_options)
+
+    @property
+    def path(self) -> str:
+        """The path or URI that was opened."""
+        return self.native.uri
+
+    def axis(self, of: str) -> Axis:
+        """All rows of an axis, ``"obs"`` or ``"var"``."""
+        return Axis(self.shape[0 if of == "obs" else 1])
+
+    def resolve(self, of: str, names: list[str]) -> npt.NDArray[np.int64]:
+        """Positions of the cells or genes with these names."""
+        return self.native.resolve(of, names)
+
+    def positions(self, of: str, selector: Any) -> Positions:
+        """Normalise a user's selector along an axis of the store."""
+        what = WHAT[of]
+        n = self.shape[0 if of == "obs" else 1]
+        return positions(
+            selector, n, lambda names: self.resolve(of, names), f"{what}_integer_id", what
+        )
+
+    def select(self, of: str, selector: Any) -> Axis:
+        """Give the rows that a user's selector means."""
+        return self.axis(of).select(self.positions(of, selector))
+
+    def names(self, of: str, rows: Axis) -> list[str]:
+        """Names of cells or genes."""
+        return _texts(self.native.columns(of, [], rows.native())[0][1])
+
+    def column_names(self, of: str) -> list[str]:
+        """Names of the user's columns of obs or var, in order."""
+        info = self.native.frame_info(of)
+        return [] if info is None else [name for name, _, _ in info[1]]
+
+    def categories(self, of: str, column: str) -> list[str]:
+        """All categories of a categorical column of strings, in order."""
+        _, (_, _, _, categories) = self.native.columns(of, [column], (0, 0))
+        return _texts(categories)
+
+    def matrix(self, key: Key) -> MatrixInfo:
+        """Describe a matrix.
+
+        Raises
+        ------
+        UnknownNameError
+            If the store does not have it.
+        """
+        if key in self.matrices:
+            return self.matrices[key]
+        names = [k.name for k in self.matrices if k.slot == key.slot and k.name]
+        what = f"{key.slot}[{key.name!r}]" if key.name else key.slot
+        there = f"; there are {names}" if names else ""
+        raise from_kind("unknown-table", f"no {what} in this store{there}", self.path)
+
+    def read(
+        self, key: Key, rows: Axis, cols: Axis
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        """Read a part of a matrix.
+
+        Returns
+        -------
+        data, indices, indptr
+            Of a CSR matrix with sorted indices, in the integer types that SciPy prefers; the
+            arrays are Rust's memory, not a copy.
+        """
+        indptr, indices, data = self.native.read(*key, rows.native(), cols.native())
+        if max(len(data), len(cols)) <= np.iinfo(np.int32).max:
+            return data, indices.view(np.int32), indptr.astype(np.int32)
+        return data, indices.astype(np.int64), indptr.view(np.int64)
+
+    def csr(self, key: Key, rows: Axis, cols: Axis) -> sp.csr_matrix:
+        """Read a part of a matrix as a ``scipy.sparse.csr_matrix``."""
+        import scipy.sparse as sp
+
+        matrix = sp.csr_matrix(self.read(key, rows, cols), shape=(len(rows), len(cols)))
+        # Rust promises both, and SciPy would spend a pass to find out.
+        matrix.has_sorted_indices = True
+        matrix.has_canonical_format = True
+        return matrix
+
+    def dense(self, key: Key, rows: Axis, cols: Axis) -> npt.NDArray[Any]:
+        """Read a part of a matrix as a dense array."""
+        data, indices, indptr = self.read(key, rows, cols)
+        result = np.zeros((len(rows), len(cols)), dtype=data.dtype)
+        # SciPy's toarray adds to zeros, which loses the sign of -0.0.
+        result[np.repeat(np.arange(len(rows)), np.diff(indptr)), indices] = data
+        return result

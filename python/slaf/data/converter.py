@@ -1,0 +1,182 @@
+"""Conversion of files and AnnData objects into stores."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from slaf import _slaf
+from slaf._errors import from_kind, invalid
+from slaf._progress import bar
+from slaf._report import Report
+
+if TYPE_CHECKING:
+    import anndata
+
+PathLike = str | os.PathLike[str]
+
+
+class SLAFConverter:
+    """Converts single-cell data into stores.
+
+    Parameters
+    ----------
+    overwrite
+        Replace a store that is at the target already.
+    allow_loss
+        Convert although the input holds something that a store cannot hold; the report lists what
+        was left out. Otherwise such an input is refused.
+    by_gene
+        Keep a second, gene-major copy of X, which makes queries of genes fast.
+    memory
+        Bytes that the conversion may hold; 1 GB by default.
+    join
+        Several inputs: keep the genes of any (``"outer"``) or of all (``"inner"``).
+    source_column
+        Several inputs: the obs column that tells the input of a cell; ``None`` for no such column.
+    genome, feature_type
+        10x files: read this genome, or the features of this type, only.
+    genes_in_rows
+        Text tables: whether genes are rows. Detected by default.
+    durability
+        ``"full"`` makes a finished conversion survive a power loss; ``"os"`` leaves it to the
+        operating system when data reach the disk.
+    storage_options
+        Options of the object store of the target.
+
+    Examples
+    --------
+    >>> from slaf.data import SLAFConverter
+    >>> report = SLAFConverter().convert(h5ad_path, tmp_path / "converted.slaf")
+    >>> report.n_cells, report.n_genes
+    (6, 4)
+    """
+
+    def __init__(
+        self,
+        *,
+        overwrite: bool = False,
+        allow_loss: bool = False,
+        by_gene: bool = True,
+        memory: int | None = None,
+        join: Literal["outer", "inner"] = "outer",
+        source_column: str | None = "source",
+        genome: str | None = None,
+        feature_type: str | None = None,
+        genes_in_rows: bool | None = None,
+        durability: Literal["full", "os"] = "full",
+        storage_options: Mapping[str, str] | None = None,
+    ):
+        self._options: dict[str, Any] = {
+            "overwrite": overwrite,
+            "allow_loss": allow_loss,
+            "by_gene": by_gene,
+            "memory": memory,
+            "join": join,
+            "source_column": source_column,
+            "genome": genome,
+            "feature_type": feature_type,
+            "genes_in_rows": genes_in_rows,
+            "durability": durability,
+            "storage_options": dict(storage_options or {}),
+        }
+
+    def convert(self, input: PathLike | Sequence[PathLike], output: PathLike) -> Report:  # noqa: A002
+        """Convert a file or folder, or several into one store.
+
+        The format is detected from the content. Interrupted or failed, a conversion leaves nothing
+        behind.
+
+        Parameters
+        ----------
+        input
+            A path, or a list of paths whose cells follow each other in the store.
+        output
+            Path or URI of the store.
+
+        Returns
+        -------
+        Report
+            What was kept and lost, sizes and time.
+
+        Raises
+        ------
+        InputError
+            If an input is of no known format, is malformed, or holds what a store cannot hold.
+        AlreadyExistsError
+            If there is something at ``output``.
+        """
+        inputs = [input] if isinstance(input, (str, os.PathLike)) else list(input)
+        return self._convert(inputs, output)
+
+    def convert_anndata(self, adata: anndata.AnnData, output: PathLike) -> Report:
+        """Convert an AnnData object.
+
+        Every slot that anndata can write is kept, by way of a temporary h5ad file beside the
+        target. Of a backed object the file is converted, and must hold all that the object does.
+
+        Parameters
+        ----------
+        adata
+            The object; it is not changed.
+        output
+            Path or URI of the store.
+
+        Raises
+        ------
+        InputError
+            If anndata cannot write an element: the message names it.
+        """
+        if adata.isbacked and not adata.is_view:
+            _check_backed(adata)
+            return self._convert([str(adata.filename)], output)
+        target = os.fspath(output)
+        beside = None if "://" in target else Path(target).absolute().parent
+        if beside is not None and not beside.is_dir():
+            raise from_kind("not-found", "no such folder", str(beside))
+        with tempfile.TemporaryDirectory(prefix=".slaf-", dir=beside) as folder:
+            file = Path(folder) / "anndata.h5ad"
+            _write(adata.to_memory() if adata.isbacked else adata, file)
+            return self._convert([file], output)
+
+    def _convert(self, inputs: Sequence[PathLike], output: PathLike) -> Report:
+        if not inputs:
+            raise invalid("no inputs")
+        with bar() as progress:
+            report = _slaf.convert(inputs, os.fspath(output), **self._options, progress=progress)
+        return Report(*report)
+
+
+def _write(adata: anndata.AnnData, file: Path) -> None:
+    import anndata as ad
+
+    settings: dict[str, Any] = {}
+    if hasattr(ad.settings, "allow_write_nullable_strings"):
+        settings["allow_write_nullable_strings"] = True
+    try:
+        with ad.settings.override(**settings):
+            adata.write_h5ad(file, convert_strings_to_categoricals=False)
+    except Exception as e:
+        # anndata raises whatever the type of the element leads to, with the element's name in a
+        # note or in the text.
+        text = " ".join([str(e), *getattr(e, "__notes__", [])])
+        message = f"anndata cannot write this object: {text}"
+        raise from_kind("would-lose-data", message) from e
+
+
+def _check_backed(adata: anndata.AnnData) -> None:
+    """Refuse an object that was changed in memory."""
+    import h5py
+
+    from slaf.integrations._extras import read_elem
+
+    with h5py.File(adata.filename, "r") as file:
+        for name in ("obs", "var"):
+            if not getattr(adata, name).equals(read_elem()(file[name])):
+                raise invalid(
+                    f"{name} of this backed AnnData differs from its file: write() it first, or "
+                    "convert adata.to_memory()"
+                )

@@ -1,0 +1,309 @@
+//! A store, opened.
+
+use crate::arguments::{axis, matrix_key, selection};
+use crate::error::IntoPyResult;
+use crate::output::{self, ArrowStream, Column};
+use crate::work;
+use arrow::array::RecordBatch;
+use numpy::PyArray1;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use slaf::{ArrayKey, Axis, DatasetOptions, ExportFormat, ExportOptions, Selection};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+
+/// obs or var, read at most once.
+type Cached = Mutex<Option<RecordBatch>>;
+
+#[derive(Clone)]
+struct Handle {
+    dataset: slaf::Dataset,
+    obs: Arc<Cached>,
+    var: Arc<Cached>,
+}
+
+impl Handle {
+    fn cached(&self, axis: Axis) -> &Cached {
+        match axis {
+            Axis::Cells => &self.obs,
+            Axis::Genes => &self.var,
+        }
+    }
+
+    /// All of obs or var; whoever comes second waits for who came first.
+    fn frame(&self, axis: Axis) -> slaf::Result<RecordBatch> {
+        let mut cached = self.cached(axis).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(batch) = &*cached {
+            return Ok(batch.clone());
+        }
+        let batch = self.rows(axis, None, &Selection::All)?;
+        *cached = Some(batch.clone());
+        Ok(batch)
+    }
+
+    fn rows(&self, axis: Axis, columns: Option<&[String]>, rows: &Selection) -> slaf::Result<RecordBatch> {
+        match axis {
+            Axis::Cells => self.dataset.obs(columns, rows),
+            Axis::Genes => self.dataset.var(columns, rows),
+        }
+    }
+
+    fn is_loaded(&self, axis: Axis) -> bool {
+        match self.cached(axis).try_lock() {
+            Ok(cached) => cached.is_some(),
+            Err(TryLockError::Poisoned(cached)) => cached.into_inner().is_some(),
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
+}
+
+/// `(name, kind, ordered)` of each column.
+type Columns = Vec<(String, String, bool)>;
+
+/// `(slot, name, encoding, dtype, shape, nnz)`.
+type Matrix = (String, String, String, String, (u64, u64), u64);
+
+#[pyclass(module = "slaf._slaf", frozen)]
+pub(crate) struct Dataset {
+    uri: String,
+    options: DatasetOptions,
+    /// The handle, and the process that opened it.
+    opened: Mutex<(u32, Handle)>,
+}
+
+impl Dataset {
+    /// The handle. A forked child opens its own, of the same version: threads do not survive a
+    /// fork, so that its parent's handle would wait for ever.
+    fn handle(&self, py: Python<'_>) -> PyResult<Handle> {
+        let here = std::process::id();
+        if let (owner, handle) = &*self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+            && *owner == here
+        {
+            return Ok(handle.clone());
+        }
+        let handle = open(py, self.uri.clone(), self.options.clone())?;
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        // Dropped, the old handle might wait for threads that are not here.
+        std::mem::forget(std::mem::replace(&mut *opened, (here, handle.clone())));
+        Ok(handle)
+    }
+
+    fn dataset(&self, py: Python<'_>) -> PyResult<slaf::Dataset> {
+        Ok(self.handle(py)?.dataset)
+    }
+}
+
+fn open(py: Python<'_>, uri: String, options: DatasetOptions) -> PyResult<Handle> {
+    let dataset = work::run(py, move || slaf::Dataset::open_with(&uri, &options))?;
+    Ok(Handle { dataset, obs: Arc::default(), var: Arc::default() })
+}
+
+#[pymethods]
+impl Dataset {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        uri: String,
+        version: Option<u64>,
+        storage_options: HashMap<String, String>,
+    ) -> PyResult<Self> {
+        let mut options = DatasetOptions { version, storage_options };
+        let handle = open(py, uri.clone(), options.clone())?;
+        options.version = Some(handle.dataset.version());
+        Ok(Dataset { uri, options, opened: Mutex::new((std::process::id(), handle)) })
+    }
+
+    #[getter]
+    fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    #[getter]
+    fn version(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.dataset(py)?.version())
+    }
+
+    #[getter]
+    fn shape(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let dataset = self.dataset(py)?;
+        Ok((dataset.n_cells(), dataset.n_genes()))
+    }
+
+    fn versions(&self, py: Python<'_>) -> PyResult<Vec<(u64, u64, String, u64, u64)>> {
+        let dataset = self.dataset(py)?;
+        let versions = work::run(py, move || dataset.versions())?;
+        let row = |v: slaf::VersionInfo| (v.version, v.created, v.operation, v.n_cells, v.n_genes);
+        Ok(versions.into_iter().map(row).collect())
+    }
+
+    fn info(&self, py: Python<'_>) -> PyResult<(String, String)> {
+        let dataset = self.dataset(py)?;
+        let info = dataset.info();
+        Ok((info.to_string(), to_json(py, &info)?))
+    }
+
+    fn load_frames(&self, py: Python<'_>) -> PyResult<()> {
+        let handle = self.handle(py)?;
+        // An error shows when the frame is asked for, which tries again.
+        let load = move || [Axis::Genes, Axis::Cells].into_iter().for_each(|axis| drop(handle.frame(axis)));
+        drop(std::thread::Builder::new().name("slaf-frames".into()).spawn(load));
+        Ok(())
+    }
+
+    fn frames_loaded(&self, py: Python<'_>) -> PyResult<bool> {
+        let handle = self.handle(py)?;
+        Ok(handle.is_loaded(Axis::Cells) && handle.is_loaded(Axis::Genes))
+    }
+
+    fn frame(&self, py: Python<'_>, of: &str) -> PyResult<ArrowStream> {
+        let (handle, of) = (self.handle(py)?, axis(py, of)?);
+        let batch = work::run(py, move || handle.frame(of))?;
+        ArrowStream::numbered(py, &batch)
+    }
+
+    fn frame_rows(&self, py: Python<'_>, of: &str, rows: &Bound<'_, PyAny>) -> PyResult<ArrowStream> {
+        let (handle, of, rows) = (self.handle(py)?, axis(py, of)?, selection(rows)?);
+        let batch = work::run(py, move || handle.rows(of, None, &rows))?;
+        ArrowStream::numbered(py, &batch)
+    }
+
+    fn columns<'py>(
+        &self,
+        py: Python<'py>,
+        of: &str,
+        columns: Option<Vec<String>>,
+        rows: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<Column<'py>>> {
+        let (handle, of, rows) = (self.handle(py)?, axis(py, of)?, selection(rows)?);
+        let batch = work::run(py, move || handle.rows(of, columns.as_deref(), &rows))?;
+        output::columns(py, &batch)
+    }
+
+    fn raw_columns<'py>(&self, py: Python<'py>) -> PyResult<Option<Vec<Column<'py>>>> {
+        let dataset = self.dataset(py)?;
+        let batch = work::run(py, move || dataset.raw_var())?;
+        batch.map(|batch| output::columns(py, &batch)).transpose()
+    }
+
+    fn frame_info(&self, py: Python<'_>, of: &str) -> PyResult<Option<(Option<String>, Columns)>> {
+        let dataset = self.dataset(py)?;
+        let manifest = dataset.manifest();
+        let schema = match of {
+            "raw" => match &manifest.raw_var {
+                Some(schema) => schema,
+                None => return Ok(None),
+            },
+            _ => match axis(py, of)? {
+                Axis::Cells => &manifest.obs,
+                Axis::Genes => &manifest.var,
+            },
+        };
+        let columns = schema.columns.iter().map(|c| (c.name.clone(), c.kind.to_string(), c.ordered));
+        Ok(Some((schema.index_name.clone(), columns.collect())))
+    }
+
+    fn resolve<'py>(&self, py: Python<'py>, of: &str, names: Vec<String>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let (dataset, of) = (self.dataset(py)?, axis(py, of)?);
+        let found = work::run(py, move || {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            match of {
+                Axis::Cells => dataset.resolve_cells(&names),
+                Axis::Genes => dataset.resolve_genes(&names),
+            }
+        })?;
+        Ok(PyArray1::from_iter(py, found.into_iter().map(|i| i as i64)))
+    }
+
+    fn matrices(&self, py: Python<'_>) -> PyResult<Vec<Matrix>> {
+        let dataset = self.dataset(py)?;
+        let matrix = |m: &slaf::manifest::MatrixEntry| {
+            (m.slot.clone(), m.name.clone(), m.encoding.clone(), m.dtype.clone(), (m.n_rows, m.n_cols), m.nnz)
+        };
+        Ok(dataset.manifest().matrices.iter().map(matrix).collect())
+    }
+
+    fn arrays(&self, py: Python<'_>) -> PyResult<Vec<(String, String)>> {
+        let dataset = self.dataset(py)?;
+        let of = |axis: &str| if axis == "cells" { "obs" } else { "var" };
+        Ok(dataset.manifest().arrays.iter().map(|a| (of(&a.axis).into(), a.name.clone())).collect())
+    }
+
+    fn extra_elements(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let dataset = self.dataset(py)?;
+        Ok(dataset.manifest().extras.as_ref().map_or_else(Vec::new, |e| e.elements.clone()))
+    }
+
+    fn extras<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let dataset = self.dataset(py)?;
+        let bytes = work::run(py, move || dataset.extras())?;
+        Ok(bytes.map(|b| PyBytes::new(py, &b)))
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        slot: &str,
+        name: &str,
+        rows: &Bound<'py, PyAny>,
+        cols: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyAny>)> {
+        let (dataset, key) = (self.dataset(py)?, matrix_key(py, slot, name)?);
+        let (rows, cols) = (selection(rows)?, selection(cols)?);
+        let chunk = work::run(py, move || dataset.read(&key, &rows, &cols))?;
+        let (indptr, indices) = (PyArray1::from_vec(py, chunk.indptr), PyArray1::from_vec(py, chunk.indices));
+        Ok((indptr, indices, output::values(py, chunk.values)))
+    }
+
+    fn array<'py>(
+        &self,
+        py: Python<'py>,
+        of: &str,
+        name: String,
+        rows: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, usize)> {
+        let (dataset, rows) = (self.dataset(py)?, selection(rows)?);
+        let key = ArrayKey { axis: axis(py, of)?, name };
+        let (values, width) = work::run(py, move || dataset.array(&key, &rows))?;
+        Ok((output::values(py, values), width))
+    }
+
+    fn nnz_per_cell<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u32>>> {
+        let dataset = self.dataset(py)?;
+        let stats = work::run(py, move || dataset.cell_stats())?;
+        Ok(PyArray1::from_vec(py, stats.nnz))
+    }
+
+    fn query(&self, py: Python<'_>, sql: String) -> PyResult<ArrowStream> {
+        let dataset = self.dataset(py)?;
+        let result = work::run(py, move || dataset.query(&sql))?;
+        Ok(ArrowStream::of_batches(result.schema, result.batches))
+    }
+
+    fn query_stream(&self, py: Python<'_>, sql: String) -> PyResult<ArrowStream> {
+        let dataset = self.dataset(py)?;
+        Ok(ArrowStream::new(work::run(py, move || dataset.query_stream(&sql))?))
+    }
+
+    fn export(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        format: &str,
+        overwrite: bool,
+        compression: bool,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let dataset = self.dataset(py)?;
+        let format = ExportFormat::from_name(format).into_py(py)?;
+        let options = ExportOptions { overwrite, compression };
+        work::run_with_progress(py, progress, move |progress| slaf::export(&dataset, &path, format, &options, progress))
+    }
+}
+
+/// A report as JSON.
+pub(crate) fn to_json(py: Python<'_>, report: &impl serde::Serialize) -> PyResult<String> {
+    let json = serde_json::to_string(report);
+    json.map_err(|e| slaf::Error::new(slaf::ErrorKind::Internal, e.to_string())).into_py(py)
+}

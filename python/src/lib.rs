@@ -1,0 +1,61 @@
+//! The extension module `slaf._slaf`: conversions of arguments, results and errors, and nothing
+//! else. Its Python face, with the documentation, is the package `slaf` beside it.
+
+mod arguments;
+mod convert;
+mod dataset;
+mod error;
+mod output;
+mod work;
+
+use crate::error::{IntoPyResult, invalid};
+use numpy::PyReadonlyArray1;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use slaf_core::packed::encode_row;
+use std::ffi::OsString;
+
+/// The stable name of every kind of error.
+#[pyfunction]
+fn error_kinds() -> Vec<&'static str> {
+    slaf::ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect()
+}
+
+/// The command `slaf`; gives its exit status.
+#[pyfunction]
+fn cli_main(py: Python<'_>, args: Vec<OsString>) -> i32 {
+    py.detach(|| slaf_cli::run(args))
+}
+
+/// A packed row, for the test of the reference decoder.
+#[pyfunction]
+#[pyo3(name = "_encode_row")]
+fn encode_row_of<'py>(
+    py: Python<'py>,
+    columns: PyReadonlyArray1<'py, u32>,
+    values: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let columns = columns.as_slice()?;
+    macro_rules! encode {
+        ($($t:ty),*) => {
+            $(if let Ok(values) = values.extract::<PyReadonlyArray1<'_, $t>>() {
+                let row = encode_row(columns, values.as_slice()?).into_py(py)?;
+                return Ok(PyBytes::new(py, &row));
+            })*
+        };
+    }
+    encode!(bool, u8, u16, u32, u64, i8, i16, i32, i64, f32, f64);
+    Err(invalid(py, "values are a one-dimensional array of a numeric type"))
+}
+
+#[pymodule(gil_used = false)]
+fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+    module.add_class::<dataset::Dataset>()?;
+    module.add_class::<output::ArrowStream>()?;
+    module.add_function(wrap_pyfunction!(error_kinds, module)?)?;
+    module.add_function(wrap_pyfunction!(cli_main, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_row_of, module)?)?;
+    module.add_function(wrap_pyfunction!(convert::convert, module)?)
+}

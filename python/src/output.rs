@@ -1,0 +1,116 @@
+//! Results of Rust as Python objects: numpy arrays and Arrow streams.
+
+use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch, RecordBatchIterator, RecordBatchReader};
+use arrow::datatypes::{self as types, ArrowPrimitiveType, DataType};
+use numpy::{Element, PyArray1};
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyList};
+use pyo3_arrow::PyRecordBatchReader;
+use slaf::{Error, ErrorKind, Values, with_values};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{IntoPyResult, invalid, to_py};
+
+/// Record batches for any Arrow library of Python, by the PyCapsule protocol.
+#[pyclass(module = "slaf._slaf", frozen)]
+pub(crate) struct ArrowStream(Mutex<Option<Box<dyn RecordBatchReader + Send>>>);
+
+impl ArrowStream {
+    pub(crate) fn new(reader: Box<dyn RecordBatchReader + Send>) -> Self {
+        ArrowStream(Mutex::new(Some(reader)))
+    }
+
+    pub(crate) fn of_batches(schema: types::SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self::new(Box::new(RecordBatchIterator::new(batches.into_iter().map(Ok), schema)))
+    }
+
+    /// A batch whose columns are named by their numbers: names of users may repeat each other's.
+    pub(crate) fn numbered(py: Python<'_>, batch: &RecordBatch) -> PyResult<Self> {
+        let schema = batch.schema();
+        let fields = schema.fields().iter().enumerate();
+        let fields: Vec<_> = fields.map(|(i, f)| f.as_ref().clone().with_name(i.to_string())).collect();
+        let schema = Arc::new(types::Schema::new(fields));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())
+            .map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))
+            .into_py(py)?;
+        Ok(Self::of_batches(schema, vec![batch]))
+    }
+}
+
+#[pymethods]
+impl ArrowStream {
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let reader = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let reader = reader.ok_or_else(|| invalid(py, "the stream was read before"))?;
+        PyRecordBatchReader::new(reader).into_pyobject(py)?.call_method1("__arrow_c_stream__", (requested_schema,))
+    }
+}
+
+/// The values as a numpy array that takes over their memory.
+pub(crate) fn values(py: Python<'_>, values: Values) -> Bound<'_, PyAny> {
+    with_values!(values, v => PyArray1::from_vec(py, v).into_any())
+}
+
+/// A column for Python: `(name, values, mask, categories)`.
+///
+/// `values` is a numpy array, or a list of `str` and `None`; of a categorical it holds the codes,
+/// -1 for a missing value. `mask` is true where a value is missing, or `None` if none is.
+pub(crate) type Column<'py> = (String, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
+
+/// The columns of a batch.
+pub(crate) fn columns<'py>(py: Python<'py>, batch: &RecordBatch) -> PyResult<Vec<Column<'py>>> {
+    let schema = batch.schema();
+    schema.fields().iter().zip(batch.columns()).map(|(field, array)| column(py, field.name(), array)).collect()
+}
+
+fn column<'py>(py: Python<'py>, name: &str, array: &dyn Array) -> PyResult<Column<'py>> {
+    if let Some(dictionary) = array.as_dictionary_opt::<types::Int32Type>() {
+        let codes: Vec<i32> = dictionary.keys().iter().map(|key| key.unwrap_or(-1)).collect();
+        let categories = plain(py, dictionary.values().as_ref())?;
+        return Ok((name.into(), PyArray1::from_vec(py, codes).into_any(), None, Some(categories)));
+    }
+    let mask = array.nulls().filter(|nulls| nulls.null_count() > 0);
+    let mask = mask.map(|nulls| PyArray1::from_iter(py, nulls.iter().map(|valid| !valid)).into_any());
+    Ok((name.into(), plain(py, array)?, mask, None))
+}
+
+fn plain<'py>(py: Python<'py>, array: &dyn Array) -> PyResult<Bound<'py, PyAny>> {
+    fn numbers<'py, T: ArrowPrimitiveType>(py: Python<'py>, array: &PrimitiveArray<T>) -> Bound<'py, PyAny>
+    where
+        T::Native: Element,
+    {
+        PyArray1::from_slice(py, array.values()).into_any()
+    }
+    Ok(match array.data_type() {
+        DataType::Boolean => {
+            let bits = array.as_boolean().values().iter();
+            PyArray1::from_iter(py, bits).into_any()
+        }
+        DataType::Int8 => numbers(py, array.as_primitive::<types::Int8Type>()),
+        DataType::Int16 => numbers(py, array.as_primitive::<types::Int16Type>()),
+        DataType::Int32 => numbers(py, array.as_primitive::<types::Int32Type>()),
+        DataType::Int64 => numbers(py, array.as_primitive::<types::Int64Type>()),
+        DataType::UInt8 => numbers(py, array.as_primitive::<types::UInt8Type>()),
+        DataType::UInt16 => numbers(py, array.as_primitive::<types::UInt16Type>()),
+        DataType::UInt32 => numbers(py, array.as_primitive::<types::UInt32Type>()),
+        DataType::UInt64 => numbers(py, array.as_primitive::<types::UInt64Type>()),
+        DataType::Float32 => numbers(py, array.as_primitive::<types::Float32Type>()),
+        DataType::Float64 => numbers(py, array.as_primitive::<types::Float64Type>()),
+        DataType::Float16 => {
+            let bits = array.as_primitive::<types::Float16Type>().values().iter().map(|h| h.to_bits());
+            PyArray1::from_iter(py, bits).call_method1("view", ("float16",))?
+        }
+        DataType::Utf8 => PyList::new(py, array.as_string::<i32>().iter().collect::<Vec<_>>())?.into_any(),
+        DataType::LargeUtf8 => PyList::new(py, array.as_string::<i64>().iter().collect::<Vec<_>>())?.into_any(),
+        DataType::Utf8View => PyList::new(py, array.as_string_view().iter().collect::<Vec<_>>())?.into_any(),
+        other => {
+            let message = format!("a column of type {other} has no counterpart in pandas");
+            return Err(to_py(py, &Error::new(ErrorKind::Internal, message)));
+        }
+    })
+}

@@ -1,0 +1,110 @@
+"""SLAFConverter."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import assert_same
+
+import slaf
+from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
+
+
+def test_an_object_in_memory(tmp_path, original):
+    before = original.copy()
+    report = SLAFConverter().convert_anndata(original, tmp_path / "a.slaf")
+    assert report.n_cells == 6
+    # anndata's writer would have made categoricals of texts.
+    pd.testing.assert_frame_equal(original.obs, before.obs)
+    assert_same(read_slaf(tmp_path / "a.slaf").to_memory(), before)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.slaf"]
+
+
+def test_a_view(tmp_path, original):
+    SLAFConverter().convert_anndata(original[2:, ::-1], tmp_path / "a.slaf")
+    assert_same(read_slaf(tmp_path / "a.slaf").to_memory(), original[2:, ::-1].copy())
+
+
+def test_a_backed_object(tmp_path, h5ad_path, original):
+    backed = ad.read_h5ad(h5ad_path, backed="r")
+    SLAFConverter().convert_anndata(backed, tmp_path / "whole.slaf")
+    assert_same(read_slaf(tmp_path / "whole.slaf").to_memory(), original)
+    SLAFConverter().convert_anndata(backed[:3], tmp_path / "part.slaf")
+    assert read_slaf(tmp_path / "part.slaf").shape == (3, 4)
+    backed.obs["new"] = 1
+    with pytest.raises(slaf.InvalidArgumentError, match="obs"):
+        SLAFConverter().convert_anndata(backed, tmp_path / "changed.slaf")
+    backed.file.close()
+
+
+def test_what_anndata_cannot_write_is_named(tmp_path, original):
+    original.uns["culprit"] = object()
+    with pytest.raises(slaf.InputError, match="culprit") as caught:
+        SLAFConverter().convert_anndata(original, tmp_path / "a.slaf")
+    assert caught.value.kind == "would-lose-data"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_targets(tmp_path, h5ad_path, original):
+    target = tmp_path / "a.slaf"
+    SLAFConverter().convert(str(h5ad_path), str(target))
+    with pytest.raises(FileExistsError):
+        SLAFConverter().convert(h5ad_path, target)
+    with pytest.raises(FileExistsError):
+        SLAFConverter().convert_anndata(original, target)
+    SLAFConverter(overwrite=True).convert_anndata(original[:2], target)
+    assert read_slaf(target).shape == (2, 4)
+    with pytest.raises(slaf.NotFoundError):
+        SLAFConverter().convert_anndata(original, tmp_path / "no" / "folder" / "a.slaf")
+
+
+def test_several_inputs(tmp_path, h5ad_path, original):
+    original[:2].write_h5ad(tmp_path / "second.h5ad", convert_strings_to_categoricals=False)
+    inputs = [h5ad_path, tmp_path / "second.h5ad"]
+    with pytest.raises(slaf.InputError, match="uns"):
+        SLAFConverter().convert(inputs, tmp_path / "a.slaf")
+    report = SLAFConverter(allow_loss=True).convert(inputs, tmp_path / "a.slaf")
+    assert (report.n_cells, report.n_genes) == (8, 4)
+    lazy = read_slaf(tmp_path / "a.slaf")
+    assert lazy.obs["source"].nunique() == 2
+    expected = np.vstack([original.X.toarray(), original.X[:2].toarray()])
+    np.testing.assert_array_equal(lazy.X.toarray(), expected)
+
+
+@pytest.mark.parametrize(
+    "options", [{"join": "left"}, {"durability": "none"}, {"storage_options": {}, "join": ""}]
+)
+def test_wrong_options(tmp_path, h5ad_path, options):
+    with pytest.raises(slaf.InvalidArgumentError, match=r"not \""):
+        SLAFConverter(**options).convert(h5ad_path, tmp_path / "a.slaf")
+
+
+def test_wrong_inputs(tmp_path):
+    with pytest.raises(slaf.InvalidArgumentError, match="no inputs"):
+        SLAFConverter().convert([], tmp_path / "a.slaf")
+    with pytest.raises(slaf.NotFoundError):
+        SLAFConverter().convert(tmp_path / "nothing.h5ad", tmp_path / "a.slaf")
+    (tmp_path / "text.bin").write_bytes(b"\x00\x01 neither fish nor fowl")
+    with pytest.raises(slaf.InputError) as caught:
+        SLAFConverter().convert(tmp_path / "text.bin", tmp_path / "a.slaf")
+    assert caught.value.kind == "unknown-format"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["text.bin"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("1K_pbmc_citeseq.h5", (892, 36_611)),
+        ("visium_ffpe_10x_mtx", (2_898, 19_465)),
+        ("format_zoo/10x_v2.h5", None),
+        ("format_zoo/10x_v3.h5", None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
+def test_other_formats(tmp_path, shared_data, name, shape):
+    report = SLAFConverter().convert(shared_data / name, tmp_path / "a.slaf")
+    lazy = read_slaf(tmp_path / "a.slaf")
+    assert lazy.shape == (report.n_cells, report.n_genes)
+    assert shape in (None, lazy.shape)
+    assert lazy.X.nnz == report.nnz

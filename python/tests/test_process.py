@@ -1,0 +1,177 @@
+"""Pickles, threads, forks, signals, and the time of the import."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from slaf import SLAFArray
+from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
+
+
+def test_pickles(store_path):
+    array = pickle.loads(pickle.dumps(SLAFArray(store_path, storage_options={"a": "b"})))
+    assert array.shape == (6, 4)
+    assert array.version == 1
+    view = pickle.loads(pickle.dumps(read_slaf(store_path)[[4, 0], 1:]))
+    assert view.is_view
+    assert view.shape == (2, 3)
+    np.testing.assert_array_equal(view.X.toarray(), [[0, 0, 0], [0, 0, 2]])
+    matrix = pickle.loads(pickle.dumps(read_slaf(store_path).X[:2]))
+    assert matrix.nnz == 3
+
+
+def test_secrets_are_not_shown(store_path):
+    array = SLAFArray(store_path, storage_options={"aws_secret_access_key": "hunter2"})
+    assert "hunter2" not in repr(array) + repr(array._store.native)
+
+
+def test_eight_threads_on_one_handle(store_path, original):
+    array, expected = SLAFArray(store_path), original.X.toarray()
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(20):
+            cells = rng.integers(0, 6, 4)
+            np.testing.assert_array_equal(array.to_csr(cells).toarray(), expected[cells])
+            assert array.query("SELECT COUNT(*) AS n FROM expression")["n"][0] == 10
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+
+def total(array):
+    return float(array.to_csr().sum())
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_child_processes(store_path, method):
+    array = SLAFArray(store_path)
+    assert total(array) == 46
+    context = multiprocessing.get_context(method)
+    with context.Pool(2) as pool:
+        assert pool.map_async(total, [array] * 4).get(timeout=120) == [46.0] * 4
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_handle_of_the_parent_works_in_a_fork(store_path):
+    array = SLAFArray(store_path)
+    assert total(array) == 46
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        ok = total(array) == 46 and array.obs.height == 6
+        ok = ok and array.query("SELECT COUNT(*) AS n FROM expression")["n"][0] == 10
+        os._exit(0 if ok else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+INTERRUPTED = """
+    import sys, time
+    from slaf import SLAFArray
+    from slaf.data import SLAFConverter
+    what, source, store, target = sys.argv[1:]
+    array = SLAFArray(store)
+    print("ready", flush=True)
+    try:
+        if what == "convert":
+            SLAFConverter().convert(source, target)
+        else:
+            array.query("SELECT COUNT(*) FROM expression a, expression b, expression c WHERE "
+                        "a.value * b.value * c.value = 0.5")
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A file that takes seconds to convert, and a store of some of its cells."""
+    folder = tmp_path_factory.mktemp("large")
+    n, per_cell = 60_000, 200
+    rng = np.random.default_rng(0)
+    columns = np.sort(rng.integers(0, 10, (n, per_cell)) + 10 * np.arange(per_cell))
+    values = rng.integers(1, 50, n * per_cell).astype(np.float32)
+    X = sp.csr_matrix((values, columns.ravel(), np.arange(n + 1) * per_cell), (n, 10 * per_cell))
+    adata = ad.AnnData(X, obs=pd.DataFrame(index=np.arange(n).astype(str)))
+    adata.write_h5ad(folder / "large.h5ad")
+    SLAFConverter().convert_anndata(adata[:4000].copy(), folder / "some.slaf")
+    return folder
+
+
+@pytest.mark.parametrize("what", ["convert", "query"])
+def test_ctrl_c(tmp_path, large, what):
+    code = textwrap.dedent(INTERRUPTED)
+    paths = [large / "large.h5ad", large / "some.slaf", tmp_path / "target.slaf"]
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, what, *paths],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child, child.stdout:
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.7)
+        assert child.poll() is None, "the operation is too short for this test"
+        start = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "interrupted\n"
+        assert time.monotonic() - start < 1
+        assert child.wait(10) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_threads_run_meanwhile(store_path):
+    """The GIL is released: Python counts while a query runs."""
+    array = SLAFArray(store_path)
+    counted = 0
+    done = threading.Event()
+
+    def count():
+        nonlocal counted
+        while not done.is_set():
+            counted += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    array.query(
+        "SELECT COUNT(*) FROM expression a, expression b, expression c, expression d, "
+        "expression e, expression f WHERE a.value + f.value < 0"
+    )
+    done.set()
+    thread.join()
+    assert counted > 1000
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_the_import_is_light():
+    loaded = run("""
+        import sys, slaf
+        heavy = {"anndata", "pandas", "polars", "pyarrow", "scipy", "h5py", "torch", "scanpy"}
+        print(sorted(heavy & set(sys.modules)))
+    """)
+    assert loaded == "[]\n"
+
+
+def test_the_import_is_quick():
+    # Processor time: other programs on the machine do not count.
+    code = "import time; t = time.process_time(); import slaf; print(time.process_time() - t)"
+    assert min(float(run(code)) for _ in range(5)) < 0.3

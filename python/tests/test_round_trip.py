@@ -1,0 +1,76 @@
+"""h5ad -> slaf -> AnnData and h5ad -> slaf -> h5ad give back what was there."""
+
+import anndata as ad
+import pytest
+from helpers import assert_same
+from hypothesis import given
+from strategies import anndatas
+
+import slaf
+from slaf import SLAFArray
+from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
+
+
+def write(adata, path):
+    with ad.settings.override(allow_write_nullable_strings=True):
+        adata.write_h5ad(path, convert_strings_to_categoricals=False)
+    return ad.read_h5ad(path)
+
+
+@given(adata=anndatas())
+def test_any_anndata(adata, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any")
+    expected = write(adata, folder / "in.h5ad")
+    SLAFConverter(durability="os").convert(folder / "in.h5ad", folder / "out.slaf")
+    lazy = read_slaf(folder / "out.slaf")
+    assert lazy.shape == expected.shape
+    assert_same(lazy.to_memory(), expected)
+    SLAFArray(folder / "out.slaf").export(folder / "back.h5ad")
+    assert_same(ad.read_h5ad(folder / "back.h5ad"), expected)
+
+
+@pytest.mark.parametrize("by_gene", [True, False])
+def test_small(tmp_path, original, h5ad_path, by_gene):
+    report = SLAFConverter(by_gene=by_gene).convert(h5ad_path, tmp_path / "a.slaf")
+    assert (report.n_cells, report.n_genes, report.nnz) == (6, 4, 10)
+    assert_same(read_slaf(tmp_path / "a.slaf").to_memory(), original)
+
+
+REAL = [
+    "pbmc3k_raw.h5ad",
+    "pbmc1k_v3_filt.h5ad",
+    "reference_small.h5ad",
+    "pbmc68k_reduced.h5ad",
+    "format_zoo/bpcells_mini_mat.anndata-v0.10.9.h5ad",
+]
+
+
+@pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", REAL)
+def test_real_files(tmp_path, shared_data, name):
+    expected = ad.read_h5ad(shared_data / name)
+    SLAFConverter().convert(shared_data / name, tmp_path / "a.slaf")
+    assert_same(read_slaf(tmp_path / "a.slaf").to_memory(), expected)
+    SLAFArray(tmp_path / "a.slaf").export(tmp_path / "back.h5ad")
+    assert_same(ad.read_h5ad(tmp_path / "back.h5ad"), expected)
+
+
+OLD = [
+    ("format_zoo/anndata_v0.7.8_adata.h5ad", "obsm/df"),
+    ("format_zoo/anndata_v0.7.0_adata.h5ad", "obsm/df"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::anndata.OldFormatWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(("name", "reason"), OLD)
+def test_old_files_are_refused_by_name_and_go_by_way_of_anndata(
+    tmp_path, shared_data, name, reason
+):
+    with pytest.raises(slaf.SlafError, match=reason):
+        SLAFConverter().convert(shared_data / name, tmp_path / "a.slaf")
+    expected = ad.read_h5ad(shared_data / name)
+    SLAFConverter().convert_anndata(expected, tmp_path / "a.slaf")
+    assert_same(read_slaf(tmp_path / "a.slaf").to_memory(), expected)

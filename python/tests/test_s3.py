@@ -1,0 +1,103 @@
+"""A store in an object store."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import assert_same
+
+import slaf
+from slaf import SLAFArray
+from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
+
+boto3 = pytest.importorskip("boto3")
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    """Storage options of a server on the loopback interface that has the bucket `bucket`."""
+    program = Path(sys.executable).with_name("ministack")
+    if not program.exists():
+        pytest.skip("ministack is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("s3")
+    environment = {
+        **os.environ,
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "s3",
+        "S3_PERSIST": "0",
+        "IOT_MTLS_ENABLED": "false",
+        "SFTP_ENABLED": "false",
+        "DOCKER_HOST": "unix:///nonexistent",
+    }
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [program], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    endpoint = f"http://127.0.0.1:{port}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    for _ in range(100):
+        try:
+            client.create_bucket(Bucket="bucket")
+            break
+        except Exception:
+            assert server.poll() is None, (folder / "log").read_text()
+            time.sleep(0.2)
+    yield {
+        "aws_endpoint": endpoint,
+        "aws_access_key_id": "test",
+        "aws_secret_access_key": "test",
+        "aws_region": "us-east-1",
+        "allow_http": "true",
+    }
+    client.close()
+    server.terminate()
+    server.wait(10)
+
+
+def test_a_store_on_s3(s3, h5ad_path, original):
+    path = "s3://bucket/folder/small.slaf"
+    SLAFConverter(storage_options=s3).convert(h5ad_path, path)
+    array = SLAFArray(path, storage_options=s3)
+    assert array.shape == (6, 4)
+    assert array.query("SELECT SUM(value) AS s FROM expression")["s"][0] == 46
+    assert array.filter_cells(batch="b2")["cell_id"].to_list() == ["cell3", "cell4"]
+    lazy = read_slaf(path, storage_options=s3)
+    assert_same(
+        lazy[::-2, ["gene3", "gene0"]].to_memory(), original[::-2, ["gene3", "gene0"]].copy()
+    )
+    assert_same(lazy.to_memory(), original)
+    with pytest.raises(slaf.AlreadyExistsError):
+        SLAFConverter(storage_options=s3).convert(h5ad_path, path)
+
+
+def test_an_object_goes_to_s3(s3, original):
+    path = "s3://bucket/object.slaf"
+    SLAFConverter(storage_options=s3).convert_anndata(original, path)
+    assert_same(read_slaf(path, storage_options=s3).to_memory(), original)
+
+
+def test_nothing_on_s3(s3):
+    with pytest.raises(slaf.NotFoundError):
+        SLAFArray("s3://bucket/nothing.slaf", storage_options=s3)
+
+
+def test_the_secret_is_in_no_error(s3):
+    wrong = {**s3, "aws_endpoint": "http://127.0.0.1:9", "aws_secret_access_key": "hunter2"}
+    with pytest.raises(slaf.SlafError) as caught:
+        SLAFArray("s3://bucket/a.slaf", storage_options={**wrong, "max_retries": "0"})
+    assert "hunter2" not in str(caught.value)
