@@ -1,0 +1,1 @@
+"""One module per store, all with the interface of `harness.Store`."""

@@ -1,0 +1,62 @@
+"""SLAF itself, through its public Python API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peers import harness
+from slaf import SLAFArray
+from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
+
+
+class SlafStore(harness.Store):
+    """A SLAF dataset as the converter writes it by default."""
+
+    def __init__(self, target: Path, variant: str) -> None:
+        self.target = target
+        self.array = SLAFArray(str(target))
+
+    @classmethod
+    def build(cls, source: Path, target: Path, variant: str) -> bool:
+        """Converts with the default options."""
+        SLAFConverter().convert(str(source), str(target))
+        return True
+
+    def cells(self, rows: list[int]) -> Any:
+        """CSR of some cells."""
+        return self.array.to_csr(cells=rows)
+
+    def genes(self, cols: list[int]) -> Any:
+        """CSR of some genes over all cells."""
+        return self.array.to_csr(genes=cols)
+
+    def submatrix(self, rows: list[int], cols: list[int]) -> Any:
+        """CSR of some genes in some cells."""
+        return self.array.to_csr(cells=rows, genes=cols)
+
+    def everything(self) -> Any:
+        """CSR of X."""
+        return self.array.to_csr()
+
+    def gene_sums(self) -> Any:
+        """Reduction over a lazy matrix."""
+        return read_slaf(str(self.target)).X.sum(axis=0)
+
+    def cell_sums(self) -> Any:
+        """Reduction over a lazy matrix."""
+        return read_slaf(str(self.target)).X.sum(axis=1)
+
+    def filter_cells(self, cell_type: str, min_genes: int) -> Any:
+        """Keyword filters."""
+        return self.array.filter_cells(cell_type=cell_type, n_genes_by_counts=f">={min_genes}")
+
+    def filter_counts(self, cell_type: str, batch: str) -> Any:
+        """Rows that a filter returned, as the selector of the counts."""
+        found = self.array.filter_cells(cell_type=cell_type, batch=batch)
+        return self.array.to_csr(cells=found)
+
+
+if __name__ == "__main__":
+    harness.main(SlafStore)
