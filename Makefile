@@ -1,0 +1,74 @@
+# make help
+
+SLAF_CACHE ?= $(HOME)/.cache/slaf
+PYTHON ?= python3
+
+VENV := $(SLAF_CACHE)/venv
+BIN := $(VENV)/bin
+WHEELS := $(SLAF_CACHE)/wheels
+TOOLS := $(VENV)/.slaf-tools
+
+export CARGO_TARGET_DIR ?= $(SLAF_CACHE)/target
+export PROTOC ?= $(BIN)/protoc
+export VIRTUAL_ENV := $(VENV)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# One profile and one selection of packages everywhere (maturin builds the one that is left out):
+# then cargo compiles each dependency once.
+CRATES := --release --workspace --exclude slaf-python
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-rust test-python lint fmt bench docs wheel clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+demo: wheel ## build, install, and walk through a real data set
+	$(BIN)/pip install -q --no-deps scanpy
+	PATH="$(BIN):$$PATH" $(BIN)/python examples/demo.py
+
+test: test-rust test-python ## run all tests
+
+test-rust: $(TOOLS)
+	cargo test $(CRATES) --no-fail-fast
+
+test-python: $(TOOLS)
+	cd python && $(BIN)/maturin develop --release --quiet
+	cd python && $(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q compat
+
+lint: $(TOOLS) ## check style and types
+	cargo fmt --all --check
+	cargo clippy $(CRATES) --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd python && $(BIN)/mypy
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: licences are not checked"; fi
+
+fmt: $(TOOLS) ## format all sources
+	cargo fmt --all
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format -q .
+
+bench: $(TOOLS) ## time the packed row codec
+	cargo bench --profile release -p slaf-core
+
+docs: $(TOOLS) ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CRATES) --no-deps
+
+wheel: $(TOOLS) ## build the wheel and install it
+	rm -rf "$(WHEELS)"
+	cd python && $(BIN)/maturin build --release --compatibility linux --out "$(WHEELS)"
+	$(BIN)/pip uninstall -q -y slaf
+	$(BIN)/pip install -q "$(WHEELS)"/*.whl
+
+clean: ## remove everything that was built
+	cargo clean
+	rm -rf "$(VENV)" "$(WHEELS)" site
+
+$(TOOLS): requirements-dev.txt
+	$(PYTHON) -m venv "$(VENV)" || { echo "python venv failed: on Debian, install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q -r requirements-dev.txt
+	touch "$@"
