@@ -51,15 +51,14 @@ def ensure(module: str, cache: Path) -> Path:
 def find_slaf(asked: str | None, cache: Path) -> Path | None:
     """An interpreter that imports this project's `slaf`, or None.
 
-    `slafdb` has the same import name, so the distribution is asked for as well.
+    `slafdb` has the same import name, but not the extension module.
     """
-    code = "import importlib.metadata as m; m.version('slaf'); from slaf import SLAFArray"
+    code = "from slaf import SLAFArray, _slaf"
     places = [asked] if asked else [sys.executable, str(cache.parent / "venv" / "bin" / "python")]
     for path in places:
-        # A debug build would be timed for what it is not.
-        command = [path, "-W", "error", "-c", code]
         if not Path(path).exists():
             continue
+        command = [path, "-c", code]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0:
             return Path(path)

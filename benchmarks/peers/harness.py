@@ -155,7 +155,8 @@ def checksum_table(table: Any) -> dict[str, float]:
 def checksum_sums(result: Any) -> dict[str, float]:
     """Checksum of one number per gene or cell; what is missing counts as 0."""
     if isinstance(result, np.ndarray):
-        index, values = np.arange(result.size), result.ravel()
+        values = np.asarray(result).ravel()
+        index = np.arange(len(values))
     else:
         index, values = column(result, "index"), column(result, "value")
     return {

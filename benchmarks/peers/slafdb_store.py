@@ -19,6 +19,7 @@ class SlafdbStore(harness.Store):
 
     def __init__(self, target: Path, variant: str) -> None:
         self.target = target
+        self.variant = variant
         self.array = SLAFArray(str(target))
 
     @classmethod
@@ -34,7 +35,10 @@ class SlafdbStore(harness.Store):
         return self.array.get_cell_expression(names)
 
     def genes(self, cols: list[int]) -> Any:
-        """Long frame of some genes, by name."""
+        """Long frame of some genes, by the faster of two ways that answer."""
+        if self.variant == "default" or len(cols) > 1:
+            # The function below fails in the integer layout, and takes minutes for many genes.
+            return self.array.get_submatrix(gene_selector=cols)
         names = self.array.var["gene_id"][cols].to_list()
         return self.array.get_gene_expression(names)
 

@@ -15,6 +15,7 @@ mod progress;
 mod query;
 mod store;
 mod table;
+mod verify;
 mod versions;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,7 @@ enum Command {
     Info(info::Args),
     Query(query::Args),
     Export(export::Args),
+    Verify(verify::Args),
     Versions(versions::Args),
     /// Print the version of this program
     Version,
@@ -69,6 +71,7 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Outcome {
         Command::Info(args) => info::run(args, interrupt),
         Command::Query(args) => query::run(args, interrupt),
         Command::Export(args) => export::run(args, interrupt),
+        Command::Verify(args) => verify::run(args, interrupt),
         Command::Versions(args) => versions::run(args, interrupt),
         Command::Version => say(format_args!("slaf {}", env!("CARGO_PKG_VERSION"))),
     }

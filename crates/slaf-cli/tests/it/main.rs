@@ -104,6 +104,19 @@ fn convert_and_look() {
 }
 
 #[test]
+fn verify_names_a_damaged_file() {
+    let place = Place::with_store();
+    assert!(place.ok(&["verify", "a.slaf"]).contains("files are as they were committed"));
+    let data = place.folder.path().join("a.slaf/cells.lance/data");
+    let file = fs::read_dir(data).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let error = place.fails(&["verify", "a.slaf"], "corrupt");
+    assert!(error.contains(file.file_name().unwrap().to_str().unwrap()), "{error}");
+}
+
+#[test]
 fn options_of_convert() {
     let place = Place::new();
     let options = ["--no-by-gene", "--memory", "200M", "--durability", "os", "--join", "inner"];

@@ -1,0 +1,25 @@
+use crate::failure::Outcome;
+use crate::interrupt::Interrupt;
+use crate::say;
+use crate::store::StoreArgs;
+use slaf::{Error, ErrorKind};
+
+/// Read every file of a store and compare it with the hash that was committed
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
+    let (files, damaged, uri) = interrupt.abandonable(move || {
+        let dataset = args.store.open()?;
+        Ok((dataset.manifest().files.len(), dataset.verify()?, dataset.uri().to_string()))
+    })?;
+    if damaged.is_empty() {
+        return say(format!("{files} files are as they were committed"));
+    }
+    let list: Vec<_> = damaged.iter().map(|d| format!("{}: {}", d.file, d.reason)).collect();
+    let what = format!("{} of {files} files are damaged: {}", damaged.len(), list.join("; "));
+    Err(Error::new(ErrorKind::Corrupt, what).at(uri).into())
+}
