@@ -79,7 +79,7 @@ impl Dataset {
         let context = self.context().await?;
         let state = context.state();
         let mut statement = dialect::parse(sql)?;
-        dialect::strings_in_double_quotes(&mut statement, &self.column_names().await?);
+        dialect::strings_in_double_quotes(&mut statement, &column_names(&context).await);
         let plan = state.statement_to_plan(statement).await.map_err(from_datafusion)?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_queries
@@ -107,18 +107,17 @@ impl Dataset {
         }
         Ok(context)
     }
+}
 
-    /// The columns of all tables.
-    async fn column_names(&self) -> Result<Vec<String>> {
-        let context = self.context().await?;
-        let mut names = Vec::new();
-        for table in ["cells", "genes", "expression", "layers"] {
-            if let Ok(provider) = context.table_provider(table).await {
-                names.extend(provider.schema().fields().iter().map(|f| f.name().clone()));
-            }
+/// The columns of all tables.
+async fn column_names(context: &SessionContext) -> Vec<String> {
+    let mut names = Vec::new();
+    for table in ["cells", "genes", "expression", "layers"] {
+        if let Ok(provider) = context.table_provider(table).await {
+            names.extend(provider.schema().fields().iter().map(|f| f.name().clone()));
         }
-        Ok(names)
     }
+    names
 }
 
 /// An error of DataFusion, without its prefixes.
