@@ -27,6 +27,7 @@ from slaf._errors import (
     ResourceError,
     SlafError,
     StorageError,
+    TimeLimitError,
     UnknownNameError,
     UnsupportedError,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "SLAFArray",
     "SlafError",
     "StorageError",
+    "TimeLimitError",
     "UnknownNameError",
     "UnsupportedError",
 ]

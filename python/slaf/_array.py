@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from slaf import _conditions, _frames
+from slaf import _conditions, _frames, _tables
 from slaf._errors import from_kind, invalid
 from slaf._progress import bar
 from slaf._report import Report
@@ -20,6 +22,7 @@ from slaf._slaf import ArrowStream
 from slaf._store import WHAT, Key, Store
 
 if TYPE_CHECKING:
+    import duckdb
     import polars as pl
     import scipy.sparse as sp
 
@@ -234,38 +237,79 @@ class SLAFArray:
             time.sleep(min(left, 0.01))
         return True
 
-    def query(self, sql: str, params: Any = None, engine: str = "datafusion") -> pl.DataFrame:
+    def query(
+        self,
+        sql: str,
+        params: Any = None,
+        engine: str = "datafusion",
+        *,
+        timeout: float | None = None,
+    ) -> pl.DataFrame:
         """Ask in SQL.
 
-        Tables are ``cells`` (``cell_id``, ``cell_integer_id``, every column of obs), ``genes``
-        (``gene_id``, ``gene_integer_id``, every column of var), ``expression``
-        (``cell_integer_id``, ``gene_integer_id``, ``value``, ``cell_id``, ``gene_id``; one row for
-        each stored value of X) and ``layers``.
+        Tables are ``cells`` (``cell_id``, ``cell_integer_id``, every column of obs, every array of
+        obsm as a list), ``genes`` (``gene_id``, ``gene_integer_id``, every column of var),
+        ``expression`` (``cell_integer_id``, ``gene_integer_id``, ``value``, ``cell_id``,
+        ``gene_id``; one row for each stored value of X), ``layers`` (the ids and a column for each
+        layer) and ``obsp_<key>`` and ``varp_<key>``. A gene is a column of ``cells``, by its id or
+        by its symbol.
 
         Parameters
         ----------
         sql
-            One query in DataFusion's dialect. It cannot write, and cannot reach anything but the
-            tables. A word in double quotes that names no column is a string.
+            One query. It cannot write, and cannot reach anything but the tables. In DataFusion's
+            dialect, a word in double quotes that names no column is a string.
         params
-            Reserved: must be ``None``.
+            Values for the parameters of the query: a sequence for ``?`` or ``$1``, a dict for
+            ``$name``. They never become a part of the text.
         engine
-            Only ``"datafusion"`` so far.
+            ``"datafusion"``, or ``"duckdb"`` for the dialect of the installed DuckDB. DuckDB reads
+            what its filters on ids leave of ``expression`` into memory, and knows no genes as
+            columns.
+        timeout
+            Seconds after which the query is stopped.
 
         Raises
         ------
         QueryError
             If the text is wrong, or is no query.
+        UnknownNameError
+            If there is no such column or table, or a gene's symbol is not unique.
+        TimeLimitError
+            After the timeout.
+
+        Examples
+        --------
+        >>> slaf_array = SLAFArray(store_path)
+        >>> slaf_array.query("SELECT cell_id, gene1 FROM cells WHERE gene1 > ?", [5])
+        shape: (1, 2)
+        ┌─────────┬───────┐
+        │ cell_id ┆ gene1 │
+        │ ---     ┆ ---   │
+        │ str     ┆ f32   │
+        ╞═════════╪═══════╡
+        │ cell5   ┆ 8.0   │
+        └─────────┴───────┘
         """
         import polars as pl
 
-        if params is not None or engine != "datafusion":
-            what = f"engine {engine!r}" if params is None else "params"
-            raise from_kind("unsupported-feature", f"query does not support {what} yet")
-        return pl.DataFrame(self._store.native.query(sql))
+        if engine == "duckdb":
+            return _tables.query_duckdb(self._store, sql, params, timeout)
+        if engine != "datafusion":
+            raise invalid(f"no engine {engine!r}; there are 'datafusion' and 'duckdb'")
+        return pl.DataFrame(self._store.native.query(sql, params, timeout))
 
-    def query_stream(self, sql: str) -> ArrowStream:
+    def query_stream(
+        self, sql: str, params: Any = None, *, timeout: float | None = None
+    ) -> ArrowStream:
         """Ask in SQL for an answer that does not fit in memory.
+
+        Parameters
+        ----------
+        sql, params
+            As in :meth:`query`, by DataFusion.
+        timeout
+            Seconds that a batch may take.
 
         Returns
         -------
@@ -273,7 +317,55 @@ class SLAFArray:
             For any library that reads ``__arrow_c_stream__``, for example
             ``pyarrow.RecordBatchReader.from_stream``; it can be read once.
         """
-        return self._store.native.query_stream(sql)
+        return self._store.native.query_stream(sql, params, timeout)
+
+    def scan(self, table: str) -> pl.LazyFrame:
+        """Give a table of :meth:`query` as a ``polars.LazyFrame``.
+
+        Only the columns that are used are read. Conditions on the ids and numbers of cells and
+        genes choose what is read; other conditions are applied batch by batch.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such table.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> expression = SLAFArray(store_path).scan("expression")
+        >>> expression.filter(pl.col("gene_id") == "gene1").select(pl.col("value").sum()).collect()
+        shape: (1, 1)
+        ┌───────┐
+        │ value │
+        │ ---   │
+        │ f32   │
+        ╞═══════╡
+        │ 11.0  │
+        └───────┘
+        """
+        return _tables.scan(self._store, table)
+
+    def duckdb(self, connection: Any = None) -> duckdb.DuckDBPyConnection:
+        """Give a DuckDB connection on which the tables of :meth:`query` are registered.
+
+        Parameters
+        ----------
+        connection
+            A connection to register them on. By default a new one in memory, which can reach
+            neither files nor the network and whose settings are locked.
+
+        Returns
+        -------
+        duckdb.DuckDBPyConnection
+            The connection; columns and conditions on ids are pushed into the reads.
+
+        Raises
+        ------
+        UnsupportedError
+            If DuckDB is not installed (``pip install 'slaf[duckdb]'``).
+        """
+        return _tables.connect(self._store, connection)
 
     def filter_cells(self, where: str | None = None, /, **conditions: Any) -> pl.DataFrame:
         """Give the rows of :attr:`obs` that fulfil all conditions.
@@ -458,19 +550,39 @@ class SLAFArray:
         path
             Where to; local.
         format
-            ``"h5ad"``, or ``"10x-mtx"`` (a folder).
+            ``"h5ad"``, ``"10x-mtx"`` (a folder), or ``"zarr"`` (a folder; written by AnnData, so
+            that all of the data has to fit in memory).
         overwrite
             Replace what is there.
         compression
-            Compress with gzip.
+            Compress an h5ad with gzip; the folders are compressed in any case.
 
         Raises
         ------
         AlreadyExistsError
             If there is something at ``path``.
         """
+        if format == "zarr":
+            self._export_zarr(Path(path), overwrite)
+            return
         with bar() as progress:
             self._store.native.export(path, format, overwrite, compression, progress)
+
+    def _export_zarr(self, path: Path, overwrite: bool) -> None:
+        from slaf.integrations import LazyAnnData
+
+        obs, var = self._store.axis("obs"), self._store.axis("var")
+        if path.exists() and not overwrite:
+            raise from_kind(
+                "already-exists", "exists already; pass overwrite=True", os.fspath(path)
+            )
+        with tempfile.TemporaryDirectory(prefix=".slaf-", dir=path.absolute().parent) as folder:
+            written = Path(folder, "new.zarr")
+            LazyAnnData(self._store, obs, var, None).to_memory().write_zarr(written)
+            # The target appears whole, and only then what it replaces goes.
+            if path.exists():
+                path.rename(Path(folder, "old.zarr"))
+            written.rename(path)
 
 
 def _reopen(store: Store, load_metadata: bool) -> SLAFArray:

@@ -92,6 +92,10 @@ class ResourceError(SlafError, OSError):
     """The disk is full, or too many files are open."""
 
 
+class TimeLimitError(SlafError, TimeoutError):
+    """The time limit of a query is over."""
+
+
 class MemoryLimitError(SlafError, MemoryError):
     """The memory budget does not suffice."""
 
@@ -135,6 +139,7 @@ KINDS: dict[str, type[SlafError]] = {
     "disk-full": ResourceError,
     "too-many-files": ResourceError,
     "memory-limit": MemoryLimitError,
+    "time-limit": TimeLimitError,
     "invalid-query": QueryError,
     "read-only": QueryError,
     "interrupted": OperationInterruptedError,

@@ -11,6 +11,7 @@ __all__ = [
     "DEBUG_BUILD",
     "ArrowStream",
     "Dataset",
+    "Tokenizer",
     "__version__",
     "_encode_row",
     "cli_main",
@@ -34,6 +35,8 @@ _Progress: TypeAlias = Callable[[str, int, int], object]
 @final
 class ArrowStream:
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def __iter__(self) -> ArrowStream: ...
+    def __next__(self) -> ArrowStream: ...
 
 @final
 class Dataset:
@@ -63,8 +66,10 @@ class Dataset:
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[Any]]: ...
     def array(self, of: str, name: str, rows: _Rows) -> tuple[npt.NDArray[Any], int]: ...
     def nnz_per_cell(self) -> npt.NDArray[np.uint32]: ...
-    def query(self, sql: str) -> ArrowStream: ...
-    def query_stream(self, sql: str) -> ArrowStream: ...
+    def query(self, sql: str, params: Any, timeout: float | None) -> ArrowStream: ...
+    def query_stream(self, sql: str, params: Any, timeout: float | None) -> ArrowStream: ...
+    def tables(self) -> list[str]: ...
+    def scan(self, table: str, columns: list[str], rows: _Rows, cols: _Rows) -> ArrowStream: ...
     def export(
         self,
         path: str | PathLike[str],
@@ -73,6 +78,60 @@ class Dataset:
         compression: bool,
         progress: _Progress | None,
     ) -> None: ...
+
+@final
+class Tokenizer:
+    @staticmethod
+    def geneformer(
+        dataset: Dataset,
+        version: str,
+        length: int,
+        tokens: dict[str, int] | str | PathLike[str] | None,
+        medians: dict[str, float] | str | PathLike[str] | None,
+        vocab_size: int,
+        column: str | None,
+    ) -> Tokenizer: ...
+    @staticmethod
+    def scgpt(
+        dataset: Dataset,
+        length: int,
+        vocab: dict[str, int] | str | PathLike[str] | None,
+        vocab_size: int,
+        n_bins: int,
+        binning: str,
+        pad_value: float,
+        cls_value: float,
+        sampling: bool,
+        column: str | None,
+    ) -> Tokenizer: ...
+    @staticmethod
+    def composed(
+        dataset: Dataset,
+        description: str,
+        vocab: dict[str, int] | str | PathLike[str] | None,
+        vocab_size: int,
+        medians: dict[str, float] | str | PathLike[str] | None,
+        column: str | None,
+    ) -> Tokenizer: ...
+    @staticmethod
+    def load(dataset: Dataset, path: str | PathLike[str], column: str | None) -> Tokenizer: ...
+    @staticmethod
+    def from_json(dataset: Dataset, json: str, column: str | None) -> Tokenizer: ...
+    def to_json(self) -> str: ...
+    def save(self, path: str | PathLike[str]) -> None: ...
+    @property
+    def length(self) -> int: ...
+    def description(self) -> str: ...
+    def vocab_info(self) -> str: ...
+    def decode(self, tokens: list[int]) -> list[str]: ...
+    def tokenize(
+        self, dataset: Dataset, cells: _Rows, seed: int, epoch: int
+    ) -> tuple[
+        npt.NDArray[np.int64],
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.float32] | None,
+        npt.NDArray[np.int64],
+    ]: ...
 
 def error_kinds() -> list[str]: ...
 def cli_main(args: Sequence[str]) -> int: ...

@@ -3,7 +3,9 @@
 use crate::error::invalid;
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
-use slaf::{Axis, MatrixKey, Selection};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
+use slaf::{Axis, MatrixKey, Parameter, Parameters, QueryOptions, Selection};
+use std::time::Duration;
 
 /// `None` (all), `(start, stop)`, or an int64 array.
 pub(crate) fn selection(value: &Bound<'_, PyAny>) -> PyResult<Selection> {
@@ -37,5 +39,48 @@ pub(crate) fn axis(py: Python<'_>, name: &str) -> PyResult<Axis> {
         "obs" => Ok(Axis::Cells),
         "var" => Ok(Axis::Genes),
         _ => Err(invalid(py, format!("no axis is called \"{name}\""))),
+    }
+}
+
+/// Parameters, a sequence or a dict, and a time limit in seconds.
+pub(crate) fn query_options(params: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<QueryOptions> {
+    let py = params.py();
+    let parameters = if params.is_none() {
+        Parameters::None
+    } else if let Ok(named) = params.cast::<PyDict>() {
+        let pair = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| Ok((name.extract()?, parameter(&value)?));
+        Parameters::Named(named.iter().map(pair).collect::<PyResult<_>>()?)
+    } else if params.is_instance_of::<PyString>() {
+        return Err(invalid(py, "params is a text; pass a list of values or a dict"));
+    } else {
+        Parameters::Positional(params.try_iter()?.map(|value| parameter(&value?)).collect::<PyResult<_>>()?)
+    };
+    let time_limit = match timeout.map(Duration::try_from_secs_f64) {
+        None => None,
+        Some(Ok(limit)) => Some(limit),
+        Some(Err(_)) => return Err(invalid(py, "timeout is a number of seconds, not below 0")),
+    };
+    Ok(QueryOptions { parameters, time_limit, ..QueryOptions::default() })
+}
+
+fn parameter(value: &Bound<'_, PyAny>) -> PyResult<Parameter> {
+    let py = value.py();
+    if value.is_none() {
+        Ok(Parameter::Null)
+    } else if value.is_instance_of::<PyBool>() {
+        Ok(Parameter::Bool(value.extract()?))
+    } else if value.is_instance_of::<PyInt>() {
+        let beyond = |_| invalid(py, "an integer parameter beyond 64 bits");
+        Ok(Parameter::Int(value.extract().map_err(beyond)?))
+    } else if value.is_instance_of::<PyFloat>() {
+        Ok(Parameter::Float(value.extract()?))
+    } else if value.is_instance_of::<PyString>() {
+        Ok(Parameter::Text(value.extract()?))
+    } else if value.hasattr("item")? {
+        // A scalar of numpy.
+        parameter(&value.call_method0("item")?)
+    } else {
+        let name = value.get_type().name()?;
+        Err(invalid(py, format!("a parameter of type {name}; pass None, bool, int, float or str")))
     }
 }

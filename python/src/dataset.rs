@@ -1,6 +1,6 @@
 //! A store, opened.
 
-use crate::arguments::{axis, matrix_key, selection};
+use crate::arguments::{axis, matrix_key, query_options, selection};
 use crate::error::IntoPyResult;
 use crate::output::{self, ArrowStream, Column};
 use crate::work;
@@ -89,7 +89,7 @@ impl Dataset {
         Ok(handle)
     }
 
-    fn dataset(&self, py: Python<'_>) -> PyResult<slaf::Dataset> {
+    pub(crate) fn dataset(&self, py: Python<'_>) -> PyResult<slaf::Dataset> {
         Ok(self.handle(py)?.dataset)
     }
 }
@@ -275,15 +275,51 @@ impl Dataset {
         Ok(PyArray1::from_vec(py, stats.nnz))
     }
 
-    fn query(&self, py: Python<'_>, sql: String) -> PyResult<ArrowStream> {
-        let dataset = self.dataset(py)?;
-        let result = work::run(py, move || dataset.query(&sql))?;
+    #[pyo3(signature = (sql, params, timeout))]
+    fn query(
+        &self,
+        py: Python<'_>,
+        sql: String,
+        params: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<ArrowStream> {
+        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout)?);
+        let cancel = options.cancel.clone();
+        let result = work::run_or_cancel(py, &cancel, move || dataset.query_with(&sql, &options))?;
         Ok(ArrowStream::of_batches(result.schema, result.batches))
     }
 
-    fn query_stream(&self, py: Python<'_>, sql: String) -> PyResult<ArrowStream> {
-        let dataset = self.dataset(py)?;
-        Ok(ArrowStream::new(work::run(py, move || dataset.query_stream(&sql))?))
+    #[pyo3(signature = (sql, params, timeout))]
+    fn query_stream(
+        &self,
+        py: Python<'_>,
+        sql: String,
+        params: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<ArrowStream> {
+        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout)?);
+        let cancel = options.cancel.clone();
+        Ok(ArrowStream::new(work::run_or_cancel(py, &cancel, move || dataset.query_stream(&sql, &options))?))
+    }
+
+    fn tables(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.dataset(py)?.tables().into_py(py)
+    }
+
+    fn scan(
+        &self,
+        py: Python<'_>,
+        table: String,
+        columns: Vec<String>,
+        rows: &Bound<'_, PyAny>,
+        cols: &Bound<'_, PyAny>,
+    ) -> PyResult<ArrowStream> {
+        let (dataset, rows, cols) = (self.dataset(py)?, selection(rows)?, selection(cols)?);
+        let scan = move || {
+            let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+            dataset.scan(&table, &columns, &rows, &cols)
+        };
+        Ok(ArrowStream::new(work::run(py, scan)?))
     }
 
     fn export(

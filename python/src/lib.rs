@@ -6,6 +6,7 @@ mod convert;
 mod dataset;
 mod error;
 mod output;
+mod tokenizer;
 mod work;
 
 use crate::error::{IntoPyResult, invalid};
@@ -54,6 +55,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<output::ArrowStream>()?;
+    module.add_class::<tokenizer::Tokenizer>()?;
     module.add_function(wrap_pyfunction!(error_kinds, module)?)?;
     module.add_function(wrap_pyfunction!(cli_main, module)?)?;
     module.add_function(wrap_pyfunction!(encode_row_of, module)?)?;

@@ -2,6 +2,7 @@
 
 use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow::datatypes::{self as types, ArrowPrimitiveType, DataType};
+use arrow::error::ArrowError;
 use numpy::{Element, PyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyList};
@@ -39,6 +40,24 @@ impl ArrowStream {
 
 #[pymethods]
 impl ArrowStream {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    /// The next batch, as a stream of its own.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<ArrowStream>> {
+        let next = py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.next());
+        match next {
+            None => Ok(None),
+            Some(Ok(batch)) => Ok(Some(ArrowStream::of_batches(batch.schema(), vec![batch]))),
+            Some(Err(ArrowError::ExternalError(e))) => match e.downcast::<Error>() {
+                Ok(e) => Err(to_py(py, &e)),
+                Err(e) => Err(to_py(py, &Error::new(ErrorKind::Internal, e.to_string()))),
+            },
+            Some(Err(e)) => Err(to_py(py, &Error::new(ErrorKind::Internal, e.to_string()))),
+        }
+    }
+
     #[pyo3(signature = (requested_schema=None))]
     fn __arrow_c_stream__<'py>(
         &self,

@@ -6,7 +6,7 @@
 
 use crate::error::to_py;
 use pyo3::prelude::*;
-use slaf::{Error, ErrorKind, ProgressEvent};
+use slaf::{Cancel, Error, ErrorKind, ProgressEvent};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,19 @@ where
             None => py.check_signals()?,
         }
     }
+}
+
+/// Runs a query; an interrupted call stops it.
+pub(crate) fn run_or_cancel<T, F>(py: Python<'_>, cancel: &Cancel, work: F) -> PyResult<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> slaf::Result<T> + Send + 'static,
+{
+    let result = run(py, work);
+    if result.is_err() {
+        cancel.cancel();
+    }
+    result
 }
 
 /// Runs `work`, which reports its progress; an interrupted call waits until it has cleaned up.

@@ -109,12 +109,6 @@ def test_wrong_queries(array, sql, kind):
         array.query_stream(sql)
 
 
-def test_later_arguments_are_refused(array):
-    for arguments in ({"engine": "duckdb"}, {"params": {"a": 1}}):
-        with pytest.raises(slaf.UnsupportedError, match="yet"):
-            array.query("SELECT 1", **arguments)
-
-
 def test_query_stream(array):
     stream = array.query_stream("SELECT value FROM expression ORDER BY value")
     table = pa.RecordBatchReader.from_stream(stream).read_all()

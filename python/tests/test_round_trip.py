@@ -74,3 +74,16 @@ def test_old_files_are_refused_by_name_and_go_by_way_of_anndata(
     expected = ad.read_h5ad(shared_data / name)
     SLAFConverter().convert_anndata(expected, tmp_path / "a.slaf")
     assert_same(read_slaf(tmp_path / "a.slaf").to_memory(), expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["pbmc3k_raw.h5ad", "reference_small.h5ad"])
+def test_zarr_of_real_files(tmp_path, shared_data, name):
+    SLAFConverter(allow_loss=True).convert(shared_data / name, tmp_path / "a.slaf")
+    array = SLAFArray(tmp_path / "a.slaf")
+    array.export(tmp_path / "a.zarr", "zarr")
+    assert_same(ad.read_zarr(tmp_path / "a.zarr"), read_slaf(tmp_path / "a.slaf").to_memory())
+    with pytest.raises(slaf.AlreadyExistsError):
+        array.export(tmp_path / "a.zarr", "zarr")
+    array.export(tmp_path / "a.zarr", "zarr", overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.slaf", "a.zarr"]

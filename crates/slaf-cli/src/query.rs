@@ -5,13 +5,15 @@ use crate::output::{NewFile, Sink, write};
 use crate::say;
 use crate::store::StoreArgs;
 use crate::table::with_commas;
+use slaf::QueryOptions;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Ask a store in SQL
 ///
-/// The tables are cells, genes, expression and layers. A double-quoted word that names no column
-/// is a text: WHERE batch = "batch1".
+/// The tables are cells, genes, expression, layers, obsp_KEY and varp_KEY. A double-quoted word
+/// that names no column is a text: WHERE batch = "batch1". A gene is a column of cells.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -30,6 +32,14 @@ pub(crate) struct Args {
     /// How many rows a table shows
     #[arg(long, value_name = "N", default_value_t = 20)]
     rows: usize,
+    /// Stop if the next rows take longer
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
 impl Args {
@@ -56,7 +66,8 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         None => Sink::stdout(),
     };
     let (store, sql, rows) = (args.store, args.sql, args.rows);
-    let n = interrupt.abandonable(move || write(store.open()?.query_stream(&sql)?, format, rows, sink))?;
+    let options = QueryOptions { time_limit: args.timeout, ..QueryOptions::default() };
+    let n = interrupt.abandonable(move || write(store.open()?.query_stream(&sql, &options)?, format, rows, sink))?;
     match file {
         Some(file) => say(format_args!("{}: {} rows", file.keep()?.display(), with_commas(n))),
         None => Ok(()),

@@ -21,6 +21,24 @@ pub(crate) fn write(result: Box<dyn RecordBatchReader + Send>, shown: usize, out
     write_within(width, result, shown, out)
 }
 
+/// Prints what EXPLAIN says: trees of many lines, which are no table.
+fn write_plans(result: Box<dyn RecordBatchReader + Send>, out: &mut dyn Write) -> Outcome<u64> {
+    let mut n = 0;
+    for batch in result {
+        let batch = batch.map_err(from_arrow)?;
+        let options = FormatOptions::default();
+        let columns = batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options));
+        let columns = columns.collect::<Result<Vec<_>, ArrowError>>().map_err(from_arrow)?;
+        for row in 0..batch.num_rows() {
+            for column in &columns {
+                writeln!(out, "{}", column.value(row))?;
+            }
+        }
+        n += batch.num_rows() as u64;
+    }
+    Ok(n)
+}
+
 fn write_within(
     width: usize,
     result: Box<dyn RecordBatchReader + Send>,
@@ -28,6 +46,9 @@ fn write_within(
     out: &mut dyn Write,
 ) -> Outcome<u64> {
     let schema = result.schema();
+    if schema.fields().iter().map(|f| f.name().as_str()).eq(["plan_type", "plan"]) {
+        return write_plans(result, out);
+    }
     let mut columns = vec![Vec::new(); schema.fields().len()];
     let (mut n, mut left, mut more) = (0, shown, false);
     for batch in result {

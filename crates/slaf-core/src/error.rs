@@ -51,6 +51,8 @@ pub enum ErrorKind {
     TooManyFiles,
     /// The memory budget does not suffice.
     MemoryLimit,
+    /// The time limit of a query is over.
+    TimeLimit,
     /// An SQL text is wrong.
     InvalidQuery,
     /// An SQL statement that would write, or reach outside of the store.
@@ -71,7 +73,7 @@ impl ErrorKind {
             NotFound, AlreadyExists, NotAStore, UnknownFormat, UnsupportedFeature, UnsupportedInput, MalformedInput,
             Corrupt, WouldLoseData, InvalidArgument, UnknownColumn, UnknownTable, UnknownCell, UnknownGene,
             AmbiguousName, OutOfRange, Conflict, CommitOutcomeUnknown, PermissionDenied, DiskFull, TooManyFiles,
-            MemoryLimit, InvalidQuery, ReadOnly, Interrupted, Io, Internal,
+            MemoryLimit, TimeLimit, InvalidQuery, ReadOnly, Interrupted, Io, Internal,
         ]
     };
 
@@ -100,6 +102,7 @@ impl ErrorKind {
             ErrorKind::DiskFull => "disk-full",
             ErrorKind::TooManyFiles => "too-many-files",
             ErrorKind::MemoryLimit => "memory-limit",
+            ErrorKind::TimeLimit => "time-limit",
             ErrorKind::InvalidQuery => "invalid-query",
             ErrorKind::ReadOnly => "read-only",
             ErrorKind::Interrupted => "interrupted",
@@ -192,11 +195,14 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<std::io::Error> for Error {
-    fn from(e: std::io::Error) -> Self {
+impl ErrorKind {
+    /// The kind of an error of the operating system, also of one that another error wraps.
+    pub fn of_io(e: &std::io::Error) -> ErrorKind {
         use std::io::ErrorKind as Io;
+        let code = e.raw_os_error().or_else(|| code_in_text(&e.to_string()));
+        let io = code.map_or(e.kind(), |code| std::io::Error::from_raw_os_error(code).kind());
         // EMFILE and ENFILE have no stable `std::io::ErrorKind`.
-        let kind = match (e.kind(), e.raw_os_error()) {
+        match (io, code) {
             (Io::NotFound, _) => ErrorKind::NotFound,
             (Io::AlreadyExists, _) => ErrorKind::AlreadyExists,
             (Io::PermissionDenied | Io::ReadOnlyFilesystem, _) => ErrorKind::PermissionDenied,
@@ -204,8 +210,19 @@ impl From<std::io::Error> for Error {
             (Io::Interrupted, _) => ErrorKind::Interrupted,
             (_, Some(23 | 24)) => ErrorKind::TooManyFiles,
             _ => ErrorKind::Io,
-        };
-        Error::new(kind, e.to_string()).with_source(e)
+        }
+    }
+}
+
+/// Libraries wrap errors of the system so that only the text keeps the code: `(os error 24)`.
+fn code_in_text(text: &str) -> Option<i32> {
+    let (_, rest) = text.rsplit_once("(os error ")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
+impl From<std::io::Error> for Error {
+    fn from(e: std::io::Error) -> Self {
+        Error::new(ErrorKind::of_io(&e), e.to_string()).with_source(e)
     }
 }
 

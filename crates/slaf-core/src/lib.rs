@@ -16,8 +16,10 @@
 mod chunk;
 mod dtype;
 mod error;
+mod near;
 pub mod packed;
 
 pub use chunk::CsrChunk;
 pub use dtype::{Dtype, Value, Values};
 pub use error::{Context, Error, ErrorKind, Result};
+pub use near::near;

@@ -1,11 +1,5 @@
 //! Sizes that tests make tiny, to cross every boundary with little data.
 
-/// The version of the Lance file format that tables are written in.
-pub(crate) const LANCE_FILE_VERSION: &str = "2.2";
-
-/// Batches that are decoded at once.
-pub(crate) const READ_AHEAD: usize = 4;
-
 fn from_env(name: &str, otherwise: usize) -> usize {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).filter(|&n| n > 0).unwrap_or(otherwise)
 }
@@ -24,4 +18,10 @@ pub(crate) fn stripe_cells() -> u64 {
 /// Rows that are read or converted at once. `SLAF_BATCH_ROWS` overrides it.
 pub(crate) fn batch_rows() -> usize {
     from_env("SLAF_BATCH_ROWS", 4096)
+}
+
+/// Whether queries choose what they read by their filters and joins, and group while they decode.
+/// `SLAF_PUSHDOWN=off` makes DataFusion do it all, to compare the answers.
+pub(crate) fn pushdown() -> bool {
+    std::env::var_os("SLAF_PUSHDOWN").is_none_or(|v| v != "off")
 }

@@ -1,22 +1,23 @@
-use crate::error::{from_arrow, while_reading};
 use crate::frames::{Categories, categories_from_ipc, join_dictionary};
 use crate::info::Info;
 use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, TableEntry};
-use crate::names::{Names, near};
+use crate::names::Names;
 use crate::order::GeneOrder;
-use crate::runtime::block_on;
+use crate::query::Session;
 use crate::selection::Selection;
-use crate::storage::Storage;
-use crate::tables::Table;
-use crate::{config, schema, values};
+use crate::{schema, values};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{Field, Float64Type, Schema, UInt32Type, UInt64Type};
 use bytes::Bytes;
-use slaf_core::{Context, Error, ErrorKind, Result, Values};
+use slaf_core::{Context, Error, ErrorKind, Result, Values, near};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey};
+use slaf_lance::Storage;
+use slaf_lance::Table;
+use slaf_lance::error::{from_arrow, while_reading};
+use slaf_lance::runtime::block_on;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::OnceCell;
 
 /// A file of a store that is not as it was committed.
@@ -73,7 +74,15 @@ pub struct GeneStats {
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) session: Arc<OnceLock<Session>>,
 }
+
+/// Columns of var that hold gene symbols, in the order of preference; the names are those that
+/// Cell Ranger, scanpy, CELLxGENE and Seurat write.
+const SYMBOLS: [&str; 9] = [
+    "gene_symbol", "gene_symbols", "symbol", "symbols", "gene_name", "gene_names", "feature_name", "gene_short_name",
+    "name",
+];
 
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -90,6 +99,7 @@ pub(crate) struct Inner {
     gene_ids: OnceCell<Arc<StringArray>>,
     cell_names: OnceCell<Names>,
     gene_names: OnceCell<Names>,
+    symbols: OnceCell<Option<Names>>,
 }
 
 /// The tables of a store.
@@ -99,6 +109,18 @@ pub(crate) enum TableName {
     Genes,
     ByGene,
     RawGenes,
+}
+
+impl TableName {
+    /// The column with the names of the rows.
+    fn index(self) -> &'static str {
+        if self == TableName::Cells { schema::CELL_ID } else { schema::GENE_ID }
+    }
+
+    /// What a row is, for messages.
+    fn row(self) -> &'static str {
+        if self == TableName::Cells { "cell" } else { "gene" }
+    }
 }
 
 impl Inner {
@@ -117,14 +139,7 @@ impl Inner {
 
     /// One column of a table, whole.
     pub(crate) async fn column(&self, name: TableName, column: &str) -> Result<ArrayRef> {
-        let table = self.table(name).await?;
-        let batches = table.read(&[column], &[0..table.rows()], 1 << 16).await?;
-        let parts: Vec<&dyn Array> = batches.iter().map(|b| b.column(0).as_ref()).collect();
-        if parts.is_empty() {
-            let field = table.arrow_field(column)?;
-            return Ok(arrow::array::new_empty_array(field.data_type()));
-        }
-        concat(&parts).map_err(from_arrow)
+        self.column_of(name, column, &Selection::All).await
     }
 
     async fn strings(&self, name: TableName, column: &str) -> Result<Arc<StringArray>> {
@@ -150,6 +165,21 @@ impl Inner {
 
     pub(crate) async fn gene_names(&self) -> Result<&Names> {
         self.gene_names.get_or_try_init(|| async { Names::new(self.gene_ids().await?.clone()) }).await
+    }
+
+    /// The genes by symbol, if var has a column of symbols.
+    pub(crate) async fn symbols(&self) -> Result<Option<&Names>> {
+        let load = async || {
+            let frame = &self.manifest.var;
+            let Some(column) = SYMBOLS.iter().find(|s| frame.columns.iter().any(|c| c.name == **s)) else {
+                return Ok(None);
+            };
+            let columns = [column.to_string()];
+            let array = self.frame_columns(TableName::Genes, frame, &columns, false, &Selection::All).await?;
+            let text = arrow::compute::cast(&array[0], &arrow::datatypes::DataType::Utf8).map_err(from_arrow)?;
+            Ok::<_, Error>(Some(Names::new(Arc::new(text.as_string::<i32>().clone()))?))
+        };
+        Ok(self.symbols.get_or_try_init(load).await?.as_ref())
     }
 
     async fn load_order(&self, name: TableName) -> Result<GeneOrder> {
@@ -193,50 +223,75 @@ impl Inner {
         columns: Option<&[String]>,
         rows: &Selection,
     ) -> Result<RecordBatch> {
-        let table = self.table(name).await?;
-        rows.check(table.rows(), if name == TableName::Cells { "cell" } else { "gene" })?;
-        let index = if name == TableName::Cells { schema::CELL_ID } else { schema::GENE_ID };
-        let chosen = match columns {
-            None => frame.columns.iter().collect(),
-            Some(names) => names.iter().map(|n| column_of(frame, n)).collect::<Result<Vec<_>>>()?,
-        };
-        let mut ids = vec![index];
-        for column in &chosen {
-            if !ids.contains(&column.id.as_str()) {
-                ids.push(&column.id);
+        let all: Vec<String>;
+        let columns = match columns {
+            Some(columns) => columns,
+            None => {
+                all = frame.columns.iter().map(|c| c.name.clone()).collect();
+                &all
             }
+        };
+        let arrays = self.frame_columns(name, frame, columns, true, rows).await?;
+        let mut fields = vec![Field::new(name.index(), arrow::datatypes::DataType::Utf8, false)];
+        let named = columns.iter().zip(&arrays[1..]);
+        fields.extend(named.map(|(name, array)| Field::new(name, array.data_type().clone(), true)));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(from_arrow)
+    }
+
+    /// Columns of obs or var by the users' names, after the names of the rows if these are wanted.
+    pub(crate) async fn frame_columns(
+        &self,
+        name: TableName,
+        frame: &FrameSchema,
+        columns: &[String],
+        with_index: bool,
+        rows: &Selection,
+    ) -> Result<Vec<ArrayRef>> {
+        let chosen = columns.iter().map(|n| column_of(frame, n)).collect::<Result<Vec<_>>>()?;
+        let mut ids: Vec<&str> = if with_index { vec![name.index()] } else { Vec::new() };
+        ids.extend(chosen.iter().map(|c| c.id.as_str()));
+        let mut arrays = self.columns_of(name, &ids, rows).await?;
+        let of_frame = arrays.iter_mut().skip(usize::from(with_index));
+        for (array, column) in of_frame.zip(chosen).filter(|(_, c)| c.kind == "categorical") {
+            let categories = self
+                .categories()
+                .await?
+                .get(&column.id)
+                .ok_or_else(|| Error::corrupt("its categories are missing").at(&column.name))?;
+            *array = join_dictionary(array, categories).at(&column.name)?;
         }
+        Ok(arrays)
+    }
+
+    /// Columns of a table, by their names in Lance, for some rows.
+    async fn columns_of(&self, name: TableName, columns: &[&str], rows: &Selection) -> Result<Vec<ArrayRef>> {
+        let table = self.table(name).await?;
+        rows.check(table.rows(), name.row())?;
+        let mut unique = columns.to_vec();
+        unique.sort_unstable();
+        unique.dedup();
         let resolved = rows.resolve(table.rows());
-        let batches = table.read(&ids, &resolved.ranges, 1 << 16).await?;
+        let batches = table.read(&unique, &resolved.ranges, 1 << 16).await?;
         let order = resolved.order.map(UInt32Array::from);
-        let get = |id: &str| -> Result<ArrayRef> {
-            let at = ids.iter().position(|i| *i == id).unwrap_or_default();
+        let whole = |column: &&str| -> Result<ArrayRef> {
+            let at = unique.partition_point(|u| u < column);
             let parts: Vec<&dyn Array> = batches.iter().map(|b| b.column(at).as_ref()).collect();
-            let all = match parts.is_empty() {
-                true => arrow::array::new_empty_array(table.arrow_field(id)?.data_type()),
-                false => concat(&parts).map_err(from_arrow)?,
+            let all = match &parts[..] {
+                [] => arrow::array::new_empty_array(table.arrow_field(column)?.data_type()),
+                [_] => batches[0].column(at).clone(),
+                parts => concat(parts).map_err(from_arrow)?,
             };
             match &order {
                 Some(order) => take(&all, order, None).map_err(from_arrow),
                 None => Ok(all),
             }
         };
-        let mut fields = vec![Field::new(index, arrow::datatypes::DataType::Utf8, false)];
-        let mut arrays = vec![get(index)?];
-        for column in chosen {
-            let mut array = get(&column.id)?;
-            if column.kind == "categorical" {
-                let categories = self
-                    .categories()
-                    .await?
-                    .get(&column.id)
-                    .ok_or_else(|| Error::corrupt("its categories are missing").at(&column.name))?;
-                array = join_dictionary(&array, categories).at(&column.name)?;
-            }
-            fields.push(Field::new(&column.name, array.data_type().clone(), true));
-            arrays.push(array);
-        }
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(from_arrow)
+        columns.iter().map(whole).collect()
+    }
+
+    /// One column of a table, by its name in Lance, for some rows.
+    pub(crate) async fn column_of(&self, name: TableName, column: &str, rows: &Selection) -> Result<ArrayRef> {
+        Ok(self.columns_of(name, &[column], rows).await?.swap_remove(0))
     }
 }
 
@@ -268,24 +323,27 @@ impl Dataset {
         block_on(async {
             let storage = Storage::new(uri, &options.storage_options).await?;
             let manifest = manifest::load(&storage, options.version).await?;
-            Ok(Dataset {
-                inner: Arc::new(Inner {
-                    storage,
-                    manifest,
-                    cells: OnceCell::new(),
-                    genes: OnceCell::new(),
-                    by_gene: OnceCell::new(),
-                    raw_genes: OnceCell::new(),
-                    categories: OnceCell::new(),
-                    order: OnceCell::new(),
-                    raw_order: OnceCell::new(),
-                    cell_ids: OnceCell::new(),
-                    gene_ids: OnceCell::new(),
-                    cell_names: OnceCell::new(),
-                    gene_names: OnceCell::new(),
-                }),
-            })
+            Ok(Dataset::of(Arc::new(Inner {
+                storage,
+                manifest,
+                cells: OnceCell::new(),
+                genes: OnceCell::new(),
+                by_gene: OnceCell::new(),
+                raw_genes: OnceCell::new(),
+                categories: OnceCell::new(),
+                order: OnceCell::new(),
+                raw_order: OnceCell::new(),
+                cell_ids: OnceCell::new(),
+                gene_ids: OnceCell::new(),
+                cell_names: OnceCell::new(),
+                gene_names: OnceCell::new(),
+                symbols: OnceCell::new(),
+            })))
         })
+    }
+
+    pub(crate) fn of(inner: Arc<Inner>) -> Dataset {
+        Dataset { inner, session: Arc::default() }
     }
 
     /// Where the store is.
@@ -471,20 +529,7 @@ impl Dataset {
     pub(crate) async fn array_column(&self, key: &ArrayKey, rows: &Selection) -> Result<ArrayRef> {
         let column = self.array_entry(key)?.column.as_deref().unwrap_or_default();
         let name = if key.axis == Axis::Cells { TableName::Cells } else { TableName::Genes };
-        let table = self.inner.table(name).await?;
-        rows.check(table.rows(), "row")?;
-        let resolved = rows.resolve(table.rows());
-        let batches = table.read(&[column], &resolved.ranges, config::batch_rows()).await?;
-        let empty = arrow::array::new_empty_array(table.arrow_field(column)?.data_type());
-        let mut parts: Vec<&dyn Array> = batches.iter().map(|b| b.column(0).as_ref()).collect();
-        if parts.is_empty() {
-            parts.push(&empty);
-        }
-        let all = concat(&parts).map_err(from_arrow)?;
-        match resolved.order {
-            Some(order) => take(&all, &UInt32Array::from(order), None).map_err(from_arrow),
-            None => Ok(all),
-        }
+        self.inner.column_of(name, column, rows).await
     }
 
     /// The HDF5 file with the elements of [`Manifest::extras`] (uns and whatever no table holds),

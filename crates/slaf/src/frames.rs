@@ -3,12 +3,12 @@
 //! A categorical is held as its codes; all its categories, used or not, are beside the tables in
 //! one Arrow IPC file with a list column for each categorical.
 
-use crate::error::from_arrow;
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, RecordBatch, make_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use bytes::Bytes;
 use slaf_core::{Error, Result};
+use slaf_lance::error::from_arrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -20,34 +20,36 @@
 mod config;
 mod convert;
 mod dataset;
-mod error;
 mod export;
 mod frames;
 mod info;
 pub mod manifest;
+mod memory;
 mod names;
 mod order;
 mod query;
 mod reader;
-mod runtime;
 mod schema;
 mod selection;
 mod size;
 mod slafdb;
-mod storage;
-mod tables;
+mod tokenize;
 mod values;
 
 pub use convert::{ConvertOptions, ConvertReport, convert};
 pub use dataset::{CellStats, Damage, Dataset, DatasetOptions, GeneStats, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
-pub use query::QueryResult;
+pub use query::{Cancel, Parameter, Parameters, QueryOptions, QueryResult};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 pub use slaf_ingest::{
     ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
 };
+
+/// Tokenizers for foundation models; see [`Dataset::tokenize`].
+pub use slaf_kernels::tokenizers;
+pub use tokenize::Tokens;
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -1,11 +1,12 @@
 //! The root manifest: one JSON file for each version, which pins the version of every table and
 //! the hash of every file. `SPEC.md` describes it.
 
-use crate::storage::Storage;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use slaf_core::{Context, Dtype, Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, MatrixEncoding, MatrixKey};
+use slaf_lance::Storage;
+pub use slaf_lance::TableEntry;
 
 /// The version of the store's layout that this library writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -54,15 +55,6 @@ pub struct Tables {
     pub genes: TableEntry,
     pub by_gene: Option<TableEntry>,
     pub raw_genes: Option<TableEntry>,
-}
-
-/// A Lance table at a version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TableEntry {
-    /// Its folder below the root.
-    pub path: String,
-    pub version: u64,
-    pub rows: u64,
 }
 
 /// The columns of obs or var.
@@ -378,6 +370,10 @@ async fn no_store(storage: &Storage) -> Error {
         Ok(files) if files.is_empty() && storage.local().is_none_or(|p| !p.exists()) => {
             Error::new(ErrorKind::NotFound, "no such store")
         }
+        Ok(files) if files.is_empty() => Error::new(
+            ErrorKind::NotAStore,
+            "an empty folder: perhaps of an interrupted conversion; convert again with --overwrite",
+        ),
         Ok(files) if files.iter().any(|(f, _)| f.starts_with("_slaf/")) => Error::new(
             ErrorKind::NotAStore,
             "a store without a committed version: its conversion was interrupted; convert again with --overwrite",

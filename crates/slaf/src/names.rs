@@ -1,9 +1,9 @@
 //! Lookup of cells and genes by name, and names that are near a wrong one.
 
-use crate::runtime::in_pool;
 use arrow::array::{Array, StringArray};
 use rayon::prelude::*;
-use slaf_core::{Error, ErrorKind, Result};
+use slaf_core::{Error, ErrorKind, Result, near};
+use slaf_lance::runtime::in_pool;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
@@ -71,22 +71,6 @@ impl Names {
         let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
         Err(Error::new(unknown, format!("no {what} named {}{more}{hint}", list.join(", "))))
     }
-}
-
-/// Up to three names that are near a wrong one, the nearest first.
-pub(crate) fn near<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    // Enough for any gene list; a hint is not worth a pass over millions of cells.
-    const LOOK_AT: usize = 100_000;
-    let lower = wrong.to_lowercase();
-    let mut close: Vec<(usize, &str)> = names
-        .take(LOOK_AT)
-        .filter(|n| n.len().abs_diff(wrong.len()) <= 2)
-        .map(|n| (strsim::damerau_levenshtein(&lower, &n.to_lowercase()), n))
-        .filter(|(distance, n)| *distance <= 2 && *distance < n.len())
-        .collect();
-    close.sort_unstable();
-    close.truncate(3);
-    close.into_iter().map(|(_, n)| n.to_string()).collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub(crate) const GENE_ID: &str = "gene_id";
 pub(crate) const RANK: &str = "rank";
 /// `genes`: cells in which the gene's value is not zero.
 pub(crate) const N_CELLS: &str = "n_cells";
+/// `by_gene`: the sum of the values of the row.
+pub(crate) const SUM: &str = "sum";
 /// `by_gene`: packed values over the cells of a stripe.
 pub(crate) const PACKED: &str = "packed";
 
@@ -36,7 +38,7 @@ pub(crate) fn packed_field(name: &str) -> Field {
 pub(crate) fn by_gene_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new(NNZ, DataType::UInt64, false),
-        Field::new("sum", DataType::Float64, false),
+        Field::new(SUM, DataType::Float64, false),
         Field::new("sum_of_squares", DataType::Float64, false),
         packed_field(PACKED),
     ]))
@@ -56,6 +58,11 @@ pub(crate) fn arrow_type(dtype: Dtype) -> DataType {
         Dtype::F32 => DataType::Float32,
         Dtype::F64 => DataType::Float64,
     }
+}
+
+/// The type of the names of cells and genes in SQL.
+pub(crate) fn id_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
 /// The type of a row of an obsm or varm array.

@@ -1,5 +1,5 @@
-use crate::tables::ranges_of;
 use slaf_core::{Error, ErrorKind, Result};
+use slaf_lance::ranges_of;
 use std::ops::Range;
 
 /// Which cells or genes, in which order.

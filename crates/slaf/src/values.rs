@@ -1,6 +1,5 @@
 //! Matrix values between Arrow arrays and [`Values`].
 
-use crate::error::from_arrow;
 use crate::schema::arrow_type;
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, PrimitiveArray};
 use arrow::datatypes::{
@@ -8,6 +7,7 @@ use arrow::datatypes::{
     UInt16Type, UInt32Type, UInt64Type,
 };
 use slaf_core::{Dtype, Error, Result, Values};
+use slaf_lance::error::from_arrow;
 use std::sync::Arc;
 
 /// The values as a primitive array; booleans become bytes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -150,9 +150,43 @@ class SLAFConverter:
         return Report(*report)
 
 
+def _check_names(adata: anndata.AnnData) -> None:
+    """Refuse names that HDF5 takes for paths or cuts: anndata writes them as something else."""
+    frames = {"obs": adata.obs, "var": adata.var}
+    slots: dict[str, Any] = {
+        s: getattr(adata, s) for s in ("layers", "obsm", "varm", "obsp", "varp")
+    }
+    if adata.raw is not None:
+        frames["raw/var"] = adata.raw.var
+        slots["raw/varm"] = adata.raw.varm
+    for place, frame in frames.items():
+        # anndata reads a column with slashes back as it was.
+        _check_each(place, frame.columns, slashes=True)
+    for place, slot in {**slots, "uns": adata.uns}.items():
+        _check_mapping(place, slot)
+
+
+def _check_mapping(place: str, mapping: Mapping[str, Any]) -> None:
+    _check_each(place, mapping, slashes=False)
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            _check_mapping(f"{place}/{key}", value)
+        elif hasattr(value, "columns"):
+            _check_each(f"{place}/{key}", value.columns, slashes=True)
+
+
+def _check_each(place: str, names: Iterable[Any], *, slashes: bool) -> None:
+    for name in names:
+        parts = str(name).split("/")
+        if "\0" in str(name) or {"", "."} & set(parts) or (len(parts) > 1 and not slashes):
+            message = f"an h5ad cannot hold the name {str(name)!r}; rename it first"
+            raise from_kind("would-lose-data", message, place)
+
+
 def _write(adata: anndata.AnnData, file: Path) -> None:
     import anndata as ad
 
+    _check_names(adata)
     settings: dict[str, Any] = {}
     if hasattr(ad.settings, "allow_write_nullable_strings"):
         settings["allow_write_nullable_strings"] = True

@@ -188,12 +188,12 @@ fn failures_have_kinds() {
     place.fails(&["info", "missing.slaf"], "not-found");
     place.fails(&["convert", "missing.h5ad", "b.slaf"], "not-found");
     place.fails(&["info", "tenx"], "not-a-store");
-    let message = place.fails(&["query", "a.slaf", "SELECT cell_idd FROM cells"], "invalid-query");
+    let message = place.fails(&["query", "a.slaf", "SELECT cell_idd FROM cells"], "unknown-column");
     assert!(message.contains("cell_id"), "{message}");
-    place.fails(&["query", "a.slaf", "SELECT * FROM cell"], "invalid-query");
+    place.fails(&["query", "a.slaf", "SELECT * FROM cell"], "unknown-table");
     place.fails(&["query", "a.slaf", "SELEKT 1"], "invalid-query");
     place.fails(&["query", "a.slaf", "DROP TABLE cells"], "read-only");
-    place.fails(&["query", "a.slaf", "SELECT nope FROM cells", "-o", "r.csv"], "invalid-query");
+    place.fails(&["query", "a.slaf", "SELECT nope FROM cells", "-o", "r.csv"], "unknown-column");
     assert_eq!(place.names(), ["a.slaf", "tenx"]);
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// A file or folder of the shared real data; prints that the test is skipped if it is absent.
 pub(crate) fn shared(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("SLAF_SHARED_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
+    let folder =
+        std::env::var_os("SLAF_SHARED_DATA").map_or_else(|| PathBuf::from("../../../shared/data"), PathBuf::from);
     let path = folder.join(name);
     if !path.exists() {
         println!("skipped: {} is not there", path.display());

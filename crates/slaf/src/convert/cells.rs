@@ -4,17 +4,18 @@ use super::Job;
 use super::pack::{Part, pack_chunk, packed_column};
 use super::stripe::{AnyStripe, GeneSums, Stripe, shard_bounds};
 use crate::config;
-use crate::error::from_arrow;
 use crate::frames::{Categories, split_dictionary, type_name, type_of};
 use crate::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
 use crate::order::GeneOrder;
 use crate::schema::{self, array_field, by_gene_schema, packed_field};
-use crate::tables::TableWriter;
 use crate::values::to_lists;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
 use slaf_ingest::{Axis, Frame, MatrixInfo, MatrixKey, RowStream, StreamOptions};
+use slaf_lance::TableWriter;
+use slaf_lance::error::from_arrow;
+use slaf_lance::runtime::pool_threads;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -211,7 +212,8 @@ impl Job<'_> {
         let mut by_gene = self.by_gene(order, has_x)?;
 
         let schema = Arc::new(Schema::new(self.cell_fields(obs, &arrays, &packings)?));
-        let mut writer = TableWriter::create(&self.target.storage, &self.target.table("cells"), &schema)?;
+        let mut writer =
+            TableWriter::create(&self.target.storage, &self.target.table("cells"), &schema, config::fragment_rows())?;
         // Names the categories also of a data set without cells.
         self.frame_columns(obs, &self.input.obs(0..0)?, categories, 0..0)?;
         let mut done = 0;
@@ -291,7 +293,12 @@ impl Job<'_> {
     fn by_gene(&self, order: &GeneOrder, has_x: bool) -> Result<ByGene> {
         let n_genes = order.gene_of.len();
         let writer = if self.options.by_gene && has_x {
-            Some(TableWriter::create(&self.target.storage, &self.target.table("by_gene"), &by_gene_schema())?)
+            Some(TableWriter::create(
+                &self.target.storage,
+                &self.target.table("by_gene"),
+                &by_gene_schema(),
+                config::fragment_rows(),
+            )?)
         } else {
             None
         };
@@ -302,7 +309,7 @@ impl Job<'_> {
         let by_rank: Vec<u64> = order.gene_of.iter().map(|&g| counts[g as usize]).collect();
         Ok(ByGene {
             writer,
-            bounds: shard_bounds(&by_rank, rayon::current_num_threads()),
+            bounds: shard_bounds(&by_rank, pool_threads()?),
             current: None,
             stripes: Vec::new(),
             sums: GeneSums { n_cells: vec![0; n_genes], total: vec![0.0; n_genes] },

@@ -3,16 +3,16 @@
 use super::Job;
 use super::cells::{CellsWritten, Packing, array_fields, frame_fields};
 use crate::config;
-use crate::error::from_arrow;
 use crate::frames::Categories;
 use crate::manifest::{ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
 use crate::order::GeneOrder;
 use crate::schema;
-use crate::tables::TableWriter;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use slaf_core::{Context, Error, Result};
 use slaf_ingest::{Axis, Frame, MatrixKey};
+use slaf_lance::TableWriter;
+use slaf_lance::error::from_arrow;
 use std::sync::Arc;
 
 /// What was written along the gene axis.
@@ -54,7 +54,8 @@ impl Job<'_> {
         columns.push(Arc::new(Float64Array::from_iter_values(ranks.iter().map(|&r| cells.sums.total[r]))));
         columns.extend(self.frame_columns(&var, &frame, categories, 0..n as u64).at("var")?);
         columns.extend(self.array_columns(&arrays, 0..n as u64)?);
-        let mut writer = TableWriter::create(&self.target.storage, &self.target.table("genes"), &schema)?;
+        let mut writer =
+            TableWriter::create(&self.target.storage, &self.target.table("genes"), &schema, config::fragment_rows())?;
         let mut done = 0;
         while done < n {
             let rows = if packings.is_empty() { n } else { config::batch_rows().min(n - done) };
@@ -86,7 +87,12 @@ impl Job<'_> {
         let lance = Arc::new(Schema::new(fields));
         let mut columns = self.gene_columns(&frame, order).at("raw/var")?;
         columns.extend(self.frame_columns(&schema, &frame, categories, 0..frame.index.len() as u64).at("raw/var")?);
-        let mut writer = TableWriter::create(&self.target.storage, &self.target.table("raw_genes"), &lance)?;
+        let mut writer = TableWriter::create(
+            &self.target.storage,
+            &self.target.table("raw_genes"),
+            &lance,
+            config::fragment_rows(),
+        )?;
         writer.send(RecordBatch::try_new(lance, columns).map_err(from_arrow)?)?;
         Ok((writer.finish()?, schema))
     }

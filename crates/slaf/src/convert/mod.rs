@@ -16,11 +16,11 @@ pub use report::ConvertReport;
 use crate::frames::{Categories, categories_to_ipc};
 use crate::manifest::{Extras, FORMAT_VERSION, FrameSchema, Manifest, Tables};
 use crate::order::GeneOrder;
-use crate::runtime::{block_on, in_pool};
 use crate::{Durability, Progress, ProgressEvent};
 use bytes::Bytes;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::{Input, Join, MatrixKey, OpenOptions, UnionOptions};
+use slaf_lance::runtime::block_on;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -96,7 +96,7 @@ pub fn convert(
     };
     refuse_losses(&*input, options).at(&place)?;
     let job = Job { input: &*input, options, target: &target, progress };
-    let result = in_pool(|| job.run(started));
+    let result = block_on(target.begin()).and_then(|()| job.run(started));
     match result {
         Ok(report) => {
             target.committed();

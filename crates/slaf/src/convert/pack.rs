@@ -1,12 +1,13 @@
 //! Chunks of a matrix into packed rows.
 
-use crate::error::from_arrow;
 use crate::order::Renumber;
 use arrow::array::{ArrayRef, BinaryArray};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use rayon::prelude::*;
 use slaf_core::packed::encode_row_into;
 use slaf_core::{CsrChunk, Error, ErrorKind, Result, Value};
+use slaf_lance::error::from_arrow;
+use slaf_lance::runtime::{in_pool, pool_threads};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,10 +24,8 @@ pub(super) struct Part<T> {
 
 /// Packs every row of a chunk. `order` renumbers its columns (to ranks, say).
 pub(super) fn pack_chunk<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>) -> Result<Vec<Part<T>>> {
-    parts(chunk, rayon::current_num_threads())
-        .into_par_iter()
-        .map(|rows| pack_part(chunk, values, order, rows))
-        .collect()
+    let parts = parts(chunk, pool_threads()?);
+    in_pool(|| parts.into_par_iter().map(|rows| pack_part(chunk, values, order, rows)).collect())
 }
 
 /// Cuts the rows into ranges of about the same number of values.

@@ -1,12 +1,13 @@
 //! The gene-major copy of X, and statistics of genes, while the cells stream by.
 
 use super::pack::{Part, binary};
-use crate::error::from_arrow;
 use crate::schema::by_gene_schema;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
 use rayon::prelude::*;
 use slaf_core::packed::{BLOCK, RowBuilder};
 use slaf_core::{Result, Value};
+use slaf_lance::error::from_arrow;
+use slaf_lance::runtime::in_pool;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ impl<T: Value> Stripe<T> {
     pub(super) fn push(&mut self, parts: &[Part<T>]) -> Result<()> {
         let first_cell = self.n_cells as u32;
         let keep_rows = self.keep_rows;
-        self.shards.par_iter_mut().try_for_each(|shard| -> Result<()> {
+        let add = |shard: &mut Shard<T>| -> Result<()> {
             let end = shard.first_rank + shard.genes.len() as u32;
             for part in parts {
                 for (i, bounds) in part.indptr.windows(2).enumerate() {
@@ -92,7 +93,8 @@ impl<T: Value> Stripe<T> {
                 }
             }
             Ok(())
-        })?;
+        };
+        in_pool(|| self.shards.par_iter_mut().try_for_each(add))?;
         self.n_cells += parts.iter().map(|p| p.rows.len() as u64).sum::<u64>();
         self.nnz += parts.iter().map(|p| p.columns.len() as u64).sum::<u64>();
         Ok(())
@@ -148,9 +150,8 @@ impl<T: Value> AnyStripe for Stripe<T> {
     fn finish(self: Box<Self>, sums: &mut GeneSums, emit: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<u64> {
         let mut this = *self;
         let keep_rows = this.keep_rows;
-        this.shards
-            .par_iter_mut()
-            .try_for_each(|shard| (0..shard.genes.len()).try_for_each(|gene| shard.pack(gene, keep_rows)))?;
+        let pack = |shard: &mut Shard<T>| (0..shard.genes.len()).try_for_each(|gene| shard.pack(gene, keep_rows));
+        in_pool(|| this.shards.par_iter_mut().try_for_each(pack))?;
         let mut batch = Batch::default();
         let mut bytes = 0;
         for (rank, mut gene) in this.shards.into_iter().flat_map(|s| s.genes).enumerate() {

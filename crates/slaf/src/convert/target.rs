@@ -3,9 +3,12 @@
 use super::ConvertOptions;
 use crate::Durability;
 use crate::manifest::{self, FileEntry, Manifest};
-use crate::runtime::block_on;
-use crate::storage::Storage;
+use bytes::Bytes;
 use slaf_core::{Error, ErrorKind, Result};
+use slaf_lance::Storage;
+use slaf_lance::runtime::block_on;
+use std::fs::File;
+use std::sync::{Mutex, PoisonError};
 
 /// A place for the tables of one write.
 pub(super) struct Target {
@@ -19,6 +22,7 @@ pub(super) struct Target {
     old_versions: Vec<u64>,
     /// Whether the folder itself is ours.
     fresh: bool,
+    spare: SpareFiles,
 }
 
 impl Target {
@@ -40,15 +44,27 @@ impl Target {
                 return Err(error("exists and is not a SLAF store: it is not overwritten; remove it yourself"));
             }
         }
+        let is_version = |f: &String| old_versions.iter().any(|v| *f == manifest::path(*v));
         Ok(Target {
+            spare: SpareFiles::reserve(),
             version: old_versions.last().map_or(1, |v| v + 1),
             write_id: uuid::Uuid::new_v4().simple().to_string(),
             durability: options.durability,
-            replaced: there.into_iter().map(|(f, _)| f).filter(|f| !f.starts_with("_slaf/versions/")).collect(),
+            replaced: there.into_iter().map(|(f, _)| f).filter(|f| !is_version(f)).collect(),
             old_versions,
             fresh: !exists,
             storage,
         })
+    }
+
+    /// Marks the folder as a store that is being written: what an interrupted conversion leaves
+    /// is known for what it is, and may be overwritten.
+    pub(super) async fn begin(&self) -> Result<()> {
+        self.storage.write(&self.mark(), Bytes::from_static(b"a conversion is under way, or was interrupted\n")).await
+    }
+
+    fn mark(&self) -> String {
+        format!("_slaf/writing/{}", self.write_id)
     }
 
     /// The folder of a table of this write.
@@ -62,7 +78,8 @@ impl Target {
 
     /// Lists and hashes the new files, makes them durable and commits the manifest.
     pub(super) async fn commit(&self, manifest: &mut Manifest) -> Result<()> {
-        let files: Vec<_> = self.storage.list("").await?.into_iter().filter(|(f, _)| self.is_new(f)).collect();
+        let files: Vec<_> =
+            self.storage.list("").await?.into_iter().filter(|(f, _)| self.is_new(f) && *f != self.mark()).collect();
         for (path, length) in &files {
             let blake3 = self.storage.hash(path).await?;
             manifest.files.push(FileEntry { path: path.clone(), length: *length, blake3 });
@@ -79,7 +96,9 @@ impl Target {
 
     /// Removes what the committed version replaces. What cannot be removed is only left over.
     pub(super) fn committed(&self) {
+        self.spare.release();
         let _ = block_on(async {
+            self.storage.delete(&self.mark()).await?;
             for version in &self.old_versions {
                 self.storage.delete(&manifest::path(*version)).await?;
             }
@@ -95,6 +114,7 @@ impl Target {
 
     /// Removes what a failed write left behind.
     pub(super) fn abandon(&self) {
+        self.spare.release();
         let _ = block_on(async {
             if self.fresh {
                 return self.storage.remove("").await;
@@ -109,6 +129,22 @@ impl Target {
         if let Some(root) = self.storage.local().filter(|_| !self.fresh) {
             remove_empty_folders(root);
         }
+    }
+}
+
+/// Open files that are closed before a failed write is cleaned up: removing a folder opens it, and
+/// the limit of open files may be why the write failed.
+struct SpareFiles(Mutex<Vec<File>>);
+
+impl SpareFiles {
+    /// Opens some, or as many as the limit lets.
+    fn reserve() -> SpareFiles {
+        const ENOUGH: usize = 4;
+        SpareFiles(Mutex::new((0..ENOUGH).map_while(|_| File::open("/dev/null").ok()).collect()))
+    }
+
+    fn release(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

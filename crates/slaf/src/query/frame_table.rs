@@ -1,12 +1,13 @@
 //! `cells` and `genes` as tables: names and numbers, obs or var, obsm or varm. Only the columns
 //! that a query uses are read.
 
-use super::to_datafusion;
+use super::block::in_slices;
+use super::view::sql_type;
 use crate::dataset::{Dataset, Inner, TableName};
-use crate::error::from_arrow;
-use crate::manifest::FrameSchema;
+use crate::reader::ReadOptions;
 use crate::schema;
 use crate::selection::Selection;
+use crate::values::to_arrow;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -15,13 +16,22 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result as DfResult, Statistics, stats::Precision};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
+};
 use futures::{StreamExt, TryStreamExt};
-use slaf_core::{Dtype, Result};
-use slaf_ingest::{ArrayKey, Axis};
+use slaf_core::{Dtype, Error, ErrorKind, Result, Value, Values, with_values};
+use slaf_ingest::{ArrayKey, Axis, MatrixKey};
+use slaf_lance::error::from_arrow;
+use slaf_sql::error::to_datafusion;
 use std::sync::Arc;
+
+/// Rows that are read at once.
+const STEP: u64 = 1 << 17;
 
 /// Where a column of the table comes from.
 #[derive(Clone, Debug)]
@@ -33,6 +43,8 @@ enum Source {
     /// A system column, cast to the type in SQL.
     System(&'static str),
     Array(ArrayKey),
+    /// The values of X of a gene, by its number.
+    Gene(u64),
 }
 
 /// `cells` or `genes`.
@@ -85,6 +97,20 @@ impl FrameTable {
         }
         Ok(FrameTable { inner, axis, schema: Arc::new(Schema::new(fields)), sources })
     }
+
+    /// The table with columns for these genes of X, by the names under which they are asked for.
+    pub(super) fn with_genes(mut self, genes: &[(String, u64)]) -> Result<FrameTable> {
+        let x = self.inner.manifest.matrix(&MatrixKey::X);
+        let x = x.ok_or_else(|| Error::new(ErrorKind::UnknownTable, "the store has no X"))?;
+        let data_type = sql_type(x.dtype()?);
+        let mut fields = self.schema.fields().to_vec();
+        for (name, gene) in genes {
+            fields.push(Arc::new(Field::new(name, data_type.clone(), false)));
+            self.sources.push(Source::Gene(*gene));
+        }
+        self.schema = Arc::new(Schema::new(fields));
+        Ok(self)
+    }
 }
 
 #[async_trait]
@@ -114,18 +140,77 @@ impl TableProvider for FrameTable {
         let all: Vec<usize> = (0..self.sources.len()).collect();
         let columns = projection.unwrap_or(&all);
         let schema = Arc::new(self.schema.project(columns)?);
-        let part = FramePart {
-            dataset: Dataset { inner: self.inner.clone() },
-            axis: self.axis,
-            sources: columns.iter().map(|&c| self.sources[c].clone()).collect(),
-            schema: schema.clone(),
-            limit,
-        };
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, [], false, limit)?))
+        let sources: Vec<Source> = columns.iter().map(|&c| self.sources[c].clone()).collect();
+        let number = sources.iter().position(|s| matches!(s, Source::Number));
+        let sorted = number.map(|at| {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(at).name(), at));
+            PhysicalSortExpr::new_default(column)
+        });
+        let part = FramePart { dataset: Dataset::of(self.inner.clone()), axis: self.axis, sources, schema, limit };
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new_with_orderings(part.schema.clone(), sorted.map(|s| vec![s])),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(Arc::new(FrameExec { part, properties: Arc::new(properties) }))
     }
 }
 
-/// The projected table as one stream.
+/// Reads columns of all cells or genes.
+#[derive(Clone, Debug)]
+struct FrameExec {
+    part: FramePart,
+    properties: Arc<PlanProperties>,
+}
+
+impl DisplayAs for FrameExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.part.schema.fields().iter().map(|c| c.name().as_str()).collect();
+        let table = if self.part.axis == Axis::Cells { "cells" } else { "genes" };
+        write!(f, "FrameScan: {table}, {} rows, columns=[{}]", self.part.n_rows(), names.join(", "))
+    }
+}
+
+impl ExecutionPlan for FrameExec {
+    fn name(&self) -> &'static str {
+        "FrameExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.part.limit
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        let part = FramePart { limit, ..self.part.clone() };
+        Some(Arc::new(FrameExec { part, properties: self.properties.clone() }))
+    }
+
+    fn partition_statistics(&self, _: Option<usize>) -> DfResult<Arc<Statistics>> {
+        // What joins need to know: which side is the small one.
+        let mut statistics = Statistics::new_unknown(&self.part.schema);
+        statistics.num_rows = Precision::Exact(self.part.n_rows() as usize);
+        Ok(Arc::new(statistics))
+    }
+
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        Ok(self.part.clone().stream(context.session_config().batch_size()))
+    }
+}
+
+/// The projected table.
 #[derive(Clone, Debug)]
 struct FramePart {
     dataset: Dataset,
@@ -135,52 +220,93 @@ struct FramePart {
     limit: Option<usize>,
 }
 
-impl PartitionStream for FramePart {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
+impl FramePart {
+    fn n_rows(&self) -> u64 {
+        let n = match self.axis {
+            Axis::Cells => self.dataset.n_cells(),
+            Axis::Genes => self.dataset.n_genes(),
+        };
+        self.limit.map_or(n, |l| n.min(l as u64))
     }
 
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let this = self.clone();
-        let batches = futures::stream::once(async move { this.batch().await.map_err(to_datafusion) })
-            .map_ok(|batch| {
-                // DataFusion works on batches of some thousand rows.
-                let step = 8192;
-                let starts = (0..batch.num_rows().max(1)).step_by(step);
-                let parts: Vec<_> = starts.map(|s| Ok(batch.slice(s, step.min(batch.num_rows() - s)))).collect();
-                futures::stream::iter(parts)
+    fn stream(self, batch_size: usize) -> SendableRecordBatchStream {
+        let (n, schema) = (self.n_rows(), self.schema.clone());
+        let batches = futures::stream::iter((0..n).step_by(STEP as usize))
+            .then(move |start| {
+                let this = self.clone();
+                async move { this.batch(start..(start + STEP).min(n)).await.map_err(to_datafusion) }
             })
+            .map_ok(move |batch| in_slices(&batch, batch_size))
             .try_flatten()
             .boxed();
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+    async fn batch(&self, rows: std::ops::Range<u64>) -> Result<RecordBatch> {
+        let inner = &self.dataset.inner;
+        let (table, frame) = match self.axis {
+            Axis::Cells => (TableName::Cells, &inner.manifest.obs),
+            Axis::Genes => (TableName::Genes, &inner.manifest.var),
+        };
+        let n = (rows.end - rows.start) as usize;
+        let selection = Selection::Range(rows.clone());
+        let names: Vec<String> = self.sources.iter().filter_map(Source::frame_column).collect();
+        let wants_index = self.sources.iter().any(|s| matches!(s, Source::Name));
+        let mut frame_columns = match names.is_empty() && !wants_index {
+            true => Vec::new(),
+            false => inner.frame_columns(table, frame, &names, wants_index, &selection).await?,
+        }
+        .into_iter();
+        // The index comes first, wherever it stands in the result.
+        let mut index = if wants_index { frame_columns.next() } else { None };
+        let genes: Vec<u64> = self.sources.iter().filter_map(Source::gene).collect();
+        let mut genes = self.genes(&genes, &selection).await?.into_iter();
+        let missing = || Error::new(ErrorKind::Internal, "a column was not read");
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.sources.len());
+        for (source, field) in self.sources.iter().zip(self.schema.fields()) {
+            columns.push(match source {
+                Source::Name => index.take().ok_or_else(missing)?,
+                Source::Number => Arc::new(Int64Array::from_iter_values(rows.start as i64..rows.end as i64)),
+                Source::Frame(_) => frame_columns.next().ok_or_else(missing)?,
+                Source::System(name) => {
+                    let column = inner.column_of(table, name, &selection).await?;
+                    cast(&column, field.data_type()).map_err(from_arrow)?
+                }
+                Source::Array(key) => self.dataset.array_column(key, &selection).await?,
+                Source::Gene(_) => genes.next().ok_or_else(missing)?,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(n));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(from_arrow)
+    }
+
+    /// A column for each gene, with 0 where a cell has no value.
+    async fn genes(&self, genes: &[u64], rows: &Selection) -> Result<Vec<ArrayRef>> {
+        if genes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let inner = &self.dataset.inner;
+        let x = self.dataset.matrix_info(&MatrixKey::X)?;
+        let chunk = inner.read(&MatrixKey::X, x, rows, &Selection::Ids(genes.to_vec()), ReadOptions::default()).await?;
+        fn dense<T: Value>(values: &[T], chunk: &slaf_core::CsrChunk, n_columns: usize) -> Vec<Values> {
+            let mut columns = vec![vec![T::default(); chunk.n_rows()]; n_columns];
+            for row in 0..chunk.n_rows() {
+                for at in chunk.row(row) {
+                    columns[chunk.indices[at] as usize][row] = values[at];
+                }
+            }
+            columns.into_iter().map(T::wrap).collect()
+        }
+        let columns = with_values!(&chunk.values, v => dense(v, &chunk, genes.len()));
+        Ok(columns.into_iter().map(to_arrow).collect())
     }
 }
 
-impl FramePart {
-    async fn batch(&self) -> Result<RecordBatch> {
-        let inner = &self.dataset.inner;
-        let (table, frame, n): (_, &FrameSchema, _) = match self.axis {
-            Axis::Cells => (TableName::Cells, &inner.manifest.obs, inner.manifest.n_cells),
-            Axis::Genes => (TableName::Genes, &inner.manifest.var, inner.manifest.n_genes),
-        };
-        let n = self.limit.map_or(n, |l| n.min(l as u64));
-        let rows = Selection::Range(0..n);
-        let mut columns: Vec<ArrayRef> = Vec::new();
-        for (source, field) in self.sources.iter().zip(self.schema.fields()) {
-            columns.push(match source {
-                Source::Name => inner.frame(table, frame, Some(&[]), &rows).await?.column(0).clone(),
-                Source::Number => Arc::new(Int64Array::from_iter_values(0..n as i64)),
-                Source::Frame(name) => {
-                    inner.frame(table, frame, Some(std::slice::from_ref(name)), &rows).await?.column(1).clone()
-                }
-                Source::System(name) => {
-                    let column = inner.column(table, name).await?.slice(0, n as usize);
-                    cast(&column, field.data_type()).map_err(from_arrow)?
-                }
-                Source::Array(key) => self.dataset.array_column(key, &rows).await?,
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(n as usize));
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(from_arrow)
+impl Source {
+    fn frame_column(&self) -> Option<String> {
+        if let Source::Frame(name) = self { Some(name.clone()) } else { None }
+    }
+
+    fn gene(&self) -> Option<u64> {
+        if let Source::Gene(gene) = self { Some(*gene) } else { None }
     }
 }

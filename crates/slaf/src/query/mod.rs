@@ -1,34 +1,43 @@
-//! SQL over a store: DataFusion with the tables `cells`, `genes`, `expression` and `layers`.
+//! SQL over a store: DataFusion with the tables `cells`, `genes`, `expression`, `layers` and a
+//! table for each graph of obsp and varp. The dialect is that of [`slaf_sql`].
 //!
-//! Only queries run: statements that would write, define or set something are refused, and there
-//! are no functions that reach files. Identifiers keep their case. A double-quoted word that
-//! names no column in the store or the query is a string, as many users write it.
+//! What a query says of the numbers and names of cells and genes chooses what is read, also what
+//! a join finds out while it runs: see `expression_exec`.
 
-mod dialect;
-mod expression;
+mod block;
+mod choice;
+mod expression_exec;
 mod frame_table;
-mod pushdown;
+mod grouped_exec;
+mod grouping;
+mod ids;
+mod session;
+mod side_groups;
+mod stopping;
+mod stored_sums;
+mod view;
+
+pub(crate) use session::Session;
+pub use slaf_sql::{Parameter, Parameters};
 
 use crate::dataset::Dataset;
-use crate::error::from_arrow;
-use crate::runtime::{block_on, runtime};
+use crate::selection::Selection;
 use arrow::array::{RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use datafusion::common::DataFusionError;
+use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
-use datafusion::execution::context::SQLOptions;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{SessionConfig, SessionContext};
-use expression::{ExpressionTable, LayersTable};
-use frame_table::FrameTable;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use slaf_core::{Error, ErrorKind, Result};
-use slaf_ingest::{Axis, MatrixKey};
+use slaf_lance::runtime::{block_on, runtime};
+use slaf_sql::error::from_datafusion;
+use slaf_sql::{Query, UnknownName};
+use std::future::Future;
 use std::sync::Arc;
-
-/// Bytes that a query may hold before it is stopped.
-const MEMORY_LIMIT: usize = 4 << 30;
+use std::time::Duration;
+use tokio::sync::Notify;
+use view::ViewTable;
 
 /// The rows of an SQL query.
 #[derive(Clone, Debug)]
@@ -44,30 +53,109 @@ impl QueryResult {
     }
 }
 
+/// How to run a query.
+#[derive(Clone, Debug, Default)]
+pub struct QueryOptions {
+    /// Values for `?`, `$1` or `$name`.
+    pub parameters: Parameters,
+    /// The query stops after this time, with `time-limit`.
+    pub time_limit: Option<Duration>,
+    /// Stops the query from another thread.
+    pub cancel: Cancel,
+}
+
+/// Stops a query: clones share what they stop.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<Notify>);
+
+impl Cancel {
+    /// Lets the query end soon with `interrupted`, also one that has not begun.
+    pub fn cancel(&self) {
+        self.0.notify_one();
+    }
+}
+
 impl Dataset {
     /// Runs an SQL query.
     ///
     /// # Errors
-    /// `invalid-query` (with near names for an unknown column or table), `read-only` for anything
-    /// but a query, `memory-limit`, and those of reading.
+    /// `invalid-query`, `unknown-column` and `unknown-table` with near names, `ambiguous-name` for
+    /// a gene, `read-only` for anything but a query, `memory-limit`, `time-limit`,
+    /// `invalid-argument` for parameters, and those of reading.
     pub fn query(&self, sql: &str) -> Result<QueryResult> {
-        block_on(async {
-            let frame = self.plan(sql).await?;
+        self.query_with(sql, &QueryOptions::default())
+    }
+
+    /// Runs an SQL query with parameters or a time limit.
+    ///
+    /// # Errors
+    /// As [`Dataset::query`].
+    pub fn query_with(&self, sql: &str, options: &QueryOptions) -> Result<QueryResult> {
+        block_on(within(options, async {
+            let frame = self.plan(sql, &options.parameters).await?;
             let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
             let batches = frame.collect().await.map_err(from_datafusion)?;
             let schema = batches.first().map_or(schema, RecordBatch::schema);
             Ok(QueryResult { schema, batches })
-        })
+        }))
     }
 
     /// Runs an SQL query and hands its rows out as they come.
     ///
     /// # Errors
-    /// As [`Dataset::query`]; while rows are read, as Arrow errors from the reader.
-    pub fn query_stream(&self, sql: &str) -> Result<Box<dyn RecordBatchReader + Send>> {
-        let mut stream = block_on(async { self.plan(sql).await?.execute_stream().await.map_err(from_datafusion) })?;
+    /// As [`Dataset::query`]; while rows are read, as Arrow errors from the reader. The time limit
+    /// holds for each batch.
+    pub fn query_stream(&self, sql: &str, options: &QueryOptions) -> Result<Box<dyn RecordBatchReader + Send>> {
+        let start = async {
+            let frame = self.plan(sql, &options.parameters).await?;
+            frame.execute_stream().await.map_err(from_datafusion)
+        };
+        let mut stream = block_on(within(options, start))?;
         let schema = stream.schema();
-        let runtime = runtime()?;
+        let (runtime, options) = (runtime()?, options.clone());
+        let next = std::iter::from_fn(move || {
+            let next =
+                runtime.block_on(within(&options, async { stream.next().await.transpose().map_err(from_datafusion) }));
+            next.map_err(|e| ArrowError::from_external_error(Box::new(e))).transpose()
+        });
+        Ok(Box::new(RecordBatchIterator::new(next, schema)))
+    }
+
+    /// Reads columns of a table as they come, in order: of `expression` and the other tables of
+    /// stored values, those of some rows and columns of the matrix, each in rising order.
+    ///
+    /// # Errors
+    /// `unknown-table`, `unknown-column`; while rows are read, as Arrow errors from the reader.
+    pub fn scan(
+        &self,
+        table: &str,
+        columns: &[&str],
+        rows: &Selection,
+        cols: &Selection,
+    ) -> Result<Box<dyn RecordBatchReader + Send>> {
+        let session = self.session()?;
+        let mut stream = block_on(async {
+            let context = &session.context.0;
+            let provider = match session.tables.iter().any(|t| t == table) {
+                true => context.table_provider(table_name(table)).await.map_err(from_datafusion)?,
+                false => return Err(Error::new(ErrorKind::UnknownTable, format!("no table \"{table}\""))),
+            };
+            let schema = provider.schema();
+            let column = |name: &&str| {
+                let unknown = |_| Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"")).at(table);
+                schema.index_of(name).map_err(unknown)
+            };
+            let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+            let plan: Arc<dyn ExecutionPlan> = match provider.downcast_ref::<ViewTable>() {
+                Some(view) => view.scan_of(columns, rows.clone(), cols.clone())?,
+                None => {
+                    let plan = provider.scan(&context.state(), Some(&columns), &[], None).await;
+                    plan.map_err(from_datafusion)?
+                }
+            };
+            execute_stream(plan, context.task_ctx()).map_err(from_datafusion)
+        })?;
+        let (schema, runtime) = (stream.schema(), runtime()?);
         let next = std::iter::from_fn(move || {
             let next = runtime.block_on(stream.next())?;
             Some(next.map_err(|e| ArrowError::from_external_error(Box::new(from_datafusion(e)))))
@@ -75,88 +163,62 @@ impl Dataset {
         Ok(Box::new(RecordBatchIterator::new(next, schema)))
     }
 
-    async fn plan(&self, sql: &str) -> Result<DataFrame> {
-        let context = self.context().await?;
-        let state = context.state();
-        let mut statement = dialect::parse(sql)?;
-        dialect::strings_in_double_quotes(&mut statement, &column_names(&context).await);
-        let plan = state.statement_to_plan(statement).await.map_err(from_datafusion)?;
-        let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_queries
-            .verify_plan(&plan)
-            .map_err(|_| Error::new(ErrorKind::ReadOnly, "only queries are allowed: a store is not changed by SQL"))?;
+    /// The names of the tables that queries may read.
+    ///
+    /// # Errors
+    /// `unsupported-feature` for a store with types of a later version.
+    pub fn tables(&self) -> Result<Vec<String>> {
+        Ok(self.session()?.tables.clone())
+    }
+
+    fn session(&self) -> Result<&Session> {
+        if let Some(session) = self.session.get() {
+            return Ok(session);
+        }
+        // Of two threads that come here at once, one's session is dropped.
+        let session = Session::new(&self.inner)?;
+        Ok(self.session.get_or_init(|| session))
+    }
+
+    async fn plan(&self, sql: &str, parameters: &Parameters) -> Result<DataFrame> {
+        let session = self.session()?;
+        let mut query = Query::parse(sql, session.columns.clone())?;
+        let mut genes = Vec::new();
+        for UnknownName { name, quoted } in query.unknown_names() {
+            match self.inner.gene_of_column(&name).await {
+                Ok(Some(_)) => genes.push(name),
+                Ok(None) => {}
+                // A word in quotes need not be meant as a gene.
+                Err(_) if quoted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        query.add_genes(&genes);
+        let context = &session.context.0;
+        let plan = query.plan(&context.state(), &session.tables, parameters).await?;
         context.execute_logical_plan(plan).await.map_err(from_datafusion)
     }
-
-    async fn context(&self) -> Result<SessionContext> {
-        let mut config = SessionConfig::new().with_information_schema(true);
-        // Names of columns and genes differ by case.
-        config.options_mut().sql_parser.enable_ident_normalization = false;
-        let env = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_LIMIT, 1.0).build_arc().map_err(from_datafusion)?;
-        let context = SessionContext::new_with_config_rt(config, env);
-        let inner = &self.inner;
-        let register = |name: &str, table| context.register_table(name, table).map(drop).map_err(from_datafusion);
-        register("cells", Arc::new(FrameTable::new(inner.clone(), Axis::Cells)?))?;
-        register("genes", Arc::new(FrameTable::new(inner.clone(), Axis::Genes)?))?;
-        if let Some(x) = inner.manifest.matrix(&MatrixKey::X) {
-            register("expression", Arc::new(ExpressionTable::new(inner.clone(), x)?))?;
-        }
-        let layers: Vec<_> = inner.manifest.matrices.iter().filter(|m| m.slot == "layers").cloned().collect();
-        if !layers.is_empty() {
-            register("layers", Arc::new(LayersTable::new(inner.clone(), layers)?))?;
-        }
-        Ok(context)
-    }
 }
 
-/// The columns of all tables.
-async fn column_names(context: &SessionContext) -> Vec<String> {
-    let mut names = Vec::new();
-    for table in ["cells", "genes", "expression", "layers"] {
-        if let Ok(provider) = context.table_provider(table).await {
-            names.extend(provider.schema().fields().iter().map(|f| f.name().clone()));
-        }
-    }
-    names
+/// The name of a table as it is, whatever characters it has.
+fn table_name(table: &str) -> TableReference {
+    TableReference::bare(table)
 }
 
-/// An error of DataFusion, without its prefixes.
-pub(crate) fn from_datafusion(error: DataFusionError) -> Error {
-    let root = error.find_root();
-    let kind = match root {
-        DataFusionError::ResourcesExhausted(_) => ErrorKind::MemoryLimit,
-        DataFusionError::External(e) => match e.downcast_ref::<Error>() {
-            Some(ours) => {
-                let copy = Error::new(ours.kind(), ours.message());
-                return match ours.location() {
-                    Some(place) => copy.at(place),
-                    None => copy,
-                };
-            }
-            None => ErrorKind::Internal,
-        },
-        DataFusionError::Execution(_) | DataFusionError::SQL(..) | DataFusionError::Plan(_) => ErrorKind::InvalidQuery,
-        DataFusionError::SchemaError(..) | DataFusionError::NotImplemented(_) | DataFusionError::Diagnostic(..) => {
-            ErrorKind::InvalidQuery
+/// Runs until the end, the time limit, or the user's stop.
+async fn within<T>(options: &QueryOptions, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let over = async {
+        match options.time_limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => futures::future::pending().await,
         }
-        DataFusionError::ArrowError(e, _) => {
-            let text = root.strip_backtrace();
-            return match **e {
-                ArrowError::ExternalError(_) => from_arrow(ArrowError::ExternalError(text.into())),
-                _ => Error::new(ErrorKind::InvalidQuery, text),
-            };
-        }
-        _ => ErrorKind::Internal,
     };
-    let text = root.strip_backtrace();
-    let text = ["Error during planning: ", "Execution error: ", "Schema error: ", "SQL error: "]
-        .iter()
-        .find_map(|prefix| text.strip_prefix(prefix))
-        .unwrap_or(&text);
-    Error::new(kind, text)
-}
-
-/// An error of ours on its way through DataFusion.
-pub(crate) fn to_datafusion(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
+    tokio::select! {
+        result = work => result,
+        () = over => {
+            let seconds = options.time_limit.unwrap_or_default().as_secs_f64();
+            Err(Error::new(ErrorKind::TimeLimit, format!("the query took longer than {seconds} s")))
+        }
+        () = options.cancel.0.notified() => Err(Error::new(ErrorKind::Interrupted, "the query was stopped")),
+    }
 }

@@ -3,13 +3,14 @@
 use super::packed_rows::PackedRows;
 use crate::dataset::Inner;
 use crate::manifest::MatrixEntry;
+use crate::memory::zeros;
 use crate::order::{DROP, Renumber};
-use crate::runtime::in_pool;
 use crate::selection::Selection;
 use rayon::prelude::*;
 use slaf_core::packed::Row;
 use slaf_core::{CsrChunk, Result, Value};
 use slaf_ingest::MatrixKey;
+use slaf_lance::runtime::in_pool;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -35,6 +36,7 @@ impl Inner {
         entry: &MatrixEntry,
         rows: &Selection,
         cols: &Selection,
+        unsorted: bool,
     ) -> Result<CsrChunk> {
         let table = self.table(Self::table_of(key)).await?;
         let packed = PackedRows::fetch(table, &entry.column, rows.resolve(table.rows())).await?;
@@ -68,7 +70,7 @@ impl Inner {
             }
         };
         in_pool(|| {
-            let chunk = decode::<T>(&packed, &columns, n_cols)?;
+            let chunk = decode::<T>(&packed, &columns, n_cols, unsorted)?;
             Ok(match repeats {
                 Some(repeats) => repeat_columns::<T>(&chunk, &repeats),
                 None => chunk,
@@ -113,10 +115,16 @@ fn parts(n_rows: usize) -> Vec<Range<usize>> {
     (0..n).map(|i| n_rows * i / n..n_rows * (i + 1) / n).collect()
 }
 
-fn decode<T: Value>(packed: &PackedRows, columns: &Columns, n_cols: u64) -> Result<CsrChunk> {
+fn decode<T: Value>(packed: &PackedRows, columns: &Columns, n_cols: u64, unsorted: bool) -> Result<CsrChunk> {
     match columns {
-        Columns::Same => decode_all::<T>(packed, None, n_cols),
-        Columns::All(map) => decode_all::<T>(packed, Some(map), n_cols),
+        Columns::Same => decode_all::<T>(packed, None, n_cols, unsorted),
+        Columns::All(map) => decode_all::<T>(packed, Some(map), n_cols, unsorted),
+        Columns::Some { map, .. } if unsorted => decode_some(packed, &mut |row, scratch: &mut Scratch<T>, out| {
+            scratch.decode(row, n_cols)?;
+            let renumbered = scratch.columns.iter().map(|&c| map[c as usize]);
+            out.extend(renumbered.zip(scratch.values.iter().copied()).filter(|p| p.0 != DROP));
+            Ok(())
+        }),
         Columns::Some { map, n_out } => {
             let mut renumber_some = |row: &Row<'_>, scratch: &mut Scratch<T>, out: &mut Vec<(u32, T)>| {
                 scratch.decode(row, n_cols)?;
@@ -157,7 +165,7 @@ impl<T: Value> Scratch<T> {
 }
 
 /// Every value of every row, decoded straight into the result: the headers tell the lengths.
-fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64) -> Result<CsrChunk> {
+fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64, unsorted: bool) -> Result<CsrChunk> {
     let n = packed.len();
     let lengths: Vec<u64> = (0..n).into_par_iter().map(|i| Ok(packed.row(i)?.nnz() as u64)).collect::<Result<_>>()?;
     let mut indptr = Vec::with_capacity(n + 1);
@@ -166,7 +174,7 @@ fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64
         indptr.push(indptr[indptr.len() - 1] + length);
     }
     let nnz = indptr[n] as usize;
-    let (mut indices, mut values) = (vec![0u32; nnz], vec![T::default(); nnz]);
+    let (mut indices, mut values) = (zeros::<u32>(nnz), zeros::<T>(nnz));
     let mut jobs = Vec::new();
     let (mut indices_left, mut values_left) = (indices.as_mut_slice(), values.as_mut_slice());
     for rows in parts(n) {
@@ -188,6 +196,11 @@ fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64
                 row.decode(n_cols, columns_out, values_out)?;
                 continue;
             };
+            if unsorted {
+                row.decode(n_cols, columns_out, values_out)?;
+                columns_out.iter_mut().for_each(|c| *c = map[*c as usize]);
+                continue;
+            }
             scratch.decode(&row, n_cols)?;
             let renumber = scratch.renumber.get_or_insert_with(|| Renumber::new(map.len()));
             let mut out = columns_out.iter_mut().zip(values_out);

@@ -3,10 +3,10 @@
 use super::packed_rows::PackedRows;
 use crate::dataset::{Inner, TableName};
 use crate::manifest::Stripe;
-use crate::runtime::in_pool;
 use crate::selection::Selection;
 use rayon::prelude::*;
 use slaf_core::{CsrChunk, Result, Value};
+use slaf_lance::runtime::in_pool;
 
 /// Cells fewer than this share of a stripe are looked up; otherwise the row is decoded whole.
 const LOOKUP_SHARE: u64 = 512;

@@ -9,14 +9,14 @@ mod by_gene;
 mod packed_rows;
 mod plan;
 
-pub(crate) use plan::Orientation;
+pub(crate) use plan::{Orientation, choose};
 
 use crate::dataset::{Dataset, Inner, TableName};
 use crate::manifest::MatrixEntry;
-use crate::runtime::block_on;
 use crate::selection::Selection;
 use slaf_core::{Context, CsrChunk, Result, with_dtype};
 use slaf_ingest::MatrixKey;
+use slaf_lance::runtime::block_on;
 
 impl Dataset {
     /// Reads a part of a matrix: `rows` and `cols` in the order given, repeats included.
@@ -27,7 +27,7 @@ impl Dataset {
     /// `unknown-table`, `out-of-range`, `corrupt`.
     pub fn read(&self, key: &MatrixKey, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
         let entry = self.matrix_info(key)?;
-        block_on(self.inner.read(key, entry, rows, cols, None)).at(key)
+        block_on(self.inner.read(key, entry, rows, cols, ReadOptions::default())).at(key)
     }
 
     /// Reads a part of a matrix in chunks of at most `batch_rows` rows.
@@ -51,26 +51,35 @@ impl Dataset {
     }
 }
 
+/// How to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReadOptions {
+    /// In place of the planner's choice.
+    pub(crate) orientation: Option<Orientation>,
+    /// The columns of a row may come in any order, which saves sorting them.
+    pub(crate) unsorted: bool,
+}
+
 impl Inner {
-    /// Reads with the planner's choice of orientation, or with `forced`.
+    /// Reads a part of a matrix.
     pub(crate) async fn read(
         &self,
         key: &MatrixKey,
         entry: &MatrixEntry,
         rows: &Selection,
         cols: &Selection,
-        forced: Option<Orientation>,
+        options: ReadOptions,
     ) -> Result<CsrChunk> {
         rows.check(entry.n_rows, "row")?;
         cols.check(entry.n_cols, "column")?;
         let dtype = entry.dtype()?;
-        let orientation = match forced {
+        let orientation = match options.orientation {
             Some(orientation) => orientation,
             None => plan::choose(&self.manifest, key, entry, rows, cols),
         };
         with_dtype!(dtype, T => match orientation {
             Orientation::ByGene => self.read_by_gene::<T>(rows, cols).await,
-            Orientation::ByCell => self.read_by_cell::<T>(key, entry, rows, cols).await,
+            Orientation::ByCell => self.read_by_cell::<T>(key, entry, rows, cols, options.unsorted).await,
         })
     }
 

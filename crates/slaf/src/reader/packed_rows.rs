@@ -2,10 +2,10 @@
 
 use crate::config;
 use crate::selection::Rows;
-use crate::tables::Table;
 use arrow::array::{Array, AsArray, BinaryArray};
 use slaf_core::packed::Row;
 use slaf_core::{Context, Error, Result};
+use slaf_lance::Table;
 
 /// The rows of a selection, in its order.
 pub(super) struct PackedRows {

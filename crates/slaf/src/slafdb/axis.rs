@@ -1,8 +1,6 @@
 //! The tables `cells` and `genes`: names, columns and arrays.
 
 use super::coo::dtype_of;
-use super::table::LanceTable;
-use crate::error::from_arrow;
 use crate::frames::dictionary_of;
 use crate::schema::arrow_type;
 use crate::values::from_arrow_array;
@@ -14,6 +12,8 @@ use arrow::compute::{cast, concat};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type, Int32Type, UInt64Type};
 use slaf_core::{Context, Dtype, Error, ErrorKind, Result, Values};
 use slaf_ingest::{ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, Loss};
+use slaf_lance::ForeignTable;
+use slaf_lance::error::from_arrow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
@@ -29,7 +29,7 @@ struct ColumnSource {
 }
 
 pub(super) struct AxisTable {
-    table: LanceTable,
+    table: ForeignTable,
     axis: Axis,
     n: u64,
     columns: Vec<ColumnSource>,
@@ -71,7 +71,7 @@ impl AxisTable {
         n: u64,
         description: &mut Description,
     ) -> Result<AxisTable> {
-        let table = LanceTable::open(folder, name)?;
+        let table = ForeignTable::open(folder, name)?;
         let rows = table.rows()?;
         if rows != n {
             return Err(Error::malformed(format!("{rows} rows, but config.json says {n}")).at(name));

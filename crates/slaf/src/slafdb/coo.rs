@@ -1,14 +1,14 @@
 //! Tables with a row for each value of a matrix, or of several matrices.
 
 use super::axis::{AxisTable, column, strings};
-use super::table::LanceTable;
-use crate::error::from_arrow;
 use crate::schema::arrow_type;
 use crate::values::from_arrow_array;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{CastOptions, cast, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
 use slaf_core::{Context, Dtype, Error, Result, Values};
+use slaf_lance::ForeignTable;
+use slaf_lance::error::from_arrow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ impl Key {
 }
 
 pub(super) struct Coo {
-    table: LanceTable,
+    table: ForeignTable,
     fields: Vec<Field>,
     keys: [Key; 2],
     /// Whether both axes are the same: then 0 fills what one of several matrices lacks. In
@@ -93,7 +93,7 @@ fn key(fields: &[Field], [number, name]: [String; 2], n: u64) -> Result<Key> {
 
 impl Coo {
     pub(super) fn open(folder: &Path, name: &str, axes: [&AxisTable; 2]) -> Result<Coo> {
-        let table = LanceTable::open(folder, name)?;
+        let table = ForeignTable::open(folder, name)?;
         let fields = table.fields();
         let pairs = std::ptr::eq(axes[0], axes[1]);
         let key_of = |axis: &AxisTable, suffix: &str| {

@@ -6,7 +6,6 @@
 
 mod axis;
 mod coo;
-mod table;
 mod uns;
 
 use axis::AxisTable;

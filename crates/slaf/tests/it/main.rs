@@ -11,7 +11,7 @@ mod union;
 use slaf::{ConvertOptions, Dataset};
 use slaf_ingest::MatrixEncoding;
 use slaf_testing::Sample;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// Goes on to the end.
@@ -53,7 +53,7 @@ impl Fixture {
 fn shared_data() -> Option<PathBuf> {
     let folder = match std::env::var_os("SLAF_SHARED_DATA") {
         Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        None => PathBuf::from("../../../shared/data"),
     };
     if folder.is_dir() {
         return Some(folder);

@@ -74,14 +74,16 @@ fn only_queries_run() {
         assert!(matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::InvalidQuery), "{sql}: {error}");
     }
     let error = dataset.query("SELECT * FROM '/etc/passwd'").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidQuery, "{error}");
-    assert_eq!(dataset.query("SELECT celltype FROM cells").unwrap_err().kind(), ErrorKind::InvalidQuery);
+    assert_eq!(error.kind(), ErrorKind::UnknownTable, "{error}");
+    let error = dataset.query("SELECT celltype FROM cells").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownColumn);
+    assert!(error.message().contains("did you mean cell_type?"), "{error}");
 }
 
 #[test]
 fn streams_give_the_same_rows() {
     let fixture = Fixture::new(4, 70, 20);
-    let stream = fixture.dataset().query_stream("SELECT * FROM expression").unwrap();
+    let stream = fixture.dataset().query_stream("SELECT * FROM expression", &Default::default()).unwrap();
     let rows: usize = stream.map(|b| b.unwrap().num_rows()).sum();
     assert_eq!(rows, fixture.sample.x.nnz());
 }

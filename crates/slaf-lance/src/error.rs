@@ -25,12 +25,8 @@ fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind 
         return ours.kind();
     }
     if let Some(io) = cause::<std::io::Error>(error) {
-        let kind = Error::from(std::io::Error::from(io.kind())).kind();
-        return match io.raw_os_error() {
-            Some(code) => Error::from(std::io::Error::from_raw_os_error(code)).kind(),
-            None if kind == ErrorKind::Io => otherwise,
-            None => kind,
-        };
+        let kind = ErrorKind::of_io(io);
+        return if kind == ErrorKind::Io { otherwise } else { kind };
     }
     match cause::<object_store::Error>(error) {
         Some(object_store::Error::NotFound { .. }) => ErrorKind::NotFound,
@@ -38,6 +34,12 @@ fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind 
             ErrorKind::AlreadyExists
         }
         Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
+            ErrorKind::PermissionDenied
+        }
+        // Listing has no errors of its own for these.
+        Some(e @ object_store::Error::Generic { .. })
+            if ["status code: 401", "status code: 403"].iter().any(|s| e.to_string().contains(s)) =>
+        {
             ErrorKind::PermissionDenied
         }
         _ => otherwise,
@@ -53,7 +55,7 @@ fn text(error: &dyn StdError) -> String {
     }
 }
 
-pub(crate) fn from_lance(error: lance::Error) -> Error {
+pub fn from_lance(error: lance::Error) -> Error {
     let otherwise = match &error {
         lance::Error::DatasetNotFound { .. } | lance::Error::NotFound { .. } => ErrorKind::NotFound,
         lance::Error::CorruptFile { .. } => ErrorKind::Corrupt,
@@ -63,16 +65,16 @@ pub(crate) fn from_lance(error: lance::Error) -> Error {
     Error::new(kind_of(&error, otherwise), text(&error)).with_source(error)
 }
 
-pub(crate) fn from_object_store(error: object_store::Error) -> Error {
+pub fn from_object_store(error: object_store::Error) -> Error {
     Error::new(kind_of(&error, ErrorKind::Io), text(&error)).with_source(error)
 }
 
-pub(crate) fn from_arrow(error: arrow::error::ArrowError) -> Error {
+pub fn from_arrow(error: arrow::error::ArrowError) -> Error {
     Error::new(kind_of(&error, ErrorKind::Internal), error.to_string()).with_source(error)
 }
 
 /// An error while a store is read: what is missing or senseless there is damage.
-pub(crate) fn while_reading(error: Error) -> Error {
+pub fn while_reading(error: Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::Io | ErrorKind::Internal => {
             let place = error.location().map(str::to_owned);

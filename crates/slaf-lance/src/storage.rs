@@ -2,7 +2,7 @@
 
 use crate::error::from_object_store;
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use lance::io::{ObjectStore, ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// The root of a store.
 #[derive(Clone, Debug)]
-pub(crate) struct Storage {
+pub struct Storage {
     uri: String,
     store: Arc<ObjectStore>,
     base: Path,
@@ -24,7 +24,7 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// Does not touch the store.
-    pub(crate) async fn new(uri: &str, options: &HashMap<String, String>) -> Result<Storage> {
+    pub async fn new(uri: &str, options: &HashMap<String, String>) -> Result<Storage> {
         let uri = uri.trim_end_matches('/');
         if uri.is_empty() {
             return Err(Error::invalid("an empty path"));
@@ -47,14 +47,9 @@ impl Storage {
                 .to_string(),
             None => uri.to_string(),
         };
-        let (store, base) = ObjectStore::from_uri_and_params(
-            Arc::new(ObjectStoreRegistry::default()),
-            &absolute,
-            &Self::params(options),
-        )
-        .await
-        .map_err(crate::error::from_lance)
-        .at(uri)?;
+        let params = Self::params(options);
+        let connect = ObjectStore::from_uri_and_params(Arc::new(ObjectStoreRegistry::default()), &absolute, &params);
+        let (store, base) = connect.boxed().await.map_err(crate::error::from_lance).at(uri)?;
         Ok(Storage { uri: absolute, store, base, options: options.clone(), local })
     }
 
@@ -66,24 +61,24 @@ impl Storage {
         }
     }
 
-    pub(crate) fn object_store_params(&self) -> ObjectStoreParams {
+    pub fn object_store_params(&self) -> ObjectStoreParams {
         Self::params(&self.options)
     }
 
-    pub(crate) fn uri(&self) -> &str {
+    pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    pub(crate) fn options(&self) -> &HashMap<String, String> {
+    pub fn options(&self) -> &HashMap<String, String> {
         &self.options
     }
 
-    pub(crate) fn local(&self) -> Option<&PathBuf> {
+    pub fn local(&self) -> Option<&PathBuf> {
         self.local.as_ref()
     }
 
     /// The address of a file or table for messages and for Lance.
-    pub(crate) fn full(&self, relative: &str) -> String {
+    pub fn full(&self, relative: &str) -> String {
         format!("{}/{relative}", self.uri)
     }
 
@@ -91,12 +86,12 @@ impl Storage {
         relative.split('/').filter(|s| !s.is_empty()).fold(self.base.clone(), |p, s| p.join(s))
     }
 
-    pub(crate) async fn read(&self, relative: &str) -> Result<Bytes> {
+    pub async fn read(&self, relative: &str) -> Result<Bytes> {
         let get = async { self.store.inner.get(&self.path(relative)).await?.bytes().await };
         get.await.map_err(from_object_store).at(self.full(relative))
     }
 
-    pub(crate) async fn write(&self, relative: &str, content: Bytes) -> Result<()> {
+    pub async fn write(&self, relative: &str, content: Bytes) -> Result<()> {
         self.store
             .inner
             .put(&self.path(relative), PutPayload::from_bytes(content))
@@ -107,9 +102,10 @@ impl Storage {
     }
 
     /// Creates a file; `already-exists` if there is one.
-    pub(crate) async fn put_if_absent(&self, relative: &str, content: Bytes) -> Result<()> {
+    pub async fn put_if_absent(&self, relative: &str, content: Bytes) -> Result<()> {
         self.store
             .put_if_absent(&self.path(relative), PutPayload::from_bytes(content))
+            .boxed()
             .await
             .map_err(from_object_store)
             .at(self.full(relative))
@@ -117,7 +113,7 @@ impl Storage {
 
     /// All files below a folder, with their lengths, by paths relative to the root; none if there
     /// is no such folder.
-    pub(crate) async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
+    pub async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
         let prefix = self.path(folder);
         let listed: std::result::Result<Vec<_>, _> = self.store.inner.list(Some(&prefix)).try_collect().await;
         let mut files = match listed {
@@ -136,7 +132,7 @@ impl Storage {
     }
 
     /// The BLAKE3 hash of a file's content, in hex.
-    pub(crate) async fn hash(&self, relative: &str) -> Result<String> {
+    pub async fn hash(&self, relative: &str) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         let read = async {
             let mut stream = self.store.inner.get(&self.path(relative)).await?.into_stream();
@@ -150,7 +146,7 @@ impl Storage {
     }
 
     /// Removes all that is below a folder, and the folder itself on a local disk.
-    pub(crate) async fn remove(&self, folder: &str) -> Result<()> {
+    pub async fn remove(&self, folder: &str) -> Result<()> {
         match self.local() {
             Some(root) => match std::fs::remove_dir_all(root.join(folder)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at(self.full(folder)),
@@ -165,13 +161,13 @@ impl Storage {
         }
     }
 
-    pub(crate) async fn delete(&self, relative: &str) -> Result<()> {
+    pub async fn delete(&self, relative: &str) -> Result<()> {
         self.store.inner.delete(&self.path(relative)).await.map_err(from_object_store).at(self.full(relative))
     }
 
     /// Makes the files, and the folders that hold them, survive a power loss. Object stores
     /// acknowledge durable writes, so that only a local disk has work here.
-    pub(crate) fn sync(&self, files: &[&str]) -> Result<()> {
+    pub fn sync(&self, files: &[&str]) -> Result<()> {
         let Some(root) = self.local() else { return Ok(()) };
         let mut folders = std::collections::BTreeSet::new();
         for file in files {

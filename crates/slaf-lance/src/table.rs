@@ -1,9 +1,8 @@
 //! The Lance tables of a store: writing one in a stream, and reading rows of a pinned version.
 
 use crate::error::{from_lance, while_reading};
-use crate::manifest::TableEntry;
+use crate::runtime;
 use crate::storage::Storage;
-use crate::{config, runtime};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
@@ -11,10 +10,11 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use lance::dataset::builder::DatasetBuilder;
 use lance::dataset::fragment::{FileFragment, FragReadConfig, FragmentReader};
 use lance::dataset::{InsertBuilder, WriteMode, WriteParams};
+use serde::{Deserialize, Serialize};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,11 +22,24 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+/// The version of the Lance file format that tables are written in.
+const FILE_VERSION: &str = "2.2";
+/// Batches that are decoded at once.
+const READ_AHEAD: usize = 4;
 /// Batches that wait for the writer.
 const QUEUE: usize = 4;
 
+/// A Lance table at a version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TableEntry {
+    /// Its folder below the root.
+    pub path: String,
+    pub version: u64,
+    pub rows: u64,
+}
+
 /// Writes a new table while its batches are made.
-pub(crate) struct TableWriter {
+pub struct TableWriter {
     path: String,
     uri: String,
     sender: Option<mpsc::Sender<Result<RecordBatch, DataFusionError>>>,
@@ -35,16 +48,21 @@ pub(crate) struct TableWriter {
 }
 
 impl TableWriter {
-    pub(crate) fn create(storage: &Storage, path: &str, schema: &SchemaRef) -> Result<TableWriter> {
+    /// Starts a table of the given schema in the folder `path` below the root, with at most
+    /// `fragment_rows` rows in a data file.
+    ///
+    /// # Errors
+    /// `io` if threads cannot be started.
+    pub fn create(storage: &Storage, path: &str, schema: &SchemaRef, fragment_rows: usize) -> Result<TableWriter> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let batches = futures::stream::unfold(receiver, |mut r| async { Some((r.recv().await?, r)) });
         let stream: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), batches));
         let uri = storage.full(path);
         let params = WriteParams {
-            max_rows_per_file: config::fragment_rows(),
+            max_rows_per_file: fragment_rows,
             mode: WriteMode::Create,
             store_params: Some(storage.object_store_params()),
-            data_storage_version: config::LANCE_FILE_VERSION.parse().ok(),
+            data_storage_version: FILE_VERSION.parse().ok(),
             ..WriteParams::default()
         };
         let target = uri.clone();
@@ -55,7 +73,7 @@ impl TableWriter {
     }
 
     /// Hands over a batch; waits while the writer is behind.
-    pub(crate) fn send(&mut self, batch: RecordBatch) -> Result<()> {
+    pub fn send(&mut self, batch: RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -78,7 +96,7 @@ impl TableWriter {
     }
 
     /// Ends the table and commits it as a Lance version.
-    pub(crate) fn finish(mut self) -> Result<TableEntry> {
+    pub fn finish(mut self) -> Result<TableEntry> {
         let dataset = self.join().at(&self.uri)?;
         Ok(TableEntry { path: self.path.clone(), version: dataset.version().version, rows: self.rows })
     }
@@ -87,12 +105,19 @@ impl TableWriter {
 impl Drop for TableWriter {
     fn drop(&mut self) {
         self.task.abort();
+        // It may be about to make a file; whoever cleans up comes after that.
+        if !self.task.is_finished()
+            && tokio::runtime::Handle::try_current().is_err()
+            && let Ok(runtime) = runtime::runtime()
+        {
+            let _ = runtime.block_on(&mut self.task);
+        }
     }
 }
 
 /// A table at its pinned version.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     uri: String,
     dataset: Arc<lance::Dataset>,
     /// Each fragment with its first row.
@@ -103,9 +128,11 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) async fn open(storage: &Storage, entry: &TableEntry) -> Result<Table> {
+    /// # Errors
+    /// `corrupt` if the table is not as the entry says; those of the storage.
+    pub fn open<'a>(storage: &'a Storage, entry: &'a TableEntry) -> BoxFuture<'a, Result<Table>> {
         let uri = storage.full(&entry.path);
-        let open = async {
+        let open = async move {
             let dataset = DatasetBuilder::from_uri(&uri)
                 .with_version(entry.version)
                 .with_storage_options(storage.options().clone())
@@ -123,12 +150,12 @@ impl Table {
             if rows != entry.rows {
                 return Err(Error::corrupt(format!("{rows} rows, but the root manifest says {}", entry.rows)));
             }
-            Ok(Table { uri: uri.clone(), dataset, fragments, rows, readers: Mutex::default() })
+            Ok(Table { uri, dataset, fragments, rows, readers: Mutex::default() })
         };
-        open.await.map_err(while_reading).at(&uri)
+        async move { open.await.map_err(while_reading).at(storage.full(&entry.path)) }.boxed()
     }
 
-    pub(crate) fn rows(&self) -> u64 {
+    pub fn rows(&self) -> u64 {
         self.rows
     }
 
@@ -147,13 +174,16 @@ impl Table {
 
     /// Reads ranges of rows that rise and do not overlap, in order, in batches of at most
     /// `batch_rows`. Decoding runs in parallel.
-    pub(crate) async fn read(
-        &self,
-        columns: &[&str],
-        ranges: &[Range<u64>],
+    ///
+    /// # Errors
+    /// `out-of-range`, `corrupt`, those of the storage.
+    pub fn read<'a>(
+        &'a self,
+        columns: &'a [&'a str],
+        ranges: &'a [Range<u64>],
         batch_rows: usize,
-    ) -> Result<Vec<RecordBatch>> {
-        let read = async {
+    ) -> BoxFuture<'a, Result<Vec<RecordBatch>>> {
+        let read = async move {
             if let Some(r) = ranges.iter().find(|r| r.end > self.rows) {
                 return Err(Error::new(ErrorKind::OutOfRange, format!("row {} of {}", r.end - 1, self.rows)));
             }
@@ -165,7 +195,7 @@ impl Table {
             }
             Ok(batches)
         };
-        read.await.map_err(while_reading).at(&self.uri)
+        async move { read.await.map_err(while_reading).at(&self.uri) }.boxed()
     }
 
     /// The ranges by fragment, counted from each fragment's first row.
@@ -202,12 +232,12 @@ fn decode_in_parallel(
                 Err(e) => Err(Error::new(ErrorKind::Internal, format!("a reader stopped: {e}"))),
             }
         })
-        .buffered(config::READ_AHEAD)
+        .buffered(READ_AHEAD)
         .boxed()
 }
 
 /// Rising rows as ranges of neighbours.
-pub(crate) fn ranges_of(rows: &[u64]) -> Vec<Range<u64>> {
+pub fn ranges_of(rows: &[u64]) -> Vec<Range<u64>> {
     let mut out: Vec<Range<u64>> = Vec::new();
     for &row in rows {
         match out.last_mut() {
@@ -220,7 +250,7 @@ pub(crate) fn ranges_of(rows: &[u64]) -> Vec<Range<u64>> {
 
 impl Table {
     /// Name and type of a column.
-    pub(crate) fn arrow_field(&self, column: &str) -> Result<arrow::datatypes::Field> {
+    pub fn arrow_field(&self, column: &str) -> Result<arrow::datatypes::Field> {
         self.dataset
             .schema()
             .field(column)

@@ -16,7 +16,7 @@ const BATCH_ROWS: usize = 1 << 16;
 /// Bytes that a scan reads ahead; Lance's own default is 2 GiB.
 const READ_AHEAD_BYTES: u64 = 128 << 20;
 
-pub(super) struct LanceTable {
+pub struct ForeignTable {
     dataset: lance::Dataset,
     name: String,
 }
@@ -31,32 +31,32 @@ fn at_fault(error: Error) -> Error {
     }
 }
 
-impl LanceTable {
-    pub(super) fn open(folder: &Path, name: &str) -> Result<LanceTable> {
+impl ForeignTable {
+    pub fn open(folder: &Path, name: &str) -> Result<ForeignTable> {
         let path = std::path::absolute(folder)?.join(name);
         if !path.is_dir() {
             return Err(Error::malformed("the table is missing").at(name));
         }
         let uri = path.to_str().ok_or_else(|| Error::invalid("a path that is not UTF-8").at(name))?;
         let dataset = block_on(async { DatasetBuilder::from_uri(uri).load().await.map_err(from_lance) });
-        Ok(LanceTable { dataset: dataset.map_err(at_fault).at(name)?, name: name.to_owned() })
+        Ok(ForeignTable { dataset: dataset.map_err(at_fault).at(name)?, name: name.to_owned() })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn fields(&self) -> Vec<Field> {
+    pub fn fields(&self) -> Vec<Field> {
         self.dataset.schema().fields.iter().map(Field::from).collect()
     }
 
-    pub(super) fn rows(&self) -> Result<u64> {
+    pub fn rows(&self) -> Result<u64> {
         let rows = block_on(async { self.dataset.count_rows(None).await.map_err(from_lance) });
         Ok(rows.map_err(at_fault).at(&self.name)? as u64)
     }
 
     /// Reads columns of all rows, or of some, in order.
-    pub(super) fn scan(
+    pub fn scan(
         &self,
         columns: &[&str],
         rows: Option<Range<u64>>,
@@ -81,7 +81,7 @@ impl LanceTable {
     }
 
     /// Reads columns of single rows, in the order given.
-    pub(super) fn take(&self, columns: &[&str], rows: &[u64]) -> Result<RecordBatch> {
+    pub fn take(&self, columns: &[&str], rows: &[u64]) -> Result<RecordBatch> {
         let take = async {
             let schema = self.dataset.schema().project(columns).map_err(from_lance)?;
             self.dataset.take(rows, ProjectionRequest::Schema(Arc::new(schema))).await.map_err(from_lance)

@@ -1,0 +1,215 @@
+//! Quantile bins of a cell's nonzeros, as numpy computes quantiles, bit for bit.
+
+use super::distinct::Distinct;
+use super::rank::Ranker;
+
+/// The memory of binning, used again for each cell.
+#[derive(Default)]
+pub(super) struct Binner {
+    distinct: Distinct,
+    ranker: Ranker,
+    order: Vec<u32>,
+    /// By code of a distinct value, or by entry.
+    spans: Vec<Span>,
+    edges: Vec<f64>,
+}
+
+/// The number of edges below a value, and of edges up to it.
+#[derive(Clone, Copy, Default)]
+struct Span {
+    below: u16,
+    upto: u16,
+}
+
+impl Span {
+    /// numpy's `ceil(u * (R - L) + L)`, with its roundings; `u` is 0..1.
+    fn pick(self, u: f64) -> f32 {
+        // Adding 2^52 rounds to a whole number. `f64::ceil` would be a call, since the least
+        // instruction set has no rounding.
+        const WHOLE: f64 = 4_503_599_627_370_496.0;
+        let (r, l) = (f64::from(self.below), f64::from(self.upto));
+        let x = u * (r - l) + l;
+        let whole = (x + WHOLE) - WHOLE;
+        (if whole < x { whole + 1.0 } else { whole }) as f32
+    }
+}
+
+impl Binner {
+    /// The bins of the entries `wanted` of a cell, between quantiles of all its `values`, which are
+    /// above 0. Entries beyond them are not expressed, and in bin 0.
+    ///
+    /// `draw` gives an entry's random number; without it the last bin is taken. `single` says that
+    /// the values are of numpy's `float32`, whose differences numpy rounds.
+    pub(super) fn bin(
+        &mut self,
+        values: &[f64],
+        wanted: &[u32],
+        n_bins: u32,
+        single: bool,
+        draw: Option<impl Fn(u32) -> f64>,
+        bins: &mut Vec<f32>,
+    ) {
+        let n_edges = n_bins as usize - 1;
+        self.spans.clear();
+        if self.distinct.find(values) {
+            self.spans.resize(self.distinct.len(), Span::default());
+            self.spans_of_distinct(values.len(), n_edges, single);
+            let (codes, spans) = (self.distinct.codes(), &self.spans);
+            write(bins, wanted, draw, |i| codes.get(i).map(|&code| spans[usize::from(code)]));
+        } else {
+            self.spans.resize(values.len(), Span::default());
+            self.spans_of_all(values, n_edges, single);
+            write(bins, wanted, draw, |i| self.spans.get(i).copied());
+        }
+    }
+
+    fn spans_of_distinct(&mut self, n: usize, n_edges: usize, single: bool) {
+        let mut rest = self.distinct.iter().map(|(value, _, count)| (value, count as usize)).peekable();
+        // Ranks come in rising order, so that one walk over the values finds all of them. The
+        // values before the next one to come end before the rank `upto`.
+        let (mut value, mut upto) = (0.0, 0);
+        edges(&mut self.edges, n, n_edges, single, |rank| {
+            while upto <= rank
+                && let Some((next, count)) = rest.next()
+            {
+                (value, upto) = (next, upto + count);
+            }
+            let is_last_of_value = upto == rank + 1;
+            (value, rest.peek().filter(|_| is_last_of_value).map_or(value, |next| next.0))
+        });
+        let mut walk = Walk::new(&self.edges);
+        for (value, code, _) in self.distinct.iter() {
+            self.spans[usize::from(code)] = walk.span(value);
+        }
+    }
+
+    fn spans_of_all(&mut self, values: &[f64], n_edges: usize, single: bool) {
+        let n = values.len();
+        self.ranker.rank_exact(values, n, &mut self.order);
+        let order = &self.order;
+        let smallest = |rank: usize| values[order[n - 1 - rank] as usize];
+        edges(&mut self.edges, n, n_edges, single, |rank| (smallest(rank), smallest((rank + 1).min(n - 1))));
+        let mut walk = Walk::new(&self.edges);
+        for &i in order.iter().rev() {
+            self.spans[i as usize] = walk.span(values[i as usize]);
+        }
+    }
+}
+
+fn write(bins: &mut Vec<f32>, wanted: &[u32], draw: Option<impl Fn(u32) -> f64>, span: impl Fn(usize) -> Option<Span>) {
+    bins.clear();
+    match draw {
+        Some(draw) => bins.extend(wanted.iter().map(|&i| span(i as usize).map_or(0.0, |span| span.pick(draw(i))))),
+        None => bins.extend(wanted.iter().map(|&i| span(i as usize).map_or(0.0, |span| f32::from(span.upto)))),
+    }
+}
+
+/// `np.quantile(values, np.linspace(0, 1, n_edges))` of `n` values; `sorted` gives the values of
+/// a rank and of the next one.
+fn edges(edges: &mut Vec<f64>, n: usize, n_edges: usize, single: bool, mut sorted: impl FnMut(usize) -> (f64, f64)) {
+    edges.clear();
+    let step = 1.0 / (n_edges - 1) as f64;
+    for i in 0..n_edges {
+        let q = if i == n_edges - 1 { 1.0 } else { i as f64 * step };
+        let at = (n - 1) as f64 * q;
+        let rank = (at as usize).min(n - 1);
+        let t = at - rank as f64;
+        let (a, b) = sorted(rank);
+        let d = if single { f64::from(b as f32 - a as f32) } else { b - a };
+        edges.push(if t < 0.5 { a + d * t } else { b - d * (1.0 - t) });
+    }
+}
+
+/// Where rising values lie between the edges.
+struct Walk<'a> {
+    edges: &'a [f64],
+    below: usize,
+    upto: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(edges: &'a [f64]) -> Self {
+        Walk { edges, below: 0, upto: 0 }
+    }
+
+    fn span(&mut self, value: f64) -> Span {
+        while self.edges.get(self.below).is_some_and(|&q| q < value) {
+            self.below += 1;
+        }
+        self.upto = self.upto.max(self.below);
+        while self.edges.get(self.upto).is_some_and(|&q| q <= value) {
+            self.upto += 1;
+        }
+        Span { below: self.below as u16, upto: self.upto as u16 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bins(values: &[f64], n_bins: u32, single: bool, u: Option<f64>) -> Vec<f32> {
+        let all: Vec<u32> = (0..values.len() as u32).collect();
+        let mut bins = vec![9.0];
+        Binner::default().bin(values, &all, n_bins, single, u.map(|u| move |_| u), &mut bins);
+        bins
+    }
+
+    /// The definition, one value at a time.
+    fn oracle(values: &[f64], n_bins: u32, u: Option<f64>) -> Vec<f32> {
+        let mut s = values.to_vec();
+        s.sort_by(f64::total_cmp);
+        let n_edges = n_bins - 1;
+        let quantile = |i: u32| {
+            let q = if i + 1 == n_edges { 1.0 } else { f64::from(i) * (1.0 / f64::from(n_edges - 1)) };
+            let at = (s.len() - 1) as f64 * q;
+            let (low, high) = (s[at.floor() as usize], s[(at.floor() as usize + 1).min(s.len() - 1)]);
+            let t = at.fract();
+            if t < 0.5 { low + (high - low) * t } else { high - (high - low) * (1.0 - t) }
+        };
+        let edges: Vec<f64> = (0..n_edges).map(quantile).collect();
+        let bin = |v: &f64| {
+            let (l, r) =
+                (edges.iter().filter(|q| *q <= v).count() as f64, edges.iter().filter(|q| *q < v).count() as f64);
+            u.map_or(l, |u| (u * (r - l) + l).ceil()) as f32
+        };
+        values.iter().map(bin).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn counts_are_binned_as_defined(
+            values in proptest::collection::vec(1_u32..40, 1..200),
+            u in proptest::option::of(0.0_f64..1.0),
+            n_bins in 3_u32..60,
+        ) {
+            let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+            prop_assert_eq!(bins(&values, n_bins, false, u), oracle(&values, n_bins, u));
+        }
+
+        #[test]
+        fn any_values_are_binned_as_defined(
+            values in proptest::collection::vec(prop_oneof![0.001_f64..9.0, Just(1.5), Just(1e7)], 1..2_500),
+            u in proptest::option::of(0.0_f64..1.0),
+        ) {
+            prop_assert_eq!(bins(&values, 51, false, u), oracle(&values, 51, u));
+        }
+    }
+
+    #[test]
+    fn bins_of_some_entries_lie_between_quantiles_of_all() {
+        let mut bins = Vec::new();
+        let u = |i: u32| f64::from(i) / 8.0;
+        Binner::default().bin(&[1.0, 5.0, 2.0, 9.0], &[2, 7, 1], 5, false, Some(u), &mut bins);
+        let all = [0, 1, 2].map(|i| oracle(&[1.0, 5.0, 2.0, 9.0], 5, Some(u(i)))[i as usize]);
+        assert_eq!(bins, [all[2], 0.0, all[1]]);
+    }
+
+    #[test]
+    fn a_single_value_spans_all_bins() {
+        assert_eq!(bins(&[3.0], 51, false, None), [50.0]);
+        assert_eq!(bins(&[3.0], 51, false, Some(0.0)), [50.0]);
+        assert_eq!(bins(&[0.3], 51, true, Some(0.999)), [1.0]);
+    }
+}

@@ -1,0 +1,289 @@
+//! A tokenizer as data: which parts it is composed of.
+
+use serde::{Deserialize, Serialize};
+use slaf_core::{Error, Result};
+
+/// How a cell becomes a row of tokens. JSON, so that users compose their own:
+///
+/// ```
+/// # use slaf_kernels::tokenizers::Description;
+/// let d = Description::from_json(
+///     r#"{"length": 1024, "genes": "symbol", "target_sum": 10000,
+///         "select": {"sample": {"weight": "log1p", "replace": true}}, "order": "random",
+///         "values": {"transform": "log1p"}, "first": [{"token": "<cls>"}], "pad": {"token": "<pad>"}}"#,
+/// )?;
+/// assert_eq!(d.body(), 1023);
+/// # Ok::<(), slaf_core::Error>(())
+/// ```
+///
+/// The parts work in this order on the nonzeros of a cell (values below 1.2e-38 count as zero):
+/// 1. genes without a token are dropped; genes that share one are summed, at the place of the
+///    first of them (`genes` says how ids are compared);
+/// 2. `key = x / total * target_sum / scale[gene]`, each factor only where it is asked for;
+/// 3. `select` keeps at most [`body`](Description::body) of them, `fill` adds genes that are not
+///    expressed, `order` sorts;
+/// 4. `values` says what stands beside each token; bins are those of all nonzeros, also of those
+///    that were not selected;
+/// 5. `first`, the genes, `last`, then `pad` up to `length`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// Tokens in a row, special tokens and padding included.
+    pub length: usize,
+    #[serde(default)]
+    pub genes: IdStyle,
+    #[serde(default)]
+    pub total: TotalOf,
+    /// What the total of a cell is scaled to; without it, values are taken as they are.
+    #[serde(default)]
+    pub target_sum: Option<f64>,
+    /// Whether keys are divided by the table of scales (Geneformer: medians). Genes without a
+    /// scale are dropped.
+    #[serde(default)]
+    pub scale: bool,
+    #[serde(default)]
+    pub select: Select,
+    #[serde(default)]
+    pub fill: Fill,
+    #[serde(default)]
+    pub order: Order,
+    #[serde(default)]
+    pub values: Option<ValueMap>,
+    #[serde(default)]
+    pub first: Vec<Special>,
+    #[serde(default)]
+    pub last: Vec<Special>,
+    pub pad: Special,
+    #[serde(default)]
+    pub empty: Empty,
+}
+
+/// How gene ids are compared with the vocabulary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdStyle {
+    /// Upper case; the version suffix of an Ensembl id (`ENSG00000141510.18`) does not count.
+    #[default]
+    Ensembl,
+    /// Exactly, upper and lower case included.
+    Symbol,
+}
+
+/// What a cell's total is the sum of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TotalOf {
+    /// The total that the caller gives, or else all values of the row.
+    #[default]
+    All,
+    /// The genes that have a token.
+    Vocabulary,
+}
+
+/// Which of a cell's nonzeros become tokens when there are more than fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Select {
+    /// The first ones in column order.
+    #[default]
+    Head,
+    /// Those with the largest keys.
+    Top {
+        #[serde(default)]
+        ties: Ties,
+    },
+    /// A random sample. With replacement there are always as many as fit.
+    Sample {
+        #[serde(default)]
+        weight: Weight,
+        #[serde(default)]
+        replace: bool,
+    },
+}
+
+/// Which of two genes with the same key is first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ties {
+    #[default]
+    Column,
+    Random,
+}
+
+/// What the chance to be sampled is proportional to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weight {
+    #[default]
+    Uniform,
+    /// The stored value.
+    Value,
+    /// `ln(1 + value)`.
+    Log1p,
+}
+
+/// Whether genes of the vocabulary that are not expressed fill the space that is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fill {
+    #[default]
+    None,
+    /// The first ones in column order.
+    Column,
+    Random,
+}
+
+/// The order of the gene tokens of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// The gene's number in the data set.
+    #[default]
+    Column,
+    /// Largest key first, ties by column.
+    Key,
+    /// Smallest entry of the table of positions first, ties by column, genes without one last.
+    Position,
+    Random,
+}
+
+/// What stands beside each token: a transformation, then a clip, then bins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueMap {
+    #[serde(default)]
+    pub transform: Transform,
+    /// Larger values become this one.
+    #[serde(default)]
+    pub clip: Option<f64>,
+    #[serde(default)]
+    pub bins: Option<Bins>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transform {
+    #[default]
+    Raw,
+    /// `x / total * target_sum`.
+    Normalized,
+    /// `ln(1 + x / total * target_sum)`, or `ln(1 + x)` without a `target_sum`.
+    Log1p,
+}
+
+/// Bins between the quantiles of a cell's nonzeros; the bins are 1 to `n_bins - 1`, 0 is no
+/// expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bins {
+    pub n_bins: u32,
+    #[serde(default)]
+    pub mode: Binning,
+}
+
+/// Which bin a value gets that several quantiles are equal to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Binning {
+    /// One of them by chance, from a generator keyed by (seed, epoch, cell): the result does not
+    /// depend on batches or threads.
+    #[default]
+    #[serde(rename = "scgpt")]
+    ScGpt,
+    /// The last one.
+    Deterministic,
+    /// One of them by chance, from numpy's legacy `np.random.rand`, bit for bit: one draw for
+    /// each nonzero of each cell, in the order in which cells come.
+    Strict,
+}
+
+/// A special token, by its name in the vocabulary, and the value beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Special {
+    pub token: String,
+    #[serde(default)]
+    pub value: SpecialValue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SpecialValue {
+    Number(f32),
+    OfCell(OfCell),
+}
+
+/// A number of the cell as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OfCell {
+    /// The decimal logarithm of the cell's total.
+    Log10Total,
+}
+
+impl Default for SpecialValue {
+    fn default() -> Self {
+        SpecialValue::Number(0.0)
+    }
+}
+
+impl Special {
+    pub fn new(token: impl Into<String>, value: f32) -> Self {
+        Special { token: token.into(), value: SpecialValue::Number(value) }
+    }
+}
+
+/// What happens to a cell that has no token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Empty {
+    /// A row of padding, without special tokens.
+    #[default]
+    Keep,
+    /// No row.
+    Drop,
+}
+
+impl Description {
+    /// The description in a JSON text, checked.
+    ///
+    /// # Errors
+    /// `invalid-argument` for unknown names and for what [`Description::check`] refuses.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let description: Description = serde_json::from_str(text)
+            .map_err(|e| Error::invalid(format!("not the description of a tokenizer: {e}")).with_source(e))?;
+        description.check()?;
+        Ok(description)
+    }
+
+    /// Gene tokens that fit into a row.
+    pub fn body(&self) -> usize {
+        self.length.saturating_sub(self.first.len() + self.last.len())
+    }
+
+    /// # Errors
+    /// `invalid-argument` for parts that do not go together.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |message: &str| Err(Error::invalid(message));
+        if self.length <= self.first.len() + self.last.len() {
+            return wrong("\"length\" leaves no room for genes between the special tokens");
+        }
+        if self.length > u32::MAX as usize {
+            return wrong("\"length\" is above 4,294,967,295");
+        }
+        let positive = |x: Option<f64>| x.is_none_or(|x| x.is_finite() && x > 0.0);
+        if !positive(self.target_sum) || !positive(self.values.and_then(|v| v.clip)) {
+            return wrong("\"target_sum\" and \"clip\" must be above 0");
+        }
+        if let Some(ValueMap { transform, bins, .. }) = self.values {
+            if transform == Transform::Normalized && self.target_sum.is_none() {
+                return wrong("the transform \"normalized\" needs a \"target_sum\"");
+            }
+            // Above 2^15, two bin numbers would not fit where they are kept.
+            if bins.is_some_and(|b| !(3..=32_768).contains(&b.n_bins)) {
+                return wrong("\"n_bins\" must be 3 to 32,768");
+            }
+        }
+        Ok(())
+    }
+}

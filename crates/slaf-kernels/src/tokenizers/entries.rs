@@ -1,0 +1,152 @@
+//! The nonzeros of one cell that have a token.
+
+use super::matching::DROP;
+use slaf_core::{Dtype, Value};
+use std::cmp::Ordering;
+
+/// What a tokenizer knows of each column of the matrix.
+pub(super) struct Genes {
+    /// By column.
+    pub(super) genes: Vec<Gene>,
+    /// By column; empty if keys are not scaled.
+    pub(super) scales: Vec<f64>,
+    /// By column, the first column of the same token; empty if no two columns share one.
+    pub(super) first_of_token: Vec<u32>,
+    /// By column; empty if the order is not by position.
+    pub(super) positions: Vec<f64>,
+    /// The first columns of all tokens, rising; empty if nothing is filled.
+    pub(super) fillers: Vec<u32>,
+}
+
+/// What is needed of every nonzero, side by side so that it is one access to memory.
+#[derive(Clone, Copy)]
+pub(super) struct Gene {
+    pub(super) token: u32,
+    /// About 1 over the scale, or 1 if keys are not scaled.
+    pub(super) factor: f32,
+}
+
+/// How a cell's values become keys.
+#[derive(Clone, Copy)]
+pub(super) struct KeyOf<'a> {
+    /// The cell's total and the target sum, if keys are normalised.
+    pub(super) normalize: Option<(f64, f64)>,
+    pub(super) scales: &'a [f64],
+}
+
+impl KeyOf<'_> {
+    /// In the order of operations of Geneformer's own tokenizer, so that the roundings are its own.
+    pub(super) fn key(self, x: f64, column: u32) -> f64 {
+        let normalized = self.normalize.map_or(x, |(total, target)| x / total * target);
+        self.scales.get(column as usize).map_or(normalized, |scale| normalized / scale)
+    }
+}
+
+/// Parallel vectors, used again for each cell; `n` entries of them are valid, by rising column.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub(super) n: usize,
+    pub(super) columns: Vec<u32>,
+    pub(super) tokens: Vec<u32>,
+    pub(super) x: Vec<f64>,
+    /// Keys without the cell's own factor, roughly: see [`Ranker`](super::rank::Ranker).
+    pub(super) rough: Vec<f32>,
+    unmerged: Vec<((u32, u32), u32, f64)>,
+}
+
+impl Entries {
+    pub(super) fn grow(&mut self, n: usize) {
+        if self.columns.len() < n {
+            self.columns.resize(n, 0);
+            self.tokens.resize(n, 0);
+            self.x.resize(n, 0.0);
+            self.rough.resize(n, 0.0);
+        }
+    }
+
+    /// Takes the nonzeros of a row; false if one of its values is negative or not finite.
+    pub(super) fn gather<T: Value>(&mut self, genes: &Genes, columns: &[u32], values: &[T]) -> bool {
+        // One more than the row may have, for the entry after the last.
+        let end = columns.len() + 1;
+        self.grow(end);
+        let (out_columns, out_tokens) = (&mut self.columns[..end], &mut self.tokens[..end]);
+        let (out_x, out_rough) = (&mut self.x[..end], &mut self.rough[..end]);
+        let is_unsigned = matches!(T::DTYPE, Dtype::Bool | Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64);
+        let (mut n, mut valid) = (0, true);
+        for (&column, &value) in columns.iter().zip(values) {
+            let x = value.as_f64();
+            let Gene { token, factor } = genes.genes[column as usize];
+            valid &= is_unsigned || (0.0..=f64::MAX).contains(&x);
+            out_columns[n] = column;
+            out_tokens[n] = token;
+            out_x[n] = x;
+            out_rough[n] = rough(x, factor);
+            // Rough keys of smaller values would not be as exact as they have to be.
+            let expressed = x >= f64::from(f32::MIN_POSITIVE);
+            // A branch here would be mispredicted for every gene that the vocabulary lacks.
+            n += usize::from((token != DROP) & expressed);
+        }
+        self.n = n;
+        if !genes.first_of_token.is_empty() {
+            self.merge(genes);
+        }
+        valid
+    }
+
+    /// Adds up the entries of columns that share a token, in the place of the first such column.
+    fn merge(&mut self, genes: &Genes) {
+        let mut last = None;
+        let mut rising = true;
+        for column in &mut self.columns[..self.n] {
+            *column = genes.first_of_token[*column as usize];
+            rising &= last < Some(*column);
+            last = Some(*column);
+        }
+        if rising {
+            return;
+        }
+        let entries = self.columns[..self.n].iter().zip(&self.tokens).zip(&self.x);
+        self.unmerged.clear();
+        self.unmerged.extend((0..).zip(entries).map(|(i, ((&c, &t), &x))| ((c, i), t, x)));
+        // The summands of a token stay in column order, and so does their rounding.
+        self.unmerged.sort_unstable_by_key(|e| e.0);
+        let mut n = 0;
+        for &((column, _), token, x) in &self.unmerged {
+            if n > 0 && self.columns[n - 1] == column {
+                self.x[n - 1] += x;
+            } else {
+                (self.columns[n], self.tokens[n], self.x[n]) = (column, token, x);
+                n += 1;
+            }
+            self.rough[n - 1] = rough(self.x[n - 1], genes.genes[column as usize].factor);
+        }
+        self.n = n;
+    }
+
+    /// Which of two entries has the larger key.
+    pub(super) fn compare(&self, keys: KeyOf<'_>, a: u32, b: u32) -> Ordering {
+        let (a, b) = (a as usize, b as usize);
+        let scale = |i: usize| keys.scales.get(self.columns[i] as usize);
+        if self.x[a] == self.x[b] && scale(a) == scale(b) {
+            return Ordering::Equal;
+        }
+        let key = |i: usize| keys.key(self.x[i], self.columns[i]);
+        key(b).total_cmp(&key(a))
+    }
+}
+
+/// Three roundings, each of at most half a unit in the last place, are below three units in sum.
+fn rough(x: f64, factor: f32) -> f32 {
+    (x as f32 * factor).min(f32::MAX)
+}
+
+/// The sum of values, in a fixed order that the processor can do in parallel.
+pub(super) fn sum<T: Copy>(values: &[T], as_f64: impl Fn(T) -> f64) -> f64 {
+    let mut lanes = [0.0; 8];
+    let chunks = values.chunks_exact(lanes.len());
+    let rest: f64 = chunks.remainder().iter().map(|&v| as_f64(v)).sum();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &v)| *lane += as_f64(v));
+    }
+    lanes.iter().sum::<f64>() + rest
+}

@@ -1,0 +1,187 @@
+//! One cell becomes one row of tokens.
+
+use super::bins::Binner;
+use super::description::{Binning, Description, OfCell, SpecialValue, TotalOf, Transform, ValueMap};
+use super::entries::{Entries, Genes, KeyOf, sum};
+use super::random::{Purpose, numpy_rand};
+use super::select::{Selector, Streams};
+use rand_mt::Mt;
+use slaf_core::{Dtype, Error, Result, Value};
+
+/// A description with the numbers of its tokens, for the genes of one data set.
+pub(super) struct Plan {
+    pub(super) d: Description,
+    pub(super) genes: Genes,
+    pub(super) first: Vec<(i64, SpecialValue)>,
+    pub(super) last: Vec<(i64, SpecialValue)>,
+    pub(super) pad: (i64, SpecialValue),
+}
+
+/// The memory of a thread, used again for each cell.
+#[derive(Default)]
+pub(super) struct Scratch {
+    entries: Entries,
+    selector: Selector,
+    binner: Binner,
+    mapped: Vec<f64>,
+    draws: Vec<f64>,
+    /// Beside the chosen entries.
+    values: Vec<f32>,
+}
+
+/// The nonzeros of a cell.
+pub(super) struct Cell<'a, T> {
+    pub(super) number: u64,
+    pub(super) columns: &'a [u32],
+    pub(super) values: &'a [T],
+    pub(super) total: Option<f64>,
+}
+
+/// Where a row of tokens goes; `values` is empty if the tokenizer has none.
+pub(super) struct RowOut<'a> {
+    pub(super) ids: &'a mut [i64],
+    pub(super) mask: &'a mut [bool],
+    pub(super) values: &'a mut [f32],
+}
+
+/// What is known of a cell when its genes are chosen.
+struct Known {
+    /// Entries after these fill up.
+    expressed: usize,
+    total: f64,
+    dtype: Dtype,
+    streams: Streams,
+}
+
+impl Plan {
+    fn needs_total(&self) -> bool {
+        let total = |s: &(i64, SpecialValue)| matches!(s.1, SpecialValue::OfCell(OfCell::Log10Total));
+        self.d.target_sum.is_some() || self.first.iter().chain(&self.last).any(total)
+    }
+
+    /// Writes the row of a cell; false if the cell has no token.
+    ///
+    /// # Errors
+    /// `invalid-argument` for values that are no expression, and for a total that is not above 0.
+    pub(super) fn row<T: Value>(
+        &self,
+        s: &mut Scratch,
+        cell: &Cell<'_, T>,
+        keys: (u64, u64),
+        numpy: Option<&mut Mt>,
+        out: RowOut<'_>,
+    ) -> Result<bool> {
+        if !s.entries.gather(&self.genes, cell.columns, cell.values) {
+            return Err(not_expression(cell));
+        }
+        let n = s.entries.n;
+        if n == 0 {
+            self.write(s, 0.0, out);
+            return Ok(false);
+        }
+        let total = if self.needs_total() { self.total(s, cell)? } else { 0.0 };
+        let streams = Streams { keys, cell: cell.number };
+        let scales = &self.genes.scales;
+        let key = KeyOf { normalize: self.d.target_sum.map(|target| (total, target)), scales };
+        s.selector.run(&self.d, &self.genes, &mut s.entries, key, streams);
+        if let Some(map) = self.d.values {
+            let of = Known { expressed: n, total, dtype: T::DTYPE, streams };
+            self.map_values(s, map, of, numpy);
+        }
+        self.write(s, total, out);
+        Ok(true)
+    }
+
+    fn total<T: Value>(&self, s: &Scratch, cell: &Cell<'_, T>) -> Result<f64> {
+        let total = match (self.d.total, cell.total) {
+            (TotalOf::Vocabulary, _) => sum(&s.entries.x[..s.entries.n], |x| x),
+            (TotalOf::All, Some(total)) => total,
+            (TotalOf::All, None) => sum(cell.values, T::as_f64),
+        };
+        if total.is_finite() && total > 0.0 {
+            return Ok(total);
+        }
+        Err(Error::invalid(format!("the total of cell {} is {total}, but the cell has counts", cell.number)))
+    }
+
+    /// The values of the chosen entries.
+    fn map_values(&self, s: &mut Scratch, map: ValueMap, of: Known, numpy: Option<&mut Mt>) {
+        let Known { expressed: n, total, dtype, streams } = of;
+        let (x, picked) = (&s.entries.x, &s.selector.picked);
+        let Some(bins) = map.bins else {
+            let value = |&i: &u32| self.value_of(map, total, x[i as usize]) as f32;
+            s.values.clear();
+            return s.values.extend(picked.iter().map(value));
+        };
+        let mapped = if map.transform == Transform::Raw && map.clip.is_none() {
+            &x[..n]
+        } else {
+            s.mapped.clear();
+            s.mapped.extend(x[..n].iter().map(|&x| self.value_of(map, total, x)));
+            &s.mapped
+        };
+        let single = dtype == Dtype::F32 || map.transform != Transform::Raw;
+        let (n_bins, out) = (bins.n_bins, &mut s.values);
+        match (bins.mode, numpy) {
+            (Binning::Strict, Some(numpy)) => {
+                s.draws.clear();
+                s.draws.extend((0..n).map(|_| numpy_rand(numpy)));
+                s.binner.bin(mapped, picked, n_bins, single, Some(|i| s.draws[i as usize]), out);
+            }
+            (Binning::ScGpt, _) => {
+                let stream = streams.of(Purpose::Bins);
+                s.binner.bin(mapped, picked, n_bins, single, Some(|i| stream.unit(u64::from(i))), out);
+            }
+            _ => s.binner.bin(mapped, picked, n_bins, single, None::<fn(u32) -> f64>, out),
+        }
+    }
+
+    /// What the transform and the clip make of a stored value, in single precision if it is
+    /// transformed, as it is once it leaves.
+    fn value_of(&self, map: ValueMap, total: f64, x: f64) -> f64 {
+        let normalized = || self.d.target_sum.map_or(x, |target| x / total * target);
+        let clipped = |x: f64| map.clip.map_or(x, |clip| x.min(clip));
+        match map.transform {
+            Transform::Raw => clipped(x),
+            Transform::Normalized => f64::from(clipped(normalized()) as f32),
+            Transform::Log1p => f64::from(clipped(normalized().ln_1p()) as f32),
+        }
+    }
+
+    fn write(&self, s: &Scratch, total: f64, out: RowOut<'_>) {
+        let e = &s.entries;
+        let (first, picked, values, last): (&[_], &[u32], &[f32], &[_]) =
+            if e.n == 0 { Default::default() } else { (&self.first, &s.selector.picked, &s.values, &self.last) };
+        let (a, b) = (first.len(), first.len() + picked.len());
+        let used = b + last.len();
+        out.mask[..used].fill(true);
+        out.mask[used..].fill(false);
+        out.ids[used..].fill(self.pad.0);
+        out.ids.iter_mut().zip(first).for_each(|(id, f)| *id = f.0);
+        out.ids[a..b].iter_mut().zip(picked).for_each(|(id, &i)| *id = i64::from(e.tokens[i as usize]));
+        out.ids[b..].iter_mut().zip(last).for_each(|(id, l)| *id = l.0);
+        if self.d.values.is_some() {
+            out.values[used..].fill(value(self.pad.1, total));
+            out.values.iter_mut().zip(first).for_each(|(v, f)| *v = value(f.1, total));
+            out.values[a..b].copy_from_slice(values);
+            out.values[b..].iter_mut().zip(last).for_each(|(v, l)| *v = value(l.1, total));
+        }
+    }
+}
+
+fn value(value: SpecialValue, total: f64) -> f32 {
+    match value {
+        SpecialValue::Number(x) => x,
+        SpecialValue::OfCell(OfCell::Log10Total) => total.log10() as f32,
+    }
+}
+
+fn not_expression<T: Value>(cell: &Cell<'_, T>) -> Error {
+    let bad = cell.values.iter().position(|v| !(0.0..=f64::MAX).contains(&v.as_f64()));
+    let (column, value) = bad.map_or((0, f64::NAN), |i| (cell.columns[i], cell.values[i].as_f64()));
+    Error::invalid(format!(
+        "the value of gene {column} in cell {} is {value}: tokenizers take counts, or other values that are not \
+         negative, no scaled data",
+        cell.number
+    ))
+}

@@ -1,0 +1,328 @@
+//! A tokenizer that is ready for the genes of a data set.
+
+use super::description::{Binning, Description, Empty};
+use super::matching::GeneMatch;
+use super::random::Random;
+use super::row::{Cell, Plan, RowOut, Scratch};
+use super::vocabulary::Vocabulary;
+use rand_mt::Mt;
+use rayon::prelude::*;
+use serde::Serialize;
+use slaf_core::{CsrChunk, Error, Result, Value, with_values};
+use std::sync::{Mutex, PoisonError};
+
+/// Turns rows of a matrix into rows of tokens; from [`Recipe::prepare`](super::Recipe::prepare).
+///
+/// It can be shared between threads.
+pub struct Tokenizer {
+    pub(super) plan: Plan,
+    pub(super) vocabulary: Vocabulary,
+    pub(super) found: GeneMatch,
+    /// Memory of threads that are done with it.
+    pub(super) scratches: Mutex<Vec<Scratch>>,
+}
+
+/// Cells to tokenize.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// One row for each cell; the columns are the genes of the data set, in order.
+    pub chunk: &'a CsrChunk,
+    /// The cells' numbers in the data set, which key all chance.
+    pub cells: &'a [u64],
+    /// The cells' totals over all genes; without them, the rows are summed.
+    pub totals: Option<&'a [f64]>,
+}
+
+/// Buffers of `b x length` tokens, row by row.
+#[derive(Debug)]
+pub struct Output<'a> {
+    pub input_ids: &'a mut [i64],
+    /// True for everything but padding.
+    pub attention_mask: &'a mut [bool],
+    /// Empty for a tokenizer without values.
+    pub values: &'a mut [f32],
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokenized {
+    /// Rows of the buffers that hold cells. Below the number of cells only if the description
+    /// drops cells without tokens; what the buffers hold after these rows is then unspecified.
+    pub rows: usize,
+    /// The cells without tokens, as positions in the batch, rising.
+    pub empty: Vec<usize>,
+}
+
+/// Rows without padding, back to back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Packed {
+    pub input_ids: Vec<i64>,
+    /// Beside `input_ids`; empty for a tokenizer without values.
+    pub values: Vec<f32>,
+    /// Row `i` is `offsets[i]..offsets[i + 1]`.
+    pub offsets: Vec<u64>,
+    /// The cells without tokens, as positions in the batch, rising.
+    pub empty: Vec<usize>,
+}
+
+/// The vocabulary of a tokenizer in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VocabInfo {
+    /// One more than the largest token.
+    pub vocab_size: usize,
+    /// Genes of the vocabulary.
+    pub n_genes: usize,
+    /// Special tokens by name, in order of token.
+    pub special_tokens: Vec<(String, u32)>,
+    /// Tokens in a row.
+    pub max_length: usize,
+    pub from_data_set: bool,
+    /// How the genes of the data set were found.
+    pub genes: GeneMatch,
+}
+
+/// Rows that a thread takes at once: enough work to be worth handing over, and few enough that
+/// all threads have some of a batch.
+const BLOCK: usize = 32;
+
+struct Block<'a> {
+    start: usize,
+    rows: usize,
+    out: Output<'a>,
+}
+
+impl Tokenizer {
+    pub fn description(&self) -> &Description {
+        &self.plan.d
+    }
+
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// How the genes were found; its `warning` is meant for the user.
+    pub fn gene_match(&self) -> &GeneMatch {
+        &self.found
+    }
+
+    /// Tokens in a row.
+    pub fn length(&self) -> usize {
+        self.plan.d.length
+    }
+
+    /// Whether there are values beside the tokens.
+    pub fn has_values(&self) -> bool {
+        self.plan.d.values.is_some()
+    }
+
+    pub fn vocab_info(&self) -> VocabInfo {
+        VocabInfo {
+            vocab_size: self.vocabulary.size(),
+            n_genes: self.found.n_vocabulary,
+            special_tokens: self.vocabulary.specials().map(|(name, t)| (name.to_string(), t)).collect(),
+            max_length: self.length(),
+            from_data_set: self.vocabulary.is_from_data_set(),
+            genes: self.found.clone(),
+        }
+    }
+
+    /// Writes one row for each cell of the batch.
+    ///
+    /// Large batches are done in parallel in the current rayon pool; the result is the same. Only
+    /// strict binning goes row by row, since its generator does.
+    ///
+    /// # Errors
+    /// `invalid-argument` for slices of the wrong length, values that are negative or not finite,
+    /// and totals that are not above 0; `malformed-input` for a chunk that breaks the rules of its
+    /// type or has columns beyond the genes.
+    pub fn tokenize(&self, batch: &Batch<'_>, random: &mut Random, mut out: Output<'_>) -> Result<Tokenized> {
+        self.check(batch, &out)?;
+        let keys = random.keys();
+        let empty = if self.is_strict() {
+            let numpy = random.numpy()?;
+            self.block(batch, keys, Some(numpy), Block { start: 0, rows: batch.cells.len(), out: out.reborrow() })?
+        } else {
+            let blocks = self.blocks(batch.cells.len(), out.reborrow());
+            let run = |block| self.block(batch, keys, None, block);
+            let done: Vec<Result<Vec<usize>>> = match blocks.len() {
+                0 | 1 => blocks.into_iter().map(run).collect(),
+                _ => blocks.into_par_iter().map(run).collect(),
+            };
+            // The first error in order of cells, whichever thread was first.
+            done.into_iter().collect::<Result<Vec<_>>>()?.concat()
+        };
+        let mut rows = batch.cells.len();
+        if self.plan.d.empty == Empty::Drop && !empty.is_empty() {
+            rows = out.drop_rows(&empty, rows, self.length());
+        }
+        Ok(Tokenized { rows, empty })
+    }
+
+    /// Rows without padding; cells without tokens are rows of length 0, or dropped if the
+    /// description says so.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::tokenize`].
+    pub fn tokenize_packed(&self, batch: &Batch<'_>, random: &mut Random) -> Result<Packed> {
+        let n = batch.cells.len() * self.length();
+        let (mut input_ids, mut mask) = (vec![0; n], vec![false; n]);
+        let mut values = vec![0.0; if self.has_values() { n } else { 0 }];
+        let out = Output { input_ids: &mut input_ids, attention_mask: &mut mask, values: &mut values };
+        let Tokenized { rows, empty } = self.tokenize(batch, random, out)?;
+        let mut offsets = vec![0];
+        let mut end = 0;
+        for (row, mask) in mask.chunks_exact(self.length()).take(rows).enumerate() {
+            let (start, len) = (row * self.length(), mask.iter().filter(|&&m| m).count());
+            input_ids.copy_within(start..start + len, end);
+            if self.has_values() {
+                values.copy_within(start..start + len, end);
+            }
+            end += len;
+            offsets.push(end as u64);
+        }
+        input_ids.truncate(end);
+        values.truncate(end);
+        Ok(Packed { input_ids, values, offsets, empty })
+    }
+
+    fn is_strict(&self) -> bool {
+        self.plan.d.values.and_then(|v| v.bins).is_some_and(|b| b.mode == Binning::Strict)
+    }
+
+    fn check(&self, batch: &Batch<'_>, out: &Output<'_>) -> Result<()> {
+        let (rows, chunk) = (batch.chunk.n_rows(), batch.chunk);
+        let expect = |what: &str, found: usize, expected: usize| {
+            if found == expected {
+                return Ok(());
+            }
+            Err(Error::invalid(format!("{what} has {found} entries, not {expected}")))
+        };
+        expect("cells", batch.cells.len(), rows)?;
+        expect("totals", batch.totals.map_or(rows, <[f64]>::len), rows)?;
+        let n = rows * self.length();
+        expect("input_ids", out.input_ids.len(), n)?;
+        expect("attention_mask", out.attention_mask.len(), n)?;
+        expect("values", out.values.len(), if self.has_values() { n } else { 0 })?;
+        let n_genes = self.plan.genes.genes.len();
+        let is_sound = chunk.indptr.first() == Some(&0)
+            && chunk.indptr.last() == Some(&(chunk.indices.len() as u64))
+            && chunk.indices.len() == chunk.values.len()
+            && chunk.indptr.is_sorted()
+            && (0..rows).all(|i| is_rising(&chunk.indices[chunk.row(i)], n_genes));
+        // Only to find the words for it.
+        if is_sound { Ok(()) } else { chunk.validate(n_genes as u64, 0) }
+    }
+
+    fn blocks<'a>(&self, rows: usize, out: Output<'a>) -> Vec<Block<'a>> {
+        if rows <= 2 * BLOCK || rayon::current_num_threads() == 1 {
+            return vec![Block { start: 0, rows, out }];
+        }
+        let (mut blocks, mut out) = (Vec::with_capacity(rows.div_ceil(BLOCK)), out);
+        for start in (0..rows).step_by(BLOCK) {
+            let rows = BLOCK.min(rows - start);
+            let (head, tail) = out.split(rows * self.length());
+            blocks.push(Block { start, rows, out: head });
+            out = tail;
+        }
+        blocks
+    }
+
+    /// Returns the cells without tokens.
+    fn block(
+        &self,
+        batch: &Batch<'_>,
+        keys: (u64, u64),
+        numpy: Option<&mut Mt>,
+        block: Block<'_>,
+    ) -> Result<Vec<usize>> {
+        let mut scratch = self.lock().pop().unwrap_or_default();
+        let result = with_values!(&batch.chunk.values, v => self.rows(batch, v, keys, numpy, block, &mut scratch));
+        self.lock().push(scratch);
+        result
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
+        // What a panic left behind is memory of any content.
+        self.scratches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rows<T: Value>(
+        &self,
+        batch: &Batch<'_>,
+        values: &[T],
+        keys: (u64, u64),
+        mut numpy: Option<&mut Mt>,
+        mut block: Block<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Vec<usize>> {
+        let mut empty = Vec::new();
+        for i in block.start..block.start + block.rows {
+            let nonzeros = batch.chunk.row(i);
+            let cell = Cell {
+                number: batch.cells[i],
+                columns: &batch.chunk.indices[nonzeros.clone()],
+                values: &values[nonzeros],
+                total: batch.totals.map(|t| t[i]),
+            };
+            let out = block.out.row(i - block.start, self.length());
+            if !self.plan.row(scratch, &cell, keys, numpy.as_deref_mut(), out)? {
+                empty.push(i);
+            }
+        }
+        Ok(empty)
+    }
+}
+
+/// Whether columns rise strictly and end below `n_genes`.
+fn is_rising(columns: &[u32], n_genes: usize) -> bool {
+    // Without leaving early, which lets the processor compare many at once.
+    let rising = columns.iter().zip(columns.iter().skip(1)).fold(true, |all, (a, b)| all & (a < b));
+    rising && columns.last().is_none_or(|&c| (c as usize) < n_genes)
+}
+
+impl Output<'_> {
+    fn reborrow(&mut self) -> Output<'_> {
+        Output { input_ids: self.input_ids, attention_mask: self.attention_mask, values: self.values }
+    }
+
+    fn row(&mut self, i: usize, length: usize) -> RowOut<'_> {
+        let at = i * length..(i + 1) * length;
+        let values = if self.values.is_empty() { 0..0 } else { at.clone() };
+        RowOut {
+            ids: &mut self.input_ids[at.clone()],
+            mask: &mut self.attention_mask[at],
+            values: &mut self.values[values],
+        }
+    }
+
+    /// Moves all rows but these together; returns how many are left.
+    fn drop_rows(&mut self, dropped: &[usize], rows: usize, length: usize) -> usize {
+        let mut dropped = dropped.iter().peekable();
+        let mut to = 0;
+        for from in 0..rows {
+            if dropped.next_if_eq(&&from).is_some() {
+                continue;
+            }
+            let at = from * length..(from + 1) * length;
+            self.input_ids.copy_within(at.clone(), to * length);
+            self.attention_mask.copy_within(at.clone(), to * length);
+            if !self.values.is_empty() {
+                self.values.copy_within(at, to * length);
+            }
+            to += 1;
+        }
+        to
+    }
+}
+
+impl<'a> Output<'a> {
+    fn split(self, n: usize) -> (Output<'a>, Output<'a>) {
+        let (ids, later_ids) = self.input_ids.split_at_mut(n);
+        let (mask, later_mask) = self.attention_mask.split_at_mut(n);
+        let (values, later_values) = self.values.split_at_mut(n.min(self.values.len()));
+        (
+            Output { input_ids: ids, attention_mask: mask, values },
+            Output { input_ids: later_ids, attention_mask: later_mask, values: later_values },
+        )
+    }
+}

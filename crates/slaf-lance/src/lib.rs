@@ -1,0 +1,15 @@
+//! The Lance tables and the files of a store: all of SLAF that touches Lance.
+//!
+//! Rust generates the code of an `async fn` where its future is first polled, so a crate that
+//! awaits Lance compiles for minutes. This one boxes Lance's futures, and the crates above it
+//! build in seconds. It is a part of the crate `slaf`, without a promise of its own.
+
+pub mod error;
+mod foreign;
+pub mod runtime;
+mod storage;
+mod table;
+
+pub use foreign::ForeignTable;
+pub use storage::Storage;
+pub use table::{Table, TableEntry, TableWriter, ranges_of};

@@ -1,0 +1,78 @@
+//! Errors between DataFusion and SLAF.
+
+use arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, SchemaError};
+use slaf_core::{Error, ErrorKind, near};
+use std::error::Error as StdError;
+
+/// An error of ours on its way through DataFusion.
+pub fn to_datafusion(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// An error of DataFusion: one of ours that went through it as it was, another without
+/// DataFusion's prefixes, an unknown column with near names.
+pub fn from_datafusion(error: DataFusionError) -> Error {
+    if let Some(ours) = ours(&error) {
+        let copy = Error::new(ours.kind(), ours.message());
+        return match ours.location() {
+            Some(place) => copy.at(place),
+            None => copy,
+        };
+    }
+    let root = match error.find_root() {
+        DataFusionError::Diagnostic(_, inner) => inner.find_root(),
+        root => root,
+    };
+    let kind = match root {
+        DataFusionError::ResourcesExhausted(_) => ErrorKind::MemoryLimit,
+        DataFusionError::SchemaError(schema, _) => {
+            if let SchemaError::FieldNotFound { field, valid_fields } = &**schema {
+                return unknown_column(&field.name, valid_fields.iter().map(|f| f.name.as_str()));
+            }
+            ErrorKind::InvalidQuery
+        }
+        DataFusionError::Execution(_)
+        | DataFusionError::SQL(..)
+        | DataFusionError::Plan(_)
+        | DataFusionError::NotImplemented(_)
+        | DataFusionError::Configuration(_) => ErrorKind::InvalidQuery,
+        DataFusionError::ArrowError(e, _) => match **e {
+            ArrowError::ExternalError(_) | ArrowError::IoError(..) => ErrorKind::Internal,
+            _ => ErrorKind::InvalidQuery,
+        },
+        _ => ErrorKind::Internal,
+    };
+    let text = root.strip_backtrace();
+    let prefixes = ["Error during planning: ", "Execution error: ", "Schema error: ", "SQL error: ", "Arrow error: "];
+    let text = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(&text);
+    let duckdb = matches!(root, DataFusionError::SQL(..) | DataFusionError::NotImplemented(_))
+        || text.starts_with("Invalid function");
+    let hint = if duckdb { "; if this is DuckDB's dialect, pass engine=\"duckdb\"" } else { "" };
+    Error::new(kind, format!("{text}{hint}"))
+}
+
+fn unknown_column<'a>(name: &str, columns: impl Iterator<Item = &'a str>) -> Error {
+    let near = near(name, columns);
+    let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
+    Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"{hint}"))
+}
+
+/// The first error of ours in a chain of causes.
+fn ours<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let mut next = Some(error);
+    while let Some(e) = next {
+        if let Some(found) = e.downcast_ref::<Error>() {
+            return Some(found);
+        }
+        next = match e.downcast_ref::<ArrowError>() {
+            Some(ArrowError::ExternalError(inner)) => Some(&**inner),
+            _ => match e.downcast_ref::<DataFusionError>() {
+                Some(DataFusionError::External(inner)) => Some(&**inner),
+                Some(DataFusionError::Shared(inner)) => Some(&**inner),
+                _ => e.source(),
+            },
+        };
+    }
+    None
+}

@@ -1,0 +1,118 @@
+//! Values that are bound to `?`, `$1` or `$name`, and never become a part of the text.
+
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, Visit, VisitMut, Visitor, VisitorMut};
+use slaf_core::{Error, ErrorKind, Result};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+/// A value for a parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parameter {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+}
+
+/// The values of a query's parameters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Parameters {
+    #[default]
+    None,
+    /// For `?` in order of the text, or `$1`, `$2`, ...
+    Positional(Vec<Parameter>),
+    /// For `$name`.
+    Named(Vec<(String, Parameter)>),
+}
+
+impl Parameter {
+    fn scalar(&self) -> ScalarValue {
+        match self {
+            Parameter::Null => ScalarValue::Null,
+            Parameter::Bool(v) => ScalarValue::Boolean(Some(*v)),
+            Parameter::Int(v) => ScalarValue::Int64(Some(*v)),
+            Parameter::Float(v) => ScalarValue::Float64(Some(*v)),
+            Parameter::Text(v) => ScalarValue::Utf8(Some(v.clone())),
+        }
+    }
+}
+
+impl Parameters {
+    /// The values for DataFusion, after a check that each parameter has one and each value is
+    /// used.
+    pub(crate) fn bind(&self, statement: &Statement) -> Result<Option<ParamValues>> {
+        let used = placeholders(statement);
+        let wrong = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what));
+        match self {
+            Parameters::None if used.is_empty() => Ok(None),
+            Parameters::None => wrong(format!("the query has the parameters {}: pass their values", list(&used))),
+            Parameters::Positional(values) => {
+                let expected: BTreeSet<String> = (1..=values.len()).map(|i| format!("${i}")).collect();
+                if used != expected {
+                    return wrong(format!("{} values for the parameters {}", values.len(), list(&used)));
+                }
+                Ok(Some(values.iter().map(Parameter::scalar).collect::<Vec<_>>().into()))
+            }
+            Parameters::Named(values) => {
+                let expected: BTreeSet<String> = values.iter().map(|(name, _)| format!("${name}")).collect();
+                if used != expected {
+                    return wrong(format!("values for {}, but the query has {}", list(&expected), list(&used)));
+                }
+                let map: HashMap<String, ScalarValue> =
+                    values.iter().map(|(name, value)| (name.clone(), value.scalar())).collect();
+                Ok(Some(map.into()))
+            }
+        }
+    }
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    if names.is_empty() { "none".to_string() } else { names.iter().cloned().collect::<Vec<_>>().join(", ") }
+}
+
+fn placeholders(statement: &Statement) -> BTreeSet<String> {
+    struct Find(BTreeSet<String>);
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::Value(value) = expr
+                && let Value::Placeholder(name) = &value.value
+            {
+                self.0.insert(name.clone());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find(BTreeSet::new());
+    let _ = Visit::visit(statement, &mut find);
+    find.0
+}
+
+/// Names every `?` by its place in the text: `$1`, `$2`, ...
+pub(crate) fn number(statement: &mut Statement) {
+    // The text's order: a visitor may come to a later clause first.
+    struct Number<F>(F);
+    impl<F: FnMut(&mut String, (u64, u64))> VisitorMut for Number<F> {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::Value(value) = expr
+                && let Value::Placeholder(name) = &mut value.value
+                && name == "?"
+            {
+                (self.0)(name, (value.span.start.line, value.span.start.column));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut places = Vec::new();
+    let _ = VisitMut::visit(statement, &mut Number(|_: &mut String, place| places.push(place)));
+    places.sort_unstable();
+    let _ = VisitMut::visit(
+        statement,
+        &mut Number(|name: &mut String, place| {
+            *name = format!("${}", places.partition_point(|p| *p < place) + 1);
+        }),
+    );
+}

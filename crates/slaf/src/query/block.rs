@@ -1,0 +1,178 @@
+//! A block of stored values as a record batch.
+
+use super::expression_exec::Chosen;
+use super::ids::{Side, dictionary};
+use super::view::View;
+use crate::dataset::TableName;
+use crate::reader::ReadOptions;
+use crate::schema;
+use crate::selection::Selection;
+use crate::values::to_arrow;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{SchemaRef, UInt32Type};
+use datafusion::common::Result as DfResult;
+use futures::Stream;
+use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_values};
+use slaf_ingest::{Axis, MatrixKey};
+use slaf_lance::error::from_arrow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A batch in slices of the size that DataFusion works on.
+pub(super) fn in_slices(batch: &RecordBatch, rows: usize) -> impl Stream<Item = DfResult<RecordBatch>> + use<> {
+    let (batch, n) = (batch.clone(), batch.num_rows());
+    futures::stream::iter((0..n).step_by(rows.max(1)).map(move |start| Ok(batch.slice(start, rows.min(n - start)))))
+}
+
+/// The stored values of some rows.
+pub(super) struct Block {
+    rows: Selection,
+    cols: Selection,
+    /// How many values each row has; the positions of all matrices, where they are needed.
+    positions: CsrChunk,
+    /// A chunk for each matrix, unless `positions` is all of it.
+    chunks: Vec<CsrChunk>,
+}
+
+impl Block {
+    /// Reads what `columns` of the view need. `unsorted` values come in any order within a row.
+    pub(super) async fn read(
+        view: &View,
+        rows: Selection,
+        chosen: &Chosen,
+        columns: &[usize],
+        unsorted: bool,
+    ) -> Result<Block> {
+        let cols = chosen.cols.clone();
+        if let Some(positions) = lengths(view, &rows, &cols, columns).await? {
+            return Ok(Block { rows, cols, positions, chunks: Vec::new() });
+        }
+        let mut chunks = Vec::new();
+        for (key, matrix) in view.keys.iter().zip(&view.matrices) {
+            // Several matrices are put together by position.
+            let unsorted = unsorted && view.keys.len() == 1;
+            let options = ReadOptions { orientation: Some(chosen.orientation), unsorted };
+            chunks.push(view.inner.read(key, matrix, &rows, &cols, options).await?);
+        }
+        let positions = match chunks.len() {
+            1 => chunks.swap_remove(0),
+            _ => positions_of_all(&chunks),
+        };
+        Ok(Block { rows, cols, positions, chunks })
+    }
+
+    /// The selected rows with the number of values of each, in order.
+    pub(super) fn rows(&self, view: &View) -> Vec<(u64, usize)> {
+        let lengths = self.positions.indptr.windows(2).map(|w| (w[1] - w[0]) as usize);
+        self.rows.iter(view.shape().0).zip(lengths).collect()
+    }
+
+    /// For each value its place among the selected columns. Empty where these were not asked for.
+    pub(super) fn cols(&self) -> &[u32] {
+        &self.positions.indices
+    }
+
+    /// The columns of a view for these values.
+    pub(super) async fn batch(mut self, view: &View, columns: &[usize], schema: SchemaRef) -> Result<RecordBatch> {
+        let nnz = self.positions.indptr.last().copied().unwrap_or(0) as usize;
+        let (n_rows, n_cols) = view.shape();
+        let rows: Vec<u64> = self.rows.iter(n_rows).collect();
+        let empty = Values::empty(self.positions.values.dtype());
+        let mut values = Some(std::mem::replace(&mut self.positions.values, empty));
+        let row_of_value = || per_value(&self.positions, &rows);
+        let cols: Option<Vec<u64>> = match &self.cols {
+            Selection::All => None,
+            some => Some(some.iter(n_cols).collect()),
+        };
+        let col = |i: u32| cols.as_ref().map_or(u64::from(i), |c| c[i as usize]);
+        let n_values = view.matrices.len();
+        let twice = || Error::new(ErrorKind::Internal, "a column of values is asked for twice");
+        let mut out: Vec<ArrayRef> = Vec::with_capacity(columns.len());
+        for &column in columns {
+            out.push(match column {
+                0 => Arc::new(Int64Array::from_iter_values(row_of_value().map(|r| r as i64))),
+                1 => Arc::new(Int64Array::from_iter_values(self.positions.indices.iter().map(|&i| col(i) as i64))),
+                c if c < 2 + n_values => match self.chunks.get(c - 2) {
+                    Some(chunk) => sql_values(values_at(chunk, &self.positions)),
+                    None => sql_values(values.take().ok_or_else(twice)?),
+                },
+                c if c == 2 + n_values => dictionary(names(view, Side::Rows).await?, row_of_value())?,
+                _ => {
+                    let numbers = self.positions.indices.iter().map(|&i| col(i));
+                    dictionary(names(view, Side::Cols).await?, numbers)?
+                }
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(nnz));
+        RecordBatch::try_new_with_options(schema, out, &options).map_err(from_arrow)
+    }
+}
+
+async fn names(view: &View, side: Side) -> Result<&Arc<arrow::array::StringArray>> {
+    match view.ids(side).axis {
+        Axis::Cells => view.inner.cell_ids().await,
+        Axis::Genes => view.inner.gene_ids().await,
+    }
+}
+
+/// Where only cells are asked for, the stored counts tell how many values each has.
+async fn lengths(view: &View, rows: &Selection, cols: &Selection, columns: &[usize]) -> Result<Option<CsrChunk>> {
+    let n_values = view.matrices.len();
+    let only_rows = columns.iter().all(|&c| c == 0 || c == 2 + n_values);
+    if !only_rows || view.keys[..] != [MatrixKey::X] || !matches!(cols, Selection::All) {
+        return Ok(None);
+    }
+    let counts = view.inner.column_of(TableName::Cells, schema::NNZ, rows).await?;
+    let counts = counts
+        .as_primitive_opt::<UInt32Type>()
+        .ok_or_else(|| Error::corrupt(format!("column {} is no uint32", schema::NNZ)))?;
+    let mut indptr = vec![0u64];
+    indptr.extend(counts.values().iter().scan(0u64, |end, &n| {
+        *end += u64::from(n);
+        Some(*end)
+    }));
+    Ok(Some(CsrChunk { indptr, indices: Vec::new(), values: Values::empty(Dtype::U8) }))
+}
+
+fn sql_values(values: Values) -> ArrayRef {
+    match values {
+        Values::Bool(v) => Arc::new(arrow::array::BooleanArray::from(v)),
+        other => to_arrow(other),
+    }
+}
+
+/// The row's number for each stored value.
+fn per_value(chunk: &CsrChunk, rows: &[u64]) -> impl Iterator<Item = u64> {
+    let lengths = chunk.indptr.windows(2).map(|w| (w[1] - w[0]) as usize);
+    lengths.zip(rows).flat_map(|(length, &row)| std::iter::repeat_n(row, length))
+}
+
+/// The positions that at least one chunk has.
+fn positions_of_all(chunks: &[CsrChunk]) -> CsrChunk {
+    let n_rows = chunks.first().map_or(0, CsrChunk::n_rows);
+    let (mut indptr, mut indices) = (vec![0], Vec::new());
+    let mut row = Vec::new();
+    for i in 0..n_rows {
+        row.clear();
+        row.extend(chunks.iter().flat_map(|c| &c.indices[c.row(i)]));
+        row.sort_unstable();
+        row.dedup();
+        indices.extend_from_slice(&row);
+        indptr.push(indices.len() as u64);
+    }
+    CsrChunk { indptr, indices, values: Values::empty(Dtype::U8) }
+}
+
+/// The values of a chunk at these positions, 0 where it has none.
+fn values_at(chunk: &CsrChunk, positions: &CsrChunk) -> Values {
+    fn of<T: Value>(values: &[T], chunk: &CsrChunk, positions: &CsrChunk) -> Values {
+        let mut out = Vec::with_capacity(positions.nnz());
+        for row in 0..positions.n_rows() {
+            let there: HashMap<u32, T> = chunk.row(row).map(|i| (chunk.indices[i], values[i])).collect();
+            let wanted = positions.indices[positions.row(row)].iter();
+            out.extend(wanted.map(|c| there.get(c).copied().unwrap_or_default()));
+        }
+        T::wrap(out)
+    }
+    with_values!(&chunk.values, v => of(v, chunk, positions))
+}

@@ -1,0 +1,488 @@
+//! Aggregates that are computed while rows are decoded: no row of the expression table is ever
+//! made, and no group is looked up by a hash. The accumulators are DataFusion's own, so that the
+//! answers are, too.
+
+use super::block::Block;
+use super::expression_exec::{Chosen, ExpressionExec};
+use super::ids::Side;
+use super::side_groups::{GroupOf, SideGroups};
+use super::stored_sums;
+use crate::selection::Selection;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{filter_record_batch, prep_null_mask_filter, take};
+use datafusion::common::Result as DfResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, InputOrderMode, Partitioning, PhysicalExpr, PlanProperties,
+};
+use futures::{StreamExt, TryStreamExt};
+use slaf_core::{Error, ErrorKind, Result};
+use slaf_lance::error::from_arrow;
+use slaf_sql::error::{from_datafusion, to_datafusion};
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::{OnceCell, mpsc};
+
+/// The most groups that are kept side by side; with more, DataFusion looks them up.
+const MOST_GROUPS: usize = 1 << 23;
+/// Rows whose values are added at once: few enough to stay in the processor's cache.
+const ROWS_AT_ONCE: usize = 32;
+/// Batches of results that wait for whoever asked.
+const QUEUE: usize = 2;
+
+/// The other side of a join with the expression.
+#[derive(Clone, Debug)]
+pub(super) struct Build {
+    pub(super) side: Side,
+    pub(super) plan: Arc<dyn ExecutionPlan>,
+    /// The column that is joined by.
+    pub(super) id: usize,
+    /// An id that comes twice counts twice.
+    pub(super) repeats: bool,
+}
+
+/// A column that the query groups by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GroupColumn {
+    Number(Side),
+    Name(Side),
+    /// A column of the other side of a join.
+    OfBuild(Side, usize),
+}
+
+impl GroupColumn {
+    fn side(self) -> Side {
+        match self {
+            GroupColumn::Number(side) | GroupColumn::Name(side) | GroupColumn::OfBuild(side, _) => side,
+        }
+    }
+}
+
+/// An aggregate over a scan.
+#[derive(Clone)]
+pub(super) struct GroupedExec {
+    /// What this stands for; it runs where the groups are too many.
+    pub(super) aggregate: Arc<AggregateExec>,
+    pub(super) leaf: ExpressionExec,
+    builds: Vec<Build>,
+    columns: Vec<GroupColumn>,
+    /// For each aggregate its arguments and its FILTER, over `used`.
+    arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// WHERE, over `used`.
+    conditions: Vec<Arc<dyn PhysicalExpr>>,
+    /// The columns of the view that the expressions use.
+    used: Vec<usize>,
+    prepared: Arc<OnceCell<Option<Prepared>>>,
+    properties: Arc<PlanProperties>,
+}
+
+/// What all partitions share.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) chosen: Chosen,
+    pub(super) rows: SideGroups,
+    pub(super) cols: SideGroups,
+    /// The ids of the chosen columns and their groups.
+    col_ids: Vec<u64>,
+    col_groups: Vec<u32>,
+    n_col_groups: usize,
+    /// Stored sums answer the query.
+    pub(super) sums: Option<stored_sums::StoredSums>,
+}
+
+impl GroupedExec {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        aggregate: AggregateExec,
+        leaf: ExpressionExec,
+        builds: Vec<Build>,
+        mut columns: Vec<GroupColumn>,
+        arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+        filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
+        conditions: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Option<GroupedExec> {
+        for column in &mut columns {
+            // The two sides of a join are equal in what they are joined by.
+            if let GroupColumn::OfBuild(side, at) = *column
+                && let Some(build) = builds.iter().find(|b| b.side == side && b.id == at)
+                && *build.plan.schema().field(at).data_type() == arrow::datatypes::DataType::Int64
+            {
+                *column = GroupColumn::Number(side);
+            }
+        }
+        let own =
+            |side| columns.iter().any(|c| matches!(c, GroupColumn::Number(s) | GroupColumn::Name(s) if *s == side));
+        let ordered = *aggregate.input_order_mode() != InputOrderMode::Linear;
+        // Groups come out in the order of the matrix, which is what an ordered input promised.
+        let in_order = own(Side::Rows) && columns.iter().all(|c| !matches!(c, GroupColumn::OfBuild(Side::Rows, _)));
+        if (own(Side::Rows) && own(Side::Cols)) || (ordered && !in_order) {
+            return None;
+        }
+        let all = || arguments.iter().flatten().chain(filters.iter().flatten()).chain(&conditions);
+        let mut used: Vec<usize> = all().flat_map(collect_columns).map(|c| leaf.columns[c.index()]).collect();
+        used.sort_unstable();
+        used.dedup();
+        let schema = leaf.view.schema.project(&used).ok()?;
+        let over_used = |e: &Arc<dyn PhysicalExpr>| reassign_expr_columns(e.clone(), &schema).ok();
+        let arguments = arguments.iter().map(|a| a.iter().map(over_used).collect()).collect::<Option<_>>()?;
+        let filters =
+            filters.iter().map(|f| f.as_ref().map_or(Some(None), |f| over_used(f).map(Some))).collect::<Option<_>>()?;
+        let conditions = conditions.iter().map(over_used).collect::<Option<_>>()?;
+        let partitions = if *aggregate.mode() == AggregateMode::Partial { leaf.partitions() } else { 1 };
+        let properties = PlanProperties::new(
+            aggregate.properties().eq_properties.clone(),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Some(GroupedExec {
+            aggregate: Arc::new(aggregate),
+            leaf,
+            builds,
+            columns,
+            arguments,
+            filters,
+            conditions,
+            used,
+            prepared: Arc::default(),
+            properties: Arc::new(properties),
+        })
+    }
+
+    /// Whether each stored value counts as it is.
+    pub(super) fn is_unfiltered(&self) -> bool {
+        self.conditions.is_empty() && self.filters.iter().all(Option::is_none)
+    }
+
+    pub(super) fn arguments(&self) -> &[Vec<Arc<dyn PhysicalExpr>>] {
+        &self.arguments
+    }
+
+    async fn prepare(&self, context: &Arc<TaskContext>) -> Result<Option<&Prepared>> {
+        let prepare = async {
+            let (n_rows, n_cols) = self.leaf.view.shape();
+            let build = |side| self.builds.iter().find(|b| b.side == side);
+            let rows = SideGroups::new(Side::Rows, n_rows, build(Side::Rows), &self.columns, context).await?;
+            let cols = SideGroups::new(Side::Cols, n_cols, build(Side::Cols), &self.columns, context).await?;
+            let (Some(rows), Some(cols)) = (rows, cols) else { return Ok::<_, Error>(None) };
+            let chosen = self.leaf.choose_among(rows.allowed.as_deref(), cols.allowed.as_deref()).await?.clone();
+            let col_ids: Vec<u64> = match cols.group_of {
+                GroupOf::One => Vec::new(),
+                _ => chosen.cols.iter(n_cols).collect(),
+            };
+            let n_col_groups = cols.len(col_ids.len());
+            let at_once = if matches!(rows.group_of, GroupOf::Own) { 1 << 12 } else { rows.len(0) };
+            if at_once.saturating_mul(n_col_groups) > MOST_GROUPS {
+                return Ok(None);
+            }
+            let col_groups = cols.of(col_ids.iter().copied());
+            let mut prepared = Prepared { chosen, rows, cols, col_ids, col_groups, n_col_groups, sums: None };
+            prepared.sums = stored_sums::StoredSums::read(self, &prepared).await?;
+            Ok(Some(prepared))
+        };
+        Ok(self.prepared.get_or_try_init(|| prepare).await?.as_ref())
+    }
+
+    fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+        let create = self.aggregate.aggr_expr().iter().map(|a| a.create_groups_accumulator());
+        create.collect::<DfResult<_>>().map_err(from_datafusion)
+    }
+
+    /// Computes a partition and hands over its results.
+    async fn run(
+        &self,
+        partition: usize,
+        prepared: &Prepared,
+        send: &mpsc::Sender<DfResult<RecordBatch>>,
+    ) -> Result<()> {
+        let n_parts = self.leaf.partitions();
+        let parts =
+            if self.properties.partitioning.partition_count() == 1 { 0..n_parts } else { partition..partition + 1 };
+        let own_rows = matches!(prepared.rows.group_of, GroupOf::Own);
+        let mut groups = Groups::new(self, prepared)?;
+        if let Some(sums) = &prepared.sums {
+            let ids = if partition == 0 { sums.merge(self, prepared, &mut groups)? } else { Vec::new() };
+            self.emit(groups, prepared, &ids, send).await?;
+            return Ok(());
+        }
+        for rows in parts.flat_map(|p| self.leaf.blocks(&prepared.chosen, p)) {
+            let ids = groups.add(rows).await?;
+            if own_rows {
+                // No later block has these cells.
+                let full = std::mem::replace(&mut groups, Groups::new(self, prepared)?);
+                if !self.emit(full, prepared, &ids, send).await? {
+                    return Ok(());
+                }
+            }
+        }
+        if !own_rows {
+            self.emit(groups, prepared, &[], send).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands over the groups that have values; `false` if nobody wants them any more.
+    async fn emit(
+        &self,
+        groups: Groups<'_>,
+        prepared: &Prepared,
+        row_ids: &[u64],
+        send: &mpsc::Sender<DfResult<RecordBatch>>,
+    ) -> Result<bool> {
+        let mut order: Vec<u32> = (0..groups.places.len() as u32).collect();
+        order.sort_unstable_by_key(|&slot| groups.places[slot as usize]);
+        let places: Vec<usize> = order.iter().map(|&slot| groups.places[slot as usize]).collect();
+        let order = UInt32Array::from(order);
+        let n = prepared.n_col_groups.max(1);
+        let mut arrays: Vec<ArrayRef> = Vec::new();
+        for column in &self.columns {
+            arrays.push(match column.side() {
+                Side::Rows => {
+                    let places = places.iter().map(|p| p / n);
+                    prepared.rows.column(&self.leaf.view, column, places, row_ids).await?
+                }
+                Side::Cols => {
+                    let places = places.iter().map(|p| p % n);
+                    prepared.cols.column(&self.leaf.view, column, places, &prepared.col_ids).await?
+                }
+            });
+        }
+        let partial = *self.aggregate.mode() == AggregateMode::Partial;
+        let of_nothing = places.is_empty() && self.columns.is_empty();
+        for (mut accumulator, aggregate) in groups.accumulators.into_iter().zip(self.aggregate.aggr_expr()) {
+            let states = match (of_nothing, partial) {
+                (true, _) => of_no_rows(aggregate, partial),
+                (false, true) => accumulator.state(EmitTo::All),
+                (false, false) => accumulator.evaluate(EmitTo::All).map(|a| vec![a]),
+            };
+            for state in states.map_err(from_datafusion)? {
+                arrays.push(match of_nothing {
+                    true => state,
+                    false => take(&state, &order, None).map_err(from_arrow)?,
+                });
+            }
+        }
+        let n_rows = if of_nothing { 1 } else { places.len() };
+        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+        let batch = RecordBatch::try_new_with_options(self.schema(), arrays, &options).map_err(from_arrow)?;
+        if batch.num_rows() == 0 {
+            return Ok(true);
+        }
+        Ok(send.send(Ok(batch)).await.is_ok())
+    }
+}
+
+/// The result of an aggregate over no rows, as one row.
+fn of_no_rows(aggregate: &AggregateFunctionExpr, partial: bool) -> DfResult<Vec<ArrayRef>> {
+    let mut accumulator = aggregate.create_accumulator()?;
+    let values = if partial { accumulator.state()? } else { vec![accumulator.evaluate()?] };
+    values.iter().map(|v| v.to_array()).collect()
+}
+
+/// The accumulators of the groups that have come.
+///
+/// Accumulators take every group up to the last for one that has values, so groups are numbered
+/// as they come.
+pub(super) struct Groups<'a> {
+    exec: &'a GroupedExec,
+    prepared: &'a Prepared,
+    pub(super) accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// The number of each place, a group of rows and one of columns, or `NONE`.
+    numbers: Vec<u32>,
+    /// The place of each number.
+    places: Vec<usize>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl<'a> Groups<'a> {
+    fn new(exec: &'a GroupedExec, prepared: &'a Prepared) -> Result<Groups<'a>> {
+        let (numbers, places) = (Vec::new(), Vec::new());
+        Ok(Groups { exec, prepared, accumulators: exec.accumulators()?, numbers, places })
+    }
+
+    /// Makes room for so many groups of rows.
+    pub(super) fn reserve(&mut self, n_row_groups: usize) {
+        self.numbers.resize(n_row_groups * self.prepared.n_col_groups, NONE);
+    }
+
+    /// Puts the groups' numbers in the stead of their places, and tells how many there are now.
+    pub(super) fn number(&mut self, groups: &mut [usize]) -> usize {
+        for group in groups {
+            let number = &mut self.numbers[*group];
+            if *number == NONE {
+                *number = self.places.len() as u32;
+                self.places.push(*group);
+            }
+            *group = *number as usize;
+        }
+        self.places.len()
+    }
+
+    /// Adds the stored values of some rows and returns the ids of these.
+    async fn add(&mut self, rows: Selection) -> Result<Vec<u64>> {
+        let (exec, prepared) = (self.exec, self.prepared);
+        let view = &exec.leaf.view;
+        let grouped_cols = !matches!(prepared.cols.group_of, GroupOf::One);
+        let mut columns = exec.used.clone();
+        if grouped_cols && !columns.contains(&1) {
+            columns.push(1);
+        }
+        let block = Block::read(view, rows, &prepared.chosen, &columns, true).await?;
+        let rows = block.rows(view);
+        let ids: Vec<u64> = rows.iter().map(|r| r.0).collect();
+        self.reserve(prepared.rows.len(ids.len()));
+        let row_groups = prepared.rows.of(ids.iter().copied());
+        let cols = if grouped_cols { block.cols().to_vec() } else { Vec::new() };
+        let schema = Arc::new(view.schema.project(&exec.used).map_err(from_arrow)?);
+        let batch = block.batch(view, &exec.used, schema).await?;
+        let mut groups: Vec<usize> = Vec::new();
+        let mut start = 0;
+        for (rows, row_groups) in rows.chunks(ROWS_AT_ONCE).zip(row_groups.chunks(ROWS_AT_ONCE)) {
+            groups.clear();
+            let mut end = start;
+            for (&group, (_, length)) in row_groups.iter().zip(rows) {
+                let base = group as usize * prepared.n_col_groups;
+                if grouped_cols {
+                    let these = &cols[end..end + length];
+                    groups.extend(these.iter().map(|&c| base + prepared.col_groups[c as usize] as usize));
+                } else {
+                    groups.extend(std::iter::repeat_n(base, *length));
+                }
+                end += length;
+            }
+            self.update(batch.slice(start, end - start), &mut groups).map_err(from_datafusion)?;
+            start = end;
+        }
+        Ok(ids)
+    }
+
+    fn update(&mut self, mut batch: RecordBatch, groups: &mut Vec<usize>) -> DfResult<()> {
+        let mask = |expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch| -> DfResult<BooleanArray> {
+            let array = expr.evaluate(batch)?.into_array(batch.num_rows())?;
+            let array = array.as_boolean();
+            Ok(if array.null_count() > 0 { prep_null_mask_filter(array) } else { array.clone() })
+        };
+        for condition in &self.exec.conditions {
+            let passes = mask(condition, &batch)?;
+            batch = filter_record_batch(&batch, &passes)?;
+            let mut passes = passes.values().iter();
+            groups.retain(|_| passes.next().unwrap_or(false));
+        }
+        let total = self.number(groups);
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let aggregates = self.accumulators.iter_mut().zip(&self.exec.arguments).zip(&self.exec.filters);
+        for ((accumulator, arguments), filter) in aggregates {
+            let value = |a: &Arc<dyn PhysicalExpr>| a.evaluate(&batch)?.into_array(batch.num_rows());
+            let values = arguments.iter().map(value).collect::<DfResult<Vec<ArrayRef>>>()?;
+            let filter = filter.as_ref().map(|f| mask(f, &batch)).transpose()?;
+            accumulator.update_batch(&values, groups, filter.as_ref(), total)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for GroupedExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupedExec").field("columns", &self.columns).finish_non_exhaustive()
+    }
+}
+
+impl DisplayAs for GroupedExec {
+    fn fmt_as(&self, how: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text: Vec<String> = self.aggregate.aggr_expr().iter().map(|a| a.name().to_string()).collect();
+        let keys: Vec<String> = self.aggregate.group_expr().expr().iter().map(|(_, name)| name.clone()).collect();
+        write!(f, "GroupWhileDecoding: gby=[{}], aggr=[{}]", keys.join(", "), text.join(", "))?;
+        if !self.conditions.is_empty() {
+            let conditions: Vec<String> = self.conditions.iter().map(ToString::to_string).collect();
+            write!(f, ", where=[{}]", conditions.join(" AND "))?;
+        }
+        match self.prepared.get() {
+            Some(Some(p)) if p.sums.is_some() => return write!(f, ", answered from stored sums"),
+            Some(None) => return write!(f, ", by hash"),
+            _ => {}
+        }
+        write!(f, ", ")?;
+        self.leaf.fmt_as(how, f)
+    }
+}
+
+impl ExecutionPlan for GroupedExec {
+    fn name(&self) -> &'static str {
+        "GroupedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.builds.iter().map(|b| &b.plan).collect()
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let mut this = (*self).clone();
+        for (build, plan) in this.builds.iter_mut().zip(children) {
+            build.plan = plan;
+        }
+        this.prepared = Arc::default();
+        this.leaf = this.leaf.afresh();
+        Ok(Arc::new(this))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let (send, receive) = mpsc::channel(QUEUE);
+        let this = self.clone();
+        let work = async move {
+            let done = async {
+                match this.prepare(&context).await? {
+                    Some(prepared) => this.run(partition, prepared, &send).await,
+                    None if partition > 0 => Ok(()),
+                    None => this.run_by_hash(&context, &send).await,
+                }
+            };
+            if let Err(e) = done.await {
+                // Who does not listen any more does not miss the error.
+                let _ = send.send(Err(to_datafusion(e))).await;
+            }
+        };
+        // The work runs when the stream is polled, and ends with it.
+        let work = futures::stream::once(work).filter_map(|()| futures::future::ready(None));
+        let received = futures::stream::unfold(receive, |mut r| async { Some((r.recv().await?, r)) });
+        let both = futures::stream::select(work, received).boxed();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), both)))
+    }
+}
+
+impl GroupedExec {
+    async fn run_by_hash(&self, context: &Arc<TaskContext>, send: &mpsc::Sender<DfResult<RecordBatch>>) -> Result<()> {
+        let aggregate: Arc<dyn ExecutionPlan> = self.aggregate.clone();
+        let merged: Arc<dyn ExecutionPlan> = match aggregate.properties().output_ordering() {
+            Some(ordering) => Arc::new(SortPreservingMergeExec::new(ordering.clone(), aggregate)),
+            None => Arc::new(CoalescePartitionsExec::new(aggregate)),
+        };
+        let mut stream = merged.execute(0, context.clone()).map_err(from_datafusion)?;
+        while let Some(batch) = stream.try_next().await.map_err(from_datafusion)? {
+            if send.send(Ok(batch)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error for what the planner excludes.
+pub(super) fn unexpected(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, what)
+}

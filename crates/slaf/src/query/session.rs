@@ -1,0 +1,164 @@
+//! The DataFusion session of a store: its tables, settings and functions.
+
+use super::frame_table::FrameTable;
+use super::grouping::GroupWhileDecoding;
+use super::stopping::BreaksBehindJoins;
+use super::view::{View, ViewTable};
+use crate::config;
+use crate::dataset::Inner;
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::Result as DfResult;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use slaf_core::{Error, ErrorKind, Result};
+use slaf_ingest::Axis;
+use slaf_sql::error::{from_datafusion, to_datafusion};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Bytes that the queries of a handle may hold together before they spill or stop.
+const MEMORY_LIMIT: usize = 4 << 30;
+/// The build side of a join is handed down to the scan of the other as a list up to this size.
+const JOIN_LIST_BYTES: usize = 64 << 20;
+const JOIN_LIST_VALUES: usize = 4 << 20;
+/// Cells and genes are the small sides of joins: they are not cut into partitions.
+const JOIN_SINGLE_BYTES: usize = 1 << 30;
+const JOIN_SINGLE_ROWS: usize = 64 << 20;
+
+/// What the queries of a handle share.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(super) context: SessionContextHolder,
+    /// The names of the tables.
+    pub(super) tables: Vec<String>,
+    /// The columns of all tables.
+    pub(super) columns: HashSet<String>,
+}
+
+/// DataFusion's context prints nothing.
+pub(super) struct SessionContextHolder(pub(super) SessionContext);
+
+impl std::fmt::Debug for SessionContextHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionContext")
+    }
+}
+
+impl Session {
+    pub(super) fn new(inner: &Arc<Inner>) -> Result<Session> {
+        let mut settings = SessionConfig::new().with_information_schema(true);
+        let options = settings.options_mut();
+        options.optimizer.enable_dynamic_filter_pushdown = config::pushdown();
+        // Names of columns and genes differ by case.
+        options.sql_parser.enable_ident_normalization = false;
+        options.optimizer.hash_join_inlist_pushdown_max_size = JOIN_LIST_BYTES;
+        options.optimizer.hash_join_inlist_pushdown_max_distinct_values = JOIN_LIST_VALUES;
+        options.optimizer.hash_join_single_partition_threshold = JOIN_SINGLE_BYTES;
+        options.optimizer.hash_join_single_partition_threshold_rows = JOIN_SINGLE_ROWS;
+        let env = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_LIMIT, 1.0).build_arc().map_err(from_datafusion)?;
+        let mut state = SessionStateBuilder::new().with_config(settings).with_runtime_env(env).with_default_features();
+        let pushdown = config::pushdown();
+        if pushdown {
+            state = state.with_physical_optimizer_rule(Arc::new(GroupWhileDecoding));
+        }
+        state = state.with_physical_optimizer_rule(Arc::new(BreaksBehindJoins));
+        let context = SessionContext::new_with_state(state.build());
+        slaf_sql::functions::register(&context).map_err(from_datafusion)?;
+        let store = StoreTables { tables: tables(inner, pushdown)?, inner: inner.clone() };
+        let names: Vec<String> = store.tables.keys().cloned().collect();
+        let columns = store.tables.values().flat_map(|t| t.schema().fields().to_vec()).map(|f| f.name().clone());
+        let columns = columns.collect();
+        let catalog = context.catalog("datafusion").ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
+        catalog.register_schema("public", Arc::new(store)).map_err(from_datafusion)?;
+        Ok(Session { context: SessionContextHolder(context), tables: names, columns })
+    }
+}
+
+type Tables = BTreeMap<String, Arc<dyn TableProvider>>;
+
+fn tables(inner: &Arc<Inner>, pushdown: bool) -> Result<Tables> {
+    let mut tables = Tables::new();
+    tables.insert("cells".to_string(), Arc::new(FrameTable::new(inner.clone(), Axis::Cells)?));
+    tables.insert("genes".to_string(), Arc::new(FrameTable::new(inner.clone(), Axis::Genes)?));
+    let matrices = &inner.manifest.matrices;
+    let mut layers = Vec::new();
+    for matrix in matrices {
+        let name = match matrix.slot.as_str() {
+            "X" => "expression".to_string(),
+            "obsp" | "varp" => format!("{}_{}", matrix.slot, matrix.name),
+            "layers" => {
+                layers.push(matrix.clone());
+                continue;
+            }
+            _ => continue,
+        };
+        let view = Arc::new(View::of_matrix(inner.clone(), matrix.clone())?);
+        tables.insert(name, Arc::new(ViewTable { view, pushdown }));
+    }
+    if !layers.is_empty() {
+        let view = Arc::new(View::of_layers(inner.clone(), layers)?);
+        tables.insert("layers".to_string(), Arc::new(ViewTable { view, pushdown }));
+    }
+    Ok(tables)
+}
+
+/// The tables of a store, and `cells` with columns for genes.
+#[derive(Debug)]
+struct StoreTables {
+    inner: Arc<Inner>,
+    tables: Tables,
+}
+
+#[async_trait]
+impl SchemaProvider for StoreTables {
+    fn table_names(&self) -> Vec<String> {
+        self.tables.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = self.tables.get(name) {
+            return Ok(Some(table.clone()));
+        }
+        let Some(genes) = slaf_sql::genes_of_table(name) else { return Ok(None) };
+        let with_genes = async {
+            let mut found = Vec::new();
+            for gene in genes {
+                if let Some(number) = self.inner.gene_of_column(&gene).await? {
+                    found.push((gene, number));
+                }
+            }
+            FrameTable::new(self.inner.clone(), Axis::Cells)?.with_genes(&found)
+        };
+        Ok(Some(Arc::new(with_genes.await.map_err(to_datafusion)?)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+    }
+}
+
+impl Inner {
+    /// The gene that a column of `cells` shows: by its id, or else by its symbol.
+    pub(super) async fn gene_of_column(&self, name: &str) -> Result<Option<u64>> {
+        if self.manifest.matrices.iter().all(|m| m.slot != "X") {
+            return Ok(None);
+        }
+        let one = |rows: &[u64], what: &str| match rows {
+            [] => Ok(None),
+            [row] => Ok(Some(*row)),
+            [first, second, ..] => Err(Error::new(
+                ErrorKind::AmbiguousName,
+                format!("\"{name}\" is the {what} of more than one gene (rows {first}, {second}, ...)"),
+            )),
+        };
+        if let Some(row) = one(&self.gene_names().await?.find(name), "id")? {
+            return Ok(Some(row));
+        }
+        match self.symbols().await? {
+            Some(symbols) => one(&symbols.find(name), "symbol"),
+            None => Ok(None),
+        }
+    }
+}

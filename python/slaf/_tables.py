@@ -1,0 +1,215 @@
+"""The tables of a store for polars and DuckDB."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slaf._errors import from_kind, invalid
+from slaf._store import Store
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+# Rows of a batch for polars: a filter of its own runs on each.
+_BATCH = 1 << 20
+
+
+def _schema(store: Store, table: str) -> pl.Schema:
+    import polars as pl
+
+    if table not in store.native.tables():
+        there = ", ".join(store.native.tables())
+        raise from_kind("unknown-table", f"no table {table!r}; the store has {there}", store.path)
+    quoted = table.replace('"', '""')
+    return pl.DataFrame(store.native.query(f'SELECT * FROM "{quoted}" LIMIT 0', None, None)).schema
+
+
+def scan(store: Store, table: str) -> pl.LazyFrame:
+    """Give a table as a ``polars.LazyFrame``; see :meth:`slaf.SLAFArray.scan`."""
+    from polars.io.plugins import register_io_source
+
+    schema = _schema(store, table)
+    sides = _sides(schema)
+
+    def read(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,
+    ) -> Iterator[pl.DataFrame]:
+        wanted = list(schema) if with_columns is None else with_columns
+        rows: npt.NDArray[np.int64] | None = None
+        cols: npt.NDArray[np.int64] | None = None
+        used = list(wanted)
+        if predicate is not None:
+            rows, cols = (_chosen(store, schema, side, predicate) for side in sides)
+            used += [c for c in dict.fromkeys(predicate.meta.root_names()) if c not in wanted]
+        for batch in _batches(store, table, used, rows, cols, batch_size or _BATCH):
+            frame = batch.cast({name: schema[name] for name in used})
+            if predicate is not None:
+                frame = frame.filter(predicate)
+            frame = frame.select(wanted)
+            if n_rows is not None:
+                frame = frame.head(n_rows)
+                n_rows -= frame.height
+            yield frame
+            if n_rows == 0:
+                return
+
+    return register_io_source(read, schema=schema, is_pure=True)
+
+
+def _batches(
+    store: Store,
+    table: str,
+    columns: list[str],
+    rows: npt.NDArray[np.int64] | None,
+    cols: npt.NDArray[np.int64] | None,
+    batch_size: int,
+) -> Iterator[pl.DataFrame]:
+    """Read batches of at least `batch_size` rows, but for the last; at least one."""
+    import polars as pl
+
+    stream = store.native.scan(table, columns, rows, cols)
+    parts: list[pl.DataFrame] = []
+    n = 0
+    first = True
+    for part in map(pl.DataFrame, stream):
+        parts.append(part)
+        n += part.height
+        if n >= batch_size:
+            yield pl.concat(parts)
+            parts, n, first = [], 0, False
+    if parts or first:
+        empty = pl.DataFrame(store.native.scan(table, columns, (0, 0), None)).head(0)
+        yield pl.concat([empty, *parts])
+
+
+# The columns of a table of stored values that are about its rows, and those about its columns.
+_CELLS = ("obs", "cell_integer_id", "cell_id")
+_GENES = ("var", "gene_integer_id", "gene_id")
+_OTHER_CELLS = ("obs", "other_cell_integer_id", "other_cell_id")
+_OTHER_GENES = ("var", "other_gene_integer_id", "other_gene_id")
+
+
+def _sides(schema: pl.Schema) -> list[tuple[str, str, str] | None]:
+    if "other_cell_id" in schema:
+        return [_CELLS, _OTHER_CELLS]
+    if "other_gene_id" in schema:
+        return [_GENES, _OTHER_GENES]
+    if "cell_integer_id" in schema and "gene_integer_id" in schema:
+        return [_CELLS, _GENES]
+    return [None, None]
+
+
+def _conjuncts(predicate: pl.Expr) -> list[pl.Expr]:
+    """The conditions that a predicate joins by AND."""
+    parts = predicate.meta.pop()
+    if len(parts) == 2:
+        for left, right in (parts, parts[::-1]):
+            if predicate.meta.eq(left & right):
+                return _conjuncts(left) + _conjuncts(right)
+    return [predicate]
+
+
+def _chosen(
+    store: Store, schema: pl.Schema, side: tuple[str, str, str] | None, predicate: pl.Expr
+) -> npt.NDArray[np.int64] | None:
+    """The cells or genes that a predicate leaves, by its conditions on their ids alone."""
+    import polars as pl
+
+    if side is None:
+        return None
+    of, number, name = side
+    about = [
+        c for c in _conjuncts(predicate) if (r := set(c.meta.root_names())) and r <= {number, name}
+    ]
+    if not about:
+        return None
+    columns = {number: pl.int_range(len(store.axis(of)), dtype=pl.Int64, eager=True)}
+    if any(name in c.meta.root_names() for c in about):
+        ids = pl.Series(store.names(of, store.axis(of)), dtype=pl.String)
+        columns[name] = ids.cast(schema[name])
+    frame = pl.DataFrame(columns)
+    return frame.filter(*about)[number].to_numpy()
+
+
+def connect(
+    store: Store, connection: duckdb.DuckDBPyConnection | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Register the tables on a DuckDB connection; see :meth:`slaf.SLAFArray.duckdb`."""
+    try:
+        import duckdb
+    except ImportError as e:
+        raise from_kind(
+            "unsupported-feature", "DuckDB is not installed: pip install 'slaf[duckdb]'"
+        ) from e
+    if connection is None:
+        own = duckdb.connect()
+        # A query reads the tables of the store, and nothing else.
+        own.execute("SET enable_external_access = false")
+        own.execute("SET python_enable_replacements = false")
+        _register(store, own)
+        own.execute("SET lock_configuration = true")
+        return own
+    if not isinstance(connection, duckdb.DuckDBPyConnection):
+        raise invalid(f"a connection of DuckDB is needed, not {type(connection).__name__}")
+    _register(store, connection)
+    return connection
+
+
+def _register(store: Store, connection: duckdb.DuckDBPyConnection) -> None:
+    for table in store.native.tables():
+        connection.register(table, scan(store, table))
+    connection.execute("CREATE OR REPLACE TEMP MACRO log1p(x) AS ln(1 + x::DOUBLE)")
+    connection.execute(
+        "CREATE OR REPLACE TEMP MACRO normalize(value, total, target) AS "
+        "value::DOUBLE / total::DOUBLE * target::DOUBLE"
+    )
+
+
+def query_duckdb(store: Store, sql: str, params: Any, timeout: float | None) -> pl.DataFrame:
+    """Run one query in DuckDB."""
+    import polars as pl
+
+    connection = connect(store)
+    import duckdb
+
+    if timeout is not None and not 0 <= timeout < threading.TIMEOUT_MAX:
+        raise invalid("timeout is a number of seconds, not below 0")
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        connection.interrupt()
+
+    timer = None if timeout is None else threading.Timer(timeout, stop)
+    try:
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1:
+            raise from_kind("invalid-query", "pass one query at a time")
+        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+            raise from_kind("read-only", "only queries are allowed: a store is not changed by SQL")
+        if timer is not None:
+            timer.start()
+        return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
+    except duckdb.InterruptException as e:
+        if late.is_set():
+            raise from_kind("time-limit", f"the query took longer than {timeout} s") from e
+        raise from_kind("interrupted", "the query was stopped") from e
+    except duckdb.OutOfMemoryException as e:
+        raise from_kind("memory-limit", str(e)) from e
+    except duckdb.PermissionException as e:
+        raise from_kind("read-only", str(e)) from e
+    except duckdb.Error as e:
+        raise from_kind("invalid-query", str(e)) from e
+    finally:
+        if timer is not None:
+            timer.cancel()
+        connection.close()

@@ -1,0 +1,141 @@
+"""Object stores that do not answer or refuse: named in bounded time, without the secrets."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import slaf
+from slaf import SLAFArray
+from slaf.data import SLAFConverter
+
+PROGRAM = Path(sys.executable).with_name("slaf")
+SECRETS = {"aws_secret_access_key": "hunter2", "aws_session_token": "swordfish"}
+STORE = "s3://bucket/folder/a.slaf"
+
+
+def options(port, **more):
+    return {
+        "aws_endpoint": f"http://127.0.0.1:{port}",
+        "aws_access_key_id": "somebody",
+        "aws_region": "us-east-1",
+        "allow_http": "true",
+        **SECRETS,
+        **more,
+    }
+
+
+@contextmanager
+def server(status, code):
+    """Answers every request with this error, and with the request's headers."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = f"<Error><Code>{code}</Code><Message>not for you</Message></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield httpd.server_port
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def nobody():
+    """A port where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def silent():
+    """A port where connections are taken and nothing is ever said."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
+
+
+def run(*args, storage):
+    # From options and from the environment: neither way may show a secret.
+    environment = {k: v for k, v in os.environ.items() if not k.upper().startswith("AWS_")}
+    environment |= {name.upper(): secret for name, secret in SECRETS.items()}
+    given = [f"--storage-option={key}={value}" for key, value in storage.items()]
+    done = subprocess.run(
+        [PROGRAM, *args, *given], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert not any(secret in done.stdout + done.stderr for secret in SECRETS.values())
+    return done
+
+
+def commands(h5ad_path):
+    query = ["query", STORE, "SELECT 1 AS one"]
+    return [["info", STORE], query, ["verify", STORE], ["convert", h5ad_path, STORE]]
+
+
+def assert_fails(commands, storage, kind, cause):
+    for args in commands:
+        done = run(*args, storage=storage)
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.startswith(f"slaf: {STORE}"), done.stderr
+        assert cause in done.stderr
+        assert done.stderr.endswith(f" [{kind}]\n"), done.stderr
+
+
+def test_nobody_listens(h5ad_path, nobody):
+    assert_fails(commands(h5ad_path), options(nobody), "io", f"127.0.0.1:{nobody}")
+
+
+def test_nobody_answers(h5ad_path, silent):
+    storage = options(silent, timeout="1s", max_retries="1")
+    assert_fails(commands(h5ad_path)[:1], storage, "io", f"127.0.0.1:{silent}")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (403, "AccessDenied", "permission-denied"),
+        (401, "Unauthorized", "permission-denied"),
+        (400, "ExpiredToken", "io"),
+        (500, "InternalError", "io"),
+        (503, "SlowDown", "io"),
+    ],
+)
+def test_a_refusal_is_named(h5ad_path, status, code, kind):
+    with server(status, code) as port:
+        storage = options(port, max_retries="1")
+        assert_fails(commands(h5ad_path), storage, kind, code)
+
+
+@pytest.mark.parametrize("call", ["open", "convert"])
+def test_the_secrets_are_in_no_exception(h5ad_path, nobody, call):
+    storage = options(nobody, max_retries="0")
+    calls = {
+        "open": lambda: SLAFArray(STORE, storage_options=storage),
+        "convert": lambda: SLAFConverter(storage_options=storage).convert(h5ad_path, STORE),
+    }
+    with pytest.raises(slaf.StorageError) as caught:
+        calls[call]()
+    assert caught.value.kind == "io"
+    everything = repr(caught.value.__dict__) + "".join(traceback.format_exception(caught.value))
+    assert not any(secret in everything for secret in SECRETS.values())
