@@ -180,6 +180,7 @@ class Runner:
         text = report.render(self.results)
         print(text)
         if args.output:
+            args.output.parent.mkdir(parents=True, exist_ok=True)
             args.output.write_text(text + "\n")
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from peers import harness
 from slaf import SLAFArray
 from slaf.data import SLAFConverter
-from slaf.integrations import read_slaf
 
 
 class SlafStore(harness.Store):
     """A SLAF dataset as the converter writes it by default."""
 
     def __init__(self, target: Path, variant: str) -> None:
-        self.target = target
         self.array = SLAFArray(str(target))
 
     @classmethod
@@ -41,12 +41,21 @@ class SlafStore(harness.Store):
         return self.array.to_csr()
 
     def gene_sums(self) -> Any:
-        """Reduction over a lazy matrix."""
-        return read_slaf(str(self.target)).X.sum(axis=0)
+        """SQL."""
+        return self.sums("gene", self.array.n_vars)
 
     def cell_sums(self) -> Any:
-        """Reduction over a lazy matrix."""
-        return read_slaf(str(self.target)).X.sum(axis=1)
+        """SQL."""
+        return self.sums("cell", self.array.n_obs)
+
+    def sums(self, of: str, n: int) -> np.ndarray:
+        """Sums by cell or gene; those without values have no row."""
+        found = self.array.query(
+            f"SELECT {of}_integer_id AS i, SUM(value) AS s FROM expression GROUP BY i"
+        )
+        sums = np.zeros(n)
+        sums[found["i"].to_numpy()] = found["s"].to_numpy()
+        return sums
 
     def filter_cells(self, cell_type: str, min_genes: int) -> Any:
         """Keyword filters."""
