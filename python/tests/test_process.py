@@ -134,7 +134,8 @@ def test_ctrl_c(tmp_path, large, what):
         start = time.monotonic()
         child.send_signal(signal.SIGINT)
         assert child.stdout.readline() == "interrupted\n"
-        assert time.monotonic() - start < 2
+        # Within a second, on a machine that does nothing else.
+        assert time.monotonic() - start < 5
         assert child.wait(10) == 0
     assert list(tmp_path.iterdir()) == []
 
