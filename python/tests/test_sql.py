@@ -250,6 +250,24 @@ def test_an_interrupted_query_stops(array):
         assert child.stdout.readline() == "True\n"
 
 
+def test_memory_limit(array, monkeypatch):
+    """A sort goes to temporary files; a join that cannot is stopped with a named error."""
+    monkeypatch.setenv("SLAF_QUERY_MEMORY", str(24 << 20))
+    small = SLAFArray(array.path)
+    n = 1_000_000
+    pairs = "SELECT a.value AS x, b.cell_id AS y FROM expression a, expression b LIMIT"
+    ordered = small.query(f"SELECT x, y FROM ({pairs} {n}) ORDER BY y, x")
+    assert ordered.height == min(n, array.query("SELECT COUNT(*) FROM expression").item() ** 2)
+    assert ordered["y"].cast(pl.String).is_sorted()
+    with pytest.raises(slaf.MemoryLimitError) as raised:
+        small.query(
+            "SELECT COUNT(*) FROM (SELECT a.value AS x FROM expression a, expression b, genes) p "
+            "JOIN (SELECT a.value AS x FROM expression a, expression b, genes) q ON p.x = q.x + 0.5"
+        )
+    assert raised.value.kind == "memory-limit"
+    assert small.query("SELECT COUNT(*) FROM cells").item() == 120
+
+
 def test_explain(array):
     plan = "\n".join(
         array.query("EXPLAIN SELECT value FROM expression WHERE gene_id = 'G1'")["plan"]

@@ -25,3 +25,9 @@ pub(crate) fn batch_rows() -> usize {
 pub(crate) fn pushdown() -> bool {
     std::env::var_os("SLAF_PUSHDOWN").is_none_or(|v| v != "off")
 }
+
+/// Bytes that the queries of a handle may hold together before they spill or stop.
+/// `SLAF_QUERY_MEMORY` overrides it.
+pub(crate) fn query_memory() -> usize {
+    from_env("SLAF_QUERY_MEMORY", 4 << 30)
+}

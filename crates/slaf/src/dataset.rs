@@ -1,3 +1,4 @@
+use crate::column_cache::{ColumnCache, of_rows};
 use crate::frames::{Categories, categories_from_ipc, join_dictionary};
 use crate::info::Info;
 use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, TableEntry};
@@ -17,7 +18,7 @@ use slaf_lance::Table;
 use slaf_lance::error::{from_arrow, while_reading};
 use slaf_lance::runtime::block_on;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::OnceCell;
 
 /// A file of a store that is not as it was committed.
@@ -100,10 +101,11 @@ pub(crate) struct Inner {
     cell_names: OnceCell<Names>,
     gene_names: OnceCell<Names>,
     symbols: OnceCell<Option<Names>>,
+    columns: Mutex<ColumnCache>,
 }
 
 /// The tables of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TableName {
     Cells,
     Genes,
@@ -263,22 +265,26 @@ impl Inner {
         Ok(arrays)
     }
 
-    /// Columns of a table, by their names in Lance, for some rows.
+    /// Columns of a table, by their names in Lance, for some rows. Whole columns are kept, so that
+    /// the next query does not read them.
     async fn columns_of(&self, name: TableName, columns: &[&str], rows: &Selection) -> Result<Vec<ArrayRef>> {
         let table = self.table(name).await?;
         rows.check(table.rows(), name.row())?;
+        let cache = || self.columns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(whole) = cache().get(name, columns) {
+            return whole.iter().map(|array| of_rows(array, rows)).collect();
+        }
         let mut unique = columns.to_vec();
         unique.sort_unstable();
         unique.dedup();
         let resolved = rows.resolve(table.rows());
         let batches = table.read(&unique, &resolved.ranges, 1 << 16).await?;
         let order = resolved.order.map(UInt32Array::from);
-        let whole = |column: &&str| -> Result<ArrayRef> {
+        let read = |column: &&str| -> Result<ArrayRef> {
             let at = unique.partition_point(|u| u < column);
             let parts: Vec<&dyn Array> = batches.iter().map(|b| b.column(at).as_ref()).collect();
             let all = match &parts[..] {
                 [] => arrow::array::new_empty_array(table.arrow_field(column)?.data_type()),
-                [_] => batches[0].column(at).clone(),
                 parts => concat(parts).map_err(from_arrow)?,
             };
             match &order {
@@ -286,7 +292,11 @@ impl Inner {
                 None => Ok(all),
             }
         };
-        columns.iter().map(whole).collect()
+        let arrays: Vec<ArrayRef> = columns.iter().map(read).collect::<Result<_>>()?;
+        if *rows == Selection::All || *rows == Selection::Range(0..table.rows()) {
+            cache().keep(name, columns, &arrays);
+        }
+        Ok(arrays)
     }
 
     /// One column of a table, by its name in Lance, for some rows.
@@ -338,6 +348,7 @@ impl Dataset {
                 cell_names: OnceCell::new(),
                 gene_names: OnceCell::new(),
                 symbols: OnceCell::new(),
+                columns: Mutex::default(),
             })))
         })
     }

@@ -17,6 +17,7 @@
 //! The calls block and may come from any thread but one of a tokio runtime. Errors are
 //! [`Error`]s with a stable [`ErrorKind`].
 
+mod column_cache;
 mod config;
 mod convert;
 mod dataset;

@@ -18,8 +18,6 @@ use slaf_sql::error::{from_datafusion, to_datafusion};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-/// Bytes that the queries of a handle may hold together before they spill or stop.
-const MEMORY_LIMIT: usize = 4 << 30;
 /// The build side of a join is handed down to the scan of the other as a list up to this size.
 const JOIN_LIST_BYTES: usize = 64 << 20;
 const JOIN_LIST_VALUES: usize = 4 << 20;
@@ -57,7 +55,10 @@ impl Session {
         options.optimizer.hash_join_inlist_pushdown_max_distinct_values = JOIN_LIST_VALUES;
         options.optimizer.hash_join_single_partition_threshold = JOIN_SINGLE_BYTES;
         options.optimizer.hash_join_single_partition_threshold_rows = JOIN_SINGLE_ROWS;
-        let env = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_LIMIT, 1.0).build_arc().map_err(from_datafusion)?;
+        let env = RuntimeEnvBuilder::new()
+            .with_memory_limit(config::query_memory(), 1.0)
+            .build_arc()
+            .map_err(from_datafusion)?;
         let mut state = SessionStateBuilder::new().with_config(settings).with_runtime_env(env).with_default_features();
         let pushdown = config::pushdown();
         if pushdown {
