@@ -26,8 +26,7 @@ import polars as pl
 from slaf import SLAFArray
 from slaf.data import SLAFConverter
 
-# Name, SQL for SLAF, SQL for DuckDB (none: the same). {cell}, {a}, {b} and {share} are filled in;
-# {share} is a condition on obs.
+# Name and SQL, the same for both. {cell} and {a}, {b} (genes) are drawn anew for each repetition.
 TASKS = [
     (
         "join with 1 % of the cells",

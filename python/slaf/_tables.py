@@ -50,8 +50,8 @@ def scan(store: Store, table: str) -> pl.LazyFrame:
         if predicate is not None:
             rows, cols = (_chosen(store, schema, side, predicate) for side in sides)
             used += [c for c in dict.fromkeys(predicate.meta.root_names()) if c not in wanted]
-        for batch in _batches(store, table, used, rows, cols, batch_size or _BATCH):
-            frame = batch.cast({name: schema[name] for name in used})
+        types = pl.Schema({name: schema[name] for name in used})
+        for frame in _batches(store, table, types, rows, cols, batch_size or _BATCH):
             if predicate is not None:
                 frame = frame.filter(predicate)
             frame = frame.select(wanted)
@@ -68,7 +68,7 @@ def scan(store: Store, table: str) -> pl.LazyFrame:
 def _batches(
     store: Store,
     table: str,
-    columns: list[str],
+    schema: pl.Schema,
     rows: npt.NDArray[np.int64] | None,
     cols: npt.NDArray[np.int64] | None,
     batch_size: int,
@@ -76,19 +76,18 @@ def _batches(
     """Read batches of at least `batch_size` rows, but for the last; at least one."""
     import polars as pl
 
-    stream = store.native.scan(table, columns, rows, cols)
-    parts: list[pl.DataFrame] = []
+    stream = store.native.scan(table, list(schema), rows, cols)
+    # The empty frame is the answer where nothing comes.
+    parts = [pl.DataFrame(schema=schema)]
     n = 0
-    first = True
     for part in map(pl.DataFrame, stream):
-        parts.append(part)
+        parts.append(part.cast(dict(schema)))
         n += part.height
         if n >= batch_size:
             yield pl.concat(parts)
-            parts, n, first = [], 0, False
-    if parts or first:
-        empty = pl.DataFrame(store.native.scan(table, columns, (0, 0), None)).head(0)
-        yield pl.concat([empty, *parts])
+            parts, n = [], 0
+    if parts:
+        yield pl.concat(parts)
 
 
 # The columns of a table of stored values that are about its rows, and those about its columns.

@@ -226,6 +226,22 @@ impl From<std::io::Error> for Error {
     }
 }
 
+/// Finds the first error of type `T` in a chain of causes.
+pub fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(e) = next {
+        if let Some(found) = e.downcast_ref::<T>() {
+            return Some(found);
+        }
+        // An io::Error hides the error that it was made of behind `get_ref`.
+        next = match e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+            Some(inner) => Some(inner),
+            None => e.source(),
+        };
+    }
+    None
+}
+
 /// Adds the place at fault to the error of a result.
 pub trait Context<T> {
     /// See [`Error::at`].

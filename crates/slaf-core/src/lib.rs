@@ -21,5 +21,5 @@ pub mod packed;
 
 pub use chunk::CsrChunk;
 pub use dtype::{Dtype, Value, Values};
-pub use error::{Context, Error, ErrorKind, Result};
+pub use error::{Context, Error, ErrorKind, Result, cause};
 pub use near::near;

@@ -4,6 +4,7 @@
 //! [`open`] looks at the content of a path and gives an [`Input`]. To add a format: implement
 //! [`Input`], let `detect` recognise it by content, and add it to the table in the crate's tests.
 
+mod arrow_types;
 mod chunk_builder;
 mod detect;
 mod h5;
@@ -22,6 +23,7 @@ mod text;
 mod union;
 mod union_columns;
 
+pub use arrow_types::arrow_type;
 pub use detect::open;
 pub use h5ad_writer::{Compression, Element, H5adWriter, WriteOptions, write_element};
 pub use model::{

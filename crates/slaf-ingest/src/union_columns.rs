@@ -1,5 +1,6 @@
 //! Columns of obs or var of several inputs, united by name.
 
+use crate::arrow_types::{arrow_type, dtype_of};
 use crate::model::{ColumnInfo, ColumnKind, FrameInfo, Loss};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, new_null_array};
 use arrow::compute::{cast, concat, take};
@@ -105,39 +106,10 @@ fn unite(
 
 /// The type that holds the values of both; `None` for text beside numbers.
 fn common(a: &DataType, b: &DataType) -> Option<DataType> {
-    use slaf_core::Dtype;
-    let dtype = |t: &DataType| {
-        Some(match t {
-            DataType::Boolean => Dtype::Bool,
-            DataType::Int8 => Dtype::I8,
-            DataType::Int16 => Dtype::I16,
-            DataType::Int32 => Dtype::I32,
-            DataType::Int64 => Dtype::I64,
-            DataType::UInt8 => Dtype::U8,
-            DataType::UInt16 => Dtype::U16,
-            DataType::UInt32 => Dtype::U32,
-            DataType::UInt64 => Dtype::U64,
-            DataType::Float32 => Dtype::F32,
-            DataType::Float64 => Dtype::F64,
-            _ => return None,
-        })
-    };
     if a == b {
         return Some(a.clone());
     }
-    Some(match dtype(a)?.promote(dtype(b)?) {
-        Dtype::Bool => DataType::Boolean,
-        Dtype::I8 => DataType::Int8,
-        Dtype::I16 => DataType::Int16,
-        Dtype::I32 => DataType::Int32,
-        Dtype::I64 => DataType::Int64,
-        Dtype::U8 => DataType::UInt8,
-        Dtype::U16 => DataType::UInt16,
-        Dtype::U32 => DataType::UInt32,
-        Dtype::U64 => DataType::UInt64,
-        Dtype::F32 => DataType::Float32,
-        Dtype::F64 => DataType::Float64,
-    })
+    Some(arrow_type(dtype_of(a)?.promote(dtype_of(b)?)))
 }
 
 /// All categories in order of first appearance, and the new code of each old one.

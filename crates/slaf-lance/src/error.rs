@@ -1,23 +1,7 @@
 //! Errors of the libraries beneath, as kinds of our own.
 
-use slaf_core::{Error, ErrorKind};
+use slaf_core::{Error, ErrorKind, cause};
 use std::error::Error as StdError;
-
-/// Finds the first error of type `T` in a chain of causes.
-fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(e) = next {
-        if let Some(found) = e.downcast_ref::<T>() {
-            return Some(found);
-        }
-        // An io::Error hides the error that it was made of behind `get_ref`.
-        next = match e.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
-            Some(inner) => Some(inner),
-            None => e.source(),
-        };
-    }
-    None
-}
 
 /// The kind that an error deserves by its causes.
 fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind {

@@ -128,6 +128,8 @@ pub struct Table {
 }
 
 impl Table {
+    /// Opens a table at the version of its entry.
+    ///
     /// # Errors
     /// `corrupt` if the table is not as the entry says; those of the storage.
     pub fn open<'a>(storage: &'a Storage, entry: &'a TableEntry) -> BoxFuture<'a, Result<Table>> {

@@ -2,8 +2,7 @@
 
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
-use slaf_core::{Error, ErrorKind, near};
-use std::error::Error as StdError;
+use slaf_core::{Error, ErrorKind, cause, near};
 
 /// An error of ours on its way through DataFusion.
 pub fn to_datafusion(error: Error) -> DataFusionError {
@@ -13,7 +12,7 @@ pub fn to_datafusion(error: Error) -> DataFusionError {
 /// An error of DataFusion: one of ours that went through it as it was, another without
 /// DataFusion's prefixes, an unknown column with near names.
 pub fn from_datafusion(error: DataFusionError) -> Error {
-    if let Some(ours) = ours(&error) {
+    if let Some(ours) = cause::<Error>(&error) {
         let copy = Error::new(ours.kind(), ours.message());
         return match ours.location() {
             Some(place) => copy.at(place),
@@ -56,23 +55,4 @@ fn unknown_column<'a>(name: &str, columns: impl Iterator<Item = &'a str>) -> Err
     let near = near(name, columns);
     let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
     Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"{hint}"))
-}
-
-/// The first error of ours in a chain of causes.
-fn ours<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
-    let mut next = Some(error);
-    while let Some(e) = next {
-        if let Some(found) = e.downcast_ref::<Error>() {
-            return Some(found);
-        }
-        next = match e.downcast_ref::<ArrowError>() {
-            Some(ArrowError::ExternalError(inner)) => Some(&**inner),
-            _ => match e.downcast_ref::<DataFusionError>() {
-                Some(DataFusionError::External(inner)) => Some(&**inner),
-                Some(DataFusionError::Shared(inner)) => Some(&**inner),
-                _ => e.source(),
-            },
-        };
-    }
-    None
 }

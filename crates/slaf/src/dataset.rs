@@ -5,8 +5,9 @@ use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, Tabl
 use crate::names::Names;
 use crate::order::GeneOrder;
 use crate::query::Session;
+use crate::schema;
 use crate::selection::Selection;
-use crate::{schema, values};
+use crate::values::{self, primitive};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{Field, Float64Type, Schema, UInt32Type, UInt64Type};
@@ -159,6 +160,14 @@ impl Inner {
 
     pub(crate) async fn gene_ids(&self) -> Result<&Arc<StringArray>> {
         self.gene_ids.get_or_try_init(|| self.strings(TableName::Genes, schema::GENE_ID)).await
+    }
+
+    /// The names of the cells or genes.
+    pub(crate) async fn ids(&self, axis: Axis) -> Result<&Arc<StringArray>> {
+        match axis {
+            Axis::Cells => self.cell_ids().await,
+            Axis::Genes => self.gene_ids().await,
+        }
     }
 
     pub(crate) async fn cell_names(&self) -> Result<&Names> {
@@ -588,11 +597,4 @@ impl Dataset {
             })
         })
     }
-}
-
-fn primitive<'a, T: arrow::datatypes::ArrowPrimitiveType>(array: &'a ArrayRef, name: &str) -> Result<&'a [T::Native]> {
-    array
-        .as_primitive_opt::<T>()
-        .map(|a| a.values().as_ref())
-        .ok_or_else(|| Error::corrupt(format!("column {name} has type {}", array.data_type())))
 }

@@ -46,18 +46,7 @@ pub(crate) fn by_gene_schema() -> SchemaRef {
 
 /// The Arrow type of matrix values; booleans are held as bytes.
 pub(crate) fn arrow_type(dtype: Dtype) -> DataType {
-    match dtype {
-        Dtype::Bool | Dtype::U8 => DataType::UInt8,
-        Dtype::U16 => DataType::UInt16,
-        Dtype::U32 => DataType::UInt32,
-        Dtype::U64 => DataType::UInt64,
-        Dtype::I8 => DataType::Int8,
-        Dtype::I16 => DataType::Int16,
-        Dtype::I32 => DataType::Int32,
-        Dtype::I64 => DataType::Int64,
-        Dtype::F32 => DataType::Float32,
-        Dtype::F64 => DataType::Float64,
-    }
+    slaf_ingest::arrow_type(if dtype == Dtype::Bool { Dtype::U8 } else { dtype })
 }
 
 /// The type of the names of cells and genes in SQL.

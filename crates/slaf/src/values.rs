@@ -71,3 +71,11 @@ pub(crate) fn from_lists(array: &dyn Array, dtype: Dtype, width: u64) -> Result<
     let start = lists.value_offset(0) as usize;
     from_arrow_array(&lists.values().slice(start, lists.len() * width as usize), dtype)
 }
+
+/// The values of a column of the store.
+pub(crate) fn primitive<'a, T: ArrowPrimitiveType>(array: &'a ArrayRef, name: &str) -> Result<&'a [T::Native]> {
+    array
+        .as_primitive_opt::<T>()
+        .map(|a| a.values().as_ref())
+        .ok_or_else(|| Error::corrupt(format!("column {name} has type {}", array.data_type())))
+}

@@ -1,5 +1,6 @@
 //! Columns of obs and var, as Arrow arrays.
 
+use crate::arrow_types::arrow_type as dtype_type;
 use crate::h5::{Dataset, Elem, Group, Node, unsupported};
 use crate::model::ColumnKind;
 use arrow::array::{
@@ -171,19 +172,7 @@ fn check_type(d: &Dataset) -> Result<(), Refusal> {
 
 pub(crate) fn arrow_type(elem: &Elem) -> DataType {
     match elem {
-        Elem::Number { dtype, .. } => match dtype {
-            Dtype::Bool => DataType::Boolean,
-            Dtype::U8 => DataType::UInt8,
-            Dtype::U16 => DataType::UInt16,
-            Dtype::U32 => DataType::UInt32,
-            Dtype::U64 => DataType::UInt64,
-            Dtype::I8 => DataType::Int8,
-            Dtype::I16 => DataType::Int16,
-            Dtype::I32 => DataType::Int32,
-            Dtype::I64 => DataType::Int64,
-            Dtype::F32 => DataType::Float32,
-            Dtype::F64 => DataType::Float64,
-        },
+        Elem::Number { dtype, .. } => dtype_type(*dtype),
         Elem::Float16 { .. } => DataType::Float16,
         _ => DataType::Utf8,
     }

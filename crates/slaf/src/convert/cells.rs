@@ -193,6 +193,7 @@ impl Job<'_> {
         &self,
         obs: &FrameSchema,
         order: &GeneOrder,
+        counts_by_rank: &[u64],
         raw_order: Option<&GeneOrder>,
         categories: &mut Categories,
     ) -> Result<CellsWritten> {
@@ -209,7 +210,7 @@ impl Job<'_> {
         }
         let arrays = self.array_entries(Axis::Cells, "m");
         let has_x = packings.iter().any(|p| p.info.key == MatrixKey::X);
-        let mut by_gene = self.by_gene(order, has_x)?;
+        let mut by_gene = self.by_gene(counts_by_rank, has_x)?;
 
         let schema = Arc::new(Schema::new(self.cell_fields(obs, &arrays, &packings)?));
         let mut writer =
@@ -290,8 +291,8 @@ impl Job<'_> {
         })
     }
 
-    fn by_gene(&self, order: &GeneOrder, has_x: bool) -> Result<ByGene> {
-        let n_genes = order.gene_of.len();
+    fn by_gene(&self, counts_by_rank: &[u64], has_x: bool) -> Result<ByGene> {
+        let n_genes = counts_by_rank.len();
         let writer = if self.options.by_gene && has_x {
             Some(TableWriter::create(
                 &self.target.storage,
@@ -302,14 +303,9 @@ impl Job<'_> {
         } else {
             None
         };
-        let counts = match has_x {
-            true => self.input.column_counts(&MatrixKey::X)?,
-            false => vec![0; n_genes],
-        };
-        let by_rank: Vec<u64> = order.gene_of.iter().map(|&g| counts[g as usize]).collect();
         Ok(ByGene {
             writer,
-            bounds: shard_bounds(&by_rank, pool_threads()?),
+            bounds: shard_bounds(counts_by_rank, pool_threads()?),
             current: None,
             stripes: Vec::new(),
             sums: GeneSums { n_cells: vec![0; n_genes], total: vec![0.0; n_genes] },

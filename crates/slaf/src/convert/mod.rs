@@ -148,13 +148,13 @@ impl Job<'_> {
     fn run(&self, started: Instant) -> Result<ConvertReport> {
         let description = self.input.description();
         let mut categories = Categories::new();
-        let order = self.gene_order(&[MatrixKey::X])?;
+        let (order, counts_by_rank) = self.gene_order(&[MatrixKey::X])?;
         let raw_order = match &description.raw_var {
-            Some(_) => Some(self.gene_order(&[MatrixKey::RawX])?),
+            Some(_) => Some(self.gene_order(&[MatrixKey::RawX])?.0),
             None => None,
         };
         let obs = FrameSchema::new(&description.obs, "o");
-        let cells = self.write_cells(&obs, &order, raw_order.as_ref(), &mut categories)?;
+        let cells = self.write_cells(&obs, &order, &counts_by_rank, raw_order.as_ref(), &mut categories)?;
         self.tick("genes", description.n_cells)?;
         let genes = self.write_genes(&order, &cells, &mut categories)?;
         let raw_genes = match &raw_order {
@@ -199,8 +199,8 @@ impl Job<'_> {
     }
 
     /// The order in which packed rows number the genes, from the first of these matrices that
-    /// the input has.
-    fn gene_order(&self, keys: &[MatrixKey]) -> Result<GeneOrder> {
+    /// the input has, and the numbers of values in that order.
+    fn gene_order(&self, keys: &[MatrixKey]) -> Result<(GeneOrder, Vec<u64>)> {
         let description = self.input.description();
         let n = match keys.first() {
             Some(MatrixKey::RawX) => {
@@ -213,10 +213,13 @@ impl Job<'_> {
             .matrices
             .iter()
             .find(|m| keys.contains(&m.key) || (keys.contains(&MatrixKey::X) && like_x(&m.key)));
-        match found {
-            Some(m) => Ok(GeneOrder::by_popularity(&self.input.column_counts(&m.key)?)),
-            None => Ok(GeneOrder::by_popularity(&vec![0; n as usize])),
-        }
+        let counts = match found {
+            Some(m) => self.input.column_counts(&m.key)?,
+            None => vec![0; n as usize],
+        };
+        let order = GeneOrder::by_popularity(&counts);
+        let counts_by_rank = order.gene_of.iter().map(|&g| counts[g as usize]).collect();
+        Ok((order, counts_by_rank))
     }
 
     fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {

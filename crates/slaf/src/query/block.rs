@@ -1,19 +1,19 @@
 //! A block of stored values as a record batch.
 
 use super::expression_exec::Chosen;
-use super::ids::{Side, dictionary};
+use super::ids::dictionary;
 use super::view::View;
 use crate::dataset::TableName;
 use crate::reader::ReadOptions;
 use crate::schema;
 use crate::selection::Selection;
-use crate::values::to_arrow;
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use crate::values::{primitive, to_arrow};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{SchemaRef, UInt32Type};
 use datafusion::common::Result as DfResult;
 use futures::Stream;
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_values};
-use slaf_ingest::{Axis, MatrixKey};
+use slaf_ingest::MatrixKey;
 use slaf_lance::error::from_arrow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,22 +96,15 @@ impl Block {
                     Some(chunk) => sql_values(values_at(chunk, &self.positions)),
                     None => sql_values(values.take().ok_or_else(twice)?),
                 },
-                c if c == 2 + n_values => dictionary(names(view, Side::Rows).await?, row_of_value())?,
+                c if c == 2 + n_values => dictionary(view.inner.ids(view.rows.axis).await?, row_of_value())?,
                 _ => {
                     let numbers = self.positions.indices.iter().map(|&i| col(i));
-                    dictionary(names(view, Side::Cols).await?, numbers)?
+                    dictionary(view.inner.ids(view.cols.axis).await?, numbers)?
                 }
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(nnz));
         RecordBatch::try_new_with_options(schema, out, &options).map_err(from_arrow)
-    }
-}
-
-async fn names(view: &View, side: Side) -> Result<&Arc<arrow::array::StringArray>> {
-    match view.ids(side).axis {
-        Axis::Cells => view.inner.cell_ids().await,
-        Axis::Genes => view.inner.gene_ids().await,
     }
 }
 
@@ -123,11 +116,8 @@ async fn lengths(view: &View, rows: &Selection, cols: &Selection, columns: &[usi
         return Ok(None);
     }
     let counts = view.inner.column_of(TableName::Cells, schema::NNZ, rows).await?;
-    let counts = counts
-        .as_primitive_opt::<UInt32Type>()
-        .ok_or_else(|| Error::corrupt(format!("column {} is no uint32", schema::NNZ)))?;
     let mut indptr = vec![0u64];
-    indptr.extend(counts.values().iter().scan(0u64, |end, &n| {
+    indptr.extend(primitive::<UInt32Type>(&counts, schema::NNZ)?.iter().scan(0u64, |end, &n| {
         *end += u64::from(n);
         Some(*end)
     }));

@@ -19,12 +19,10 @@ use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::{StreamExt, TryStreamExt};
 use slaf_core::Result;
-use slaf_sql::error::to_datafusion;
+use slaf_sql::error::{from_datafusion, to_datafusion};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -41,7 +39,7 @@ pub(super) struct ExpressionExec {
     rows: Selection,
     cols: Selection,
     /// Filters that a join fills in while it runs. Each may be about both sides.
-    dynamic: Vec<Arc<dyn PhysicalExpr>>,
+    dynamic: Vec<Arc<DynamicFilterPhysicalExpr>>,
     chosen: Arc<OnceCell<Chosen>>,
     limit: Option<usize>,
     properties: Arc<PlanProperties>,
@@ -133,10 +131,7 @@ impl ExpressionExec {
         let choose = async {
             let (mut on_rows, mut on_cols) = (Vec::new(), Vec::new());
             for filter in &self.dynamic {
-                let now = match filter.downcast_ref::<DynamicFilterPhysicalExpr>() {
-                    Some(dynamic) => dynamic.current().map_err(slaf_sql::error::from_datafusion)?,
-                    None => filter.clone(),
-                };
+                let now = filter.current().map_err(from_datafusion)?;
                 for part in split_conjunction(&now) {
                     match ids::side(&self.view, part) {
                         Some(Side::Rows) => on_rows.push(part.clone()),
@@ -229,7 +224,7 @@ impl DisplayAs for ExpressionExec {
 }
 
 /// A filter's text; a join's may list a million numbers.
-fn shortened(filter: &Arc<dyn PhysicalExpr>) -> String {
+fn shortened(filter: &DynamicFilterPhysicalExpr) -> String {
     const MOST: usize = 200;
     let text = filter.to_string();
     match text.char_indices().nth(MOST) {
@@ -291,8 +286,8 @@ impl ExecutionPlan for ExpressionExec {
         _: &ConfigOptions,
     ) -> DfResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
         let mut this = self.clone();
-        let offered = pushed.parent_filters.iter().map(|f| &f.filter);
-        this.dynamic.extend(offered.filter(|f| f.downcast_ref::<DynamicFilterPhysicalExpr>().is_some()).cloned());
+        let offered = pushed.parent_filters.iter().map(|f| f.filter.clone());
+        this.dynamic.extend(offered.filter_map(|f| Arc::downcast::<DynamicFilterPhysicalExpr>(f).ok()));
         // A join goes on to look at each row itself.
         let answers = vec![PushedDown::No; pushed.parent_filters.len()];
         let mut result = FilterPushdownPropagation::with_parent_pushdown_result(answers);

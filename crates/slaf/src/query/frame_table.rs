@@ -2,7 +2,6 @@
 //! that a query uses are read.
 
 use super::block::in_slices;
-use super::view::sql_type;
 use crate::dataset::{Dataset, Inner, TableName};
 use crate::reader::ReadOptions;
 use crate::schema;
@@ -25,7 +24,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt};
 use slaf_core::{Dtype, Error, ErrorKind, Result, Value, Values, with_values};
-use slaf_ingest::{ArrayKey, Axis, MatrixKey};
+use slaf_ingest::{ArrayKey, Axis, MatrixKey, arrow_type};
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::to_datafusion;
 use std::sync::Arc;
@@ -102,7 +101,7 @@ impl FrameTable {
     pub(super) fn with_genes(mut self, genes: &[(String, u64)]) -> Result<FrameTable> {
         let x = self.inner.manifest.matrix(&MatrixKey::X);
         let x = x.ok_or_else(|| Error::new(ErrorKind::UnknownTable, "the store has no X"))?;
-        let data_type = sql_type(x.dtype()?);
+        let data_type = arrow_type(x.dtype()?);
         let mut fields = self.schema.fields().to_vec();
         for (name, gene) in genes {
             fields.push(Arc::new(Field::new(name, data_type.clone(), false)));

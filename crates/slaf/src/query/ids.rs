@@ -9,7 +9,6 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
 use slaf_core::{Error, ErrorKind, Result};
-use slaf_ingest::Axis;
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::from_datafusion;
 use std::sync::Arc;
@@ -26,10 +25,7 @@ const STEP: usize = 1 << 16;
 
 /// The side that an expression is about, if it is about one only.
 pub(super) fn side(view: &View, expr: &Arc<dyn PhysicalExpr>) -> Option<Side> {
-    let columns = collect_columns(expr);
-    let mut sides = columns.iter().map(|c| view.side_of_column(c.name()));
-    let first = sides.next()??;
-    sides.all(|s| s == Some(first)).then_some(first)
+    view.side_of_columns(collect_columns(expr).iter().map(|c| c.name()))
 }
 
 /// The names of numbered cells or genes, as a dictionary over all of them.
@@ -54,11 +50,7 @@ pub(super) async fn that_pass(
         return Ok(selection);
     }
     let uses = |name: &str| filters.iter().any(|f| collect_columns(f).iter().any(|c| c.name() == name));
-    let names = match (uses(ids.id), ids.axis) {
-        (false, _) => None,
-        (true, Axis::Cells) => Some(inner.cell_ids().await?),
-        (true, Axis::Genes) => Some(inner.gene_ids().await?),
-    };
+    let names = if uses(ids.id) { Some(inner.ids(ids.axis).await?) } else { None };
     let mut fields = vec![Field::new(ids.number, DataType::Int64, false)];
     if names.is_some() {
         fields.push(Field::new(ids.id, crate::schema::id_type(), false));

@@ -27,6 +27,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use slaf_core::{Error, ErrorKind, Result};
@@ -110,15 +111,7 @@ impl Dataset {
             let frame = self.plan(sql, &options.parameters).await?;
             frame.execute_stream().await.map_err(from_datafusion)
         };
-        let mut stream = block_on(within(options, start))?;
-        let schema = stream.schema();
-        let (runtime, options) = (runtime()?, options.clone());
-        let next = std::iter::from_fn(move || {
-            let next =
-                runtime.block_on(within(&options, async { stream.next().await.transpose().map_err(from_datafusion) }));
-            next.map_err(|e| ArrowError::from_external_error(Box::new(e))).transpose()
-        });
-        Ok(Box::new(RecordBatchIterator::new(next, schema)))
+        reader(block_on(within(options, start))?, options)
     }
 
     /// Reads columns of a table as they come, in order: of `expression` and the other tables of
@@ -134,10 +127,10 @@ impl Dataset {
         cols: &Selection,
     ) -> Result<Box<dyn RecordBatchReader + Send>> {
         let session = self.session()?;
-        let mut stream = block_on(async {
-            let context = &session.context.0;
+        let stream = block_on(async {
+            let context = &session.context;
             let provider = match session.tables.iter().any(|t| t == table) {
-                true => context.table_provider(table_name(table)).await.map_err(from_datafusion)?,
+                true => context.table_provider(TableReference::bare(table)).await.map_err(from_datafusion)?,
                 false => return Err(Error::new(ErrorKind::UnknownTable, format!("no table \"{table}\""))),
             };
             let schema = provider.schema();
@@ -155,12 +148,7 @@ impl Dataset {
             };
             execute_stream(plan, context.task_ctx()).map_err(from_datafusion)
         })?;
-        let (schema, runtime) = (stream.schema(), runtime()?);
-        let next = std::iter::from_fn(move || {
-            let next = runtime.block_on(stream.next())?;
-            Some(next.map_err(|e| ArrowError::from_external_error(Box::new(from_datafusion(e)))))
-        });
-        Ok(Box::new(RecordBatchIterator::new(next, schema)))
+        reader(stream, &QueryOptions::default())
     }
 
     /// The names of the tables that queries may read.
@@ -194,15 +182,21 @@ impl Dataset {
             }
         }
         query.add_genes(&genes);
-        let context = &session.context.0;
+        let context = &session.context;
         let plan = query.plan(&context.state(), &session.tables, parameters).await?;
         context.execute_logical_plan(plan).await.map_err(from_datafusion)
     }
 }
 
-/// The name of a table as it is, whatever characters it has.
-fn table_name(table: &str) -> TableReference {
-    TableReference::bare(table)
+/// The batches of a stream for callers that block.
+fn reader(mut stream: SendableRecordBatchStream, options: &QueryOptions) -> Result<Box<dyn RecordBatchReader + Send>> {
+    let (schema, runtime, options) = (stream.schema(), runtime()?, options.clone());
+    let next = std::iter::from_fn(move || {
+        let next = async { stream.next().await.transpose().map_err(from_datafusion) };
+        let next = runtime.block_on(within(&options, next));
+        next.map_err(|e| ArrowError::from_external_error(Box::new(e))).transpose()
+    });
+    Ok(Box::new(RecordBatchIterator::new(next, schema)))
 }
 
 /// Runs until the end, the time limit, or the user's stop.

@@ -26,21 +26,18 @@ const JOIN_SINGLE_BYTES: usize = 1 << 30;
 const JOIN_SINGLE_ROWS: usize = 64 << 20;
 
 /// What the queries of a handle share.
-#[derive(Debug)]
 pub(crate) struct Session {
-    pub(super) context: SessionContextHolder,
+    pub(super) context: SessionContext,
     /// The names of the tables.
     pub(super) tables: Vec<String>,
     /// The columns of all tables.
     pub(super) columns: HashSet<String>,
 }
 
-/// DataFusion's context prints nothing.
-pub(super) struct SessionContextHolder(pub(super) SessionContext);
-
-impl std::fmt::Debug for SessionContextHolder {
+// DataFusion's context has no Debug.
+impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SessionContext")
+        f.debug_struct("Session").field("tables", &self.tables).finish_non_exhaustive()
     }
 }
 
@@ -48,7 +45,8 @@ impl Session {
     pub(super) fn new(inner: &Arc<Inner>) -> Result<Session> {
         let mut settings = SessionConfig::new().with_information_schema(true);
         let options = settings.options_mut();
-        options.optimizer.enable_dynamic_filter_pushdown = config::pushdown();
+        let pushdown = config::pushdown();
+        options.optimizer.enable_dynamic_filter_pushdown = pushdown;
         // Names of columns and genes differ by case.
         options.sql_parser.enable_ident_normalization = false;
         options.optimizer.hash_join_inlist_pushdown_max_size = JOIN_LIST_BYTES;
@@ -60,7 +58,6 @@ impl Session {
             .build_arc()
             .map_err(from_datafusion)?;
         let mut state = SessionStateBuilder::new().with_config(settings).with_runtime_env(env).with_default_features();
-        let pushdown = config::pushdown();
         if pushdown {
             state = state.with_physical_optimizer_rule(Arc::new(GroupWhileDecoding));
         }
@@ -73,7 +70,7 @@ impl Session {
         let columns = columns.collect();
         let catalog = context.catalog("datafusion").ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
         catalog.register_schema("public", Arc::new(store)).map_err(from_datafusion)?;
-        Ok(Session { context: SessionContextHolder(context), tables: names, columns })
+        Ok(Session { context, tables: names, columns })
     }
 }
 

@@ -10,7 +10,6 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
 use slaf_core::Result;
-use slaf_ingest::Axis;
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::from_datafusion;
 use std::collections::HashMap;
@@ -119,10 +118,7 @@ impl SideGroups {
         Ok(match column {
             GroupColumn::Number(_) => Arc::new(Int64Array::from_iter_values(groups.map(|g| own_ids[g] as i64))),
             GroupColumn::Name(side) => {
-                let names = match view.ids(*side).axis {
-                    Axis::Cells => view.inner.cell_ids().await?,
-                    Axis::Genes => view.inner.gene_ids().await?,
-                };
+                let names = view.inner.ids(view.ids(*side).axis).await?;
                 dictionary(names, groups.map(|g| own_ids[g]))?
             }
             GroupColumn::OfBuild(_, column) => {

@@ -6,13 +6,14 @@ use super::side_groups::GroupOf;
 use crate::dataset::{Inner, TableName};
 use crate::schema;
 use crate::selection::Selection;
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
+use crate::values::primitive;
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
 use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_plan::PhysicalExpr;
-use slaf_core::{Error, Result};
+use slaf_core::Result;
 use slaf_ingest::MatrixKey;
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::from_datafusion;
@@ -45,15 +46,13 @@ impl StoredSums {
             _ => return Ok(None),
         };
         let (n_rows, n_cols) = view.shape();
-        let (ids, count, sum) = match side {
+        let (ids, count, sum): (Vec<u64>, Vec<i64>, Vec<f64>) = match side {
             Side::Rows => {
-                let ids: Vec<u64> = chosen.rows.iter(n_rows).collect();
+                let ids = chosen.rows.iter(n_rows).collect();
                 let nnz = view.inner.column_of(TableName::Cells, schema::NNZ, &chosen.rows).await?;
                 let total = view.inner.column_of(TableName::Cells, schema::TOTAL, &chosen.rows).await?;
-                let nnz = nnz.as_primitive_opt::<UInt32Type>().ok_or_else(|| damaged(schema::NNZ))?;
-                let total = total.as_primitive_opt::<Float64Type>().ok_or_else(|| damaged(schema::TOTAL))?;
-                let count = nnz.values().iter().map(|&n| i64::from(n)).collect::<Vec<_>>();
-                (ids, count, total.values().to_vec())
+                let count = primitive::<UInt32Type>(&nnz, schema::NNZ)?.iter().map(|&n| i64::from(n)).collect();
+                (ids, count, primitive::<Float64Type>(&total, schema::TOTAL)?.to_vec())
             }
             Side::Cols => {
                 let ids: Vec<u64> = chosen.cols.iter(n_cols).collect();
@@ -101,10 +100,6 @@ impl StoredSums {
     }
 }
 
-fn damaged(column: &str) -> Error {
-    Error::corrupt(format!("column {column} has another type"))
-}
-
 /// COUNT, SUM and AVG of the value.
 fn aggregates_are_sums(exec: &GroupedExec) -> bool {
     let mut aggregates = exec.aggregate.aggr_expr().iter().zip(exec.arguments());
@@ -145,13 +140,13 @@ async fn gene_sums(inner: &Inner, genes: &[u64]) -> Result<Option<(Vec<i64>, Vec
         let rows = Selection::Range(stripe.first_row..stripe.first_row + stripe.n_genes);
         let nnz = inner.column_of(TableName::ByGene, schema::NNZ, &rows).await?;
         let sums = inner.column_of(TableName::ByGene, schema::SUM, &rows).await?;
-        let nnz = nnz.as_primitive_opt::<UInt64Type>().ok_or_else(|| damaged(schema::NNZ))?;
-        let sums = sums.as_primitive_opt::<Float64Type>().ok_or_else(|| damaged(schema::SUM))?;
+        let nnz = primitive::<UInt64Type>(&nnz, schema::NNZ)?;
+        let sums = primitive::<Float64Type>(&sums, schema::SUM)?;
         for (i, &gene) in genes.iter().enumerate() {
             let rank = order.rank_of[gene as usize] as usize;
             if rank < nnz.len() {
-                count[i] += nnz.value(rank) as i64;
-                sum[i] += sums.value(rank);
+                count[i] += nnz[rank] as i64;
+                sum[i] += sums[rank];
             }
         }
     }

@@ -6,7 +6,7 @@ use super::expression_exec::ExpressionExec;
 use super::ids::{self, Side};
 use crate::dataset::Inner;
 use crate::manifest::MatrixEntry;
-use crate::schema::{arrow_type, id_type};
+use crate::schema::id_type;
 use crate::selection::Selection;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -15,8 +15,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, Statistics, stats::Precision};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
-use slaf_core::{Dtype, Error, ErrorKind, Result};
-use slaf_ingest::{Axis, MatrixKey};
+use slaf_core::{Error, ErrorKind, Result};
+use slaf_ingest::{Axis, MatrixKey, arrow_type};
 use slaf_sql::error::{from_datafusion, to_datafusion};
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl View {
         let id = |ids: IdColumns| Field::new(ids.id, id_type(), false);
         let mut fields = vec![number(rows), number(cols)];
         for (shown, matrix) in &matrices {
-            fields.push(Field::new(shown, sql_type(matrix.dtype()?), false));
+            fields.push(Field::new(shown, arrow_type(matrix.dtype()?), false));
         }
         fields.extend([id(rows), id(cols)]);
         let matrices: Vec<MatrixEntry> = matrices.into_iter().map(|(_, m)| m).collect();
@@ -85,12 +85,19 @@ impl View {
     }
 
     /// The side whose columns a name is one of.
-    pub(super) fn side_of_column(&self, name: &str) -> Option<Side> {
+    fn side_of_column(&self, name: &str) -> Option<Side> {
         match name {
             _ if name == self.rows.number || name == self.rows.id => Some(Side::Rows),
             _ if name == self.cols.number || name == self.cols.id => Some(Side::Cols),
             _ => None,
         }
+    }
+
+    /// The side that all of these columns are about, if it is one.
+    pub(super) fn side_of_columns<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<Side> {
+        let mut sides = names.map(|name| self.side_of_column(name));
+        let first = sides.next()??;
+        sides.all(|s| s == Some(first)).then_some(first)
     }
 
     pub(super) fn ids(&self, side: Side) -> IdColumns {
@@ -114,9 +121,7 @@ impl View {
         if filter.is_volatile() || !matches!(plain, Ok(TreeNodeRecursion::Continue)) {
             return None;
         }
-        let mut sides = filter.column_refs().into_iter().map(|c| self.side_of_column(&c.name));
-        let first = sides.next()??;
-        sides.all(|s| s == Some(first)).then_some(first)
+        self.side_of_columns(filter.column_refs().into_iter().map(|c| c.name.as_str()))
     }
 
     /// The rows or columns that filters leave.
@@ -147,11 +152,6 @@ impl View {
         let chosen = chosen.map_or(Selection::All, Selection::Ids);
         ids::that_pass(&self.inner, ids, n, &rest, chosen).await
     }
-}
-
-/// The Arrow type of values in SQL.
-pub(super) fn sql_type(dtype: Dtype) -> DataType {
-    if dtype == Dtype::Bool { DataType::Boolean } else { arrow_type(dtype) }
 }
 
 /// A [`View`] for DataFusion.
