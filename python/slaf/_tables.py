@@ -32,6 +32,7 @@ def _schema(store: Store, table: str) -> pl.Schema:
 
 def scan(store: Store, table: str) -> pl.LazyFrame:
     """Give a table as a ``polars.LazyFrame``; see :meth:`slaf.SLAFArray.scan`."""
+    import polars as pl
     from polars.io.plugins import register_io_source
 
     schema = _schema(store, table)
@@ -81,7 +82,7 @@ def _batches(
     parts = [pl.DataFrame(schema=schema)]
     n = 0
     for part in map(pl.DataFrame, stream):
-        parts.append(part.cast(dict(schema)))
+        parts.append(part.cast({name: schema[name] for name in schema}))
         n += part.height
         if n >= batch_size:
             yield pl.concat(parts)
