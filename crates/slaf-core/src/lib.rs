@@ -17,6 +17,7 @@ mod chunk;
 mod dtype;
 mod error;
 mod near;
+pub mod order;
 pub mod packed;
 
 pub use chunk::CsrChunk;

@@ -3,7 +3,6 @@ use crate::frames::{Categories, categories_from_ipc, join_dictionary};
 use crate::info::Info;
 use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, TableEntry};
 use crate::names::Names;
-use crate::order::GeneOrder;
 use crate::query::Session;
 use crate::schema;
 use crate::selection::Selection;
@@ -12,6 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Arr
 use arrow::compute::{concat, take};
 use arrow::datatypes::{Field, Float64Type, Schema, UInt32Type, UInt64Type};
 use bytes::Bytes;
+use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result, Values, near};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey};
 use slaf_lance::Storage;

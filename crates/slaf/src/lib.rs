@@ -27,7 +27,6 @@ mod info;
 pub mod manifest;
 mod memory;
 mod names;
-mod order;
 mod query;
 mod reader;
 mod schema;

@@ -15,9 +15,9 @@ pub use report::ConvertReport;
 
 use crate::frames::{Categories, categories_to_ipc};
 use crate::manifest::{Extras, FORMAT_VERSION, FrameSchema, Manifest, Tables};
-use crate::order::GeneOrder;
 use crate::{Durability, Progress, ProgressEvent};
 use bytes::Bytes;
+use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::{Input, Join, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;

@@ -1,9 +1,9 @@
 //! Chunks of a matrix into packed rows.
 
-use crate::order::Renumber;
 use arrow::array::{ArrayRef, BinaryArray};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use rayon::prelude::*;
+use slaf_core::order::Renumber;
 use slaf_core::packed::encode_row_into;
 use slaf_core::{CsrChunk, Error, ErrorKind, Result, Value};
 use slaf_lance::error::from_arrow;
@@ -56,11 +56,10 @@ fn pack_part<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>, ro
         let (columns, row_values) = (&chunk.indices[row.clone()], &values[row]);
         match order {
             Some(map) => {
-                let (c, v) = (&mut part.columns, &mut part.values);
-                renumber.row(map, columns, row_values, |column, value| {
-                    c.push(column);
-                    v.push(value);
-                });
+                part.columns.resize(start + columns.len(), 0);
+                part.values.resize(start + columns.len(), T::default());
+                let (c, v) = (&mut part.columns[start..], &mut part.values[start..]);
+                renumber.row(map, columns, row_values, c, v);
             }
             None => {
                 part.columns.extend_from_slice(columns);

@@ -4,9 +4,9 @@ use super::packed_rows::PackedRows;
 use crate::dataset::Inner;
 use crate::manifest::MatrixEntry;
 use crate::memory::zeros;
-use crate::order::{DROP, Renumber};
 use crate::selection::Selection;
 use rayon::prelude::*;
+use slaf_core::order::{DROP, Renumber};
 use slaf_core::packed::Row;
 use slaf_core::{CsrChunk, Result, Value};
 use slaf_ingest::MatrixKey;
@@ -119,25 +119,27 @@ fn decode<T: Value>(packed: &PackedRows, columns: &Columns, n_cols: u64, unsorte
     match columns {
         Columns::Same => decode_all::<T>(packed, None, n_cols, unsorted),
         Columns::All(map) => decode_all::<T>(packed, Some(map), n_cols, unsorted),
-        Columns::Some { map, .. } if unsorted => decode_some(packed, &mut |row, scratch: &mut Scratch<T>, out| {
+        Columns::Some { map, .. } if unsorted => decode_some(packed, |row, scratch: &mut Scratch<T>, out| {
             scratch.decode(row, n_cols)?;
             let renumbered = scratch.columns.iter().map(|&c| map[c as usize]);
             out.extend(renumbered.zip(scratch.values.iter().copied()).filter(|p| p.0 != DROP));
             Ok(())
         }),
-        Columns::Some { map, n_out } => {
-            let mut renumber_some = |row: &Row<'_>, scratch: &mut Scratch<T>, out: &mut Vec<(u32, T)>| {
-                scratch.decode(row, n_cols)?;
-                let renumber = scratch.renumber.get_or_insert_with(|| Renumber::new(*n_out));
-                renumber.row(map, &scratch.columns, &scratch.values, |c, v| out.push((c, v)));
-                Ok(())
-            };
-            decode_some(packed, &mut renumber_some)
-        }
-        Columns::Few { wanted, new } => decode_some(packed, &mut |row, _, out: &mut Vec<(u32, T)>| {
-            let start = out.len();
-            row.lookup(wanted, |i, v| out.push((new[i], v)))?;
-            out[start..].sort_unstable_by_key(|p| p.0);
+        Columns::Some { map, n_out } => decode_some(packed, |row, scratch: &mut Scratch<T>, out| {
+            scratch.decode(row, n_cols)?;
+            let renumber = scratch.renumber.get_or_insert_with(|| Renumber::new(*n_out));
+            let (start, room) = (out.columns.len(), scratch.columns.len());
+            out.resize(start + room);
+            let (columns, values) = (&mut out.columns[start..], &mut out.values[start..]);
+            let kept = renumber.row(map, &scratch.columns, &scratch.values, columns, values);
+            out.resize(start + kept);
+            Ok(())
+        }),
+        Columns::Few { wanted, new } => decode_some(packed, |row, scratch: &mut Scratch<T>, out| {
+            scratch.pairs.clear();
+            row.lookup(wanted, |i, v| scratch.pairs.push((new[i], v)))?;
+            scratch.pairs.sort_unstable_by_key(|p| p.0);
+            out.extend(scratch.pairs.iter().copied());
             Ok(())
         }),
     }
@@ -148,11 +150,12 @@ struct Scratch<T> {
     columns: Vec<u32>,
     values: Vec<T>,
     renumber: Option<Renumber<T>>,
+    pairs: Vec<(u32, T)>,
 }
 
 impl<T> Default for Scratch<T> {
     fn default() -> Self {
-        Scratch { columns: Vec::new(), values: Vec::new(), renumber: None }
+        Scratch { columns: Vec::new(), values: Vec::new(), renumber: None, pairs: Vec::new() }
     }
 }
 
@@ -203,44 +206,62 @@ fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64
             }
             scratch.decode(&row, n_cols)?;
             let renumber = scratch.renumber.get_or_insert_with(|| Renumber::new(map.len()));
-            let mut out = columns_out.iter_mut().zip(values_out);
-            renumber.row(map, &scratch.columns, &scratch.values, |c, v| {
-                if let Some((column, value)) = out.next() {
-                    (*column, *value) = (c, v);
-                }
-            });
+            renumber.row(map, &scratch.columns, &scratch.values, columns_out, values_out);
         }
         Ok::<(), slaf_core::Error>(())
     })?;
     Ok(CsrChunk { indptr, indices, values: T::wrap(values) })
 }
 
+/// Values of consecutive rows.
+struct Picked<T> {
+    /// The end of each row.
+    ends: Vec<u64>,
+    columns: Vec<u32>,
+    values: Vec<T>,
+}
+
+impl<T: Value> Picked<T> {
+    fn extend(&mut self, pairs: impl Iterator<Item = (u32, T)>) {
+        for (column, value) in pairs {
+            self.columns.push(column);
+            self.values.push(value);
+        }
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.columns.resize(len, 0);
+        self.values.resize(len, T::default());
+    }
+}
+
 /// Some values of every row.
 fn decode_some<T: Value>(
     packed: &PackedRows,
-    pick: &mut (impl Fn(&Row<'_>, &mut Scratch<T>, &mut Vec<(u32, T)>) -> Result<()> + Sync),
+    pick: impl Fn(&Row<'_>, &mut Scratch<T>, &mut Picked<T>) -> Result<()> + Sync,
 ) -> Result<CsrChunk> {
-    let pick = &*pick;
-    let done: Vec<(Vec<u64>, Vec<(u32, T)>)> = parts(packed.len())
+    let done: Vec<Picked<T>> = parts(packed.len())
         .into_par_iter()
         .map(|rows| {
-            let (mut ends, mut pairs, mut scratch) = (Vec::with_capacity(rows.len()), Vec::new(), Scratch::default());
+            let ends = Vec::with_capacity(rows.len());
+            let (mut picked, mut scratch) =
+                (Picked { ends, columns: Vec::new(), values: Vec::new() }, Scratch::default());
             for i in rows {
-                pick(&packed.row(i)?, &mut scratch, &mut pairs)?;
-                ends.push(pairs.len() as u64);
+                pick(&packed.row(i)?, &mut scratch, &mut picked)?;
+                picked.ends.push(picked.columns.len() as u64);
             }
-            Ok((ends, pairs))
+            Ok(picked)
         })
         .collect::<Result<_>>()?;
-    let nnz = done.iter().map(|d| d.1.len()).sum();
+    let nnz = done.iter().map(|d| d.columns.len()).sum();
     let mut indptr = Vec::with_capacity(packed.len() + 1);
     indptr.push(0);
     let (mut indices, mut values) = (Vec::with_capacity(nnz), Vec::with_capacity(nnz));
-    for (ends, pairs) in done {
+    for picked in done {
         let before = indices.len() as u64;
-        indptr.extend(ends.into_iter().map(|e| before + e));
-        indices.extend(pairs.iter().map(|p| p.0));
-        values.extend(pairs.iter().map(|p| p.1));
+        indptr.extend(picked.ends.into_iter().map(|e| before + e));
+        indices.extend_from_slice(&picked.columns);
+        values.extend_from_slice(&picked.values);
     }
     Ok(CsrChunk { indptr, indices, values: T::wrap(values) })
 }
