@@ -105,6 +105,19 @@ impl H5adWriter {
         frame::write(&mut self.out, group, index_name, info, self.filter, frames).at(group)
     }
 
+    /// Writes a frame anywhere inside of an element, as [`H5adWriter::write_frame`] does.
+    pub(crate) fn write_inner_frame(
+        &mut self,
+        path: &str,
+        info: &FrameInfo,
+        frames: impl IntoIterator<Item = Result<Frame>>,
+    ) -> Result<()> {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.make_parent(parent)?;
+        }
+        frame::write(&mut self.out, path, info.index_name.as_deref(), info, self.filter, frames).at(path)
+    }
+
     /// Writes a matrix from chunks of its rows to a path such as `X`, `layers/a` or `raw/X`.
     ///
     /// `nnz`, where it is known, must be right; without it, a matrix that might have 2^31 or more
@@ -197,6 +210,11 @@ impl H5adWriter {
             }
         }
         self.set_encoding("", "anndata", "0.1.0")?;
+        self.finish_part()
+    }
+
+    /// Ends a file that holds some elements only; syncs it and gives it its name.
+    pub(crate) fn finish_part(self) -> Result<()> {
         let file = self.out.finish().at(self.target.display())?;
         file.sync_all().at(self.target.display())?;
         persist(self.temporary, &self.target)

@@ -1,14 +1,25 @@
 //! Elements that are kept as they are: what in them can be copied.
 
+use super::frame::FrameReader;
 use crate::h5::{Elem, Node, unsupported};
 use crate::model::Loss;
 use slaf_core::Result;
 
-/// Adds what a copy of `node` has to leave out to `losses`; the copy is exact but for these.
+/// What a copy of elements has to leave out.
+#[derive(Default)]
+pub(crate) struct Exceptions {
+    pub(crate) losses: Vec<Loss>,
+    /// Frames of AnnData 0.7: their categoricals hold references, so that they are read and
+    /// written instead, in the form of today.
+    pub(crate) old_frames: Vec<(String, FrameReader)>,
+}
+
+/// Adds what a copy of `node` has to leave out; the copy is exact but for these.
 ///
 /// # Errors
-/// `unsupported-input` for values that could hold anything, such as pickled objects.
-pub(crate) fn find_losses(node: &Node, losses: &mut Vec<Loss>) -> Result<()> {
+/// `unsupported-input` for values that could hold anything, such as pickled objects;
+/// `malformed-input` for a damaged frame.
+pub(crate) fn find_exceptions(node: &Node, found: &mut Exceptions) -> Result<()> {
     let lose =
         |path: &str, reason: &str| Loss { path: path.trim_start_matches('/').to_owned(), reason: reason.to_owned() };
     match node {
@@ -16,16 +27,13 @@ pub(crate) fn find_losses(node: &Node, losses: &mut Vec<Loss>) -> Result<()> {
             let members = g.members()?;
             for (_, child) in &members {
                 if matches!(child, Node::Dataset(d) if d.refers_by_attribute()?) {
-                    losses.push(lose(
-                        g.path(),
-                        "holds categoricals of AnnData 0.7, whose references cannot be copied; \
-                         read and write the file with a newer anndata first",
-                    ));
+                    let frame = FrameReader::open(g, &mut found.losses)?;
+                    found.old_frames.push((g.path().trim_start_matches('/').to_owned(), frame));
                     return Ok(());
                 }
             }
             for (_, child) in &members {
-                find_losses(child, losses)?;
+                find_exceptions(child, found)?;
             }
         }
         Node::Dataset(d) => match d.elem() {
@@ -35,7 +43,7 @@ pub(crate) fn find_losses(node: &Node, losses: &mut Vec<Loss>) -> Result<()> {
             }
             // Whatever is there instead, anndata reads an element of this encoding as None.
             _ if d.is_null()? && d.attrs()?.str("encoding-type") != Some("null") => {
-                losses.push(lose(d.path(), "an empty dataset without a shape"));
+                found.losses.push(lose(d.path(), "an empty dataset without a shape"));
             }
             _ => {}
         },

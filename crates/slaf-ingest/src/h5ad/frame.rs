@@ -6,6 +6,9 @@ use crate::model::{Column, ColumnInfo, Frame, FrameInfo, Loss};
 use slaf_core::{Context, Error, Result};
 use std::ops::Range;
 
+/// Rows of a block of a frame.
+const BLOCK: u64 = 1 << 16;
+
 /// A frame of the file, opened.
 pub(crate) struct FrameReader {
     pub(crate) info: FrameInfo,
@@ -135,6 +138,12 @@ impl FrameReader {
         columns: Vec<ColumnSource>,
     ) -> FrameReader {
         FrameReader { info, n_rows, path: path.to_owned(), index, columns }
+    }
+
+    /// All rows, in blocks; one without rows for a frame without rows.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Result<Frame>> {
+        let starts = (0..self.n_rows.max(1)).step_by(BLOCK as usize);
+        starts.map(|start| self.read(start..(start + BLOCK).min(self.n_rows)))
     }
 
     /// Some rows of all columns.

@@ -11,11 +11,13 @@ pub(crate) use frame::FrameReader;
 pub(crate) use sparse::Sparse;
 
 use crate::h5::{Dataset, Group, H5File, Node, unsupported};
+use crate::h5ad_writer::{H5adWriter, WriteOptions, folder_of};
 use crate::model::{
     ArrayInfo, ArrayKey, Axis, Description, Frame, Input, Loss, MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
+use extras::{Exceptions, find_exceptions};
 use matrix::MatrixSource;
-use slaf_core::{Error, Result, Values};
+use slaf_core::{Error, ErrorKind, Result, Values};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ struct H5ad {
     /// Paths in extras that are not copied: lost, or read as something else, which older
     /// versions kept there.
     moved: Vec<String>,
+    /// Frames in extras that are not copied but written anew.
+    old_frames: Vec<(String, FrameReader)>,
 }
 
 /// Opens an h5ad file.
@@ -50,6 +54,7 @@ pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn I
         extras: Vec::new(),
         losses,
         moved,
+        old_frames: Vec::new(),
     };
     reader.x(&root)?;
     for (name, n) in [("layers", None), ("obsp", Some(obs.n_rows)), ("varp", Some(var.n_rows))] {
@@ -90,6 +95,7 @@ pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn I
         matrices: reader.matrices,
         arrays: reader.arrays,
         moved: reader.moved,
+        old_frames: reader.old_frames,
     }))
 }
 
@@ -126,6 +132,7 @@ struct Builder {
     extras: Vec<String>,
     losses: Vec<Loss>,
     moved: Vec<String>,
+    old_frames: Vec<(String, FrameReader)>,
 }
 
 impl Builder {
@@ -200,13 +207,15 @@ impl Builder {
     }
 
     fn extra(&mut self, path: String, node: Node) -> Result<()> {
-        let mut found = Vec::new();
-        extras::find_losses(&node, &mut found)?;
-        if !found.iter().any(|l| l.path == path) {
-            self.moved.extend(found.iter().map(|l| l.path.clone()));
+        let mut found = Exceptions::default();
+        find_exceptions(&node, &mut found)?;
+        self.moved.extend(found.losses.iter().map(|l| l.path.clone()));
+        self.moved.extend(found.old_frames.iter().map(|f| f.0.clone()));
+        if !found.losses.iter().any(|l| l.path == path) {
             self.extras.push(path);
         }
-        self.losses.extend(found);
+        self.losses.append(&mut found.losses);
+        self.old_frames.append(&mut found.old_frames);
         Ok(())
     }
 
@@ -296,7 +305,24 @@ impl Input for H5ad {
     }
 
     fn write_extras(&self, target: &Path) -> Result<()> {
-        self.file.copy_to(target, &self.description.extras, &self.moved)
+        let extras = &self.description.extras;
+        if self.old_frames.is_empty() {
+            return self.file.copy_to(target, extras, &self.moved);
+        }
+        if target.exists() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "there is a file already").at(target.display()));
+        }
+        let scratch = tempfile::Builder::new().prefix(".slaf-").tempdir_in(folder_of(target))?;
+        let copied = scratch.path().join("extras.h5");
+        self.file.copy_to(&copied, extras, &self.moved)?;
+        let mut writer = H5adWriter::create(target, WriteOptions::default())?;
+        let is_old = |path: &String| self.old_frames.iter().any(|f| f.0 == *path);
+        let copies: Vec<String> = extras.iter().filter(|e| !is_old(e)).cloned().collect();
+        writer.copy_extras(std::fs::read(&copied)?, &copies)?;
+        for (path, frame) in &self.old_frames {
+            writer.write_inner_frame(path, &frame.info, frame.blocks())?;
+        }
+        writer.finish_part()
     }
 }
 
