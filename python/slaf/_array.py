@@ -405,8 +405,8 @@ class SLAFArray:
     ) -> pl.DataFrame:
         rows = self._store.axis(of)
         fulfilled = np.ones(len(rows), dtype=np.bool_)
-        integer_id = f"{WHAT[of]}_integer_id"
         if where is not None:
+            integer_id = f"{WHAT[of]}_integer_id"
             # The line break ends a comment at the end of the text.
             found = self.query(f"SELECT {integer_id} FROM {table} WHERE ({where}\n)")
             fulfilled[:] = False
@@ -422,12 +422,15 @@ class SLAFArray:
         what = WHAT[of]
         columns = self._store.column_names(of)
         stored = dict(zip(_frames.public_names(columns, of), columns, strict=True))
-        wanted = [n for n in names if n not in (f"{what}_integer_id", f"{what}_id")]
-        names_in_store = [stored.get(n, n) for n in wanted]
-        ids, *rest = self._store.native.columns(of, names_in_store, None)
-        found: dict[str, Any] = dict(zip(wanted, rest, strict=True))
-        found[f"{what}_id"] = ids
-        found[f"{what}_integer_id"] = (f"{what}_integer_id", np.arange(len(ids[1])), None, None)
+        name, number = f"{what}_id", f"{what}_integer_id"
+        wanted = [n for n in names if n not in (name, number)]
+        # The names of all cells are many objects of Python.
+        read = self._store.native.columns(
+            of, [stored.get(n, n) for n in wanted], None, name in names
+        )
+        found: dict[str, Any] = dict(zip([name] * (name in names) + wanted, read, strict=True))
+        if number in names:
+            found[number] = (number, np.arange(len(self._store.axis(of))), None, None)
         return [found[n] for n in names]
 
     def get_cell_expression(self, cells: Any) -> pl.DataFrame:

@@ -168,15 +168,21 @@ impl Dataset {
         ArrowStream::numbered(py, &batch)
     }
 
+    /// The names of the rows, unless they are not wanted, and columns.
+    #[pyo3(signature = (of, columns, rows, names=true))]
     fn columns<'py>(
         &self,
         py: Python<'py>,
         of: &str,
         columns: Option<Vec<String>>,
         rows: &Bound<'py, PyAny>,
+        names: bool,
     ) -> PyResult<Vec<Column<'py>>> {
         let (handle, of, rows) = (self.handle(py)?, axis(py, of)?, selection(rows)?);
-        let batch = work::run(py, move || handle.rows(of, columns.as_deref(), &rows))?;
+        let mut batch = work::run(py, move || handle.rows(of, columns.as_deref(), &rows))?;
+        if !names {
+            batch.remove_column(0);
+        }
         output::columns(py, &batch)
     }
 
