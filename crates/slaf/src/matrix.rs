@@ -1,0 +1,89 @@
+//! Arithmetic and statistics of the matrices of a store.
+
+use crate::dataset::Dataset;
+use crate::reader::{Orientation, ReadOptions, choose};
+use crate::selection::Selection;
+use crate::{Progress, ProgressEvent, config};
+use slaf_core::{Context, CsrChunk, Dtype, Result};
+use slaf_ingest::MatrixKey;
+use slaf_kernels::matrix::{self, Plan, Request, Source, Summary};
+use slaf_lance::runtime::{block_on, pool_threads};
+use std::ops::Range;
+
+/// Rows of a part, unless fewer are read at once.
+const PART_ROWS: usize = 1024;
+/// Rows of a part that comes from few gene-major rows, which are decoded once for every part.
+const PART_ROWS_BY_GENE: usize = 1 << 18;
+/// Values of a part of which every value is stored.
+const DENSE_PART: usize = 1 << 22;
+
+impl Dataset {
+    /// Reads a part of a matrix, with `plan` applied to it. Rows and columns of the plan are those
+    /// of the selections.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::read`]; `invalid-argument` for a plan that does not fit, and for
+    /// integers that overflow; `interrupted`.
+    pub fn compute(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        progress: Progress<'_>,
+    ) -> Result<CsrChunk> {
+        let compute = |source: &Source<'_>, dtype| matrix::compute(source, dtype, plan);
+        self.run(key, rows, cols, plan, false, progress, compute)
+    }
+
+    /// Statistics of a part of a matrix with `plan` applied to it, in one pass and in memory that
+    /// does not grow with the stored values. The answer does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// As [`Dataset::compute`]; `invalid-argument` also for sums of integers beyond int64.
+    pub fn reduce(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        request: &Request,
+        progress: Progress<'_>,
+    ) -> Result<Summary> {
+        let reduce = |source: &Source<'_>, dtype| matrix::reduce(source, dtype, plan, request);
+        self.run(key, rows, cols, plan, true, progress, reduce)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run<T>(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        unsorted: bool,
+        progress: Progress<'_>,
+        work: impl FnOnce(&Source<'_>, Dtype) -> Result<T>,
+    ) -> Result<T> {
+        let entry = self.matrix_info(key)?;
+        rows.check(entry.n_rows, "row").at(key)?;
+        cols.check(entry.n_cols, "column").at(key)?;
+        let (n_rows, n_cols) = (rows.len(entry.n_rows) as usize, cols.len(entry.n_cols) as usize);
+        let orientation = choose(self.manifest(), key, entry, rows, cols);
+        let options = ReadOptions { orientation: Some(orientation), unsorted };
+        let read = |part: Range<usize>| {
+            let rows = rows.part(part.start as u64..part.end as u64);
+            block_on(self.inner.read(key, entry, &rows, cols, options)).at(key)
+        };
+        let part_rows = match orientation {
+            Orientation::ByGene => PART_ROWS_BY_GENE,
+            Orientation::ByCell => PART_ROWS.min(config::batch_rows()),
+        };
+        let part_rows = if plan.is_dense() { part_rows.min((DENSE_PART / n_cols.max(1)).max(1)) } else { part_rows };
+        let done = |done: usize| {
+            progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 })
+        };
+        let source = Source { n_rows, n_cols, read: &read, part_rows, threads: pool_threads()?, progress: &done };
+        work(&source, entry.dtype()?)
+    }
+}
