@@ -261,6 +261,7 @@ fn stats(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("nonzero", PyArray1::from_vec(py, stats.nonzero))?;
     out.set_item("positive", PyArray1::from_vec(py, stats.positive))?;
     out.set_item("nan", PyArray1::from_vec(py, stats.nan))?;
+    out.set_item("fractional", PyArray1::from_vec(py, stats.fractional))?;
     out.set_item("sum", output::values(py, stats.sum))?;
     out.set_item("square", PyArray1::from_vec(py, stats.square))?;
     out.set_item("min", output::values(py, stats.min))?;

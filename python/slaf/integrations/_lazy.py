@@ -51,6 +51,10 @@ class LazyMatrix(Arithmetic, Statistics):
     def __init__(self, source: Source, steps: tuple[Step, ...] = ()):
         self._source = source
         self._steps = steps
+        self._known = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyMatrix, (self._source, self._steps)
 
     @classmethod
     def stored(cls, store: Store, key: Key, rows: Axis, cols: Axis) -> LazyMatrix:
@@ -71,6 +75,11 @@ class LazyMatrix(Arithmetic, Statistics):
     def is_dense(self) -> bool:
         """Whether arithmetic has changed zeros, so that :meth:`compute` gives a dense array."""
         return any(step.kind == "densify" for step in self._steps)
+
+    @property
+    def encoding(self) -> str:
+        """``"csr"``, ``"csc"`` or ``"dense"``: what :meth:`to_memory` gives."""
+        return "dense" if self.is_dense else self._source.encoding
 
     @property
     def nnz(self) -> int:
@@ -119,15 +128,20 @@ class LazyMatrix(Arithmetic, Statistics):
             return self
         source = self._source.select(rows, cols)
         row_index, col_index = _indexer(rows), _indexer(cols)
-        return LazyMatrix(source, tuple(s.select(row_index, col_index) for s in self._steps))
+        chosen = LazyMatrix(source, tuple(s.select(row_index, col_index) for s in self._steps))
+        if "rows" in self._known and _is_all(cols, self.shape[1]):
+            chosen._known["rows"] = self._known["rows"].select(row_index)
+        if "columns" in self._known and _is_all(rows, self.shape[0]):
+            chosen._known["columns"] = self._known["columns"].select(col_index)
+        return chosen
 
     def then(self, *steps: Step) -> LazyMatrix:
         """The matrix after some more steps."""
-        return LazyMatrix(self._source, (*self._steps, *steps))
+        return LazyMatrix(self._source, (*self._steps, *steps)) if steps else self
 
     def copy(self) -> LazyMatrix:
         """The same matrix: lazy matrices do not change."""
-        return LazyMatrix(self._source, self._steps)
+        return self
 
     def native_steps(self) -> list[tuple[str, str, Any, Any]]:
         """The steps as Rust takes them."""
@@ -175,9 +189,9 @@ class LazyMatrix(Arithmetic, Statistics):
 
     def to_memory(self) -> Any:
         """Read the matrix in its original encoding: CSR, CSC or a dense array."""
-        if self.is_dense or self._source.encoding == "dense":
+        if self.encoding == "dense":
             return self.toarray()
-        return self.tocsc() if self._source.encoding == "csc" else self.tocsr()
+        return self.tocsc() if self.encoding == "csc" else self.tocsr()
 
     @property
     def T(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from slaf.integrations._plan import Source
 EXACT = 2**53
 
 
+@dataclass(frozen=True)
 class Moments:
     """Counts and sums of rows, or of columns (of groups, then with the shape groups x columns).
 
     Attributes
     ----------
-    nonzero, positive, nan : ndarray of int64
-        How many values are not zero, are above zero, are NaN and were left out.
+    nonzero, positive, nan, fractional : ndarray of uint32
+        How many values are not zero, are above zero, are NaN and were left out, are no integers.
     sum : ndarray of float64, or int64 of integers
     square : ndarray of float64
         Sums over nonzero values of the squared distance to a centre: of columns the one that was
@@ -30,28 +32,39 @@ class Moments:
         Zeros included.
     """
 
-    def __init__(self, native: dict[str, Any], shape: tuple[int, ...]):
-        def counts(name: str) -> npt.NDArray[np.int64]:
-            return native[name].astype(np.int64).reshape(shape)
+    nonzero: npt.NDArray[np.uint32]
+    positive: npt.NDArray[np.uint32]
+    nan: npt.NDArray[np.uint32]
+    fractional: npt.NDArray[np.uint32]
+    sum: npt.NDArray[Any]
+    square: npt.NDArray[np.float64]
+    min: npt.NDArray[Any]
+    max: npt.NDArray[Any]
 
-        self.nonzero = counts("nonzero")
-        self.positive = counts("positive")
-        self.nan = counts("nan")
-        self.sum: npt.NDArray[Any] = native["sum"].reshape(shape)
-        self.square: npt.NDArray[np.float64] = native["square"].reshape(shape)
-        self.min: npt.NDArray[Any] = native["min"].reshape(shape)
-        self.max: npt.NDArray[Any] = native["max"].reshape(shape)
+    @classmethod
+    def of(cls, native: dict[str, Any], shape: tuple[int, ...]) -> Moments:
+        """The statistics that Rust gave."""
+        return cls(**{f.name: native[f.name].reshape(shape) for f in fields(cls)})
+
+    def select(self, index: Any) -> Moments:
+        """The statistics of some rows or columns."""
+        return Moments(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def variance(self, n: int, centre: Any, ddof: int) -> npt.NDArray[np.float64]:
+        """Variance of ``n`` values, when ``square`` is about ``centre``, which is the mean."""
+        squares = self.square + (n - self.nonzero.astype(np.int64)) * centre**2
+        return np.asarray(np.true_divide(squares, n - ddof))
 
 
 class Summary:
     """The answer of :meth:`Statistics.summarize`."""
 
     def __init__(self, native: dict[str, Any], n_rows: int, n_cols: int, request: dict[str, Any]):
-        self.rows = Moments(native["rows"], (n_rows,)) if request.get("rows") else None
+        self.rows = Moments.of(native["rows"], (n_rows,)) if request.get("rows") else None
         groups = request.get("groups")
         shape = (n_cols,) if groups is None else (groups[1], n_cols)
-        self.columns = Moments(native["columns"], shape) if request.get("columns") else None
-        self.top: npt.NDArray[np.float64] = native["top"].reshape(n_rows, -1) if n_rows else native["top"]
+        self.columns = Moments.of(native["columns"], shape) if request.get("columns") else None
+        self.top: npt.NDArray[np.float64] = native["top"].reshape(n_rows, len(request.get("top", ())))
         self.dot: npt.NDArray[np.float64] = native["dot"]
         self.left: npt.NDArray[np.float64] = native["left"]
 
@@ -75,6 +88,8 @@ class Statistics:
     """
 
     _source: Source
+    # Statistics of the rows and of the columns that are known.
+    _known: dict[str, Moments]
 
     @property
     @abstractmethod
@@ -116,25 +131,45 @@ class Statistics:
                 weights, k = request[name]
                 request[name] = (np.ascontiguousarray(weights, dtype=np.float64).ravel(), k)
         native = self._source.reduce(self.native_steps(), request)
-        return Summary(native, *self.shape, request)
+        summary = Summary(native, *self.shape, request)
+        if not request.get("skip_nan"):
+            if summary.rows is not None:
+                self._known["rows"] = summary.rows
+            if summary.columns is not None and not {"groups", "centres"} & set(request):
+                self._known["columns"] = summary.columns
+        return summary
+
+    def known_rows(self) -> Moments:
+        """Statistics of the rows, which are read at most once."""
+        return self._known["rows"] if "rows" in self._known else self.summarize(rows=True).of_rows()
+
+    def known_columns(self) -> Moments:
+        """Statistics of the columns, which are read at most once."""
+        if "columns" in self._known:
+            return self._known["columns"]
+        return self.summarize(columns=True).of_columns()
 
     def _moments(self, axis: int | None, centres: Any = None) -> tuple[Moments, int]:
         """Statistics along an axis, and of how many values each is."""
         if axis in (1, -1):
-            return self.summarize(rows=True).of_rows(), self.shape[1]
+            return self.known_rows(), self.shape[1]
         if axis not in (None, 0, -2):
             raise from_kind("out-of-range", f"axis {axis} of a matrix with 2 axes")
-        request = {} if centres is None else {"centres": np.ascontiguousarray(centres)}
-        return self.summarize(columns=True, **request).of_columns(), self.shape[0]
+        if centres is None:
+            return self.known_columns(), self.shape[0]
+        centres = np.ascontiguousarray(centres, dtype=np.float64)
+        return self.summarize(columns=True, centres=centres).of_columns(), self.shape[0]
 
     def _sum_dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.uint64 if self.dtype.kind == "u" else np.int64) if self.dtype.kind in "biu" else self.dtype
+        if self.dtype.kind == "f":
+            return self.dtype
+        return np.dtype(np.uint64 if self.dtype.kind == "u" else np.int64)
 
     def sum(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
         """Sum over all values, over each column (``axis=0``) or each row (``axis=1``)."""
         _no_out(out)
         sums = self._moments(axis)[0].sum
-        result = (_exact_sum(sums) if axis is None else sums)
+        result = _exact_sum(sums) if axis is None else sums
         return np.asarray(result).astype(dtype or self._sum_dtype())[()]
 
     def mean(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
@@ -173,9 +208,9 @@ class Statistics:
             centre = np.true_divide(moments.sum, n)
         if axis not in (1, -1):
             moments, _ = self._moments(axis, centre)
-        of_each = rows if axis is None else n
-        squares = moments.square + (of_each - moments.nonzero) * centre**2
-        return np.true_divide(squares.sum() if axis is None else squares, n - ddof)
+        if axis is not None:
+            return moments.variance(n, centre, ddof)
+        return moments.variance(rows, centre, 0).sum() * rows / (n - ddof)
 
     def min(self, axis: int | None = None, out: None = None) -> Any:
         """Least value, zeros included; NaN if there is one."""

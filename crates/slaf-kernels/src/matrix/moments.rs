@@ -81,6 +81,7 @@ pub(super) struct Moment<S> {
     pub(super) nonzero: u32,
     pub(super) positive: u32,
     pub(super) nan: u32,
+    pub(super) fractional: u32,
 }
 
 impl<S: Number> Moment<S> {
@@ -95,11 +96,14 @@ impl<S: Number> Moment<S> {
         let Some(summand) = value.summand() else { return false };
         let Some(sum) = self.sum.plus(summand) else { return false };
         self.sum = sum;
-        let distance = value.as_f64() - centre;
+        let number = value.as_f64();
+        let distance = number - centre;
         self.square += distance * distance;
         self.extend(summand, summand, self.nonzero == 0);
         self.nonzero += 1;
         self.positive += u32::from(value > T::default());
+        // A sum stays exact as long as its summands are whole; NaN and infinity are not.
+        self.fractional += u32::from(T::DTYPE.is_float() && number.fract() != 0.0);
         true
     }
 
@@ -125,6 +129,7 @@ impl<S: Number> Moment<S> {
         self.nonzero += other.nonzero;
         self.positive += other.positive;
         self.nan += other.nan;
+        self.fractional += other.fractional;
         true
     }
 
@@ -162,6 +167,7 @@ impl Moments {
                 nonzero: whole.iter().map(|m| m.nonzero).collect(),
                 positive: whole.iter().map(|m| m.positive).collect(),
                 nan: whole.iter().map(|m| m.nan).collect(),
+                fractional: whole.iter().map(|m| m.fractional).collect(),
                 sum: S::wrap(whole.iter().map(|m| m.sum).collect()),
                 square: whole.iter().map(|m| m.square).collect(),
                 min: S::wrap(whole.iter().map(|m| m.min).collect()),

@@ -113,6 +113,8 @@ pub struct Stats {
     pub positive: Vec<u32>,
     /// NaN that were left out.
     pub nan: Vec<u32>,
+    /// Values that are no integers.
+    pub fractional: Vec<u32>,
     /// int64 for integers and bool, else float64; so are the extremes.
     pub sum: Values,
     /// Sums over nonzero values of the squared distance: of a row to its mean, of a column to its
@@ -129,6 +131,7 @@ impl Default for Stats {
             nonzero: Vec::new(),
             positive: Vec::new(),
             nan: Vec::new(),
+            fractional: Vec::new(),
             sum: none(),
             square: Vec::new(),
             min: none(),
