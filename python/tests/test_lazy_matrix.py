@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from strategies import MATRIX_DTYPES, matrices
+from strategies import matrices
 
 import slaf
 from slaf.data import SLAFConverter
@@ -91,8 +91,9 @@ def test_chains_of_operations(counts, chain):
     np.testing.assert_array_equal(ours.compute().shape, theirs.shape)
 
 
-@given(data=st.data(), dtype=st.sampled_from(MATRIX_DTYPES))
-def test_reductions_of_every_type(data, dtype, tmp_path_factory):
+@settings(max_examples=30)
+@given(data=st.data())
+def test_reductions_of_every_type(data, tmp_path_factory):
     n, m = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 7))
     matrix = data.draw(matrices(n, m))
     adata = ad.AnnData(np.zeros((n, m), dtype="f4"))
@@ -101,21 +102,19 @@ def test_reductions_of_every_type(data, dtype, tmp_path_factory):
     SLAFConverter().convert_anndata(adata, path)
     lazy = read_slaf(path).layers["a"]
     dense = matrix.toarray() if sp.issparse(matrix) else matrix
+    if dense.dtype.kind in "iu" and np.abs(dense.astype(object)).sum() >= 2**63:
+        return
     with np.errstate(all="ignore"):
         for axis in (None, 0, 1):
             for name in ("min", "max"):
-                if dense.dtype == np.uint64 and dense.max() > 2**62:
-                    continue
                 got, expected = getattr(lazy, name)(axis), getattr(dense, name)(axis)
                 assert got.dtype == expected.dtype
                 np.testing.assert_array_equal(got, expected)
             assert np.array_equal(lazy.count_nonzero(axis), np.count_nonzero(dense, axis))
             if dense.dtype.kind == "f":
                 continue
-            exact = dense.astype(object).sum(axis)
-            if np.abs(exact).max() < 2**62 and (dense.dtype != np.uint64 or dense.max() < 2**62):
-                assert np.array_equal(lazy.sum(axis), exact)
-                assert lazy.sum(axis).dtype == dense.sum(axis).dtype
+            assert np.array_equal(lazy.sum(axis), dense.astype(object).sum(axis))
+            assert lazy.sum(axis).dtype == dense.sum(axis).dtype
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4"])
@@ -230,6 +229,7 @@ def test_it_pickles(counts):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(matrix)).toarray(), matrix.toarray())
 
 
+@settings(max_examples=20)
 @given(hnp.arrays("f4", (9, 5), elements=st.floats(-3, 3, width=32)))
 def test_matrices_of_the_user_compute_alike(store_path, dense):
     lazy = read_slaf(store_path)

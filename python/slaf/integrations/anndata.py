@@ -263,6 +263,7 @@ class LazyAnnData:
 
     def strings_to_categoricals(self, df: pd.DataFrame | None = None) -> None:
         """Make columns of repeated strings categorical, as AnnData does."""
+        from natsort import natsorted
         from pandas.api.types import infer_dtype
 
         for frame in [self._frame("obs"), self._frame("var")] if df is None else [df]:
@@ -271,7 +272,8 @@ class LazyAnnData:
                     continue
                 column = frame[name].astype("category")
                 if len(column.cat.categories) < len(column):
-                    frame[name] = column
+                    in_order = natsorted(column.cat.categories)
+                    frame[name] = column.cat.reorder_categories(in_order)
 
     # Matrices and arrays
 
