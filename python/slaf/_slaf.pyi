@@ -152,6 +152,7 @@ def convert(
     storage_options: dict[str, str],
     progress: _Progress | None,
 ) -> tuple[str, str]: ...
+
 _Csr: TypeAlias = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[Any]]
 _Stored: TypeAlias = tuple[str, str, _Rows, _Rows]
 _Steps: TypeAlias = list[tuple[str, str, Any, Any]]

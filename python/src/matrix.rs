@@ -9,7 +9,7 @@ use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use slaf::plans::{
-    self, Columns, Dot, Function, Groups, Left, Op, Operand, Plan, Request, Rows, Source, Stats, Step, Summary,
+    self, Columns, Detail, Dot, Function, Groups, Left, Op, Operand, Plan, Request, Rows, Source, Stats, Step, Summary,
 };
 use slaf::{CsrChunk, Dtype, Result, Values};
 use std::ops::Range;
@@ -213,7 +213,7 @@ fn op(py: Python<'_>, name: &str) -> PyResult<Op> {
 /// `(weights, k)`, row-major.
 type Weights<'py> = (PyReadonlyArray1<'py, f64>, usize);
 
-/// Keys: `rows`, `columns` and `skip_nan` (bool), `top`, `dot`, `groups`, `centres`, `left`.
+/// Keys: `rows`, `columns` and `skip_nan` (bool), `detail`, `top`, `dot`, `groups`, `centres`, `left`.
 fn request(from: &Bound<'_, PyDict>) -> PyResult<Request> {
     fn get<'py, T: FromPyObjectOwned<'py>>(from: &Bound<'py, PyDict>, key: &str) -> PyResult<Option<T>> {
         match from.get_item(key)? {
@@ -226,7 +226,13 @@ fn request(from: &Bound<'_, PyDict>) -> PyResult<Request> {
         Some((weights, k)) => Ok::<_, PyErr>(Some((weights.to_vec()?, k))),
         None => Ok(None),
     };
-    let mut request = Request { skip_nan: is("skip_nan")?, ..Request::default() };
+    let detail = match get::<String>(from, "detail")?.as_deref() {
+        None | Some("sums") => Detail::Sums,
+        Some("squares") => Detail::Squares,
+        Some("all") => Detail::All,
+        Some(other) => return Err(invalid(from.py(), format!("no detail is called \"{other}\""))),
+    };
+    let mut request = Request { skip_nan: is("skip_nan")?, detail, ..Request::default() };
     if is("rows")? {
         let dot = weights("dot")?.map(|(weights, k)| Dot { weights, k });
         request.rows = Some(Rows { top: get(from, "top")?.unwrap_or_default(), dot });

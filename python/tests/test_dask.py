@@ -23,7 +23,9 @@ def test_everything_is_there(store_path, original):
     original.layers["dense"] = sp.csr_matrix(original.layers["dense"])
     assert_same(in_memory, original)
     part = lazy[[5, 1], ["gene3", "gene0"]]
-    np.testing.assert_array_equal(part.X.compute().toarray(), original.X.toarray()[[5, 1]][:, [3, 0]])
+    np.testing.assert_array_equal(
+        part.X.compute().toarray(), original.X.toarray()[[5, 1]][:, [3, 0]]
+    )
 
 
 def test_arithmetic_goes_along(store_path, original):
@@ -53,7 +55,9 @@ def test_scanpy_runs_on_it(shared_data, tmp_path):
         sc.pp.log1p(adata)
         sc.pp.highly_variable_genes(adata, n_top_genes=1000)
     assert (lazy.var["highly_variable"] == expected.var["highly_variable"]).mean() > 0.999
-    np.testing.assert_allclose(lazy.X[:50].compute().toarray(), expected.X[:50].toarray(), rtol=1e-5)
+    np.testing.assert_allclose(
+        lazy.X[:50].compute().toarray(), expected.X[:50].toarray(), rtol=1e-5
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

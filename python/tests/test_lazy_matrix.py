@@ -28,7 +28,9 @@ def counts(tmp_path_factory):
     """A lazy matrix of counts, and the dense one."""
     random = np.random.default_rng(3)
     dense = random.poisson(random.gamma(0.3, 3, 40), (150, 40)).astype(np.float32)
-    names = [pd.Index([f"{p}{i}" for i in range(n)]) for p, n in zip("cg", dense.shape, strict=True)]
+    names = [
+        pd.Index([f"{p}{i}" for i in range(n)]) for p, n in zip("cg", dense.shape, strict=True)
+    ]
     adata = ad.AnnData(
         sp.csr_matrix(dense), obs=pd.DataFrame(index=names[0]), var=pd.DataFrame(index=names[1])
     )
@@ -193,8 +195,11 @@ def test_what_is_not_lazy_says_what_to_do(counts):
         lambda: lazy * 1j,
         lambda: bool(lazy),
         lambda: lazy[:0].max(axis=0),
-        lambda: np.asarray(lazy, copy=False) if np.lib.NumpyVersion(np.__version__) >= "2.0.0"
-        else lazy.__array__(copy=False),
+        lambda: (
+            np.asarray(lazy, copy=False)
+            if np.lib.NumpyVersion(np.__version__) >= "2.0.0"
+            else lazy.__array__(copy=False)
+        ),
     ):
         with pytest.raises(ValueError, match=r"."):
             attempt()
@@ -219,7 +224,8 @@ def test_nan_spreads_as_in_numpy(store_path):
     for name in ("sum", "mean", "min", "max", "var"):
         for axis in (None, 0, 1):
             np.testing.assert_array_equal(
-                np.isnan(getattr(adata.X, name)(axis=axis)), np.isnan(getattr(dense, name)(axis=axis))
+                np.isnan(getattr(adata.X, name)(axis=axis)),
+                np.isnan(getattr(dense, name)(axis=axis)),
             )
 
 

@@ -1,10 +1,11 @@
 //! Arithmetic and statistics of the matrices of a store.
 
 use crate::dataset::Dataset;
+use crate::order::DROP;
 use crate::reader::{Orientation, ReadOptions, choose};
 use crate::selection::Selection;
 use crate::{Progress, ProgressEvent, config};
-use slaf_core::{Context, CsrChunk, Dtype, Result};
+use slaf_core::{Context, CsrChunk, Dtype, Result, Value, with_values};
 use slaf_ingest::MatrixKey;
 use slaf_kernels::matrix::{self, Plan, Request, Source, Summary};
 use slaf_lance::runtime::{block_on, pool_threads};
@@ -71,9 +72,16 @@ impl Dataset {
         let (n_rows, n_cols) = (rows.len(entry.n_rows) as usize, cols.len(entry.n_cols) as usize);
         let orientation = choose(self.manifest(), key, entry, rows, cols);
         let options = ReadOptions { orientation: Some(orientation), unsorted };
+        // Most columns in any order are picked from all faster than each row is looked through.
+        let places = (unsorted && orientation == Orientation::ByCell).then(|| places(cols, entry.n_cols)).flatten();
+        let cols = if places.is_some() { &Selection::All } else { cols };
         let read = |part: Range<usize>| {
             let rows = rows.part(part.start as u64..part.end as u64);
-            block_on(self.inner.read(key, entry, &rows, cols, options)).at(key)
+            let chunk = block_on(self.inner.read(key, entry, &rows, cols, options)).at(key)?;
+            Ok(match &places {
+                Some(places) => pick(chunk, places),
+                None => chunk,
+            })
         };
         let part_rows = match orientation {
             Orientation::ByGene => PART_ROWS_BY_GENE,
@@ -86,4 +94,41 @@ impl Dataset {
         let source = Source { n_rows, n_cols, read: &read, part_rows, threads: pool_threads()?, progress: &done };
         work(&source, entry.dtype()?)
     }
+}
+
+/// For each column its place among the selected ones, or [`DROP`]; `None` unless most columns are
+/// selected, and each once.
+fn places(cols: &Selection, n_cols: u64) -> Option<Vec<u32>> {
+    let n = cols.len(n_cols);
+    if *cols == Selection::All || n < n_cols / 2 || n > n_cols {
+        return None;
+    }
+    let mut places = vec![DROP; n_cols as usize];
+    for (place, column) in cols.iter(n_cols).enumerate() {
+        if places[column as usize] != DROP {
+            return None;
+        }
+        places[column as usize] = place as u32;
+    }
+    Some(places)
+}
+
+/// The values whose columns have a place, under the new numbers.
+fn pick(chunk: CsrChunk, places: &[u32]) -> CsrChunk {
+    fn of<T: Value>(mut indptr: Vec<u64>, mut indices: Vec<u32>, mut values: Vec<T>, places: &[u32]) -> CsrChunk {
+        let (mut kept, mut start) = (0, 0);
+        for end in indptr.iter_mut().skip(1) {
+            for at in start..*end as usize {
+                let place = places[indices[at] as usize];
+                (indices[kept], values[kept]) = (place, values[at]);
+                kept += usize::from(place != DROP);
+            }
+            (start, *end) = (*end as usize, kept as u64);
+        }
+        indices.truncate(kept);
+        values.truncate(kept);
+        CsrChunk { indptr, indices, values: T::wrap(values) }
+    }
+    let CsrChunk { indptr, indices, values } = chunk;
+    with_values!(values, v => of(indptr, indices, v, places))
 }

@@ -52,7 +52,9 @@ class Contents:
         for key in store.matrices:
             if key.slot in ("X", "layers"):
                 matrix = LazyMatrix.stored(store, key, store.axis("obs"), store.axis("var"))
-                (contents.matrices if key.slot == "X" else contents.layers)[key.name or "X"] = matrix
+                (contents.matrices if key.slot == "X" else contents.layers)[key.name or "X"] = (
+                    matrix
+                )
         for slot in SLOTS:
             axis = contents.axes[slot[:3]]
             if slot.endswith("m"):
@@ -97,9 +99,11 @@ class Contents:
     def rows_of_names(self, of: str, rows: Axis) -> pd.Index[Any]:
         """Names of some cells or genes."""
         if of in self.frames:
-            return self.frames[of].index[rows.indexer()]
+            index: pd.Index[Any] = self.frames[of].index[rows.indexer()]
+            return index
         if of in self.names:
-            return self.names[of][rows.indexer()]
+            known: pd.Index[Any] = self.names[of][rows.indexer()]
+            return known
         import pandas as pd
 
         names = np.array(self.store.names(of, self.axes[of].select(rows.rows)), dtype=object)
@@ -170,5 +174,3 @@ def without_unused_categories(frame: pd.DataFrame) -> pd.DataFrame:
         for name in categories(frame):
             frame[name] = frame[name].cat.remove_unused_categories()
     return frame
-
-

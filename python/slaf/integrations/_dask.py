@@ -63,7 +63,8 @@ def dask_array(matrix: LazyMatrix, chunk_rows: int) -> Any:
         else sp.csr_matrix((0, 0), dtype=matrix.dtype)
     )
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[])
-    return da.Array(layers, name, (lengths, (cols,)), meta=meta)
+    array: Any = da.Array
+    return array(layers, name, (lengths, (cols,)), meta=meta)
 
 
 def _read(matrix: LazyMatrix) -> Any:

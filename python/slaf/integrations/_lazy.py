@@ -130,9 +130,11 @@ class LazyMatrix(Arithmetic, Statistics):
         row_index, col_index = _indexer(rows), _indexer(cols)
         chosen = LazyMatrix(source, tuple(s.select(row_index, col_index) for s in self._steps))
         if "rows" in self._known and _is_all(cols, self.shape[1]):
-            chosen._known["rows"] = self._known["rows"].select(row_index)
+            detail, known = self._known["rows"]
+            chosen._known["rows"] = detail, known.select(row_index)
         if "columns" in self._known and _is_all(rows, self.shape[0]):
-            chosen._known["columns"] = self._known["columns"].select(col_index)
+            detail, known = self._known["columns"]
+            chosen._known["columns"] = detail, known.select(col_index)
         return chosen
 
     def then(self, *steps: Step) -> LazyMatrix:

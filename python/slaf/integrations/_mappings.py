@@ -120,10 +120,7 @@ class LazyMapping(MutableMapping[str, Any]):
     def to_memory(self) -> dict[str, Any]:
         """Give all entries as objects of their own."""
         values = self._values
-        return {
-            n: deepcopy(values[n]) if n in values else self._load(n, self._axis)
-            for n in self
-        }
+        return {n: deepcopy(values[n]) if n in values else self._load(n, self._axis) for n in self}
 
     @property
     def touched(self) -> bool:

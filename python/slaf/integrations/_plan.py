@@ -177,7 +177,7 @@ class InMemory:
         """Take a dense array or a sparse matrix."""
         import scipy.sparse as sp
 
-        if sp.issparse(value):
+        if hasattr(value, "tocsr"):
             matrix = sp.csr_matrix(value)
             matrix.sum_duplicates()
             return cls(matrix, "csc" if value.format == "csc" else "csr")
@@ -208,7 +208,8 @@ class InMemory:
 
     def csr(self) -> sp.csr_matrix:
         """A copy of the matrix."""
-        return self._matrix.copy()
+        copy: sp.csr_matrix = self._matrix.copy()
+        return copy
 
     def dense(self) -> npt.NDArray[Any]:
         """The matrix as a dense array."""

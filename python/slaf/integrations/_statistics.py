@@ -12,6 +12,8 @@ import numpy.typing as npt
 from slaf._errors import from_kind, invalid
 from slaf.integrations._plan import Source
 
+#: How much may be known of rows and columns.
+DETAILS = ("sums", "squares", "all")
 #: Integers above this have no exact float64.
 EXACT = 2**53
 
@@ -26,10 +28,10 @@ class Moments:
         How many values are not zero, are above zero, are NaN and were left out, are no integers.
     sum : ndarray of float64, or int64 of integers
     square : ndarray of float64
-        Sums over nonzero values of the squared distance to a centre: of columns the one that was
-        given (0 if none was), of rows the mean of the row.
+        With detail ``"squares"``: sums over nonzero values of the squared distance to a centre,
+        of columns the one that was given (0 if none was), of rows the mean of the row.
     min, max : ndarray of float64, or int64 of integers
-        Zeros included.
+        With detail ``"all"``; zeros included.
     """
 
     nonzero: npt.NDArray[np.uint32]
@@ -64,7 +66,9 @@ class Summary:
         groups = request.get("groups")
         shape = (n_cols,) if groups is None else (groups[1], n_cols)
         self.columns = Moments.of(native["columns"], shape) if request.get("columns") else None
-        self.top: npt.NDArray[np.float64] = native["top"].reshape(n_rows, len(request.get("top", ())))
+        self.top: npt.NDArray[np.float64] = native["top"].reshape(
+            n_rows, len(request.get("top", ()))
+        )
         self.dot: npt.NDArray[np.float64] = native["dot"]
         self.left: npt.NDArray[np.float64] = native["left"]
 
@@ -88,8 +92,8 @@ class Statistics:
     """
 
     _source: Source
-    # Statistics of the rows and of the columns that are known.
-    _known: dict[str, Moments]
+    # Statistics of the rows and of the columns that are known, and in which detail.
+    _known: dict[str, tuple[str, Moments]]
 
     @property
     @abstractmethod
@@ -112,6 +116,8 @@ class Statistics:
         ----------
         rows, columns : bool
             Whether :class:`Moments` of rows and of columns are asked for.
+        detail : str
+            ``"sums"`` (by default), ``"squares"`` or ``"all"``; each takes longer.
         skip_nan : bool
             NaN is counted and left out.
         top : list of int, rising
@@ -133,32 +139,46 @@ class Statistics:
         native = self._source.reduce(self.native_steps(), request)
         summary = Summary(native, *self.shape, request)
         if not request.get("skip_nan"):
+            detail = request.get("detail", "sums")
             if summary.rows is not None:
-                self._known["rows"] = summary.rows
+                self._know("rows", detail, summary.rows)
             if summary.columns is not None and not {"groups", "centres"} & set(request):
-                self._known["columns"] = summary.columns
+                self._know("columns", detail, summary.columns)
         return summary
 
-    def known_rows(self) -> Moments:
-        """Statistics of the rows, which are read at most once."""
-        return self._known["rows"] if "rows" in self._known else self.summarize(rows=True).of_rows()
+    def _know(self, axis: str, detail: str, moments: Moments) -> None:
+        if axis not in self._known or DETAILS.index(self._known[axis][0]) < DETAILS.index(detail):
+            self._known[axis] = detail, moments
 
-    def known_columns(self) -> Moments:
-        """Statistics of the columns, which are read at most once."""
-        if "columns" in self._known:
-            return self._known["columns"]
-        return self.summarize(columns=True).of_columns()
+    def _knows(self, axis: str, detail: str) -> bool:
+        return axis in self._known and DETAILS.index(self._known[axis][0]) >= DETAILS.index(detail)
 
-    def _moments(self, axis: int | None, centres: Any = None) -> tuple[Moments, int]:
+    def known_rows(self, detail: str = "sums") -> Moments:
+        """Statistics of the rows, which are read if they are not known."""
+        if self._knows("rows", detail):
+            return self._known["rows"][1]
+        return self.summarize(rows=True, detail=detail).of_rows()
+
+    def known_columns(self, detail: str = "sums") -> Moments:
+        """Statistics of the columns, which are read if they are not known."""
+        if self._knows("columns", detail):
+            return self._known["columns"][1]
+        return self.summarize(columns=True, detail=detail).of_columns()
+
+    def _moments(
+        self, axis: int | None, detail: str = "sums", centres: Any = None
+    ) -> tuple[Moments, int]:
         """Statistics along an axis, and of how many values each is."""
         if axis in (1, -1):
-            return self.known_rows(), self.shape[1]
+            return self.known_rows(detail), self.shape[1]
         if axis not in (None, 0, -2):
             raise from_kind("out-of-range", f"axis {axis} of a matrix with 2 axes")
         if centres is None:
-            return self.known_columns(), self.shape[0]
+            return self.known_columns(detail), self.shape[0]
         centres = np.ascontiguousarray(centres, dtype=np.float64)
-        return self.summarize(columns=True, centres=centres).of_columns(), self.shape[0]
+        return self.summarize(
+            columns=True, detail=detail, centres=centres
+        ).of_columns(), self.shape[0]
 
     def _sum_dtype(self) -> np.dtype[Any]:
         if self.dtype.kind == "f":
@@ -200,14 +220,15 @@ class Statistics:
 
     def _variance(self, axis: int | None, ddof: int) -> Any:
         rows, cols = self.shape
-        moments, n = self._moments(axis)
+        of_rows = axis in (1, -1)
+        moments, n = self._moments(axis, "squares" if of_rows else "sums")
         if axis is None:
             n = rows * cols
             centre = np.full(cols, np.true_divide(_exact_sum(moments.sum), n))
         else:
             centre = np.true_divide(moments.sum, n)
-        if axis not in (1, -1):
-            moments, _ = self._moments(axis, centre)
+        if not of_rows:
+            moments, _ = self._moments(axis, "squares", centre)
         if axis is not None:
             return moments.variance(n, centre, ddof)
         return moments.variance(rows, centre, 0).sum() * rows / (n - ddof)
@@ -226,7 +247,7 @@ class Statistics:
         rows, cols = self.shape
         if (rows * cols if axis is None else (cols if axis in (1, -1) else rows)) == 0:
             raise invalid(f"{name} of no values")
-        extremes = getattr(self._moments(axis)[0], name)
+        extremes = getattr(self._moments(axis, "all")[0], name)
         if axis is None:
             extremes = getattr(np, name)(extremes)
         return np.asarray(extremes).astype(self.dtype)[()]
@@ -245,7 +266,7 @@ class Statistics:
 
     def dot(self, other: Any) -> npt.NDArray[Any]:
         """The product with a dense matrix or vector: ``X @ other``."""
-        return self @ other
+        return self.__matmul__(other)
 
     def __rmatmul__(self, other: Any) -> npt.NDArray[Any]:
         """The product of a dense matrix or vector with this one, in one pass."""
@@ -259,10 +280,13 @@ class Statistics:
             message = "the product of a lazy and a sparse matrix is not lazy: use X.compute()"
             raise from_kind("unsupported-feature", message)
         weights = np.asarray(other)
-        if weights.ndim not in (1, 2) or weights.shape[axis] != n or weights.dtype.kind not in "biuf":
-            raise invalid(
-                f"matmul of shapes {self.shape} and {weights.shape} ({weights.dtype}) is not defined"
-            )
+        if (
+            weights.ndim not in (1, 2)
+            or weights.shape[axis] != n
+            or weights.dtype.kind not in "biuf"
+        ):
+            factors = f"{self.shape} and {weights.shape} ({weights.dtype})"
+            raise invalid(f"matmul of shapes {factors} is not defined")
         dtype = np.result_type(self.dtype, weights.dtype)
         return weights, np.dtype(np.int64) if dtype.kind in "biu" else dtype
 

@@ -51,7 +51,11 @@ def read_slaf(
     array([[1., 0., 0., 2.],
            [0., 3., 0., 0.]], dtype=float32)
     """
-    store = Store(path, version, storage_options)
+    return of_store(Store(path, version, storage_options))
+
+
+def of_store(store: Store) -> LazyAnnData:
+    """The whole of a store that is open."""
     adata = LazyAnnData(Contents.of_store(store), None)
     if any(key.slot == "raw" for key in store.matrices):
         adata._contents.raw = LazyRaw.stored(adata, store)
@@ -280,7 +284,8 @@ class LazyAnnData:
     @property
     def X(self) -> LazyMatrix | None:
         """The matrix, or ``None`` if the data have none; set with any matrix of the shape."""
-        return self._shown(self._contents.X)
+        X = self._contents.X
+        return None if X is None else self._shown(X)
 
     @X.setter
     def X(self, value: Any) -> None:
@@ -296,8 +301,8 @@ class LazyAnnData:
     def X(self) -> None:
         self.X = None
 
-    def _shown(self, matrix: Any) -> Any:
-        if matrix is None or self._rows is None:
+    def _shown(self, matrix: LazyMatrix) -> LazyMatrix:
+        if self._rows is None:
             return matrix
         return matrix.select(self._rows["obs"].rows, self._rows["var"].rows)
 
@@ -309,16 +314,16 @@ class LazyAnnData:
         shown = {name: self._shown(layer) for name, layer in self._contents.layers.items()}
         return Layers(shown, self.shape, own=self._own_layers)
 
-    def _own_layers(self) -> Layers:
-        self._make_actual("layers")
-        return self.layers
-
     @layers.setter
     def layers(self, layers: Mapping[str, Any]) -> None:
         lazy = {k: as_lazy(v, self.shape, f"layers[{k!r}]") for k, v in layers.items()}
         self._make_actual("layers")
         self._contents.layers = lazy
         self._contents.change()
+
+    def _own_layers(self) -> Layers:
+        self._make_actual("layers")
+        return self.layers
 
     @property
     def raw(self) -> LazyRaw | None:
@@ -557,13 +562,13 @@ class LazyAnnData:
             self._contents.raw = self._contents.raw.beside(self, Axis(self.n_obs))
 
     def with_genes(
-        self, X: LazyMatrix, var: pd.DataFrame, varm: Mapping[str, Any]
+        self, matrix: LazyMatrix, var: pd.DataFrame, varm: Mapping[str, Any]
     ) -> LazyAnnData:
         """These cells with another matrix, whose genes ``var`` describes."""
         source = self.copy()._contents
         contents = Contents(self._store, {"obs": source.axes["obs"], "var": Axis(len(var))})
         contents.frames = {"obs": source.frame("obs"), "var": var}
-        contents.matrices["X"] = X
+        contents.matrices["X"] = matrix
         contents.uns = source.get_uns()
         contents.mappings = {
             slot: source.mappings[slot]

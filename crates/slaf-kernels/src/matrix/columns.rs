@@ -1,7 +1,7 @@
 //! Statistics of columns.
 
-use super::moments::{Moments, Number, Summed, fitting};
-use super::request::{Columns, Groups, Request, Stats};
+use super::moments::{ALL, Moments, Number, SQUARES, SUMS, Summed, fitting};
+use super::request::{Columns, Detail, Groups, Request, Stats};
 use slaf_core::{CsrChunk, Dtype, Result, with_values};
 
 /// Statistics of the columns of some rows, for each group.
@@ -31,13 +31,17 @@ impl Accumulator {
     pub(super) fn add_rows(&mut self, chunk: &CsrChunk, first: usize, request: &Request) -> Result<()> {
         let Some(columns) = &request.columns else { return Ok(()) };
         with_values!(&chunk.values, v => {
-            self.add_moments(chunk, v, first, columns, request.skip_nan)?;
+            match request.detail {
+                Detail::Sums => self.add_moments::<_, SUMS>(chunk, v, first, columns, request.skip_nan),
+                Detail::Squares => self.add_moments::<_, SQUARES>(chunk, v, first, columns, request.skip_nan),
+                Detail::All => self.add_moments::<_, ALL>(chunk, v, first, columns, request.skip_nan),
+            }?;
             self.add_left(chunk, v, first, columns);
         });
         Ok(())
     }
 
-    fn add_moments<T: Summed>(
+    fn add_moments<T: Summed, const DETAIL: u8>(
         &mut self,
         chunk: &CsrChunk,
         values: &[T],
@@ -61,7 +65,7 @@ impl Accumulator {
             for (&column, &value) in columns_of_row.iter().zip(values) {
                 if value != T::default() {
                     let centre = columns.centres.as_ref().map_or(0.0, |c| c[column as usize]);
-                    fits &= of_group[column as usize].add(value, centre, skip_nan);
+                    fits &= of_group[column as usize].add::<T, DETAIL>(value, centre, skip_nan);
                 }
             }
         }

@@ -17,7 +17,7 @@ mod step;
 
 pub use in_order::in_order;
 pub use plan::Plan;
-pub use request::{Columns, Dot, Groups, Left, Request, Rows, Stats, Summary};
+pub use request::{Columns, Detail, Dot, Groups, Left, Request, Rows, Stats, Summary};
 pub use step::{Function, Op, Operand, Step};
 
 use slaf_core::{CsrChunk, Error, ErrorKind, Result, with_values};

@@ -71,6 +71,11 @@ summed!(i64: bool, v => Some(i64::from(v)); i8, v => Some(i64::from(v)); i16, v 
     i32, v => Some(i64::from(v)); i64, v => Some(v); u8, v => Some(i64::from(v)); u16, v => Some(i64::from(v));
     u32, v => Some(i64::from(v)); u64, v => i64::try_from(v).ok());
 
+/// [`Detail`](super::Detail) as the loops over values have it, which are compiled for each.
+pub(super) const SUMS: u8 = 0;
+pub(super) const SQUARES: u8 = 1;
+pub(super) const ALL: u8 = 2;
+
 /// Statistics of some values.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moment<S> {
@@ -87,7 +92,7 @@ pub(super) struct Moment<S> {
 impl<S: Number> Moment<S> {
     /// Adds a value that is not zero. `false` if a sum does not fit.
     #[inline]
-    pub(super) fn add<T: Summed<Sum = S>>(&mut self, value: T, centre: f64, skip_nan: bool) -> bool {
+    pub(super) fn add<T: Summed<Sum = S>, const DETAIL: u8>(&mut self, value: T, centre: f64, skip_nan: bool) -> bool {
         #[allow(clippy::eq_op)]
         if skip_nan && value != value {
             self.nan += 1;
@@ -97,13 +102,17 @@ impl<S: Number> Moment<S> {
         let Some(sum) = self.sum.plus(summand) else { return false };
         self.sum = sum;
         let number = value.as_f64();
-        let distance = number - centre;
-        self.square += distance * distance;
-        self.extend(summand, summand, self.nonzero == 0);
+        if DETAIL >= SQUARES {
+            let distance = number - centre;
+            self.square += distance * distance;
+        }
+        if DETAIL >= ALL {
+            self.extend(summand, summand, self.nonzero == 0);
+        }
         self.nonzero += 1;
         self.positive += u32::from(value > T::default());
-        // A sum stays exact as long as its summands are whole; NaN and infinity are not.
-        self.fractional += u32::from(T::DTYPE.is_float() && number.fract() != 0.0);
+        // The cast saturates, so that neither NaN nor infinity is whole.
+        self.fractional += u32::from(T::DTYPE.is_float() && (number as i64) as f64 != number);
         true
     }
 

@@ -14,6 +14,19 @@ pub struct Request {
     pub columns: Option<Columns>,
     /// NaN is counted and then left out.
     pub skip_nan: bool,
+    pub detail: Detail,
+}
+
+/// How much to find out about rows and columns: each step costs time for every value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Counts and sums.
+    #[default]
+    Sums,
+    /// Sums of squares, too.
+    Squares,
+    /// Extremes, too.
+    All,
 }
 
 /// About each row: counts of values, their sum, and what is named here.
@@ -58,6 +71,16 @@ pub struct Left {
     /// rows x `k`, row-major.
     pub weights: Vec<f64>,
     pub k: usize,
+}
+
+impl Dot {
+    /// For each column whether a weight is not zero.
+    pub(super) fn weighted(&self) -> Vec<bool> {
+        if self.k == 0 {
+            return Vec::new();
+        }
+        self.weights.chunks(self.k).map(|weights| weights.iter().any(|w| *w != 0.0)).collect()
+    }
 }
 
 impl Request {

@@ -1,7 +1,7 @@
 //! Statistics of rows.
 
-use super::moments::{Moment, Moments, Number, Summed, fitting};
-use super::request::{Dot, Request, Rows, Stats};
+use super::moments::{ALL, Moment, Moments, Number, SQUARES, SUMS, Summed, fitting};
+use super::request::{Detail, Dot, Request, Rows, Stats};
 use slaf_core::{CsrChunk, Dtype, Result};
 
 /// Statistics of some rows.
@@ -55,11 +55,17 @@ pub(super) fn of<T: Summed>(
     let mut fits = true;
     if let Some(moments) = T::Sum::of_mut(&mut stats.moments) {
         for (i, moment) in moments.iter_mut().enumerate() {
-            fits &= add_row(moment, &values[chunk.row(i)], n_cols, request.skip_nan);
+            let row = &values[chunk.row(i)];
+            fits &= match request.detail {
+                Detail::Sums => add_row::<T, SUMS>(moment, row, n_cols, request.skip_nan),
+                Detail::Squares => add_row::<T, SQUARES>(moment, row, n_cols, request.skip_nan),
+                Detail::All => add_row::<T, ALL>(moment, row, n_cols, request.skip_nan),
+            };
         }
     }
     fitting(fits)?;
     let mut sorted = Vec::new();
+    let weighted = rows.dot.as_ref().map_or_else(Vec::new, |dot| dot.weighted());
     for i in 0..chunk.n_rows() {
         let row = &values[chunk.row(i)];
         if !rows.top.is_empty() {
@@ -70,6 +76,7 @@ pub(super) fn of<T: Summed>(
                 &chunk.indices[chunk.row(i)],
                 row,
                 dot,
+                &weighted,
                 request.skip_nan,
                 &mut stats.dot[i * dot.k..(i + 1) * dot.k],
             );
@@ -79,14 +86,16 @@ pub(super) fn of<T: Summed>(
 }
 
 /// Adds the values of a row; the squares are of the distance to the mean of the row.
-fn add_row<T: Summed>(moment: &mut Moment<T::Sum>, row: &[T], n_cols: usize, skip_nan: bool) -> bool {
+fn add_row<T: Summed, const DETAIL: u8>(moment: &mut Moment<T::Sum>, row: &[T], n_cols: usize, skip_nan: bool) -> bool {
     let nonzero = || row.iter().filter(|v| **v != T::default());
-    if !nonzero().all(|&value| moment.add(value, 0.0, skip_nan)) {
+    if !nonzero().all(|&value| moment.add::<T, DETAIL>(value, 0.0, skip_nan)) {
         return false;
     }
-    let mean = moment.sum.as_f64() / (n_cols - moment.nan as usize) as f64;
-    let distances = nonzero().map(|v| v.as_f64() - mean).filter(|d| !(skip_nan && d.is_nan()));
-    moment.square = distances.map(|d| d * d).sum();
+    if DETAIL >= SQUARES {
+        let mean = moment.sum.as_f64() / (n_cols - moment.nan as usize) as f64;
+        let distances = nonzero().map(|v| v.as_f64() - mean).filter(|d| !(skip_nan && d.is_nan()));
+        moment.square = distances.map(|d| d * d).sum();
+    }
     true
 }
 
@@ -108,13 +117,15 @@ fn sums_of_largest<T: Summed>(row: &[T], top: &[usize], sorted: &mut Vec<f64>, o
     }
 }
 
-#[allow(clippy::eq_op)]
-fn dot_row<T: Summed>(columns: &[u32], values: &[T], dot: &Dot, skip_nan: bool, out: &mut [f64]) {
+/// `weighted` tells the columns of which a weight is not zero.
+fn dot_row<T: Summed>(columns: &[u32], values: &[T], dot: &Dot, weighted: &[bool], skip_nan: bool, out: &mut [f64]) {
     for (&column, &value) in columns.iter().zip(values) {
-        if skip_nan && value != value {
+        let (column, value) = (column as usize, value.as_f64());
+        // NaN times zero is NaN.
+        if !weighted[column] && value.is_finite() || skip_nan && value.is_nan() {
             continue;
         }
-        let (weights, value) = (&dot.weights[column as usize * dot.k..][..dot.k], value.as_f64());
+        let weights = &dot.weights[column * dot.k..][..dot.k];
         out.iter_mut().zip(weights).for_each(|(o, w)| *o += w * value);
     }
 }

@@ -84,9 +84,7 @@ def aggregate(
     return anndata.AnnData(layers=layers, obs=groups, var=adata.var.copy())
 
 
-def _groups(
-    adata: LazyAnnData, by: list[str]
-) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
+def _groups(adata: LazyAnnData, by: list[str]) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
     """The group of each cell, -1 for none, and the groups that there are, in order."""
     columns = [pd.Categorical(adata.obs[key]).remove_unused_categories() for key in by]
     codes = np.stack([c.codes.astype(np.int64) for c in columns])
@@ -121,6 +119,7 @@ def _layers(
         # Distances to the mean of all cells lose nothing where the mean is large.
         mean = np.true_divide(matrix.known_columns().sum, max(matrix.shape[0], 1))
         request["centres"] = centre = mean.astype(np.float64)
+        request["detail"] = "squares"
     moments = matrix.summarize(columns=True, **request).of_columns()
     n = sizes[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from slaf._errors import from_kind, invalid
+from slaf._errors import UnsupportedError, from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._statistics import Moments
 from slaf.integrations.anndata import LazyAnnData
@@ -22,18 +22,19 @@ def checked(adata: Any, what: str) -> LazyAnnData:
             f"{what} of slaf takes what read_slaf() gives, not a {type(adata).__name__}; for an "
             "AnnData in memory call scanpy's"
         )
-    return adata
+    lazy: LazyAnnData = adata
+    return lazy
 
 
 def changeable(adata: Any, what: str, copy: bool = False) -> LazyAnnData:
     """The object to change: the argument or its copy, no view."""
-    adata = checked(adata, what)
+    lazy = checked(adata, what)
     if copy:
-        return adata.copy()
-    if adata.is_view:
+        return lazy.copy()
+    if lazy.is_view:
         warnings.warn("Received a view of an AnnData. Making a copy.", UserWarning, stacklevel=3)
-        adata._become_actual()
-    return adata
+        lazy._become_actual()
+    return lazy
 
 
 def matrix_of(adata: LazyAnnData, layer: str | None = None, use_raw: bool = False) -> LazyMatrix:
@@ -59,9 +60,7 @@ def put_matrix(adata: LazyAnnData, matrix: LazyMatrix, layer: str | None) -> Non
         adata.layers[layer] = matrix
 
 
-def mean_var(
-    moments: Moments, n: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def mean_var(moments: Moments, n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean and variance (ddof 1, but of one value 0) of columns of ``n`` values.
 
     The formula is ``E[x^2] - E[x]^2`` in float64, as in ``scanpy.preprocessing._utils``.
@@ -95,15 +94,16 @@ def not_offered(module: str) -> Callable[[str], NoReturn]:
     def missing(name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise _NotOffered(
+        raise NotOfferedError(
             f"slaf does not offer {module}.{name}: call scanpy's with adata.to_memory(), or with "
             "adata.to_dask() where scanpy works with dask",
+            kind="unsupported-feature",
         )
 
     return missing
 
 
-class _NotOffered(AttributeError):
+class NotOfferedError(UnsupportedError, AttributeError):
     """A function of scanpy that works on data in memory or on dask arrays only."""
 
 

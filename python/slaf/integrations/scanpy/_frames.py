@@ -55,8 +55,13 @@ def obs_df(
     keys = [keys] if isinstance(keys, str) else list(keys)
     genes = _found(adata.obs, names, var.index, keys, "obs", "var")
     values = matrix_of(adata, layer, use_raw)[:, list(genes.values())] if genes else None
-    return _frame(adata.obs, keys, genes, None if values is None else values.toarray(),
-                  {(k, i): adata.obsm[k] for k, i in obsm_keys})
+    return _frame(
+        adata.obs,
+        keys,
+        genes,
+        None if values is None else values.toarray(),
+        {(k, i): adata.obsm[k] for k, i in obsm_keys},
+    )
 
 
 def var_df(

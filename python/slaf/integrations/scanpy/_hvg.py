@@ -148,14 +148,16 @@ def _by_dispersion(
     cutoffs: Cutoffs,
 ) -> pd.DataFrame:
     if flavor not in ("seurat", "cell_ranger"):
-        raise invalid('`flavor` needs to be "seurat", "cell_ranger", "seurat_v3" or "seurat_v3_paper"')
+        raise invalid(
+            '`flavor` needs to be "seurat", "cell_ranger", "seurat_v3" or "seurat_v3_paper"'
+        )
     if flavor == "seurat":
         base = adata.uns["log1p"].get("base") if "log1p" in adata.uns_keys() else None
         matrix = matrix if base is None else matrix.combine_in("multiply", np.log(base))
         matrix = matrix.expm1()
     genes = adata.var_names
     if not batch_key:
-        moments = matrix.known_columns()
+        moments = matrix.known_columns("squares")
         frame = _one_batch(moments, matrix.shape[0], flavor, n_bins, cutoffs)
         return frame.set_index(genes)
     adata.strings_to_categoricals(adata.obs)
@@ -163,7 +165,7 @@ def _by_dispersion(
     n_batches = len(batches.categories)
     labels = batches.codes.to_numpy().astype(np.int64)
     groups = (np.where(labels < 0, n_batches, labels).astype(np.uint32), n_batches)
-    moments = matrix.summarize(columns=True, groups=groups).of_columns()
+    moments = matrix.summarize(columns=True, detail="squares", groups=groups).of_columns()
     sizes = np.bincount(labels[labels >= 0], minlength=n_batches)
     frames = []
     for batch in range(n_batches):
@@ -181,9 +183,7 @@ def _by_dispersion(
     return _merged(frames, genes, cutoffs)
 
 
-def _merged(
-    frames: list[pd.DataFrame], genes: pd.Index[Any], cutoffs: Cutoffs
-) -> pd.DataFrame:
+def _merged(frames: list[pd.DataFrame], genes: pd.Index[Any], cutoffs: Cutoffs) -> pd.DataFrame:
     """The batches together: means over batches, and the number of batches that took a gene."""
     names = ["means", "dispersions", "dispersions_norm"]
     with warnings.catch_warnings():

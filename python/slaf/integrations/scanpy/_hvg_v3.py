@@ -28,7 +28,7 @@ def seurat_v3(
 
     Ranks of genes that are equal are those of numpy's ``argsort``, as in scanpy.
     """
-    all_columns = matrix.known_columns()
+    all_columns = matrix.known_columns("squares")
     negative = all_columns.nonzero != all_columns.positive
     if check_values and (negative.any() or all_columns.fractional.any()):
         message = f"`{flavor=!r}` expects raw count data, but non-integers were found."
@@ -67,13 +67,13 @@ def seurat_v3(
 def _normalised_variance(matrix: LazyMatrix, span: float) -> npt.NDArray[np.float64]:
     """Variance of ``(min(x, clip) - mean) / std``, with the std that the mean lets expect."""
     n = matrix.shape[0]
-    mean, var = mean_var(matrix.known_columns(), n)
+    mean, var = mean_var(matrix.known_columns("squares"), n)
     varies = var > 0
     expected = np.zeros(matrix.shape[1])
     expected[varies] = _loess(np.log10(mean[varies]), np.log10(var[varies]), span)
     std = np.sqrt(10**expected)
     limit = std * np.sqrt(n) + mean
-    clipped = matrix.astype(np.float64).combine("minimum", limit).known_columns()
+    clipped = matrix.astype(np.float64).combine("minimum", limit).known_columns("squares")
     squares = n * mean**2 + clipped.square - 2 * clipped.sum * mean
     return np.asarray(squares / ((n - 1) * std**2))
 

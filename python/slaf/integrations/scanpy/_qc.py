@@ -63,7 +63,7 @@ def calculate_qc_metrics(
     matrix = matrix_of(adata, layer, use_raw)
     qc_vars = [qc_vars] if isinstance(qc_vars, str) else list(qc_vars)
     top = sorted(percent_top or ())
-    if top and not (0 < top[0] and top[-1] <= matrix.shape[1]):
+    if top and not (top[0] > 0 and top[-1] <= matrix.shape[1]):
         raise from_kind("out-of-range", "Positions outside range of features.")
     request = {}
     if qc_vars:

@@ -94,9 +94,7 @@ def subsample(
     return _keep(adata, legacy.choice(adata.n_obs, size=n_obs, replace=False), "obs", copy)
 
 
-def _keep(
-    adata: LazyAnnData, chosen: npt.NDArray[Any], of: str, copy: bool
-) -> LazyAnnData | None:
+def _keep(adata: LazyAnnData, chosen: npt.NDArray[Any], of: str, copy: bool) -> LazyAnnData | None:
     if copy:
         return (adata[chosen] if of == "obs" else adata[:, chosen]).copy()
     adata = changeable(adata, "sample")
@@ -115,7 +113,7 @@ def _probabilities(adata: LazyAnnData, p: Any, of: str) -> npt.NDArray[np.float6
     if values.dtype == np.bool_:
         mask = mask_of(adata, values, of)
         assert mask is not None
-        return mask / mask.sum()
+        return np.asarray(mask / mask.sum())
     if values.shape != (n,):
         raise invalid(f"`p` has the shape {values.shape}, not ({n},)")
     return values.astype(np.float64)

@@ -29,8 +29,9 @@ def scale(
     """Scale genes to unit variance, and to zero mean, lazily.
 
     As ``scanpy.pp.scale``: means and variances (ddof 1) take one pass; a variance of 0 counts as
-    1. Integers become float64, and so does a sparse matrix with ``zero_center``. With ``zero_center`` the lazy matrix is dense: computing it takes
-    the memory of a dense matrix, and reductions of it do not.
+    1. Integers become float64, and so does a sparse matrix with ``zero_center``, which makes the
+    lazy matrix dense: computing it takes the memory of a dense matrix, and reductions of it do
+    not.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def scale(
     matrix = matrix_of(adata, layer)
     matrix = matrix.astype(np.float64) if matrix.dtype.kind in "biu" else matrix
     scaled_cells = matrix if mask is None else matrix[mask]
-    mean, var = mean_var(scaled_cells.known_columns(), scaled_cells.shape[0])
+    mean, var = mean_var(scaled_cells.known_columns("squares"), scaled_cells.shape[0])
     std = np.sqrt(var)
     std[std == 0] = 1
     if zero_center:
@@ -140,4 +141,3 @@ def residuals(matrix: LazyMatrix, regressors: npt.NDArray[np.float64]) -> LazyMa
     return matrix.densified().then(
         Step("product", matrix.dtype, numbers=regressors, right=coefficients)
     )
-

@@ -101,7 +101,9 @@ def _controls(
     n_bins: int,
 ) -> pd.Index[Any]:
     """Genes of the pool from the bins of mean expression that the listed genes are in."""
-    mean = pd.Series(_nan_means(_genes(matrix, names, pool), "columns"), index=pool.astype("string"))
+    mean = pd.Series(
+        _nan_means(_genes(matrix, names, pool), "columns"), index=pool.astype("string")
+    )
     mean = mean[np.isfinite(mean)]
     per_bin = int(np.round(len(mean) / (n_bins - 1)))
     bins = mean.rank(method="min") // per_bin
@@ -111,7 +113,9 @@ def _controls(
     for number in np.unique(bins.loc[listed]):
         drawn = bins[(bins == number) & may_be_drawn].index
         if len(drawn) == 0:
-            message = f"No control genes for cut={number}. You might want to increase gene_pool size"
+            message = (
+                f"No control genes for cut={number}. You might want to increase gene_pool size"
+            )
             warnings.warn(f"{message} (current size: {len(pool)})", UserWarning, stacklevel=3)
         if ctrl_size < len(drawn):
             drawn = drawn.to_series().sample(ctrl_size).index
