@@ -1,6 +1,6 @@
 """From an h5ad file of counts to a UMAP coloured by a gene.
 
-    python examples/umap.py pbmc3k_raw.h5ad --gene CST3 --output umap.png
+    python examples/pbmc_umap.py pbmc3k_raw.h5ad --gene CST3 --output umap.png
 
 The first steps stream from the store; from the 2,000 most variable genes on, scanpy works in
 memory. Needs scanpy.
@@ -51,10 +51,11 @@ def main() -> None:
         sc.pp.neighbors(part)
         sc.tl.umap(part)
         # One gene of all cells, whether it is variable or not.
-        part.obs[args.gene] = adata.obs_vector(args.gene)
+        column = f"{args.gene} (log)"
+        part.obs[column] = adata.obs_vector(args.gene)
 
     mpl.use("Agg")
-    figure = sc.pl.umap(part, color=args.gene, show=False, return_fig=True)
+    figure = sc.pl.umap(part, color=column, show=False, return_fig=True)
     figure.savefig(args.output, dpi=150, bbox_inches="tight")
     print(f"{part.n_obs} cells in {args.output}")
 
