@@ -572,16 +572,15 @@ class SLAFArray:
             self._store.native.export(path, format, overwrite, compression, progress)
 
     def _export_zarr(self, path: Path, overwrite: bool) -> None:
-        from slaf.integrations import LazyAnnData
+        from slaf.integrations.anndata import of_store
 
-        obs, var = self._store.axis("obs"), self._store.axis("var")
         if path.exists() and not overwrite:
             raise from_kind(
                 "already-exists", "exists already; pass overwrite=True", os.fspath(path)
             )
         with tempfile.TemporaryDirectory(prefix=".slaf-", dir=path.absolute().parent) as folder:
             written = Path(folder, "new.zarr")
-            LazyAnnData(self._store, obs, var, None).to_memory().write_zarr(written)
+            of_store(self._store).to_memory().write_zarr(written)
             # The target appears whole, and only then what it replaces goes.
             if path.exists():
                 path.rename(Path(folder, "old.zarr"))

@@ -5,6 +5,7 @@ mod arguments;
 mod convert;
 mod dataset;
 mod error;
+mod matrix;
 mod output;
 mod tokenizer;
 mod work;
@@ -59,5 +60,10 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(error_kinds, module)?)?;
     module.add_function(wrap_pyfunction!(cli_main, module)?)?;
     module.add_function(wrap_pyfunction!(encode_row_of, module)?)?;
+    module.add_function(wrap_pyfunction!(matrix::compute_stored, module)?)?;
+    module.add_function(wrap_pyfunction!(matrix::reduce_stored, module)?)?;
+    module.add_function(wrap_pyfunction!(matrix::keeps_zeros, module)?)?;
+    module.add_function(wrap_pyfunction!(matrix::compute_csr, module)?)?;
+    module.add_function(wrap_pyfunction!(matrix::reduce_csr, module)?)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)
 }

@@ -1,5 +1,6 @@
 //! Computations over streams of [CSR chunks](slaf_core::CsrChunk) that need no storage engine.
 //!
-//! [`tokenizers`] turns the counts of cells into the inputs of foundation models.
+//! [`matrix`] computes on matrices that are read in parts; [`tokenizers`] turns the counts of cells into the inputs of foundation models.
 
+pub mod matrix;
 pub mod tokenizers;

@@ -25,6 +25,7 @@ mod export;
 mod frames;
 mod info;
 pub mod manifest;
+mod matrix;
 mod memory;
 mod names;
 mod query;
@@ -47,6 +48,8 @@ pub use slaf_ingest::{
     ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
 };
 
+/// Arithmetic and statistics of matrices; see [`Dataset::compute`] and [`Dataset::reduce`].
+pub use slaf_kernels::matrix as plans;
 /// Tokenizers for foundation models; see [`Dataset::tokenize`].
 pub use slaf_kernels::tokenizers;
 pub use tokenize::Tokens;

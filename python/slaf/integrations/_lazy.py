@@ -1,4 +1,4 @@
-"""A matrix of a store that is read when it is asked for."""
+"""A matrix that is read and computed when it is asked for."""
 
 from __future__ import annotations
 
@@ -9,49 +9,77 @@ import numpy.typing as npt
 
 from slaf._errors import from_kind, invalid
 from slaf._selectors import Axis, Positions, positions
-from slaf._store import Key, MatrixInfo, Store
+from slaf._store import Key, Store
+from slaf.integrations._arithmetic import BINARY, COMPARISONS, UNARY, Arithmetic
+from slaf.integrations._plan import Source, Step, Stored
+from slaf.integrations._statistics import Statistics
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
 
-class LazyMatrix:
-    """Rows and columns of a matrix in a store.
+class LazyMatrix(Arithmetic, Statistics):
+    """Rows and columns of a matrix, and arithmetic on them, not done yet.
 
-    Slicing gives another lazy matrix and reads nothing; :meth:`compute` and :meth:`toarray` read.
+    Slicing and arithmetic give another lazy matrix and read nothing; :meth:`compute` and
+    :meth:`toarray` read, and so do the reductions (:meth:`sum`, :meth:`mean`, :meth:`var`,
+    :meth:`std`, :meth:`min`, :meth:`max`, :meth:`count_nonzero`) and ``@``, in one or two passes
+    and without the matrix in memory.
+
+    Arithmetic takes numbers, and arrays that numpy would broadcast along the rows or the columns:
+    ``X / totals[:, None]``. Values have the type that numpy gives them, but for integers: products
+    and sums of integers are int64 (float64 beside uint64) and an overflow is an error. As in SciPy,
+    multiplying and dividing leave what is not stored. What changes zeros, such as ``X + 1``, gives
+    a lazy matrix whose :meth:`compute` is a dense array.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from slaf.integrations import read_slaf
     >>> X = read_slaf(store_path).X
     >>> X[1:3, ::-1]
     LazyMatrix(X, shape=(2, 4), dtype=float32)
-    >>> X[1:3, ::-1].toarray()
-    array([[0., 0., 3., 0.],
-           [4., 0., 0., 0.]], dtype=float32)
+    >>> np.log1p(X[1:3, ::-1] * 2).toarray().round(2)
+    array([[0.  , 0.  , 1.95, 0.  ],
+           [2.2 , 0.  , 0.  , 0.  ]], dtype=float32)
+    >>> X.sum(axis=0)
+    array([13., 11., 15.,  7.], dtype=float32)
     """
 
     ndim = 2
 
-    def __init__(self, store: Store, key: Key, rows: Axis, cols: Axis):
-        self._store = store
-        self._key = key
-        self._rows = rows
-        self._cols = cols
+    def __init__(self, source: Source, steps: tuple[Step, ...] = ()):
+        self._source = source
+        self._steps = steps
+        self._known = {}
 
-    @property
-    def _info(self) -> MatrixInfo:
-        return self._store.matrix(self._key)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyMatrix, (self._source, self._steps)
+
+    @classmethod
+    def stored(cls, store: Store, key: Key, rows: Axis, cols: Axis) -> LazyMatrix:
+        """Rows and columns of a matrix of a store."""
+        return cls(Stored(store, key, rows, cols))
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and of columns."""
-        return len(self._rows), len(self._cols)
+        return self._source.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
-        return self._info.dtype
+        return self._steps[-1].dtype if self._steps else self._source.dtype
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether arithmetic has changed zeros, so that :meth:`compute` gives a dense array."""
+        return any(step.kind == "densify" for step in self._steps)
+
+    @property
+    def encoding(self) -> str:
+        """``"csr"``, ``"csc"`` or ``"dense"``: what :meth:`to_memory` gives."""
+        return "dense" if self.is_dense else self._source.encoding
 
     @property
     def nnz(self) -> int:
@@ -60,19 +88,14 @@ class LazyMatrix:
         Known without reading for a whole matrix and for whole rows of X; otherwise the selection
         is read.
         """
-        if self._cols.is_all and self._rows.is_all:
-            return self._info.nnz
-        if self._cols.is_all and self._key == Key("X"):
-            per_cell = self._store.native.nnz_per_cell()
-            return int(per_cell[self._rows.indexer()].sum(dtype=np.int64))
-        return len(self._store.read(self._key, self._rows, self._cols)[0])
+        return self.shape[0] * self.shape[1] if self.is_dense else self._source.nnz()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self.shape[0]
 
     def __repr__(self) -> str:
-        name = f"{self._key.slot}[{self._key.name!r}]" if self._key.name else self._key.slot
-        return f"LazyMatrix({name}, shape={self.shape}, dtype={self.dtype})"
+        steps = "".join(f" -> {s.what or s.kind}" for s in self._steps if s.kind != "cast")
+        return f"LazyMatrix({self._source.name}{steps}, shape={self.shape}, dtype={self.dtype})"
 
     def __getitem__(self, index: Any) -> Any:
         """Choose rows, or rows and columns.
@@ -92,8 +115,8 @@ class LazyMatrix:
         if both_arrays and not (np.ndim(rows) == 2 and np.ndim(cols) == 2):
             raise invalid("to choose rows and columns by two arrays, wrap them in np.ix_")
         result = self.select(
-            positions(rows, len(self._rows), None, "", "row"),
-            positions(cols, len(self._cols), None, "", "column"),
+            positions(rows, self.shape[0], None, "", "row"),
+            positions(cols, self.shape[1], None, "", "column"),
         )
         if all(isinstance(i, (int, np.integer)) for i in (rows, cols)):
             return result.toarray()[0, 0]
@@ -101,35 +124,112 @@ class LazyMatrix:
 
     def select(self, rows: Positions, cols: Positions) -> LazyMatrix:
         """Choose the rows and columns at these positions."""
-        return LazyMatrix(self._store, self._key, self._rows.select(rows), self._cols.select(cols))
+        if _is_all(rows, self.shape[0]) and _is_all(cols, self.shape[1]):
+            return self
+        source = self._source.select(rows, cols)
+        row_index, col_index = _indexer(rows), _indexer(cols)
+        chosen = LazyMatrix(source, tuple(s.select(row_index, col_index) for s in self._steps))
+        if "rows" in self._known and _is_all(cols, self.shape[1]):
+            detail, known = self._known["rows"]
+            chosen._known["rows"] = detail, known.select(row_index)
+        if "columns" in self._known and _is_all(rows, self.shape[0]):
+            detail, known = self._known["columns"]
+            chosen._known["columns"] = detail, known.select(col_index)
+        return chosen
 
-    def compute(self) -> sp.csr_matrix:
+    def then(self, *steps: Step) -> LazyMatrix:
+        """The matrix after some more steps."""
+        return LazyMatrix(self._source, (*self._steps, *steps)) if steps else self
+
+    def copy(self) -> LazyMatrix:
+        """The same matrix: lazy matrices do not change."""
+        return self
+
+    def native_steps(self) -> list[tuple[str, str, Any, Any]]:
+        """The steps as Rust takes them."""
+        return [step.native() for step in self._steps]
+
+    def compute(self) -> Any:
         """Read the matrix.
 
         Returns
         -------
         scipy.sparse.csr_matrix
-            In the type of the stored matrix, whatever its original encoding was.
+            Whatever the original encoding was; or a dense array if :attr:`is_dense`.
         """
-        return self._store.csr(self._key, self._rows, self._cols)
+        return self.toarray() if self.is_dense else self.tocsr()
+
+    def tocsr(self) -> sp.csr_matrix:
+        """Read the matrix as a ``scipy.sparse.csr_matrix``, every value stored if it is dense."""
+        import scipy.sparse as sp
+
+        if not self._steps:
+            return self._source.csr()
+        indptr, indices, data = self._source.compute(self.native_steps())
+        if max(len(data), self.shape[1]) <= np.iinfo(np.int32).max:
+            parts = (data, indices.view(np.int32), indptr.astype(np.int32))
+        else:
+            parts = (data, indices.astype(np.int64), indptr.view(np.int64))
+        matrix = sp.csr_matrix(parts, shape=self.shape)
+        # Rust promises it, and SciPy would spend a pass to find out.
+        matrix.has_canonical_format = True
+        return matrix
+
+    def tocsc(self) -> Any:
+        """Read the matrix as a ``scipy.sparse.csc_matrix``."""
+        return self.tocsr().tocsc()
 
     def toarray(self) -> npt.NDArray[Any]:
         """Read the matrix as a dense array of shape :attr:`shape`."""
-        return self._store.dense(self._key, self._rows, self._cols)
+        if not self._steps:
+            return self._source.dense()
+        if self.is_dense:
+            _, _, data = self._source.compute(self.native_steps())
+            return data.reshape(self.shape)
+        array: npt.NDArray[Any] = self.tocsr().toarray()
+        return array
 
     def to_memory(self) -> Any:
         """Read the matrix in its original encoding: CSR, CSC or a dense array."""
-        encoding = self._info.encoding
-        if encoding == "dense":
+        if self.encoding == "dense":
             return self.toarray()
-        matrix = self.compute()
-        return matrix.tocsc() if encoding == "csc" else matrix
+        return self.tocsc() if self.encoding == "csc" else self.tocsr()
+
+    @property
+    def T(self) -> Any:
+        """Not there: a lazy matrix has its cells in rows."""
+        raise from_kind("unsupported-feature", "a lazy matrix has no transpose: use X.compute().T")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
             raise invalid("a lazy matrix has no array without reading it")
         array = self.toarray()
         return array if dtype is None else array.astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        name = ufunc.__name__
+        if method == "__call__" and not kwargs:
+            if name in UNARY:
+                return self.apply(name)
+            if name == "matmul":
+                left, right = inputs
+                return self @ right if left is self else self.__rmatmul__(left)
+            if name in BINARY or name in COMPARISONS:
+                left, right = inputs
+                if isinstance(left, LazyMatrix):
+                    return left.combine(name, right)
+                return self.combine_reflected(name, left)
+        how = name if method == "__call__" else f"{name}.{method}"
+        what = f"np.{how} of a lazy matrix"
+        raise from_kind("unsupported-feature", f"{what} is not lazy: use X.compute()")
+
+
+def _is_all(chosen: Positions, n: int) -> bool:
+    return isinstance(chosen, range) and chosen == range(n)
+
+
+def _indexer(chosen: Positions) -> Any:
+    return np.asarray(chosen, dtype=np.int64)
 
 
 def _two_axes(index: Any) -> tuple[Any, Any]:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slaf import _frames
-from slaf._errors import from_kind
+from slaf._errors import from_kind, invalid
 from slaf._progress import bar
 from slaf._selectors import Axis, Positions, positions
-from slaf._store import WHAT, Key, Store
-from slaf.integrations._extras import keys_of, names_below, read_element
+from slaf._store import WHAT, Store
+from slaf.integrations._contents import SLOTS, Contents, categories, without_unused_categories
+from slaf.integrations._extras import keys_of
+from slaf.integrations._index import lookup_in, unpack_index
 from slaf.integrations._lazy import LazyMatrix
-from slaf.integrations._mappings import LazyMapping, subset
-from slaf.integrations._raw import LazyRaw
+from slaf.integrations._mappings import Layers, LazyMapping, as_lazy
+from slaf.integrations._raw import Genes, LazyRaw
 
 if TYPE_CHECKING:
     import anndata
+    import numpy.typing as npt
     import pandas as pd
-
-_SLOTS = ("obsm", "varm", "obsp", "varp")
 
 
 def read_slaf(
@@ -49,43 +51,64 @@ def read_slaf(
     array([[1., 0., 0., 2.],
            [0., 3., 0., 0.]], dtype=float32)
     """
-    store = Store(path, version, storage_options)
-    return LazyAnnData(store, store.axis("obs"), store.axis("var"), None)
+    return of_store(Store(path, version, storage_options))
+
+
+def of_store(store: Store) -> LazyAnnData:
+    """The whole of a store that is open."""
+    adata = LazyAnnData(Contents.of_store(store), None)
+    if any(key.slot == "raw" for key in store.matrices):
+        adata._contents.raw = LazyRaw.stored(adata, store)
+    return adata
 
 
 class LazyAnnData:
     """The slots of an AnnData over a store.
 
-    Slicing follows AnnData and reads nothing of the matrices; slices of slices are composed.
-    ``obs``, ``var``, ``uns`` and the entries of ``obsm``, ``varm``, ``obsp`` and ``varp`` are read
-    once, when they are touched, and then are ordinary objects in memory: what is changed in them
-    shows in later views and in :meth:`to_memory`, and never in the store.
+    Slicing follows AnnData and reads nothing of the matrices; slices of slices are composed. X and
+    the layers are :class:`LazyMatrix`. ``obs``, ``var``, ``uns`` and the entries of ``obsm``,
+    ``varm``, ``obsp`` and ``varp`` are read once, when they are touched, and then are ordinary
+    objects in memory.
+
+    Everything can be changed and set, in memory: it shows in later views and in :meth:`to_memory`,
+    and never in the store. :meth:`write` saves the present state. Frames of a view are its own
+    copies, so that a changed column shows in the view alone; setting anything else of a view makes
+    it an actual object first, with anndata's ``ImplicitModificationWarning``.
 
     Made by :func:`read_slaf`.
     """
 
-    def __init__(self, store: Store, obs_axis: Axis, var_axis: Axis, root: LazyAnnData | None):
-        self._store = store
-        self._obs_axis = obs_axis
-        self._var_axis = var_axis
-        # The whole data set that this is a view of.
-        self._root = root
-        self._loaded: dict[str, Any] = {}
+    def __init__(self, contents: Contents, rows: dict[str, Axis] | None):
+        self._contents = contents
+        # The cells and genes of the contents that a view shows; `None` for all of them.
+        self._rows = rows
+        self._forget_view()
+
+    def _forget_view(self) -> None:
+        # What a view has read.
+        self._frames: dict[str, pd.DataFrame] = {}
+        self._categories: dict[str, dict[str, Any]] = {}
+        self._mappings: dict[str, LazyMapping] = {}
+        self._uns: dict[str, Any] | None = None
 
     def _axis(self, of: str) -> Axis:
-        return self._obs_axis if of == "obs" else self._var_axis
+        return Axis(self._contents.n(of)) if self._rows is None else self._rows[of]
+
+    @property
+    def _store(self) -> Store:
+        return self._contents.store
 
     # Shape and names
 
     @property
     def n_obs(self) -> int:
         """Number of cells."""
-        return len(self._obs_axis)
+        return len(self._axis("obs"))
 
     @property
     def n_vars(self) -> int:
         """Number of genes."""
-        return len(self._var_axis)
+        return len(self._axis("var"))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -98,7 +121,7 @@ class LazyAnnData:
     @property
     def is_view(self) -> bool:
         """Whether this is a selection of another object."""
-        return self._root is not None
+        return self._rows is not None
 
     @property
     def isbacked(self) -> bool:
@@ -115,27 +138,48 @@ class LazyAnnData:
         """Names of the cells."""
         return self._names("obs")
 
+    @obs_names.setter
+    def obs_names(self, names: Any) -> None:
+        self._set_names("obs", names)
+
     @property
     def var_names(self) -> pd.Index[Any]:
         """Names of the genes."""
         return self._names("var")
 
+    @var_names.setter
+    def var_names(self, names: Any) -> None:
+        self._set_names("var", names)
+
     def _names(self, of: str) -> pd.Index[Any]:
         # The index of a loaded frame may have been replaced by the user.
-        if of in self._loaded:
-            index: pd.Index[Any] = self._loaded[of].index
-            return index
-        if self._root is not None and of in self._root._loaded:
-            return self._root._names(of)[self._axis(of).indexer()]
-        name = f"{of}_names"
-        if name not in self._loaded:
-            import pandas as pd
+        if of in self._frames:
+            return self._frames[of].index
+        return self._contents.rows_of_names(of, self._axis(of))
 
-            names = np.array(self._store.names(of, self._axis(of)), dtype=object)
-            info = self._store.native.frame_info(of)
-            self._loaded[name] = pd.Index(names, name=info[0] if info else None)
-        result: pd.Index[Any] = self._loaded[name]
-        return result
+    def _set_names(self, of: str, names: Any) -> None:
+        import pandas as pd
+
+        index = names if isinstance(names, pd.Index) else pd.Index(list(names))
+        if len(index) != len(self._axis(of)):
+            raise invalid(f"{len(index)} names for {len(self._axis(of))} {WHAT[of]}s")
+        self._make_actual(f"{of}_names")
+        self._frame(of).index = index
+
+    def obs_names_make_unique(self, join: str = "-") -> None:
+        """Append numbers to repeated names of cells, as AnnData does."""
+        self._make_unique("obs", join)
+
+    def var_names_make_unique(self, join: str = "-") -> None:
+        """Append numbers to repeated names of genes, as AnnData does."""
+        self._make_unique("var", join)
+
+    def _make_unique(self, of: str, join: str) -> None:
+        from anndata.utils import make_index_unique
+
+        names = self._names(of)
+        if not names.is_unique:
+            self._set_names(of, make_index_unique(names, join))
 
     # Frames
 
@@ -144,105 +188,236 @@ class LazyAnnData:
         """Annotation of the cells."""
         return self._frame("obs")
 
+    @obs.setter
+    def obs(self, frame: pd.DataFrame) -> None:
+        self._set_frame("obs", frame)
+
     @property
     def var(self) -> pd.DataFrame:
         """Annotation of the genes."""
         return self._frame("var")
 
-    def _frame(self, of: str) -> pd.DataFrame:
-        if of not in self._loaded:
-            full = self._full_frame(of)
-            if self.is_view:
-                self._loaded[f"{of}_categories"] = _categories(full)
-                full = _without_unused_categories(full)
-            self._loaded[of] = full
-        frame: pd.DataFrame = self._loaded[of]
-        return frame
+    @var.setter
+    def var(self, frame: pd.DataFrame) -> None:
+        self._set_frame("var", frame)
 
-    def _full_frame(self, of: str) -> pd.DataFrame:
-        """The rows of the frame with all categories, used or not."""
-        axis = self._axis(of)
-        if self._root is not None and of in self._root._loaded:
-            return self._root._frame(of).iloc[axis.indexer()].copy()
-        info = self._store.native.frame_info(of)
-        assert info is not None
-        return _frames.to_pandas(self._store.native.columns(of, None, axis.native()), info)
+    def _frame(self, of: str) -> pd.DataFrame:
+        if self._rows is None:
+            return self._contents.frame(of)
+        if of not in self._frames:
+            full = self._contents.rows_of_frame(of, self._axis(of))
+            self._categories[of] = categories(full)
+            self._frames[of] = without_unused_categories(full)
+        return self._frames[of]
+
+    def _set_frame(self, of: str, frame: Any) -> None:
+        import pandas as pd
+
+        if not isinstance(frame, pd.DataFrame):
+            raise invalid(f"{of} must be a DataFrame, not a {type(frame).__name__}")
+        if len(frame) != len(self._axis(of)):
+            raise invalid(f"{of} needs {len(self._axis(of))} rows, not {len(frame)}")
+        self._make_actual(of)
+        self._contents.frames[of] = frame.copy()
+
+    def obs_vector(self, k: str, layer: str | None = None) -> npt.NDArray[Any]:
+        """One value for each cell: a column of obs, or a gene of X or of a layer."""
+        return self._vector(k, layer, "obs", "var")
+
+    def var_vector(self, k: str, layer: str | None = None) -> npt.NDArray[Any]:
+        """One value for each gene: a column of var, or a cell of X or of a layer."""
+        return self._vector(k, layer, "var", "obs")
+
+    def _vector(self, k: str, layer: str | None, of: str, other: str) -> npt.NDArray[Any]:
+        in_frame, in_names = k in self._frame(of), k in self._names(other)
+        if in_frame and in_names:
+            raise from_kind("ambiguous-name", f"{k!r} is a column of {of} and in {other}_names")
+        if in_frame:
+            return np.asarray(self._frame(of)[k])
+        found = self[:, k] if of == "obs" else self[k]
+        matrix = found.X if layer is None else found.layers[layer]
+        if matrix is None:
+            raise invalid("there is no X")
+        return matrix.toarray().ravel()
+
+    def to_df(self, layer: str | None = None) -> pd.DataFrame:
+        """X or a layer as a dense frame, cells x genes."""
+        import pandas as pd
+
+        matrix = self.X if layer is None else self.layers[layer]
+        if matrix is None:
+            raise invalid("X is None, cannot convert to a frame")
+        return pd.DataFrame(matrix.toarray(), index=self.obs_names, columns=self.var_names)
+
+    def rename_categories(self, key: str, categories: Any) -> None:
+        """Rename the categories of a column of obs or var.
+
+        Parameters
+        ----------
+        key
+            Name of the column.
+        categories
+            New names, in the order of the old ones, or a dict from old to new ones.
+        """
+        of = "obs" if key in self.obs_keys() else "var"
+        if key not in self._frame(of):
+            raise from_kind("unknown-column", f"no column {key!r} in obs and var")
+        self._make_actual(of)
+        self._frame(of)[key] = self._frame(of)[key].cat.rename_categories(categories)
+
+    def strings_to_categoricals(self, df: pd.DataFrame | None = None) -> None:
+        """Make columns of repeated strings categorical, as AnnData does."""
+        from natsort import natsorted
+        from pandas.api.types import infer_dtype
+
+        for frame in [self._frame("obs"), self._frame("var")] if df is None else [df]:
+            for name in frame:
+                if infer_dtype(frame[name], skipna=True) != "string":
+                    continue
+                column = frame[name].astype("category")
+                if len(column.cat.categories) < len(column):
+                    in_order = natsorted(column.cat.categories)
+                    frame[name] = column.cat.reorder_categories(in_order)
 
     # Matrices and arrays
 
     @property
     def X(self) -> LazyMatrix | None:
-        """The matrix, or ``None`` if the data have none."""
-        key = Key("X")
-        return self._matrix(key) if key in self._store.matrices else None
+        """The matrix, or ``None`` if the data have none; set with any matrix of the shape."""
+        X = self._contents.X
+        return None if X is None else self._shown(X)
+
+    @X.setter
+    def X(self, value: Any) -> None:
+        lazy = None if value is None else as_lazy(value, self.shape, "X")
+        self._make_actual("X")
+        if lazy is None:
+            self._contents.matrices.pop("X", None)
+        else:
+            self._contents.matrices["X"] = lazy
+        self._contents.change()
+
+    @X.deleter
+    def X(self) -> None:
+        self.X = None
+
+    def _shown(self, matrix: LazyMatrix) -> LazyMatrix:
+        if self._rows is None:
+            return matrix
+        return matrix.select(self._rows["obs"].rows, self._rows["var"].rows)
 
     @property
-    def layers(self) -> dict[str, LazyMatrix]:
-        """The layers, each a lazy matrix."""
-        keys = [k for k in self._store.matrices if k.slot == "layers"]
-        return {key.name: self._matrix(key) for key in keys}
+    def layers(self) -> Layers:
+        """The layers, each a lazy matrix; set with any matrix of the shape."""
+        if self._rows is None:
+            return Layers(self._contents.layers, self.shape, changed=self._contents.change)
+        shown = {name: self._shown(layer) for name, layer in self._contents.layers.items()}
+        return Layers(shown, self.shape, own=self._own_layers)
 
-    def _matrix(self, key: Key) -> LazyMatrix:
-        return LazyMatrix(self._store, key, self._obs_axis, self._var_axis)
+    @layers.setter
+    def layers(self, layers: Mapping[str, Any]) -> None:
+        lazy = {k: as_lazy(v, self.shape, f"layers[{k!r}]") for k, v in layers.items()}
+        self._make_actual("layers")
+        self._contents.layers = lazy
+        self._contents.change()
+
+    def _own_layers(self) -> Layers:
+        self._make_actual("layers")
+        return self.layers
 
     @property
     def raw(self) -> LazyRaw | None:
-        """The data before genes were filtered, or ``None``."""
-        key = Key("raw")
-        if key not in self._store.matrices:
-            return None
-        if "raw" not in self._loaded:
-            self._loaded["raw"] = LazyRaw(self, self._store, Axis(self._store.matrix(key).shape[1]))
-        raw: LazyRaw = self._loaded["raw"]
-        return raw
+        """The data before genes were filtered, or ``None``; set with a data set of these cells."""
+        raw = self._contents.raw
+        return None if raw is None else raw.beside(self, self._axis("obs"))
+
+    @raw.setter
+    def raw(self, value: Any) -> None:
+        raw = None
+        if value is not None:
+            if not hasattr(value, "X") or value.X is None or not hasattr(value, "varm"):
+                raise invalid("raw is set with an AnnData or LazyAnnData that has X, or with None")
+            X = as_lazy(value.X, (self.n_obs, value.X.shape[1]), "raw")
+            var, varm = value.var.copy(), {k: deepcopy(value.varm[k]) for k in value.varm}
+            raw = (X, Genes(lambda: (var, varm)))
+        self._make_actual("raw")
+        self._contents.raw = None if raw is None else LazyRaw(self, *raw)
+        self._contents.change()
+
+    @raw.deleter
+    def raw(self) -> None:
+        self.raw = None
 
     @property
     def obsm(self) -> LazyMapping:
         """Arrays beside the cells, such as embeddings."""
         return self._mapping("obsm")
 
+    @obsm.setter
+    def obsm(self, value: Mapping[str, Any]) -> None:
+        self._set_mapping("obsm", value)
+
     @property
     def varm(self) -> LazyMapping:
         """Arrays beside the genes."""
         return self._mapping("varm")
+
+    @varm.setter
+    def varm(self, value: Mapping[str, Any]) -> None:
+        self._set_mapping("varm", value)
 
     @property
     def obsp(self) -> LazyMapping:
         """Matrices of cells by cells, such as neighbour graphs."""
         return self._mapping("obsp")
 
+    @obsp.setter
+    def obsp(self, value: Mapping[str, Any]) -> None:
+        self._set_mapping("obsp", value)
+
     @property
     def varp(self) -> LazyMapping:
         """Matrices of genes by genes."""
         return self._mapping("varp")
 
+    @varp.setter
+    def varp(self, value: Mapping[str, Any]) -> None:
+        self._set_mapping("varp", value)
+
     def _mapping(self, slot: str) -> LazyMapping:
-        if slot not in self._loaded:
+        if self._rows is None:
+            return self._contents.mappings[slot]
+        if slot not in self._mappings:
+            own = partial(self._own_mapping, slot)
             axis = self._axis(slot[:3])
-            if self._root is not None:
-                self._loaded[slot] = self._root._mapping(slot).view(axis)
-            elif slot.endswith("m"):
-                arrays = [name for of, name in self._store.native.arrays() if of == slot[:3]]
-                keys = sorted([*arrays, *names_below(self._store, slot)])
-                load = _ArrayLoader(self._store, slot, frozenset(arrays))
-                self._loaded[slot] = LazyMapping(slot, axis, 1, keys, load)
-            else:
-                keys = [k.name for k in self._store.matrices if k.slot == slot]
-                load_pairs = _PairsLoader(self._store, slot)
-                self._loaded[slot] = LazyMapping(slot, axis, 2, keys, load_pairs)
-        mapping: LazyMapping = self._loaded[slot]
-        return mapping
+            self._mappings[slot] = self._contents.mappings[slot].select(axis, own)
+        return self._mappings[slot]
+
+    def _own_mapping(self, slot: str) -> LazyMapping:
+        self._make_actual(slot)
+        return self._mapping(slot)
+
+    def _set_mapping(self, slot: str, value: Mapping[str, Any]) -> None:
+        entries = dict(value)
+        self._make_actual(slot)
+        mapping = self._mapping(slot)
+        for name in list(mapping):
+            del mapping[name]
+        mapping.update(entries)
 
     @property
     def uns(self) -> dict[str, Any]:
         """Unstructured annotation."""
-        if "uns" not in self._loaded:
-            if self._root is None:
-                self._loaded["uns"] = read_element(self._store, "uns") or {}
-            else:
-                self._loaded["uns"] = self._uns_of_view(deepcopy(self._root.uns))
-        uns: dict[str, Any] = self._loaded["uns"]
-        return uns
+        if self._rows is None:
+            return self._contents.get_uns()
+        if self._uns is None:
+            self._uns = self._uns_of_view(deepcopy(self._contents.get_uns()))
+        return self._uns
+
+    @uns.setter
+    def uns(self, value: Mapping[str, Any]) -> None:
+        self._make_actual("uns")
+        self._contents.uns = dict(value)
 
     def _uns_of_view(self, uns: dict[str, Any]) -> dict[str, Any]:
         """Drop the colours of categories that the view does not have, as AnnData does."""
@@ -251,17 +426,17 @@ class LazyAnnData:
         if not anndata.settings.remove_unused_categories:
             return uns
         for of in ("obs", "var"):
-            if not any(f"{name}_colors" in uns for name in self._store.column_names(of)):
+            if not any(f"{name}_colors" in uns for name in self._contents.columns(of)):
                 continue
             frame = self._frame(of)
-            for name, categories in self._loaded[f"{of}_categories"].items():
+            for name, before in self._categories[of].items():
                 colors = uns.get(f"{name}_colors")
                 if colors is None:
                     continue
-                if len(np.atleast_1d(colors)) != len(categories):
+                if len(np.atleast_1d(colors)) != len(before):
                     del uns[f"{name}_colors"]
                 else:
-                    kept = np.isin(categories, frame[name].cat.categories)
+                    kept = np.isin(before, frame[name].cat.categories)
                     uns[f"{name}_colors"] = np.atleast_1d(colors)[kept]
         return uns
 
@@ -274,17 +449,28 @@ class LazyAnnData:
         return self._frame_keys("var")
 
     def _frame_keys(self, of: str) -> list[str]:
-        for holder in (self, self._root):
-            if holder is not None and of in holder._loaded:
-                return list(holder._loaded[of].columns)
-        return self._store.column_names(of)
+        return list(self._frames[of].columns) if of in self._frames else self._contents.columns(of)
+
+    def obsm_keys(self) -> list[str]:
+        """Names in :attr:`obsm`."""
+        return list(self.obsm)
+
+    def varm_keys(self) -> list[str]:
+        """Names in :attr:`varm`."""
+        return list(self.varm)
 
     def uns_keys(self) -> list[str]:
         """Names in :attr:`uns`."""
-        for holder in (self, self._root):
-            if holder is not None and "uns" in holder._loaded:
-                return list(holder._loaded["uns"])
+        for uns in (self._uns, self._contents.uns):
+            if uns is not None:
+                return list(uns)
         return keys_of(self._store, "uns")
+
+    @property
+    def T(self) -> Any:
+        """Not there: a store has its cells in rows."""
+        message = "a lazy AnnData has no transpose: use adata.to_memory().T"
+        raise from_kind("unsupported-feature", message)
 
     # Slicing
 
@@ -303,19 +489,95 @@ class LazyAnnData:
             A view; its rows have the order of the selectors.
         """
         rows, cols = unpack_index(index)
-        obs_axis = self._obs_axis.select(self._positions("obs", rows))
-        var_axis = self._var_axis.select(self._positions("var", cols))
-        return LazyAnnData(self._store, obs_axis, var_axis, self._root or self)
+        chosen = {
+            "obs": self._axis("obs").select(self._positions("obs", rows)),
+            "var": self._axis("var").select(self._positions("var", cols)),
+        }
+        return LazyAnnData(self._contents, chosen)
 
     def _positions(self, of: str, selector: Any) -> Positions:
+        contents = self._contents
+
         def lookup(names: list[str]) -> Positions:
             # The store knows its own names without reading them all.
-            untouched = of not in self._loaded and (self._root or self) is self
-            if untouched and self._axis(of).is_all and len(names) > 1:
+            untouched = of not in contents.frames and contents.axes[of].is_all
+            if self._rows is None and untouched and len(names) > 1:
                 return self._store.resolve(of, names)
             return lookup_in(self._names(of), names, WHAT[of])
 
         return positions(selector, len(self._axis(of)), lookup, "", WHAT[of])
+
+    # Copies and subsets
+
+    def copy(self) -> LazyAnnData:
+        """An object that changes independently; matrices stay lazy and in the store."""
+        other = LazyAnnData(self._contents, self._rows)
+        if self._rows is None:
+            other._contents = self._contents.copy()
+        else:
+            other._frames = {of: frame.copy() for of, frame in self._frames.items()}
+            other._categories = dict(self._categories)
+            other._uns = deepcopy(self._uns)
+            other._become_actual()
+        if other._contents.raw is not None:
+            other._contents.raw = other._contents.raw.beside(other, Axis(other.n_obs))
+        return other
+
+    def _make_actual(self, what: str) -> None:
+        """Before something is set: a view becomes an object of its own."""
+        if self._rows is None:
+            return
+        from anndata import ImplicitModificationWarning
+
+        warnings.warn(
+            f"Setting `{what}` of a view: it becomes an actual object.",
+            ImplicitModificationWarning,
+            stacklevel=4,
+        )
+        self._become_actual()
+
+    def _become_actual(self) -> None:
+        assert self._rows is not None
+        uns = self.uns
+        contents = self._contents.subset(self._rows["obs"], self._rows["var"])
+        contents.frames.update(self._frames)
+        contents.uns = uns
+        contents.raw = self.raw
+        self._contents, self._rows = contents, None
+        self._forget_view()
+
+    def _inplace_subset_obs(self, index: Any) -> None:
+        """Keep some cells; views that were made before keep what they show."""
+        self._subset(lambda: self[index])
+
+    def _inplace_subset_var(self, index: Any) -> None:
+        """Keep some genes; views that were made before keep what they show."""
+        self._subset(lambda: self[:, index])
+
+    def _subset(self, choose: Callable[[], LazyAnnData]) -> None:
+        chosen = choose().copy()
+        self._contents, self._rows = chosen._contents, None
+        self._forget_view()
+        if self._contents.raw is not None:
+            self._contents.raw = self._contents.raw.beside(self, Axis(self.n_obs))
+
+    def with_genes(
+        self, matrix: LazyMatrix, var: pd.DataFrame, varm: Mapping[str, Any]
+    ) -> LazyAnnData:
+        """These cells with another matrix, whose genes ``var`` describes."""
+        source = self.copy()._contents
+        contents = Contents(self._store, {"obs": source.axes["obs"], "var": Axis(len(var))})
+        contents.frames = {"obs": source.frame("obs"), "var": var}
+        contents.matrices["X"] = matrix
+        contents.uns = source.get_uns()
+        contents.mappings = {
+            slot: source.mappings[slot]
+            if slot.startswith("obs")
+            else LazyMapping(slot, contents.axes["var"], 1 if slot == "varm" else 2, [], _nothing)
+            for slot in SLOTS
+        }
+        contents.mappings["varm"].update(varm)
+        return LazyAnnData(contents, None)
 
     # Reading all
 
@@ -336,15 +598,37 @@ class LazyAnnData:
             uns=deepcopy(self.uns),
             layers={name: layer.to_memory() for name, layer in self.layers.items()},
             raw=None if self.raw is None else self.raw.to_memory(),
-            **{slot: self._mapping(slot).to_memory() for slot in _SLOTS},
+            **{slot: self._mapping(slot).to_memory() for slot in SLOTS},
         )
 
     def compute(self) -> anndata.AnnData:
         """Read everything; the same as :meth:`to_memory`."""
         return self.to_memory()
 
+    def to_dask(self, chunk_rows: int = 8192) -> anndata.AnnData:
+        """An AnnData whose X and layers are dask arrays of CSR chunks.
+
+        Each chunk is read by SLAF in whichever process computes it. What scanpy does with dask
+        runs on it, in one process or in the workers of a ``dask.distributed`` cluster that reach
+        the store by the same path. Everything else is read now.
+
+        Parameters
+        ----------
+        chunk_rows
+            Cells of a chunk.
+
+        Returns
+        -------
+        anndata.AnnData
+            Its matrices are float or integer as the stored ones; a matrix that arithmetic has
+            made dense comes in dense chunks.
+        """
+        from slaf.integrations._dask import to_dask
+
+        return to_dask(self, chunk_rows)
+
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write an h5ad file.
+        """Write the present state to an h5ad file.
 
         A whole data set of which nothing was touched streams from the store in bounded memory;
         anything else is read first.
@@ -353,17 +637,31 @@ class LazyAnnData:
         ----------
         path
             Where to; a file that is there is replaced.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For a path that does not end in ``.h5ad``: other formats are made by
+            :meth:`slaf.SLAFArray.export`, from what the store has.
         """
+        if not os.fspath(path).endswith(".h5ad"):
+            raise invalid(f"{os.fspath(path)!r} does not end in .h5ad: write() makes h5ad files")
         if self.is_view or self._is_touched():
             self.to_memory().write_h5ad(path, convert_strings_to_categoricals=False)
             return
         with bar() as progress:
             self._store.native.export(path, "h5ad", True, False, progress)
 
+    write_h5ad = write
+
     def _is_touched(self) -> bool:
-        slots = [self._loaded[slot] for slot in _SLOTS if slot in self._loaded]
-        in_memory = any(name in self._loaded for name in ("obs", "var", "uns", "raw"))
-        return in_memory or any(mapping.touched for mapping in slots)
+        contents = self._contents
+        return (
+            not contents.is_stored
+            or bool(contents.frames)
+            or contents.uns is not None
+            or any(mapping.touched for mapping in contents.mappings.values())
+        )
 
     def __repr__(self) -> str:
         text = f"LazyAnnData object with n_obs × n_vars = {self.n_obs} × {self.n_vars}"
@@ -384,88 +682,5 @@ class LazyAnnData:
         return text
 
 
-class _ArrayLoader:
-    """Reads entries of obsm or varm."""
-
-    def __init__(self, store: Store, slot: str, arrays: frozenset[str]):
-        self._store = store
-        self._slot = slot
-        self._arrays = arrays
-
-    def __call__(self, name: str, rows: Axis) -> Any:
-        if name not in self._arrays:
-            return subset(read_element(self._store, f"{self._slot}/{name}"), rows)
-        values, width = self._store.native.array(self._slot[:3], name, rows.native())
-        return values.reshape(len(rows), width)
-
-
-class _PairsLoader:
-    """Reads entries of obsp or varp."""
-
-    def __init__(self, store: Store, slot: str):
-        self._store = store
-        self._slot = slot
-
-    def __call__(self, name: str, rows: Axis) -> Any:
-        return LazyMatrix(self._store, Key(self._slot, name), rows, rows).to_memory()
-
-
-def unpack_index(index: Any) -> tuple[Any, Any]:
-    """Split an index into the selectors of cells and genes."""
-    if not isinstance(index, tuple):
-        return index, None
-    if sum(i is Ellipsis for i in index) > 1:
-        raise from_kind("out-of-range", "an index can only have a single ellipsis ('...')")
-    without = tuple(i for i in index if i is not Ellipsis)
-    if len(index) == 3 and len(without) == 2:
-        return without[0], without[1]
-    if len(index) == 2:
-        return index[0], index[1]
-    if len(index) == 1:
-        return index[0], None
-    raise from_kind("out-of-range", f"{len(index)} indices, but there are cells and genes only")
-
-
-def lookup_in(index: pd.Index[Any], names: list[str], what: str) -> Positions:
-    """Find positions of names as AnnData does.
-
-    Raises
-    ------
-    UnknownNameError
-        For names that are not there, and for several names where names repeat.
-    """
-    import pandas as pd
-
-    if len(names) == 1 and not index.is_unique:
-        # One name may stand for several rows, as in pandas.
-        found = np.flatnonzero(index == names[0])
-    elif not index.is_unique:
-        raise from_kind("ambiguous-name", f"names of {what}s repeat: make them unique first")
-    else:
-        found = index.get_indexer(pd.Index(names, dtype=object))
-    missing = [n for n, i in zip(names, found, strict=False) if i < 0] if len(found) else names
-    if missing:
-        from difflib import get_close_matches
-
-        some = ", ".join(repr(n) for n in missing[:5])
-        close = get_close_matches(missing[0], [str(n) for n in index[:100_000]], n=3)
-        hint = f"; did you mean {', '.join(map(repr, close))}?" if close else ""
-        count = f" ({len(missing)} in all)" if len(missing) > 5 else ""
-        raise from_kind(f"unknown-{what}", f"no {what} {some}{count}{hint}")
-    return found.astype(np.int64)
-
-
-def _categories(frame: pd.DataFrame) -> dict[str, Any]:
-    import pandas as pd
-
-    is_categorical = {c: isinstance(frame[c].dtype, pd.CategoricalDtype) for c in frame}
-    return {str(c): frame[c].cat.categories for c, yes in is_categorical.items() if yes}
-
-
-def _without_unused_categories(frame: pd.DataFrame) -> pd.DataFrame:
-    import anndata
-
-    if anndata.settings.remove_unused_categories:
-        for name in _categories(frame):
-            frame[name] = frame[name].cat.remove_unused_categories()
-    return frame
+def _nothing(name: str, rows: Axis) -> Any:
+    raise KeyError(name)

@@ -1,8 +1,9 @@
-//! Tokenizers against definitions that are plain enough to be read, and against numpy.
+//! Kernels against definitions that are plain enough to be read, and against numpy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod geneformer;
+mod matrix;
 mod numpy;
 mod parts;
 mod scgpt;

@@ -1,0 +1,222 @@
+//! What can be asked about a matrix, and the answer.
+
+use super::columns::Accumulator;
+use super::rows::RowStats;
+use slaf_core::{CsrChunk, Dtype, Error, Result, Values};
+
+/// More columns of groups than this are held once, not once for each part in work.
+const HELD_APART: usize = 1 << 21;
+
+/// What to find out, in one pass.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub rows: Option<Rows>,
+    pub columns: Option<Columns>,
+    /// NaN is counted and then left out.
+    pub skip_nan: bool,
+    pub detail: Detail,
+}
+
+/// How much to find out about rows and columns: each step costs time for every value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Counts and sums.
+    #[default]
+    Sums,
+    /// Sums of squares, too.
+    Squares,
+    /// Extremes, too.
+    All,
+}
+
+/// About each row: counts of values, their sum, and what is named here.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// The sums of the largest stored values, for each of these numbers of values; rising.
+    pub top: Vec<usize>,
+    /// Weighted sums.
+    pub dot: Option<Dot>,
+}
+
+/// The product `X @ weights`.
+#[derive(Clone, Debug)]
+pub struct Dot {
+    /// columns x `k`, row-major.
+    pub weights: Vec<f64>,
+    pub k: usize,
+}
+
+/// About each column of each group of rows: counts of values, their sum and sum of squares, and
+/// what is named here.
+#[derive(Clone, Debug, Default)]
+pub struct Columns {
+    pub groups: Option<Groups>,
+    /// One for each column, to which distances are squared in place of zero.
+    pub centres: Option<Vec<f64>>,
+    /// Weighted sums over all rows.
+    pub left: Option<Left>,
+}
+
+/// Disjoint groups of rows.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// The group of each row; a row of no group has a label that is not below `n`.
+    pub labels: Vec<u32>,
+    pub n: usize,
+}
+
+/// The product `weights.T @ X`.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// rows x `k`, row-major.
+    pub weights: Vec<f64>,
+    pub k: usize,
+}
+
+impl Dot {
+    /// For each column whether a weight is not zero.
+    pub(super) fn weighted(&self) -> Vec<bool> {
+        if self.k == 0 {
+            return Vec::new();
+        }
+        self.weights.chunks(self.k).map(|weights| weights.iter().any(|w| *w != 0.0)).collect()
+    }
+}
+
+impl Request {
+    pub(super) fn check(&self, n_rows: usize, n_cols: usize) -> Result<()> {
+        let wrong = |got: usize, wanted: usize, what: &str| {
+            if got == wanted { Ok(()) } else { Err(Error::invalid(format!("{got} {what}, not {wanted}"))) }
+        };
+        if n_rows as u64 > u64::from(u32::MAX) {
+            return Err(Error::invalid("statistics of more than 2^32 rows at once"));
+        }
+        if let Some(dot) = self.rows.as_ref().and_then(|r| r.dot.as_ref()) {
+            wrong(dot.weights.len(), n_cols * dot.k, "weights of columns")?;
+        }
+        if let Some(columns) = &self.columns {
+            if let Some(groups) = &columns.groups {
+                wrong(groups.labels.len(), n_rows, "labels of rows")?;
+            }
+            if let Some(centres) = &columns.centres {
+                wrong(centres.len(), n_cols, "centres of columns")?;
+            }
+            if let Some(left) = &columns.left {
+                wrong(left.weights.len(), n_rows * left.k, "weights of rows")?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn n_groups(&self) -> usize {
+        self.columns.as_ref().and_then(|c| c.groups.as_ref()).map_or(1, |g| g.n)
+    }
+}
+
+/// The answer to a [`Request`]; what was not asked for is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub rows: Stats,
+    /// Groups x columns, row-major.
+    pub columns: Stats,
+    /// rows x numbers of [`Rows::top`].
+    pub top: Vec<f64>,
+    /// rows x `k`.
+    pub dot: Vec<f64>,
+    /// `k` x columns.
+    pub left: Vec<f64>,
+}
+
+/// Statistics of rows or columns. Zeros count as values, stored or not.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Values other than zero.
+    pub nonzero: Vec<u32>,
+    /// Values above zero.
+    pub positive: Vec<u32>,
+    /// NaN that were left out.
+    pub nan: Vec<u32>,
+    /// Values that are no integers.
+    pub fractional: Vec<u32>,
+    /// int64 for integers and bool, else float64; so are the extremes.
+    pub sum: Values,
+    /// Sums over nonzero values of the squared distance: of a row to its mean, of a column to its
+    /// centre, or to zero.
+    pub square: Vec<f64>,
+    pub min: Values,
+    pub max: Values,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let none = || Values::empty(Dtype::F64);
+        Stats {
+            nonzero: Vec::new(),
+            positive: Vec::new(),
+            nan: Vec::new(),
+            fractional: Vec::new(),
+            sum: none(),
+            square: Vec::new(),
+            min: none(),
+            max: none(),
+        }
+    }
+}
+
+/// Puts the statistics of parts together.
+pub(super) struct Builder {
+    rows: Option<RowStats>,
+    columns: Option<Accumulator>,
+    n_cols: usize,
+    group_sizes: Vec<usize>,
+}
+
+impl Builder {
+    pub(super) fn new(request: &Request, dtype: Dtype, n_rows: usize, n_cols: usize) -> Builder {
+        let mut group_sizes = vec![0; request.n_groups()];
+        match request.columns.as_ref().and_then(|c| c.groups.as_ref()) {
+            None => group_sizes = vec![n_rows],
+            Some(groups) => groups.labels.iter().for_each(|&label| {
+                if let Some(size) = group_sizes.get_mut(label as usize) {
+                    *size += 1;
+                }
+            }),
+        }
+        Builder {
+            rows: request.rows.as_ref().map(|rows| RowStats::zeros(dtype, rows, n_rows)),
+            columns: request.columns.is_some().then(|| Accumulator::of(dtype, request, n_cols)),
+            n_cols,
+            group_sizes,
+        }
+    }
+
+    /// Whether parts are added one by one, because each would need too much memory of its own.
+    pub(super) fn adds_in_place(&self) -> bool {
+        self.columns.is_some() && self.group_sizes.len() > 1 && self.group_sizes.len() * self.n_cols > HELD_APART
+    }
+
+    pub(super) fn take_rows(&mut self, first: usize, part: Option<RowStats>) {
+        if let (Some(rows), Some(part)) = (&mut self.rows, part) {
+            rows.put(first, &part);
+        }
+    }
+
+    pub(super) fn merge(&mut self, part: &Accumulator) -> Result<()> {
+        self.columns.as_mut().map_or(Ok(()), |columns| columns.merge(part))
+    }
+
+    pub(super) fn add(&mut self, chunk: &CsrChunk, first: usize, request: &Request) -> Result<()> {
+        self.columns.as_mut().map_or(Ok(()), |columns| columns.add_rows(chunk, first, request))
+    }
+
+    pub(super) fn finish(self) -> Summary {
+        let mut summary = Summary::default();
+        if let Some(rows) = self.rows {
+            (summary.rows, summary.top, summary.dot) = rows.finish(self.n_cols);
+        }
+        if let Some(columns) = self.columns {
+            (summary.columns, summary.left) = columns.finish(&self.group_sizes);
+        }
+        summary
+    }
+}

@@ -1,0 +1,134 @@
+//! Arithmetic and statistics of the matrices of a store.
+
+use crate::dataset::Dataset;
+use crate::order::DROP;
+use crate::reader::{Orientation, ReadOptions, choose};
+use crate::selection::Selection;
+use crate::{Progress, ProgressEvent, config};
+use slaf_core::{Context, CsrChunk, Dtype, Result, Value, with_values};
+use slaf_ingest::MatrixKey;
+use slaf_kernels::matrix::{self, Plan, Request, Source, Summary};
+use slaf_lance::runtime::{block_on, pool_threads};
+use std::ops::Range;
+
+/// Rows of a part, unless fewer are read at once.
+const PART_ROWS: usize = 1024;
+/// Rows of a part that comes from few gene-major rows, which are decoded once for every part.
+const PART_ROWS_BY_GENE: usize = 1 << 18;
+/// Values of a part of which every value is stored.
+const DENSE_PART: usize = 1 << 22;
+
+impl Dataset {
+    /// Reads a part of a matrix, with `plan` applied to it. Rows and columns of the plan are those
+    /// of the selections.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::read`]; `invalid-argument` for a plan that does not fit, and for
+    /// integers that overflow; `interrupted`.
+    pub fn compute(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        progress: Progress<'_>,
+    ) -> Result<CsrChunk> {
+        let compute = |source: &Source<'_>, dtype| matrix::compute(source, dtype, plan);
+        self.run(key, rows, cols, plan, false, progress, compute)
+    }
+
+    /// Statistics of a part of a matrix with `plan` applied to it, in one pass and in memory that
+    /// does not grow with the stored values. The answer does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// As [`Dataset::compute`]; `invalid-argument` also for sums of integers beyond int64.
+    pub fn reduce(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        request: &Request,
+        progress: Progress<'_>,
+    ) -> Result<Summary> {
+        let reduce = |source: &Source<'_>, dtype| matrix::reduce(source, dtype, plan, request);
+        self.run(key, rows, cols, plan, true, progress, reduce)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run<T>(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        unsorted: bool,
+        progress: Progress<'_>,
+        work: impl FnOnce(&Source<'_>, Dtype) -> Result<T>,
+    ) -> Result<T> {
+        let entry = self.matrix_info(key)?;
+        rows.check(entry.n_rows, "row").at(key)?;
+        cols.check(entry.n_cols, "column").at(key)?;
+        let (n_rows, n_cols) = (rows.len(entry.n_rows) as usize, cols.len(entry.n_cols) as usize);
+        let orientation = choose(self.manifest(), key, entry, rows, cols);
+        let options = ReadOptions { orientation: Some(orientation), unsorted };
+        // Most columns in any order are picked from all faster than each row is looked through.
+        let places = (unsorted && orientation == Orientation::ByCell).then(|| places(cols, entry.n_cols)).flatten();
+        let cols = if places.is_some() { &Selection::All } else { cols };
+        let read = |part: Range<usize>| {
+            let rows = rows.part(part.start as u64..part.end as u64);
+            let chunk = block_on(self.inner.read(key, entry, &rows, cols, options)).at(key)?;
+            Ok(match &places {
+                Some(places) => pick(chunk, places),
+                None => chunk,
+            })
+        };
+        let part_rows = match orientation {
+            Orientation::ByGene => PART_ROWS_BY_GENE,
+            Orientation::ByCell => PART_ROWS.min(config::batch_rows()),
+        };
+        let part_rows = if plan.is_dense() { part_rows.min((DENSE_PART / n_cols.max(1)).max(1)) } else { part_rows };
+        let done = |done: usize| {
+            progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 })
+        };
+        let source = Source { n_rows, n_cols, read: &read, part_rows, threads: pool_threads()?, progress: &done };
+        work(&source, entry.dtype()?)
+    }
+}
+
+/// For each column its place among the selected ones, or [`DROP`]; `None` unless most columns are
+/// selected, and each once.
+fn places(cols: &Selection, n_cols: u64) -> Option<Vec<u32>> {
+    let n = cols.len(n_cols);
+    if *cols == Selection::All || n < n_cols / 2 || n > n_cols {
+        return None;
+    }
+    let mut places = vec![DROP; n_cols as usize];
+    for (place, column) in cols.iter(n_cols).enumerate() {
+        if places[column as usize] != DROP {
+            return None;
+        }
+        places[column as usize] = place as u32;
+    }
+    Some(places)
+}
+
+/// The values whose columns have a place, under the new numbers.
+fn pick(chunk: CsrChunk, places: &[u32]) -> CsrChunk {
+    fn of<T: Value>(mut indptr: Vec<u64>, mut indices: Vec<u32>, mut values: Vec<T>, places: &[u32]) -> CsrChunk {
+        let (mut kept, mut start) = (0, 0);
+        for end in indptr.iter_mut().skip(1) {
+            for at in start..*end as usize {
+                let place = places[indices[at] as usize];
+                (indices[kept], values[kept]) = (place, values[at]);
+                kept += usize::from(place != DROP);
+            }
+            (start, *end) = (*end as usize, kept as u64);
+        }
+        indices.truncate(kept);
+        values.truncate(kept);
+        CsrChunk { indptr, indices, values: T::wrap(values) }
+    }
+    let CsrChunk { indptr, indices, values } = chunk;
+    with_values!(values, v => of(indptr, indices, v, places))
+}

@@ -1,0 +1,229 @@
+"""What a lazy matrix is made of: where its stored values are, and steps of arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from slaf import _slaf
+from slaf._selectors import Axis
+from slaf._store import Key, Store
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+Csr = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[Any]]
+Native = tuple[str, str, Any, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of arithmetic.
+
+    Parameters
+    ----------
+    kind
+        ``"cast"``, ``"map"`` (a function of the value), ``"scalar"``, ``"rows"`` or ``"columns"``
+        (an operation with a number, or with one for each row or column), ``"densify"`` (zeros are
+        stored from here on), or ``"product"`` (a product of two matrices is subtracted).
+    dtype
+        The type of the values after the step.
+    what
+        The type, function or operation, as numpy names it.
+    numbers
+        The operand; of a product the left factor, rows x k.
+    right
+        Of a product the right factor, k x columns.
+    mask
+        One entry for each row that says whether it changes; ``None`` for all rows.
+    """
+
+    kind: str
+    dtype: np.dtype[Any]
+    what: str = ""
+    numbers: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    right: npt.NDArray[np.float64] | None = None
+    mask: npt.NDArray[np.bool_] | None = None
+
+    def select(self, rows: Any, cols: Any) -> Step:
+        """The step for some rows and columns."""
+        mask = None if self.mask is None else self.mask[rows]
+        if self.kind == "rows":
+            return replace(self, numbers=self.numbers[rows], mask=mask)
+        if self.kind == "columns":
+            return replace(self, numbers=self.numbers[cols], mask=mask)
+        if self.kind == "product":
+            assert self.right is not None
+            return replace(self, numbers=self.numbers[rows], right=self.right[:, cols])
+        return self if mask is None else replace(self, mask=mask)
+
+    def native(self) -> Native:
+        """The step as Rust takes it."""
+        numbers = np.ascontiguousarray(self.numbers)
+        if self.kind == "product":
+            assert self.right is not None
+            right = np.ascontiguousarray(self.right, dtype=np.float64).ravel()
+            return self.kind, str(numbers.shape[1]), numbers.astype(np.float64).ravel(), right
+        return self.kind, self.what, numbers, self.mask
+
+
+class Source(Protocol):
+    """Where the values of a lazy matrix come from."""
+
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+
+    @property
+    def encoding(self) -> str:
+        """``"csr"``, ``"csc"`` or ``"dense"``: the form that the matrix has in memory."""
+
+    def select(self, rows: Any, cols: Any) -> Source:
+        """Rows and columns of the source, by positions."""
+
+    def nnz(self) -> int:
+        """Number of stored values, explicit zeros included."""
+
+    def csr(self) -> sp.csr_matrix:
+        """The matrix."""
+
+    def dense(self) -> npt.NDArray[Any]:
+        """The matrix as a dense array."""
+
+    def compute(self, steps: list[Native]) -> Csr:
+        """The matrix after some steps: indptr, indices, values."""
+
+    def reduce(self, steps: list[Native], request: dict[str, Any]) -> dict[str, Any]:
+        """Statistics of the matrix after some steps."""
+
+
+class Stored:
+    """Rows and columns of a matrix of a store."""
+
+    def __init__(self, store: Store, key: Key, rows: Axis, cols: Axis):
+        self._store = store
+        self._key = key
+        self._rows = rows
+        self._cols = cols
+        self.name = f"{key.slot}[{key.name!r}]" if key.name else key.slot
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        return len(self._rows), len(self._cols)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return self._store.matrix(self._key).dtype
+
+    @property
+    def encoding(self) -> str:
+        """The form that the matrix had when it was stored."""
+        return self._store.matrix(self._key).encoding
+
+    def select(self, rows: Any, cols: Any) -> Stored:
+        """Choose the rows and columns at these positions."""
+        return Stored(self._store, self._key, self._rows.select(rows), self._cols.select(cols))
+
+    def nnz(self) -> int:
+        """Number of stored values; read unless the store has it."""
+        if self._cols.is_all and self._rows.is_all:
+            return self._store.matrix(self._key).nnz
+        if self._cols.is_all and self._key == Key("X"):
+            per_cell = self._store.native.nnz_per_cell()
+            return int(per_cell[self._rows.indexer()].sum(dtype=np.int64))
+        return len(self._store.read(self._key, self._rows, self._cols)[0])
+
+    def csr(self) -> sp.csr_matrix:
+        """Read the matrix."""
+        return self._store.csr(self._key, self._rows, self._cols)
+
+    def dense(self) -> npt.NDArray[Any]:
+        """Read the matrix as a dense array."""
+        return self._store.dense(self._key, self._rows, self._cols)
+
+    def _native(self) -> tuple[str, str, Any, Any]:
+        return self._key.slot, self._key.name, self._rows.native(), self._cols.native()
+
+    def compute(self, steps: list[Native]) -> Csr:
+        """Read the matrix through some steps."""
+        return _slaf.compute_stored(self._store.native, self._native(), steps)
+
+    def reduce(self, steps: list[Native], request: dict[str, Any]) -> dict[str, Any]:
+        """Statistics, in one pass over the stored rows."""
+        return _slaf.reduce_stored(self._store.native, self._native(), steps, request)
+
+
+class InMemory:
+    """A matrix that the user gave."""
+
+    def __init__(self, matrix: Any, encoding: str, name: str = "array"):
+        self._matrix = matrix
+        self.encoding = encoding
+        self.name = name
+
+    @classmethod
+    def of(cls, value: Any) -> InMemory:
+        """Take a dense array or a sparse matrix."""
+        import scipy.sparse as sp
+
+        if hasattr(value, "tocsr"):
+            matrix = sp.csr_matrix(value)
+            matrix.sum_duplicates()
+            return cls(matrix, "csc" if value.format == "csc" else "csr")
+        return cls(sp.csr_matrix(np.asarray(value)), "dense")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        rows, cols = self._matrix.shape
+        return rows, cols
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        dtype: np.dtype[Any] = self._matrix.dtype
+        return dtype
+
+    def select(self, rows: Any, cols: Any) -> InMemory:
+        """Choose the rows and columns at these positions."""
+        matrix = self._matrix[np.asarray(rows, dtype=np.int64)]
+        matrix = matrix[:, np.asarray(cols, dtype=np.int64)]
+        matrix.sort_indices()
+        return InMemory(matrix, self.encoding, self.name)
+
+    def nnz(self) -> int:
+        """Number of stored values."""
+        return int(self._matrix.nnz)
+
+    def csr(self) -> sp.csr_matrix:
+        """A copy of the matrix."""
+        copy: sp.csr_matrix = self._matrix.copy()
+        return copy
+
+    def dense(self) -> npt.NDArray[Any]:
+        """The matrix as a dense array."""
+        array: npt.NDArray[Any] = self._matrix.toarray()
+        return array
+
+    def _native(self) -> Csr:
+        m = self._matrix
+        return m.indptr.astype(np.uint64), m.indices.astype(np.uint32), m.data
+
+    def compute(self, steps: list[Native]) -> Csr:
+        """The matrix after some steps."""
+        return _slaf.compute_csr(self._native(), self.shape[1], steps)
+
+    def reduce(self, steps: list[Native], request: dict[str, Any]) -> dict[str, Any]:
+        """Statistics of the matrix after some steps."""
+        return _slaf.reduce_csr(self._native(), self.shape[1], steps, request)

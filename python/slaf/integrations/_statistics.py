@@ -1,0 +1,312 @@
+"""Reductions of lazy matrices."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slaf._errors import from_kind, invalid
+from slaf.integrations._plan import Source
+
+#: How much may be known of rows and columns.
+DETAILS = ("sums", "squares", "all")
+#: Integers above this have no exact float64.
+EXACT = 2**53
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Counts and sums of rows, or of columns (of groups, then with the shape groups x columns).
+
+    Attributes
+    ----------
+    nonzero, positive, nan, fractional : ndarray of uint32
+        How many values are not zero, are above zero, are NaN and were left out, are no integers.
+    sum : ndarray of float64, or int64 of integers
+    square : ndarray of float64
+        With detail ``"squares"``: sums over nonzero values of the squared distance to a centre,
+        of columns the one that was given (0 if none was), of rows the mean of the row.
+    min, max : ndarray of float64, or int64 of integers
+        With detail ``"all"``; zeros included.
+    """
+
+    nonzero: npt.NDArray[np.uint32]
+    positive: npt.NDArray[np.uint32]
+    nan: npt.NDArray[np.uint32]
+    fractional: npt.NDArray[np.uint32]
+    sum: npt.NDArray[Any]
+    square: npt.NDArray[np.float64]
+    min: npt.NDArray[Any]
+    max: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, native: dict[str, Any], shape: tuple[int, ...]) -> Moments:
+        """The statistics that Rust gave."""
+        return cls(**{f.name: native[f.name].reshape(shape) for f in fields(cls)})
+
+    def select(self, index: Any) -> Moments:
+        """The statistics of some rows or columns."""
+        return Moments(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def variance(self, n: int, centre: Any, ddof: int) -> npt.NDArray[np.float64]:
+        """Variance of ``n`` values, when ``square`` is about ``centre``, which is the mean."""
+        squares = self.square + (n - self.nonzero.astype(np.int64)) * centre**2
+        return np.asarray(np.true_divide(squares, n - ddof))
+
+
+class Summary:
+    """The answer of :meth:`Statistics.summarize`."""
+
+    def __init__(self, native: dict[str, Any], n_rows: int, n_cols: int, request: dict[str, Any]):
+        self.rows = Moments.of(native["rows"], (n_rows,)) if request.get("rows") else None
+        groups = request.get("groups")
+        shape = (n_cols,) if groups is None else (groups[1], n_cols)
+        self.columns = Moments.of(native["columns"], shape) if request.get("columns") else None
+        self.top: npt.NDArray[np.float64] = native["top"].reshape(
+            n_rows, len(request.get("top", ()))
+        )
+        self.dot: npt.NDArray[np.float64] = native["dot"]
+        self.left: npt.NDArray[np.float64] = native["left"]
+
+    def of_rows(self) -> Moments:
+        """The statistics of rows, which were asked for."""
+        assert self.rows is not None
+        return self.rows
+
+    def of_columns(self) -> Moments:
+        """The statistics of columns, which were asked for."""
+        assert self.columns is not None
+        return self.columns
+
+
+class Statistics:
+    """Reductions that stream: memory does not grow with the number of stored values.
+
+    Sums are accumulated in float64, of integers in int64, where an overflow is an error. Results
+    are one-dimensional arrays (SciPy's ``csr_matrix`` gives ``np.matrix``), or scalars for
+    ``axis=None``, in the types that numpy gives.
+    """
+
+    _source: Source
+    # Statistics of the rows and of the columns that are known, and in which detail.
+    _known: dict[str, tuple[str, Moments]]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+
+    @abstractmethod
+    def native_steps(self) -> list[tuple[str, str, Any, Any]]:
+        """The steps as Rust takes them."""
+
+    def summarize(self, **request: Any) -> Summary:
+        """Several statistics in one pass over the stored rows.
+
+        Parameters
+        ----------
+        rows, columns : bool
+            Whether :class:`Moments` of rows and of columns are asked for.
+        detail : str
+            ``"sums"`` (by default), ``"squares"`` or ``"all"``; each takes longer.
+        skip_nan : bool
+            NaN is counted and left out.
+        top : list of int, rising
+            Sums of this many largest values of each row: ``top``, rows x numbers.
+        dot : (ndarray, int)
+            Weights, columns x k: ``dot`` is the product ``X @ weights``, flat.
+        groups : (ndarray of uint32, int)
+            A label for each row, and how many groups there are; a row with another label is in
+            no group.
+        centres : ndarray of float64
+            One for each column.
+        left : (ndarray, int)
+            Weights, rows x k: ``left`` is the product ``weights.T @ X``, flat.
+        """
+        for name in ("dot", "left"):
+            if name in request:
+                weights, k = request[name]
+                request[name] = (np.ascontiguousarray(weights, dtype=np.float64).ravel(), k)
+        native = self._source.reduce(self.native_steps(), request)
+        summary = Summary(native, *self.shape, request)
+        if not request.get("skip_nan"):
+            detail = request.get("detail", "sums")
+            if summary.rows is not None:
+                self._know("rows", detail, summary.rows)
+            if summary.columns is not None and not {"groups", "centres"} & set(request):
+                self._know("columns", detail, summary.columns)
+        return summary
+
+    def _know(self, axis: str, detail: str, moments: Moments) -> None:
+        if axis not in self._known or DETAILS.index(self._known[axis][0]) < DETAILS.index(detail):
+            self._known[axis] = detail, moments
+
+    def _knows(self, axis: str, detail: str) -> bool:
+        return axis in self._known and DETAILS.index(self._known[axis][0]) >= DETAILS.index(detail)
+
+    def known_rows(self, detail: str = "sums") -> Moments:
+        """Statistics of the rows, which are read if they are not known."""
+        if self._knows("rows", detail):
+            return self._known["rows"][1]
+        return self.summarize(rows=True, detail=detail).of_rows()
+
+    def known_columns(self, detail: str = "sums") -> Moments:
+        """Statistics of the columns, which are read if they are not known."""
+        if self._knows("columns", detail):
+            return self._known["columns"][1]
+        return self.summarize(columns=True, detail=detail).of_columns()
+
+    def _moments(
+        self, axis: int | None, detail: str = "sums", centres: Any = None
+    ) -> tuple[Moments, int]:
+        """Statistics along an axis, and of how many values each is."""
+        if axis in (1, -1):
+            return self.known_rows(detail), self.shape[1]
+        if axis not in (None, 0, -2):
+            raise from_kind("out-of-range", f"axis {axis} of a matrix with 2 axes")
+        if centres is None:
+            return self.known_columns(detail), self.shape[0]
+        centres = np.ascontiguousarray(centres, dtype=np.float64)
+        return self.summarize(
+            columns=True, detail=detail, centres=centres
+        ).of_columns(), self.shape[0]
+
+    def _sum_dtype(self) -> np.dtype[Any]:
+        if self.dtype.kind == "f":
+            return self.dtype
+        return np.dtype(np.uint64 if self.dtype.kind == "u" else np.int64)
+
+    def sum(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
+        """Sum over all values, over each column (``axis=0``) or each row (``axis=1``)."""
+        _no_out(out)
+        sums = self._moments(axis)[0].sum
+        result = _exact_sum(sums) if axis is None else sums
+        return np.asarray(result).astype(dtype or self._sum_dtype())[()]
+
+    def mean(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
+        """Mean over all values, over each column or each row; of integers in float64."""
+        _no_out(out)
+        moments, n = self._moments(axis)
+        total = _exact_sum(moments.sum) if axis is None else moments.sum
+        n = self.shape[0] * self.shape[1] if axis is None else n
+        return np.asarray(np.true_divide(total, n)).astype(dtype or self._mean_dtype())[()]
+
+    def _mean_dtype(self) -> np.dtype[Any]:
+        return self.dtype if self.dtype.kind == "f" else np.dtype(np.float64)
+
+    def var(
+        self, axis: int | None = None, dtype: Any = None, out: None = None, ddof: int = 0
+    ) -> Any:
+        """Variance; ``axis=0`` and ``axis=None`` take two passes, which keeps it accurate."""
+        _no_out(out)
+        return np.asarray(self._variance(axis, ddof)).astype(dtype or self._mean_dtype())[()]
+
+    def std(
+        self, axis: int | None = None, dtype: Any = None, out: None = None, ddof: int = 0
+    ) -> Any:
+        """Standard deviation; see :meth:`var`."""
+        _no_out(out)
+        std = np.sqrt(self._variance(axis, ddof))
+        return np.asarray(std).astype(dtype or self._mean_dtype())[()]
+
+    def _variance(self, axis: int | None, ddof: int) -> Any:
+        rows, cols = self.shape
+        of_rows = axis in (1, -1)
+        moments, n = self._moments(axis, "squares" if of_rows else "sums")
+        if axis is None:
+            n = rows * cols
+            centre = np.full(cols, np.true_divide(_exact_sum(moments.sum), n))
+        else:
+            centre = np.true_divide(moments.sum, n)
+        if not of_rows:
+            moments, _ = self._moments(axis, "squares", centre)
+        if axis is not None:
+            return moments.variance(n, centre, ddof)
+        return moments.variance(rows, centre, 0).sum() * rows / (n - ddof)
+
+    def min(self, axis: int | None = None, out: None = None) -> Any:
+        """Least value, zeros included; NaN if there is one."""
+        _no_out(out)
+        return self._extreme("min", axis)
+
+    def max(self, axis: int | None = None, out: None = None) -> Any:
+        """Greatest value, zeros included; NaN if there is one."""
+        _no_out(out)
+        return self._extreme("max", axis)
+
+    def _extreme(self, name: str, axis: int | None) -> Any:
+        rows, cols = self.shape
+        if (rows * cols if axis is None else (cols if axis in (1, -1) else rows)) == 0:
+            raise invalid(f"{name} of no values")
+        extremes = getattr(self._moments(axis, "all")[0], name)
+        if axis is None:
+            extremes = getattr(np, name)(extremes)
+        return np.asarray(extremes).astype(self.dtype)[()]
+
+    def count_nonzero(self, axis: int | None = None) -> Any:
+        """How many values are not zero."""
+        counts = self._moments(axis)[0].nonzero
+        return int(counts.sum()) if axis is None else counts
+
+    def __matmul__(self, other: Any) -> npt.NDArray[Any]:
+        """The product with a dense matrix or vector, in one pass."""
+        weights, dtype = self._factor(other, self.shape[1], 0)
+        k = 1 if weights.ndim == 1 else weights.shape[1]
+        product = self.summarize(rows=True, dot=(weights, k)).dot
+        return _product(product.reshape(self.shape[0], *weights.shape[1:]), dtype)
+
+    def dot(self, other: Any) -> npt.NDArray[Any]:
+        """The product with a dense matrix or vector: ``X @ other``."""
+        return self.__matmul__(other)
+
+    def __rmatmul__(self, other: Any) -> npt.NDArray[Any]:
+        """The product of a dense matrix or vector with this one, in one pass."""
+        weights, dtype = self._factor(other, self.shape[0], -1)
+        k = 1 if weights.ndim == 1 else weights.shape[0]
+        product = self.summarize(columns=True, left=(weights.T, k)).left
+        return _product(product.reshape(*weights.shape[:-1], self.shape[1]), dtype)
+
+    def _factor(self, other: Any, n: int, axis: int) -> tuple[npt.NDArray[Any], np.dtype[Any]]:
+        if isinstance(other, Statistics) or hasattr(other, "tocsr"):
+            message = "the product of a lazy and a sparse matrix is not lazy: use X.compute()"
+            raise from_kind("unsupported-feature", message)
+        weights = np.asarray(other)
+        if (
+            weights.ndim not in (1, 2)
+            or weights.shape[axis] != n
+            or weights.dtype.kind not in "biuf"
+        ):
+            factors = f"{self.shape} and {weights.shape} ({weights.dtype})"
+            raise invalid(f"matmul of shapes {factors} is not defined")
+        dtype = np.result_type(self.dtype, weights.dtype)
+        return weights, np.dtype(np.int64) if dtype.kind in "biu" else dtype
+
+
+def _no_out(out: None) -> None:
+    if out is not None:
+        raise from_kind("unsupported-feature", "reductions of lazy matrices take no out=")
+
+
+def _exact_sum(sums: npt.NDArray[Any]) -> Any:
+    """The sum; of int64 with an error where numpy would wrap."""
+    if sums.dtype.kind == "f":
+        return sums.sum()
+    total = sum(int(s) for s in sums)
+    if abs(total) > np.iinfo(np.int64).max:
+        raise invalid("a sum overflows int64: use astype('float64')")
+    return np.int64(total)
+
+
+def _product(product: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if dtype.kind in "iu" and product.size and np.abs(product).max() > EXACT:
+        raise invalid("a product of integers is beyond 2^53: use astype('float64')")
+    return product.astype(dtype)

@@ -1,0 +1,112 @@
+"""What the functions share: where their matrix is, and where results go."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from slaf._errors import UnsupportedError, from_kind, invalid
+from slaf.integrations._lazy import LazyMatrix
+from slaf.integrations._statistics import Moments
+from slaf.integrations.anndata import LazyAnnData
+
+
+def checked(adata: Any, what: str) -> LazyAnnData:
+    """The argument, if it is a lazy AnnData."""
+    if not isinstance(adata, LazyAnnData):
+        raise invalid(
+            f"{what} of slaf takes what read_slaf() gives, not a {type(adata).__name__}; for an "
+            "AnnData in memory call scanpy's"
+        )
+    lazy: LazyAnnData = adata
+    return lazy
+
+
+def changeable(adata: Any, what: str, copy: bool = False) -> LazyAnnData:
+    """The object to change: the argument or its copy, no view."""
+    lazy = checked(adata, what)
+    if copy:
+        return lazy.copy()
+    if lazy.is_view:
+        warnings.warn("Received a view of an AnnData. Making a copy.", UserWarning, stacklevel=3)
+        lazy._become_actual()
+    return lazy
+
+
+def matrix_of(adata: LazyAnnData, layer: str | None = None, use_raw: bool = False) -> LazyMatrix:
+    """X, a layer, or X of raw."""
+    if use_raw and layer is not None:
+        raise invalid(f"Cannot use expression from both layer and raw: {use_raw=!r}, {layer=!r}")
+    if use_raw:
+        if adata.raw is None:
+            raise invalid("`use_raw=True`, but there is no raw: set adata.raw first")
+        return adata.raw.X
+    if layer is not None:
+        return adata.layers[layer]
+    if adata.X is None:
+        raise invalid("the data set has no X; name a layer")
+    return adata.X
+
+
+def put_matrix(adata: LazyAnnData, matrix: LazyMatrix, layer: str | None) -> None:
+    """Replace X or a layer."""
+    if layer is None:
+        adata.X = matrix
+    else:
+        adata.layers[layer] = matrix
+
+
+def mean_var(moments: Moments, n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and variance (ddof 1, but of one value 0) of columns of ``n`` values.
+
+    The formula is ``E[x^2] - E[x]^2`` in float64, as in ``scanpy.preprocessing._utils``.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.true_divide(moments.sum, n)
+        var = moments.square / n - mean**2
+    return mean, var if n == 1 else var * (n / (n - 1))
+
+
+def mask_of(adata: LazyAnnData, mask: Any, of: str) -> npt.NDArray[np.bool_] | None:
+    """A mask along an axis: an array, or the name of a column of booleans."""
+    if mask is None:
+        return None
+    frame, n = (adata.obs, adata.n_obs) if of == "obs" else (adata.var, adata.n_vars)
+    if isinstance(mask, str):
+        if mask not in frame:
+            raise invalid(f"Did not find `adata.{of}[{mask!r}]`.")
+        mask = frame[mask].to_numpy()
+    array = np.asarray(mask)
+    if array.shape != (n,):
+        raise invalid(f"The shape of the mask {array.shape} does not match the data ({n},)")
+    if array.dtype != np.bool_:
+        raise invalid("The mask must be a boolean array")
+    return array
+
+
+def not_offered(module: str) -> Callable[[str], NoReturn]:
+    """The ``__getattr__`` of a module: names what to do about functions that are not there."""
+
+    def missing(name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NotOfferedError(
+            f"slaf does not offer {module}.{name}: call scanpy's with adata.to_memory(), or with "
+            "adata.to_dask() where scanpy works with dask",
+            kind="unsupported-feature",
+        )
+
+    return missing
+
+
+class NotOfferedError(UnsupportedError, AttributeError):
+    """A function of scanpy that works on data in memory or on dask arrays only."""
+
+
+def no_such_axis(axis: Any) -> NoReturn:
+    """Refuse an axis."""
+    raise from_kind("invalid-argument", f"`axis` must be 'obs', 0, 'var' or 1, not {axis!r}")

@@ -1,0 +1,91 @@
+"""Highly variable genes by the variance that is left of counts: the flavour of Seurat v3."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from slaf._errors import from_kind
+from slaf.integrations._lazy import LazyMatrix
+from slaf.integrations.anndata import LazyAnnData
+from slaf.integrations.scanpy._common import mean_var
+
+
+def seurat_v3(
+    adata: LazyAnnData,
+    matrix: LazyMatrix,
+    flavor: str,
+    n_top: int,
+    batch_key: str | None,
+    check_values: bool,
+    span: float,
+) -> pd.DataFrame:
+    """Genes ranked by the variance of standardised and clipped counts (Stuart 2019).
+
+    Ranks of genes that are equal are those of numpy's ``argsort``, as in scanpy.
+    """
+    all_columns = matrix.known_columns("squares")
+    negative = all_columns.nonzero != all_columns.positive
+    if check_values and (negative.any() or all_columns.fractional.any()):
+        message = f"`{flavor=!r}` expects raw count data, but non-integers were found."
+        warnings.warn(message, UserWarning, stacklevel=3)
+    means, variances = mean_var(all_columns, matrix.shape[0])
+    if batch_key is None:
+        parts = [matrix]
+    else:
+        labels = adata.obs[batch_key].to_numpy()
+        parts = [matrix[labels == batch] for batch in np.unique(labels)]
+    normalised = np.stack([_normalised_variance(part, span) for part in parts])
+
+    rank = np.argsort(np.argsort(-normalised, axis=1), axis=1).astype(np.float32)
+    taken = rank < n_top
+    with warnings.catch_warnings():
+        # A gene that no batch took has no rank.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        median = np.nanmedian(np.where(taken, rank, np.nan), axis=0)
+    frame = pd.DataFrame(index=adata.var_names)
+    frame["means"], frame["variances"] = means, variances
+    n_batches = taken.sum(axis=0)
+    frame["highly_variable_nbatches"] = n_batches
+    frame["highly_variable_rank"] = median.astype(np.float32)
+    frame["variances_norm"] = normalised.mean(axis=0)
+    keys = {"highly_variable_rank": True, "highly_variable_nbatches": False}
+    if flavor == "seurat_v3_paper":
+        keys = dict(reversed(keys.items()))
+    table = frame[list(keys)].reset_index(drop=True)
+    table = table.sort_values(list(keys), ascending=list(keys.values()), na_position="last")
+    chosen = np.zeros(len(frame), dtype=bool)
+    chosen[table.index[: int(n_top)]] = True
+    frame["highly_variable"] = chosen
+    return frame if batch_key is not None else frame.drop(columns="highly_variable_nbatches")
+
+
+def _normalised_variance(matrix: LazyMatrix, span: float) -> npt.NDArray[np.float64]:
+    """Variance of ``(min(x, clip) - mean) / std``, with the std that the mean lets expect."""
+    n = matrix.shape[0]
+    mean, var = mean_var(matrix.known_columns("squares"), n)
+    varies = var > 0
+    expected = np.zeros(matrix.shape[1])
+    expected[varies] = _loess(np.log10(mean[varies]), np.log10(var[varies]), span)
+    std = np.sqrt(10**expected)
+    limit = std * np.sqrt(n) + mean
+    clipped = matrix.astype(np.float64).combine("minimum", limit).known_columns("squares")
+    squares = n * mean**2 + clipped.square - 2 * clipped.sum * mean
+    return np.asarray(squares / ((n - 1) * std**2))
+
+
+def _loess(x: npt.NDArray[Any], y: npt.NDArray[Any], span: float) -> npt.NDArray[Any]:
+    """Cleveland's local regression of degree 2."""
+    try:
+        from skmisc.loess import loess
+    except ImportError as e:
+        message = "Please install skmisc package via `pip install --user scikit-misc`"
+        raise from_kind("unsupported-feature", message) from e
+    model = loess(x, y, span=span, degree=2)
+    model.fit()
+    fitted: npt.NDArray[Any] = model.outputs.fitted_values
+    return fitted

@@ -1,0 +1,107 @@
+"""Quality control."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from slaf._errors import from_kind
+from slaf.integrations.anndata import LazyAnnData
+from slaf.integrations.scanpy._common import checked, matrix_of
+
+
+def calculate_qc_metrics(
+    adata: LazyAnnData,
+    *,
+    expr_type: str = "counts",
+    var_type: str = "genes",
+    qc_vars: Collection[str] | str = (),
+    percent_top: Collection[int] | None = (50, 100, 200, 500),
+    layer: str | None = None,
+    use_raw: bool = False,
+    inplace: bool = False,
+    log1p: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Quality control metrics of cells and genes, in one pass.
+
+    The arguments and results are those of ``scanpy.pp.calculate_qc_metrics`` (scater's
+    calculateQCMetrics, McCarthy 2017); explicit zeros count as zeros.
+
+    Parameters
+    ----------
+    adata
+        The data set.
+    expr_type, var_type
+        Words of the names of the columns.
+    qc_vars
+        Names of boolean columns of var, such as ``"mt"``, whose share of the counts is wanted.
+    percent_top
+        For each number n the share of the counts that the n most expressed genes have.
+    layer, use_raw
+        What to use in place of X.
+    inplace
+        Whether to put the columns into obs and var, or to return them as two frames.
+    log1p
+        Whether to add columns of ``log(1 + x)``.
+
+    Returns
+    -------
+    ``None``, or a frame of the cells and one of the genes. Of cells: ``n_genes_by_counts``
+    (int32), ``total_counts`` (the type of the sums of X), ``pct_counts_in_top_{n}_genes``
+    (float64, percent), ``total_counts_{v}`` and ``pct_counts_{v}``. Of genes:
+    ``n_cells_by_counts``, ``mean_counts``, ``pct_dropout_by_counts``, ``total_counts``. Shares of
+    cells without counts are NaN.
+
+    Raises
+    ------
+    OutOfRangeError
+        If ``percent_top`` asks for more genes than there are.
+    """
+    adata = checked(adata, "calculate_qc_metrics")
+    matrix = matrix_of(adata, layer, use_raw)
+    qc_vars = [qc_vars] if isinstance(qc_vars, str) else list(qc_vars)
+    top = sorted(percent_top or ())
+    if top and not (top[0] > 0 and top[-1] <= matrix.shape[1]):
+        raise from_kind("out-of-range", "Positions outside range of features.")
+    request = {}
+    if qc_vars:
+        chosen = np.stack([adata.var[v].to_numpy().astype(bool) for v in qc_vars], axis=1)
+        request["dot"] = (chosen, len(qc_vars))
+    summary = matrix.summarize(rows=True, columns=True, top=top, **request)
+    sum_dtype = matrix._sum_dtype()
+
+    def logged(frame: pd.DataFrame, name: str) -> None:
+        if log1p:
+            frame[f"log1p_{name}"] = np.log1p(frame[name])
+
+    cells, rows = pd.DataFrame(index=adata.obs_names), summary.of_rows()
+    cells[name := f"n_{var_type}_by_{expr_type}"] = rows.nonzero.astype(np.int32)
+    logged(cells, name)
+    total = rows.sum.astype(sum_dtype)
+    cells[name := f"total_{expr_type}"] = total
+    logged(cells, name)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for i, n in enumerate(top):
+            cells[f"pct_{expr_type}_in_top_{n}_{var_type}"] = summary.top[:, i] / total * 100
+        for i, v in enumerate(qc_vars):
+            part = summary.dot.reshape(-1, len(qc_vars))[:, i].astype(sum_dtype)
+            cells[name := f"total_{expr_type}_{v}"] = part
+            logged(cells, name)
+            cells[f"pct_{expr_type}_{v}"] = part / total * 100
+
+    genes, columns, n = pd.DataFrame(index=adata.var_names), summary.of_columns(), matrix.shape[0]
+    genes[f"n_cells_by_{expr_type}"] = columns.nonzero.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        genes[name := f"mean_{expr_type}"] = np.true_divide(columns.sum, n)
+        logged(genes, name)
+        dropout = (1 - columns.nonzero.astype(np.int64) / n) * 100
+        genes[f"pct_dropout_by_{expr_type}"] = dropout
+    genes[name := f"total_{expr_type}"] = columns.sum.astype(sum_dtype)
+    logged(genes, name)
+    if not inplace:
+        return cells, genes
+    adata.obs[cells.columns] = cells
+    adata.var[genes.columns] = genes
+    return None

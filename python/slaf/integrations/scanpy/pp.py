@@ -1,0 +1,30 @@
+"""Preprocessing: scanpy's ``pp`` on lazy data sets.
+
+Functions change the :class:`~slaf.integrations.LazyAnnData` that they are given, in memory, as
+scanpy's do; nothing is written to the store. What is computed streams through the stored rows in
+bounded memory; X becomes a lazier matrix.
+"""
+
+from slaf.integrations.scanpy._common import not_offered
+from slaf.integrations.scanpy._filter import filter_cells, filter_genes
+from slaf.integrations.scanpy._hvg import highly_variable_genes
+from slaf.integrations.scanpy._normalize import log1p, normalize_total, sqrt
+from slaf.integrations.scanpy._qc import calculate_qc_metrics
+from slaf.integrations.scanpy._sample import sample, subsample
+from slaf.integrations.scanpy._scale import regress_out, scale
+
+__all__ = [
+    "calculate_qc_metrics",
+    "filter_cells",
+    "filter_genes",
+    "highly_variable_genes",
+    "log1p",
+    "normalize_total",
+    "regress_out",
+    "sample",
+    "scale",
+    "sqrt",
+    "subsample",
+]
+
+__getattr__ = not_offered("pp")
