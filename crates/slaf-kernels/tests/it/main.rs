@@ -5,6 +5,7 @@
 mod geneformer;
 mod numpy;
 mod parts;
+mod sampling;
 mod scgpt;
 mod vocabularies;
 
