@@ -31,7 +31,10 @@ pub(super) fn quotas(parts: &[Part]) -> Result<Vec<u64>> {
     by_remainder.into_iter().take(missing as usize).for_each(|i| quotas[i] += 1);
     for (i, part) in parts.iter().enumerate() {
         if part.proportion > 0.0 && quotas[i] == 0 {
-            return Err(Error::invalid(format!("a proportion of {} is less than 1 in {PERIOD}", part.proportion / sum)));
+            return Err(Error::invalid(format!(
+                "a proportion of {} is less than 1 in {PERIOD}",
+                part.proportion / sum
+            )));
         }
         if quotas[i] > 0 && part.sampler.is_empty() {
             return Err(Error::invalid(format!("part {i} of the mixture has no cells")));

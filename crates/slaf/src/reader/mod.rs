@@ -9,6 +9,7 @@ mod by_gene;
 mod packed_rows;
 mod plan;
 
+pub(crate) use packed_rows::PackedRows;
 pub(crate) use plan::{Orientation, choose};
 
 use crate::dataset::{Dataset, Inner, TableName};
@@ -84,7 +85,7 @@ impl Inner {
     }
 
     /// The table that holds a matrix's rows.
-    fn table_of(key: &MatrixKey) -> TableName {
+    pub(crate) fn table_of(key: &MatrixKey) -> TableName {
         if matches!(key, MatrixKey::Varp(_)) { TableName::Genes } else { TableName::Cells }
     }
 }
