@@ -260,7 +260,7 @@ def test_the_order_in_a_fresh_process(array):
     assert json.loads(done.stdout) == cells_of(loader).tolist()
 
 
-@pytest.mark.parametrize("taken", [0, 1, 7, 13, 20, 26])
+@pytest.mark.parametrize("taken", [0, 1, 7, 12, 13, 20, 25])
 def test_resuming(array, taken):
     options = {"batch_size": 8, "n_epochs": 2, "seed": 5}
     expected = cells_of(raw(array, **options)).tolist()
@@ -273,6 +273,20 @@ def test_resuming(array, taken):
     other.load_state_dict(state)
     assert other.state_dict() == state
     assert cells_of(first + list(other)).tolist() == expected
+
+
+def test_after_the_last_batch_comes_the_next_epoch(array):
+    options = {"batch_size": 8, "seed": 5}
+    first = raw(array, **options)
+    # As trainers do that know the number of batches.
+    for _ in zip(range(len(first)), first, strict=False):
+        pass
+    assert first.state_dict()["epoch"] == first.epoch == 1
+    other = raw(array, **options)
+    other.load_state_dict(first.state_dict())
+    expected = cells_of(raw(array, n_epochs=2, **options))[N_CELLS:]
+    np.testing.assert_array_equal(cells_of(other), expected)
+    np.testing.assert_array_equal(cells_of(first), expected)
 
 
 def test_resuming_with_other_ranks(array):

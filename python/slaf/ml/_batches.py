@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import warnings
 from typing import Any, NamedTuple
 
@@ -35,8 +37,6 @@ def load(package: str, needed_for: str) -> Any:
     UnsupportedError
         If it is not installed; the message says how to install it.
     """
-    import importlib
-
     extra = {"torch": "torch", "pyarrow": "arrow", "ray": "ray", "lightning": "lightning"}
     try:
         return importlib.import_module(package)
@@ -54,6 +54,7 @@ def check(returns: str) -> None:
     if returns == "torch":
         hint = "return_tensors='torch' (or return_tensors='numpy', which needs nothing)"
         load("torch", hint)
+        _expect_beta()
     if returns == "arrow":
         load("pyarrow", "return_tensors='arrow'")
 
@@ -122,11 +123,19 @@ def _torch(batch: dict[str, Any], shape: tuple[int, int], layout: Layout) -> dic
             result[key] = tensor(value)
             continue
         crow, col, values = map(tensor, value)
-        with warnings.catch_warnings():
-            # torch says once that the layout is in beta.
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-            result[key] = torch.sparse_csr_tensor(crow, col, values, size=shape)
+        # Rust promises what torch would check.
+        result[key] = torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False)
     return result
+
+
+@functools.cache
+def _expect_beta() -> None:
+    """Let torch say, once and to nobody, that its CSR layout is in beta."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)
 
 
 def _arrow(batch: dict[str, Any]) -> Any:

@@ -195,17 +195,24 @@ class Stream:
     def __iter__(self) -> Iterator[Any]:
         at = self._next
         rank, world = self._ranks()
-        shard = (rank, world, *self._workers())
+        worker, workers = self._workers()
+        shard = (rank, world, worker, workers)
         self._finished = []
         while at.epoch < at.end:
             # Who leaves an epoch early and iterates again has it from its beginning.
             self._next = _Position(at.epoch, at.end)
+            left = self._plan.n_batches(at.start, at.skip, shard)
             running = self._plan.batches(at.epoch, at.start, at.skip, shard)
             self._running = running
             try:
                 while (native := running.next()) is not None:
+                    left -= 1
                     at = at.after_a_batch()
                     self._at = at
+                    # With the last batch the epoch is over: trainers that know the number of
+                    # batches do not ask for more. A worker waits for the others.
+                    if left == 0 and workers == 1:
+                        self._at = self._next = self._after(at)
                     yield self._plan.convert(native)
             finally:
                 self._finished.append(json.loads(running.stats()))
@@ -213,14 +220,22 @@ class Stream:
                     self._running = None
                 # A traceback would keep it, and its threads, alive.
                 del running
+            self._next = self._after(at)
+            if workers == 1:
+                self._at = self._next
             at = _Position(at.epoch + 1, at.end)
-            self._at = at
-        self._next = self._at = _Position(at.end, at.end + self.n_epochs)
+
+    def _after(self, at: _Position) -> _Position:
+        """Give the beginning of the epoch after this one."""
+        epoch = at.epoch + 1
+        return _Position(epoch, at.end if epoch < at.end else epoch + self.n_epochs)
 
     # State.
 
     def state_dict(self) -> dict[str, Any]:
         """Tell where the consumer stands: after the last batch that it got.
+
+        After the last batch of an epoch that is the beginning of the next one.
 
         Returns
         -------
