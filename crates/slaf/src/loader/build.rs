@@ -1,11 +1,10 @@
 //! Packed rows become batches.
 
 use super::fetch::Rack;
+use super::rows::PackedRows;
 use super::{BatchData, Form, LoadedBatch, LoaderOptions, Source};
 use crate::dataset::{Dataset, Inner, TableName};
-use crate::order::{DROP, Renumber};
-use crate::reader::PackedRows;
-use crate::selection::Rows;
+use slaf_core::order::{DROP, Renumber};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 use slaf_ingest::MatrixKey;
 use slaf_kernels::tokenizers::{Batch, Output, Random, Tokenizer};
@@ -103,13 +102,9 @@ impl Prepared {
         self.dataset.n_cells()
     }
 
-    pub(super) async fn fetch(&self, rows: Rows) -> Result<PackedRows> {
-        let n = self.n_cells();
-        if let Some(row) = rows.ranges.last().map(|r| r.end).filter(|end| *end > n) {
-            return Err(Error::new(ErrorKind::OutOfRange, format!("cell {}, but there are {n}", row - 1)));
-        }
-        let table = self.dataset.inner.table(self.table).await?;
-        PackedRows::fetch(table, &self.column, rows).await
+    /// Reads the rows of cells in any order.
+    pub(super) async fn fetch(&self, cells: &[u64]) -> Result<PackedRows> {
+        PackedRows::fetch(self.dataset.inner.table(self.table).await?, &self.column, cells).await
     }
 
     /// Decodes rows, genes renumbered and in order; `totals` receives the sums over all genes.
@@ -129,12 +124,8 @@ impl Prepared {
             if let Some(totals) = &mut totals {
                 totals.push(row_values.iter().map(|v| v.as_f64()).sum());
             }
-            let mut out = chunk.indices[at..].iter_mut().zip(&mut values[at..]);
-            at += renumber.row(&self.map, &row_columns, &row_values, |c, v| {
-                if let Some((column, value)) = out.next() {
-                    (*column, *value) = (c, v);
-                }
-            });
+            let (columns_out, values_out) = (&mut chunk.indices[at..], &mut values[at..]);
+            at += renumber.row(&self.map, &row_columns, &row_values, columns_out, values_out);
             chunk.indptr.push(at as u64);
         }
         chunk.indices.truncate(at);
@@ -147,12 +138,19 @@ impl Prepared {
     fn matrix<T: Value>(&self, packed: &PackedRows, places: &[u32]) -> Result<CsrChunk> {
         let mut totals = self.change.target_sum.map(|_| Vec::with_capacity(places.len()));
         let mut chunk = self.decode::<T>(packed, places, totals.as_mut())?;
-        chunk.values = with_values!(&chunk.values, v => self.change.of(v, &chunk.indptr, totals.as_deref()))?;
+        if self.change.applies(T::DTYPE) {
+            chunk.values = with_values!(&chunk.values, v => self.change.of(v, &chunk.indptr, totals.as_deref()))?;
+        }
         Ok(chunk)
     }
 }
 
 impl Change {
+    /// Whether values of this type do not stay as they are.
+    fn applies(self, stored: Dtype) -> bool {
+        self.target_sum.is_some() || self.log1p || stored != self.dtype
+    }
+
     fn of<T: Value>(self, values: &[T], indptr: &[u64], totals: Option<&[f64]>) -> Result<Values> {
         if self.target_sum.is_none() && !self.log1p {
             return convert(values, self.dtype);

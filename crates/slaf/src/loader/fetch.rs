@@ -1,14 +1,11 @@
-//! Packed rows of many batches, read at once.
+//! The cells of many batches, read at once.
 
 use super::build::Prepared;
-use crate::reader::PackedRows;
-use crate::selection::Rows;
+use super::rows::PackedRows;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows between wanted ones that are read along rather than begin a new range.
-const GAP: u64 = 1;
 /// Rows of the first read, so that the first batch is there soon. Each read is larger than the
 /// one before, up to the limit of memory.
 const FIRST_ROWS: usize = 2048;
@@ -72,34 +69,11 @@ impl Fetch {
             wanted.push(local);
         }
         for (source, wanted) in self.sources.iter().zip(by_source) {
-            let rows = if wanted.is_empty() { None } else { Some(source.fetch(rows_of(&wanted)).await?) };
+            let rows = if wanted.is_empty() { None } else { Some(source.fetch(&wanted).await?) };
             rack.packed.push(rows);
         }
         Ok(rack)
     }
-}
-
-/// How to read rows in any order, with repeats: in ranges that rise, small gaps included.
-fn rows_of(wanted: &[u64]) -> Rows {
-    let mut sorted: Vec<(u64, u32)> = wanted.iter().copied().zip(0..).collect();
-    sorted.sort_unstable();
-    let mut places = vec![0; wanted.len()];
-    let mut ranges: Vec<Range<u64>> = Vec::new();
-    // Rows of all ranges but the last.
-    let mut before = 0;
-    for (row, i) in sorted {
-        match ranges.last_mut() {
-            Some(last) if row <= last.end + GAP => last.end = last.end.max(row + 1),
-            last => {
-                before += last.map_or(0, |l| l.end - l.start);
-                ranges.push(row..row + 1);
-            }
-        }
-        let start = ranges.last().map_or(row, |r| r.start);
-        places[i as usize] = (before + row - start) as u32;
-    }
-    let len = before + ranges.last().map_or(0, |r| r.end - r.start);
-    Rows { ranges, order: Some(places), len: len as usize }
 }
 
 impl Rack {
@@ -120,25 +94,8 @@ impl Rack {
         packed.ok_or_else(|| Error::new(ErrorKind::Internal, "rows that were not read")).at("loader")
     }
 
-    /// Bytes of packed rows.
-    pub(super) fn bytes(&self) -> u64 {
-        self.packed.iter().flatten().map(PackedRows::bytes).sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_found_again_in_their_ranges() {
-        let wanted = [7, 3, 4, 7, 100, 9, 0, 101];
-        let rows = rows_of(&wanted);
-        let read: Vec<u64> = rows.ranges.iter().cloned().flatten().collect();
-        assert_eq!(read.len(), rows.len);
-        let found: Vec<u64> = rows.order.unwrap().into_iter().map(|p| read[p as usize]).collect();
-        assert_eq!(found, wanted);
-        assert!(rows.ranges.windows(2).all(|w| w[0].end < w[1].start), "{:?}", rows.ranges);
-        assert!(read.len() <= 2 * wanted.len());
+    /// Bytes of packed rows that were read.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.packed.iter().flatten().map(|rows| rows.bytes_read).sum()
     }
 }

@@ -26,6 +26,7 @@
 mod build;
 mod fetch;
 mod pipeline;
+mod rows;
 mod stats;
 
 pub use pipeline::LoadedBatches;

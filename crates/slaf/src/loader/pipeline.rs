@@ -130,7 +130,7 @@ impl Read {
                 () = self.shared.stop.notified() => Err(Error::new(ErrorKind::Interrupted, "the loader was stopped")),
             }
         })?;
-        self.shared.counters.bytes_read.fetch_add(rack.bytes(), Ordering::Relaxed);
+        self.shared.counters.bytes_read.fetch_add(rack.bytes_read(), Ordering::Relaxed);
         Ok(rack)
     }
 }

@@ -9,7 +9,6 @@ mod by_gene;
 mod packed_rows;
 mod plan;
 
-pub(crate) use packed_rows::PackedRows;
 pub(crate) use plan::{Orientation, choose};
 
 use crate::dataset::{Dataset, Inner, TableName};

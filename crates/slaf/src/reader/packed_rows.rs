@@ -8,7 +8,7 @@ use slaf_core::{Context, Error, Result};
 use slaf_lance::Table;
 
 /// The rows of a selection, in its order.
-pub(crate) struct PackedRows {
+pub(super) struct PackedRows {
     arrays: Vec<BinaryArray>,
     /// The first row of each array, and the number of all.
     starts: Vec<usize>,
@@ -17,7 +17,7 @@ pub(crate) struct PackedRows {
 }
 
 impl PackedRows {
-    pub(crate) async fn fetch(table: &Table, column: &str, rows: Rows) -> Result<PackedRows> {
+    pub(super) async fn fetch(table: &Table, column: &str, rows: Rows) -> Result<PackedRows> {
         let batches = table.read(&[column], &rows.ranges, config::batch_rows()).await?;
         let (mut arrays, mut starts) = (Vec::with_capacity(batches.len()), vec![0]);
         for batch in batches {
@@ -38,18 +38,12 @@ impl PackedRows {
     }
 
     /// How many rows the selection has.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.order.as_ref().map_or(self.starts[self.starts.len() - 1], Vec::len)
     }
 
-    /// Bytes of all rows that were read.
-    pub(crate) fn bytes(&self) -> u64 {
-        let length = |a: &BinaryArray| u64::try_from(a.value_offsets()[a.len()] - a.value_offsets()[0]).unwrap_or(0);
-        self.arrays.iter().map(length).sum()
-    }
-
     /// A row of the selection.
-    pub(crate) fn row(&self, i: usize) -> Result<Row<'_>> {
+    pub(super) fn row(&self, i: usize) -> Result<Row<'_>> {
         let i = self.order.as_ref().map_or(i, |o| o[i] as usize);
         let array = self.starts.partition_point(|&s| s <= i) - 1;
         Row::parse(self.arrays[array].value(i - self.starts[array])).at(format!("column {} row {i}", self.column))
