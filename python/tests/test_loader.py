@@ -485,3 +485,36 @@ def test_ten_epochs_do_not_grow(array):
             pass
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
     assert sum(name.startswith("slaf-read") for name in threads()) <= 1
+
+
+INTERRUPTED = """
+    import sys
+    from slaf import SLAFArray
+    from slaf.ml import SLAFDataLoader, Weighted
+    array, n = SLAFArray(sys.argv[1]), 4_000_000
+    # One batch that takes seconds.
+    loader = SLAFDataLoader(array, raw_mode=True, return_tensors="numpy", batch_size=n,
+                            sampler=Weighted("depth", n=n))
+    print("ready", flush=True)
+    try:
+        for _ in loader:
+            print("too fast", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c(array):
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED), array.path],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child, child.stdout:
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        start = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "interrupted\n"
+        # Within a second, on a machine that does nothing else.
+        assert time.monotonic() - start < 5

@@ -54,7 +54,6 @@ def check(returns: str) -> None:
     if returns == "torch":
         hint = "return_tensors='torch' (or return_tensors='numpy', which needs nothing)"
         load("torch", hint)
-        _expect_beta()
     if returns == "arrow":
         load("pyarrow", "return_tensors='arrow'")
 
@@ -117,6 +116,7 @@ def _torch(batch: dict[str, Any], shape: tuple[int, int], layout: Layout) -> dic
             made = made.pin_memory()
         return made if layout.device is None else made.to(layout.device, non_blocking=True)
 
+    _expect_beta()
     result = {}
     for key, value in batch.items():
         if not isinstance(value, tuple):
