@@ -31,6 +31,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "aiobotocore==3.10.0",
         "s3fs==2026.9.0",
     ),
+    "annbatch_loader": ("annbatch[torch]==0.3.1", "torch==2.15.0", *NUMERIC[:2], "h5py==3.16.0"),
     # AnnData 0.13 lists X among the layers, which this release of tiledbsoma cannot ingest.
     "tiledbsoma_store": ("tiledbsoma==2.3.0", "anndata==0.12.19", "scanpy==1.12.4", "numpy==2.5.5"),
     "bpcells_store": (
@@ -41,6 +42,9 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "h5py==3.16.0",
     ),
 }
+
+# Its loader needs torch, even for raw batches.
+REQUIREMENTS["slafdb_loader"] = (*REQUIREMENTS["slafdb_store"], "torch==2.15.0")
 
 # AnnData 0.13, which most peers read their source with, needs 3.12.
 PYTHONS = ("3.12", "3.13")

@@ -10,13 +10,17 @@ import numpy.typing as npt
 __all__ = [
     "DEBUG_BUILD",
     "ArrowStream",
+    "Batches",
     "Dataset",
+    "Loader",
+    "Sampler",
     "Tokenizer",
     "__version__",
     "_encode_row",
     "cli_main",
     "convert",
     "error_kinds",
+    "split_points",
 ]
 
 __version__: str
@@ -135,6 +139,68 @@ class Tokenizer:
         npt.NDArray[np.int64],
     ]: ...
 
+_Pool: TypeAlias = tuple[int, int] | npt.NDArray[np.int64]
+_Shard: TypeAlias = tuple[int, int, int, int]
+
+@final
+class Sampler:
+    @staticmethod
+    def cover(cells: _Pool, shuffle: bool, block: int, window: int, seed: int) -> Sampler: ...
+    @staticmethod
+    def weighted(
+        cells: _Pool, weights: npt.NDArray[np.float64], n: int, replacement: bool, seed: int
+    ) -> Sampler: ...
+    @staticmethod
+    def mixture(parts: list[tuple[Sampler, float]], n: int, seed: int) -> Sampler: ...
+    @staticmethod
+    def sets(
+        groups: list[tuple[_Pool, int]],
+        controls: list[_Pool],
+        set_size: int,
+        n_controls: int,
+        seed: int,
+    ) -> Sampler: ...
+    def __len__(self) -> int: ...
+    def cells(self, epoch: int, start: int, stop: int) -> npt.NDArray[np.int64]: ...
+
+@final
+class Loader:
+    def __new__(
+        cls,
+        sources: list[tuple[Tokenizer | None, _Rows, list[npt.NDArray[Any]]]],
+        sampler: Sampler,
+        matrix: tuple[str, str],
+        form: str,
+        batch_size: int,
+        remainder: str,
+        dtype: str | None,
+        target_sum: float | None,
+        log1p: bool,
+        seed: int,
+        memory: int,
+    ) -> Loader: ...
+    def epoch(
+        self, datasets: list[Dataset], epoch: int, start: int, skip: int, shard: _Shard
+    ) -> Batches: ...
+    def n_batches(self, datasets: list[Dataset], start: int, skip: int, shard: _Shard) -> int: ...
+    def consumed(self, datasets: list[Dataset], start: int, world: int, batches: int) -> int: ...
+
+@final
+class Batches:
+    def next(
+        self,
+    ) -> (
+        tuple[
+            npt.NDArray[np.int64],
+            npt.NDArray[np.uint32] | None,
+            tuple[Any, ...],
+            list[npt.NDArray[Any]],
+        ]
+        | None
+    ): ...
+    def stats(self) -> str: ...
+
+def split_points(keys: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]: ...
 def error_kinds() -> list[str]: ...
 def cli_main(args: Sequence[str]) -> int: ...
 def convert(

@@ -5,6 +5,7 @@ mod arguments;
 mod convert;
 mod dataset;
 mod error;
+mod loader;
 mod matrix;
 mod output;
 mod tokenizer;
@@ -57,6 +58,10 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<output::ArrowStream>()?;
     module.add_class::<tokenizer::Tokenizer>()?;
+    module.add_class::<loader::Sampler>()?;
+    module.add_class::<loader::Loader>()?;
+    module.add_class::<loader::Batches>()?;
+    module.add_function(wrap_pyfunction!(loader::split_points, module)?)?;
     module.add_function(wrap_pyfunction!(error_kinds, module)?)?;
     module.add_function(wrap_pyfunction!(cli_main, module)?)?;
     module.add_function(wrap_pyfunction!(encode_row_of, module)?)?;

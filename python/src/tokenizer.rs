@@ -53,6 +53,10 @@ fn scales(dataset: &slaf::Dataset, source: &Bound<'_, PyAny>) -> PyResult<GeneTa
 }
 
 impl Tokenizer {
+    pub(crate) fn prepared(&self) -> Arc<Prepared> {
+        Arc::clone(&self.prepared)
+    }
+
     fn prepare(py: Python<'_>, dataset: slaf::Dataset, recipe: Recipe, column: Option<String>) -> PyResult<Self> {
         work::run(py, move || {
             let prepared = Arc::new(recipe.prepare(&dataset.gene_columns(column.as_deref())?)?);

@@ -1,6 +1,10 @@
 //! Computations over streams of [CSR chunks](slaf_core::CsrChunk) that need no storage engine.
 //!
-//! [`matrix`] computes on matrices that are read in parts; [`tokenizers`] turns the counts of cells into the inputs of foundation models.
+//! [`matrix`] computes on matrices that are read in parts; [`tokenizers`] turns the counts of cells
+//! into the inputs of foundation models; [`sampling`] says which cells a model sees, and in which
+//! order.
 
 pub mod matrix;
+mod random;
+pub mod sampling;
 pub mod tokenizers;

@@ -20,6 +20,11 @@ pub(crate) fn batch_rows() -> usize {
     from_env("SLAF_BATCH_ROWS", 4096)
 }
 
+/// The most rows whose packed form a loader reads at once. `SLAF_BATCH_ROWS` overrides it.
+pub(crate) fn loader_rows() -> usize {
+    from_env("SLAF_BATCH_ROWS", 1 << 17)
+}
+
 /// Whether queries choose what they read by their filters and joins, and group while they decode.
 /// `SLAF_PUSHDOWN=off` makes DataFusion do it all, to compare the answers.
 pub(crate) fn pushdown() -> bool {

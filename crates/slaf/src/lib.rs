@@ -24,6 +24,7 @@ mod dataset;
 mod export;
 mod frames;
 mod info;
+pub mod loader;
 pub mod manifest;
 mod matrix;
 mod memory;
@@ -41,6 +42,7 @@ pub use convert::{ConvertOptions, ConvertReport, convert};
 pub use dataset::{CellStats, Damage, Dataset, DatasetOptions, GeneStats, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
+pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
 pub use query::{Cancel, Parameter, Parameters, QueryOptions, QueryResult};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
@@ -50,6 +52,8 @@ pub use slaf_ingest::{
 
 /// Arithmetic and statistics of matrices; see [`Dataset::compute`] and [`Dataset::reduce`].
 pub use slaf_kernels::matrix as plans;
+/// Which cells a model sees, and in which order; see [`Loader`].
+pub use slaf_kernels::sampling;
 /// Tokenizers for foundation models; see [`Dataset::tokenize`].
 pub use slaf_kernels::tokenizers;
 pub use tokenize::Tokens;

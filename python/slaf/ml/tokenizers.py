@@ -101,6 +101,13 @@ class SLAFTokenizer:
         tokenizer._begin(store, Tokenizer.load(store.native, path, gene_column), gene_column)
         return tokenizer
 
+    def for_array(self, slaf_array: SLAFArray) -> SLAFTokenizer:
+        """Match the same parts and the same vocabulary to the genes of another store."""
+        tokenizer = SLAFTokenizer.__new__(type(self))
+        native = Tokenizer.from_json(slaf_array._store.native, self._native.to_json(), None)
+        tokenizer._begin(slaf_array._store, native, None)
+        return tokenizer
+
     def save(self, path: _Path) -> None:
         """Write the parts, the vocabulary and the medians to a JSON file."""
         self._native.save(path)

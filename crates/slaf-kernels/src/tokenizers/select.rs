@@ -3,8 +3,9 @@
 use super::description::{Description, Fill, Order, Select, Ties, Weight};
 use super::distinct::Distinct;
 use super::entries::{Entries, Genes, KeyOf};
-use super::random::{Purpose, Stream};
+use super::random::Purpose;
 use super::rank::Ranker;
+use crate::random::Stream;
 
 /// The memory of a selection, used again for each cell.
 #[derive(Default)]
@@ -29,7 +30,8 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn of(self, purpose: Purpose) -> Stream {
-        Stream::new(self.keys, self.cell, purpose)
+        let (seed, epoch) = self.keys;
+        Stream::keyed(seed, &[epoch, self.cell, purpose as u64])
     }
 }
 

@@ -9,7 +9,7 @@ use rand_mt::Mt;
 use rayon::prelude::*;
 use serde::Serialize;
 use slaf_core::{CsrChunk, Error, Result, Value, with_values};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 /// Turns rows of a matrix into rows of tokens; from [`Recipe::prepare`](super::Recipe::prepare).
 ///
@@ -235,15 +235,23 @@ impl Tokenizer {
         numpy: Option<&mut Mt>,
         block: Block<'_>,
     ) -> Result<Vec<usize>> {
-        let mut scratch = self.lock().pop().unwrap_or_default();
+        let mut scratch = self.spare().and_then(|mut s| s.pop()).unwrap_or_default();
         let result = with_values!(&batch.chunk.values, v => self.rows(batch, v, keys, numpy, block, &mut scratch));
-        self.lock().push(scratch);
+        if let Some(mut spare) = self.spare() {
+            spare.push(scratch);
+        }
         result
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
-        // What a panic left behind is memory of any content.
-        self.scratches.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Memory that is free. Nobody waits for it: in a process that was forked while another thread
+    /// held the lock, it stays locked for ever.
+    fn spare(&self) -> Option<std::sync::MutexGuard<'_, Vec<Scratch>>> {
+        match self.scratches.try_lock() {
+            Ok(spare) => Some(spare),
+            // What a panic left behind is memory of any content.
+            Err(TryLockError::Poisoned(spare)) => Some(spare.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn rows<T: Value>(

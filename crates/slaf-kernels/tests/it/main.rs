@@ -6,6 +6,7 @@ mod geneformer;
 mod matrix;
 mod numpy;
 mod parts;
+mod sampling;
 mod scgpt;
 mod vocabularies;
 

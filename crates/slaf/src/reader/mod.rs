@@ -84,7 +84,7 @@ impl Inner {
     }
 
     /// The table that holds a matrix's rows.
-    fn table_of(key: &MatrixKey) -> TableName {
+    pub(crate) fn table_of(key: &MatrixKey) -> TableName {
         if matches!(key, MatrixKey::Varp(_)) { TableName::Genes } else { TableName::Cells }
     }
 }

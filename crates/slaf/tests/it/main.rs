@@ -2,6 +2,7 @@
 
 mod convert;
 mod damage;
+mod loader;
 mod query;
 mod read;
 mod real;

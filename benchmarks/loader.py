@@ -1,0 +1,146 @@
+"""Compares SLAF's loader with its peers': whole epochs, the same data, one run.
+
+    python benchmarks/loader.py --cells 100000 --output benchmarks/results/loader.md
+    python benchmarks/loader.py --epoch-cells 4096        # smoke: some batches of each
+
+Data and stores are those of `run.py --build-only`; annbatch's own store is made here. Contenders
+take turns, so that a busy machine is busy for all, and the best of the rounds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import environments
+
+HERE = Path(__file__).resolve().parent
+
+
+class Case(NamedTuple):
+    """A row of the table: a task with a batch size, and whose loaders do it."""
+
+    title: str
+    task: str
+    batch: int
+    # Contender and the name that the task has there.
+    peers: tuple[tuple[str, str], ...]
+
+
+CASES = (
+    Case("raw, batch 64, full shuffle", "raw", 64, (("annbatch", "raw"), ("slafdb", "raw"))),
+    Case("raw, batch 64, block shuffle", "raw-block", 64, (("annbatch", "raw"), ("slafdb", "raw"))),
+    Case("raw, batch 512, full shuffle", "raw", 512, (("annbatch", "raw"),)),
+    Case("raw, batch 512, block shuffle", "raw-block", 512, (("annbatch", "raw"),)),
+    Case("Geneformer, 2,048 tokens, batch 64", "geneformer", 64, (("slafdb", "geneformer"),)),
+    Case("scGPT, 1,200 tokens, batch 64", "scgpt", 64, (("slafdb", "scgpt"),)),
+)
+
+
+class Runner:
+    """Runs loaders in their own environments."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.cache: Path = args.cache
+        name = f"{args.cells}x{args.genes}"
+        slaf = environments.find_slaf(args.slaf_python, self.cache)
+        if slaf is None:
+            raise SystemExit("no interpreter imports slaf: see --slaf-python")
+        self.python = {"slaf": slaf}
+        self.stores = {
+            "slaf": self.cache / "slaf_store" / name / "default.slaf",
+            "slafdb": self.cache / "slafdb_store" / name / "default.slaf",
+            "annbatch": self.cache / "annbatch_loader" / name / "store.zarr",
+        }
+        for peer in args.peers:
+            self.python[peer] = environments.ensure(f"{peer}_loader", self.cache)
+        store = self.stores["annbatch"]
+        if "annbatch" in args.peers and not store.exists():
+            store.parent.mkdir(parents=True, exist_ok=True)
+            source = self.cache / "data" / f"{name}.h5ad"
+            subprocess.run(self.command("annbatch", "--build", str(source), str(store)), check=True)
+        for who in self.python:
+            if not self.stores[who].exists():
+                raise SystemExit(f"{self.stores[who]} is missing: run.py --build-only makes it")
+
+    def command(self, who: str, *arguments: str) -> list[str]:
+        """The command line of a contender's program."""
+        return [str(self.python[who]), str(HERE / "loaders" / f"{who}_loader.py"), *arguments]
+
+    def epoch(self, who: str, task: str, batch: int) -> dict[str, Any]:
+        """Measures one epoch."""
+        cells = str(self.args.epoch_cells)
+        command = self.command(who, str(self.stores[who]), task, str(batch), cells)
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=self.args.timeout
+        )
+        if done.returncode != 0 or not done.stdout.strip():
+            raise SystemExit(f"{who} failed at {task}:\n{done.stderr[-3000:]}")
+        result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        rate = result["cells"] / result["seconds"]
+        print(f"{who:9} {task:11} {batch:4} {rate:10,.0f} cells/s", flush=True)
+        return result
+
+
+def best(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fastest round."""
+    return max(rounds, key=lambda r: r["cells"] / r["seconds"])
+
+
+def row(case: Case, results: dict[str, dict[str, Any]]) -> str:
+    """A line of the table."""
+    rate = {who: r["cells"] / r["seconds"] for who, r in results.items()}
+    own = results["slaf"]
+    tokens = f"{own['tokens'] / own['seconds'] / 1e6:.0f} M" if own["tokens"] else ""
+    cells = [f"{rate['slaf']:,.0f}", tokens]
+    for peer in ("annbatch", "slafdb"):
+        ratio = f"{rate[peer]:,.0f} ({rate['slaf'] / rate[peer]:.1f}x)" if peer in rate else ""
+        cells.append(ratio)
+    cells += [f"{own['first_batch']:.3f} s", f"{own['shutdown']:.3f} s", f"{own['peak_mb']:,.0f}"]
+    cells.append(f"{own['cpu_seconds'] / own['cells'] * 1e6:.1f} us")
+    return f"| {case.title} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Measures all cases and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = os.environ.get("SLAF_BENCH_CACHE", "~/.cache/slaf/bench")
+    parser.add_argument("--cache", type=Path, default=Path(default).expanduser())
+    parser.add_argument("--cells", type=int, default=100_000)
+    parser.add_argument("--genes", type=int, default=30_000)
+    parser.add_argument("--slaf-python")
+    parser.add_argument(
+        "--peers", type=lambda s: [p for p in s.split(",") if p], default="annbatch,slafdb"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epoch-cells", type=int, default=0, help="stop an epoch early; 0: never")
+    parser.add_argument("--timeout", type=float, default=900)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    runner = Runner(args)
+    lines = [
+        "| epoch | SLAF, cells/s | tokens/s | annbatch | slafdb | first batch | shutdown "
+        "| peak MB | CPU per cell |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case in CASES:
+        contenders = [("slaf", case.task), *(p for p in case.peers if p[0] in args.peers)]
+        rounds: dict[str, list[dict[str, Any]]] = {who: [] for who, _ in contenders}
+        for _ in range(args.rounds):
+            for who, task in contenders:
+                rounds[who].append(runner.epoch(who, task, case.batch))
+        lines.append(row(case, {who: best(r) for who, r in rounds.items()}))
+    table = "\n".join(lines) + "\n"
+    print(table)
+    if args.output:
+        args.output.write_text(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""The loader of `slafdb`: `slafdb_loader.py STORE TASK BATCH CELLS`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from timing import measure
+
+from slaf import SLAFArray
+from slaf.ml.dataloaders import SLAFDataLoader
+
+TASKS = {
+    "raw": {"raw_mode": True},
+    "geneformer": {"tokenizer_type": "geneformer", "max_genes": 2048},
+    "scgpt": {"tokenizer_type": "scgpt", "max_genes": 1200},
+}
+
+
+def main() -> None:
+    """Times one task."""
+    path, task, batch, cells = sys.argv[1:]
+    array = SLAFArray(path)
+
+    def epoch() -> Iterator[tuple[int, int]]:
+        loader = SLAFDataLoader(array, batch_size=int(batch), verbose=False, **TASKS[task])
+        for data in loader:
+            mask = data.get("attention_mask")
+            yield len(data["cell_ids"]), 0 if mask is None else int(mask.sum())
+
+    # Leaving an epoch early leaves its threads running beside the next one.
+    measure(epoch, int(cells) or None, warm_up=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+//! Packed rows become batches.
+
+use super::fetch::Rack;
+use super::rows::PackedRows;
+use super::{BatchData, Form, LoadedBatch, LoaderOptions, Source};
+use crate::dataset::{Dataset, Inner, TableName};
+use slaf_core::order::{DROP, Renumber};
+use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
+use slaf_ingest::MatrixKey;
+use slaf_kernels::tokenizers::{Batch, Output, Random, Tokenizer};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Integers up to this one are exact in single precision.
+const EXACT_IN_F32: f64 = 16_777_216.0;
+
+/// A store, ready to be read.
+pub(super) struct Prepared {
+    dataset: Dataset,
+    table: TableName,
+    column: String,
+    stored: Dtype,
+    n_cols: u64,
+    /// Column of the packed row to column of the batch.
+    map: Vec<u32>,
+    width: usize,
+    tokenizer: Option<Arc<Tokenizer>>,
+    columns: Arc<Vec<Values>>,
+    change: Change,
+}
+
+/// What is done to values.
+#[derive(Clone, Copy)]
+struct Change {
+    dtype: Dtype,
+    target_sum: Option<f64>,
+    log1p: bool,
+}
+
+/// The type of the values of batches.
+///
+/// # Errors
+/// `invalid-argument` for a type that values are not converted to.
+pub(super) fn out_dtype(sources: &[Source], options: &LoaderOptions) -> Result<Dtype> {
+    let stored =
+        sources.iter().map(|s| s.dataset.matrix_info(&options.matrix)?.dtype()).collect::<Result<Vec<Dtype>>>()?;
+    let is_changed = options.target_sum.is_some() || options.log1p;
+    match options.dtype {
+        Some(dtype) if dtype.is_float() => Ok(dtype),
+        Some(dtype) if !is_changed && stored.iter().all(|s| *s == dtype) => Ok(dtype),
+        Some(dtype) => {
+            let message =
+                format!("values of type {dtype}: a loader gives float32, float64, or the stored type as it is");
+            Err(Error::invalid(message))
+        }
+        None if stored.contains(&Dtype::F64) => Ok(Dtype::F64),
+        None => Ok(Dtype::F32),
+    }
+}
+
+impl Prepared {
+    pub(super) async fn new(source: &Source, options: &LoaderOptions, dtype: Dtype) -> Result<Prepared> {
+        let dataset = source.dataset.clone();
+        let entry = dataset.matrix_info(&options.matrix)?;
+        let (table, column, n_cols) = (Inner::table_of(&options.matrix), entry.column.clone(), entry.n_cols);
+        source.genes.check(n_cols, "gene")?;
+        let stored = entry.dtype()?;
+        let order = match options.matrix {
+            MatrixKey::X | MatrixKey::Layer(_) => dataset.inner.order().await?,
+            MatrixKey::RawX => dataset.inner.raw_order().await?,
+            MatrixKey::Obsp(_) | MatrixKey::Varp(_) => {
+                return Err(Error::invalid(format!("batches of {}: its columns are no genes", options.matrix)));
+            }
+        };
+        let mut map = vec![DROP; n_cols as usize];
+        for (new, gene) in source.genes.iter(n_cols).enumerate() {
+            let place = &mut map[order.rank_of[gene as usize] as usize];
+            if *place != DROP {
+                return Err(Error::invalid(format!("gene {gene} is selected twice")));
+            }
+            *place = new as u32;
+        }
+        let n_cells = dataset.n_cells() as usize;
+        if let Some(values) = source.columns.iter().find(|c| c.len() != n_cells) {
+            return Err(Error::invalid(format!("a column of {} values for {n_cells} cells", values.len())));
+        }
+        Ok(Prepared {
+            table,
+            column,
+            stored,
+            n_cols,
+            map,
+            width: source.genes.len(n_cols) as usize,
+            tokenizer: source.tokenizer.clone(),
+            columns: source.columns.clone(),
+            change: Change { dtype, target_sum: options.target_sum, log1p: options.log1p },
+            dataset,
+        })
+    }
+
+    pub(super) fn n_cells(&self) -> u64 {
+        self.dataset.n_cells()
+    }
+
+    /// Reads the rows of cells in any order.
+    pub(super) async fn fetch(&self, cells: &[u64]) -> Result<PackedRows> {
+        PackedRows::fetch(self.dataset.inner.table(self.table).await?, &self.column, cells).await
+    }
+
+    /// Decodes rows, genes renumbered and in order; `totals` receives the sums over all genes.
+    fn decode<T: Value>(&self, packed: &PackedRows, places: &[u32], totals: Option<&mut Vec<f64>>) -> Result<CsrChunk> {
+        let mut totals = totals;
+        let rows = places.iter().map(|&p| packed.row(p as usize)).collect::<Result<Vec<_>>>()?;
+        let most = rows.iter().map(|r| r.nnz()).sum();
+        let mut chunk = CsrChunk { indptr: vec![0], indices: vec![0; most], values: Values::empty(T::DTYPE) };
+        let mut values = vec![T::default(); most];
+        let (mut row_columns, mut row_values) = (Vec::new(), Vec::new());
+        let mut renumber = Renumber::new(self.width);
+        let mut at = 0;
+        for row in rows {
+            row_columns.resize(row.nnz(), 0);
+            row_values.resize(row.nnz(), T::default());
+            row.decode(self.n_cols, &mut row_columns, &mut row_values)?;
+            if let Some(totals) = &mut totals {
+                totals.push(row_values.iter().map(|v| v.as_f64()).sum());
+            }
+            let (columns_out, values_out) = (&mut chunk.indices[at..], &mut values[at..]);
+            at += renumber.row(&self.map, &row_columns, &row_values, columns_out, values_out);
+            chunk.indptr.push(at as u64);
+        }
+        chunk.indices.truncate(at);
+        values.truncate(at);
+        chunk.values = T::wrap(values);
+        Ok(chunk)
+    }
+
+    /// Rows as the batch has them.
+    fn matrix<T: Value>(&self, packed: &PackedRows, places: &[u32]) -> Result<CsrChunk> {
+        let mut totals = self.change.target_sum.map(|_| Vec::with_capacity(places.len()));
+        let mut chunk = self.decode::<T>(packed, places, totals.as_mut())?;
+        if self.change.applies(T::DTYPE) {
+            chunk.values = with_values!(&chunk.values, v => self.change.of(v, &chunk.indptr, totals.as_deref()))?;
+        }
+        Ok(chunk)
+    }
+}
+
+impl Change {
+    /// Whether values of this type do not stay as they are.
+    fn applies(self, stored: Dtype) -> bool {
+        self.target_sum.is_some() || self.log1p || stored != self.dtype
+    }
+
+    fn of<T: Value>(self, values: &[T], indptr: &[u64], totals: Option<&[f64]>) -> Result<Values> {
+        if self.target_sum.is_none() && !self.log1p {
+            return convert(values, self.dtype);
+        }
+        // What scanpy computes in: integers become float32.
+        if T::DTYPE == Dtype::F64 {
+            let mut x: Vec<f64> = values.iter().map(|v| v.as_f64()).collect();
+            if let (Some(target), Some(totals)) = (self.target_sum, totals) {
+                scale(&mut x, indptr, |row| totals[row] / target);
+            }
+            if self.log1p {
+                x.iter_mut().for_each(|x| *x = x.ln_1p());
+            }
+            return convert(&x, self.dtype);
+        }
+        let mut x: Vec<f32> = values.iter().map(|v| v.as_f64() as f32).collect();
+        if let (Some(target), Some(totals)) = (self.target_sum, totals) {
+            scale(&mut x, indptr, |row| totals[row] as f32 / target as f32);
+        }
+        if self.log1p {
+            x.iter_mut().for_each(|x| *x = x.ln_1p());
+        }
+        convert(&x, self.dtype)
+    }
+}
+
+/// Divides the values of each row; rows with a factor of 0 stay as they are.
+fn scale<F: Value + std::ops::DivAssign>(values: &mut [F], indptr: &[u64], factor: impl Fn(usize) -> F) {
+    for (row, w) in indptr.windows(2).enumerate() {
+        let factor = factor(row);
+        if factor != F::default() {
+            values[w[0] as usize..w[1] as usize].iter_mut().for_each(|v| *v /= factor);
+        }
+    }
+}
+
+/// Values in another type; `dtype` is a floating-point type or that of the values.
+fn convert<T: Value>(values: &[T], dtype: Dtype) -> Result<Values> {
+    match dtype {
+        _ if dtype == T::DTYPE => Ok(T::wrap(values.to_vec())),
+        Dtype::F64 => Ok(Values::F64(values.iter().map(|v| v.as_f64()).collect())),
+        _ => {
+            let is_exact = T::DTYPE.is_float() || values.iter().all(|v| v.as_f64().abs() <= EXACT_IN_F32);
+            if !is_exact {
+                return Err(Error::new(
+                    ErrorKind::WouldLoseData,
+                    "counts above 16,777,216 are not exact in float32: ask for float64",
+                ));
+            }
+            Ok(Values::F32(values.iter().map(|v| v.as_f64() as f32).collect()))
+        }
+    }
+}
+
+/// Makes one batch of a rack.
+pub(super) fn build(
+    sources: &[Prepared],
+    rack: &Rack,
+    batch: usize,
+    form: Form,
+    random: (u64, u64),
+) -> Result<LoadedBatch> {
+    let mut cells = rack.cells[rack.batches[batch].clone()].to_vec();
+    let data = match form {
+        Form::Sparse => sparse(sources, rack, batch)?,
+        Form::Dense => dense(sources, rack, batch)?,
+        Form::Tokens => tokens(sources, rack, batch, random, &mut cells)?,
+    };
+    let n_columns = sources.first().map_or(0, |s| s.columns.len());
+    Ok(LoadedBatch {
+        columns: (0..n_columns).map(|i| column(sources, i, &cells)).collect(),
+        sources: if sources.len() > 1 { cells.iter().map(|c| c.0).collect() } else { Vec::new() },
+        cells: cells.into_iter().map(|c| c.1).collect(),
+        data,
+    })
+}
+
+/// The values of a column in these cells.
+fn column(sources: &[Prepared], i: usize, cells: &[(u32, u64)]) -> Values {
+    fn of<T: Value>(sources: &[Prepared], i: usize, cells: &[(u32, u64)]) -> Values {
+        let columns: Vec<Option<&Vec<T>>> =
+            sources.iter().map(|s| s.columns.get(i).and_then(|c| T::unwrap_ref(c))).collect();
+        let value = |&(source, cell): &(u32, u64)| Some(columns[source as usize]?[cell as usize]);
+        T::wrap(cells.iter().map(|c| value(c).unwrap_or_default()).collect())
+    }
+    with_dtype!(sources[0].columns[i].dtype(), T => of::<T>(sources, i, cells))
+}
+
+/// The rows of one run of cells of one store.
+fn matrix(sources: &[Prepared], rack: &Rack, run: Range<usize>) -> Result<CsrChunk> {
+    let number = rack.cells[run.start].0;
+    let (source, packed) = (&sources[number as usize], rack.packed(number)?);
+    let rows = with_dtype!(source.stored, T => source.matrix::<T>(packed, &rack.places[run]));
+    rows.at(source.dataset.uri())
+}
+
+fn sparse(sources: &[Prepared], rack: &Rack, batch: usize) -> Result<BatchData> {
+    let mut runs = rack.runs(batch);
+    let first = runs.next().map(|run| matrix(sources, rack, run)).transpose()?;
+    let mut all = first.unwrap_or_else(|| CsrChunk::empty(sources[0].change.dtype));
+    for run in runs {
+        all = all.concat(&matrix(sources, rack, run)?);
+    }
+    if i32::try_from(all.nnz()).is_err() {
+        return Err(Error::invalid(format!("a batch with {} values: take fewer cells", all.nnz())));
+    }
+    let indptr = all.indptr.iter().map(|&p| p as u32).collect();
+    Ok(BatchData::Sparse { indptr, indices: all.indices, values: all.values })
+}
+
+fn dense(sources: &[Prepared], rack: &Rack, batch: usize) -> Result<BatchData> {
+    fn of<T: Value>(sources: &[Prepared], rack: &Rack, batch: usize) -> Result<Values> {
+        let width = sources[0].width;
+        let mut values = vec![T::default(); rack.batches[batch].len() * width];
+        let mut rows = values.chunks_exact_mut(width.max(1));
+        for run in rack.runs(batch) {
+            let chunk = matrix(sources, rack, run)?;
+            let typed = T::unwrap_ref(&chunk.values)
+                .ok_or_else(|| Error::new(ErrorKind::Internal, "values of another type than the batch"))?;
+            for (i, row) in (0..chunk.n_rows()).zip(&mut rows) {
+                chunk.row(i).for_each(|at| row[chunk.indices[at] as usize] = typed[at]);
+            }
+        }
+        Ok(T::wrap(values))
+    }
+    let values = with_dtype!(sources[0].change.dtype, T => of::<T>(sources, rack, batch))?;
+    Ok(BatchData::Dense { values, width: sources[0].width })
+}
+
+/// Tokens; cells that the tokenizer drops are taken from `cells`.
+fn tokens(
+    sources: &[Prepared],
+    rack: &Rack,
+    batch: usize,
+    (seed, epoch): (u64, u64),
+    cells: &mut Vec<(u32, u64)>,
+) -> Result<BatchData> {
+    let prepared = |source: u32| {
+        let source = &sources[source as usize];
+        let tokenizer = source.tokenizer.as_ref();
+        let missing = || Error::new(ErrorKind::Internal, "tokens without a tokenizer");
+        Ok::<_, Error>((source, tokenizer.ok_or_else(missing)?))
+    };
+    let (_, tokenizer) = prepared(0)?;
+    let (length, with_values) = (tokenizer.length(), tokenizer.has_values());
+    let n = cells.len() * length;
+    let (mut input_ids, mut attention_mask) = (vec![0; n], vec![false; n]);
+    let mut values = vec![0.0; if with_values { n } else { 0 }];
+    let mut kept = Vec::with_capacity(cells.len());
+    let mut random = Random::new(seed, epoch);
+    for run in rack.runs(batch) {
+        let number = rack.cells[run.start].0;
+        let (source, tokenizer) = prepared(number)?;
+        let packed = rack.packed(number)?;
+        let chunk = with_dtype!(source.stored, T => source.decode::<T>(packed, &rack.places[run.clone()], None))?;
+        let here: Vec<u64> = rack.cells[run].iter().map(|c| c.1).collect();
+        // Dropped cells leave no gap.
+        let at = kept.len() * length..(kept.len() + here.len()) * length;
+        let out = Output {
+            input_ids: &mut input_ids[at.clone()],
+            attention_mask: &mut attention_mask[at.clone()],
+            values: if with_values { &mut values[at] } else { &mut [] },
+        };
+        let done = tokenizer
+            .tokenize(&Batch { chunk: &chunk, cells: &here, totals: None }, &mut random, out)
+            .at(source.dataset.uri())?;
+        let drops = done.rows < here.len();
+        let rows = here.into_iter().enumerate().filter(|(i, _)| !drops || done.empty.binary_search(i).is_err());
+        kept.extend(rows.map(|(_, cell)| (number, cell)));
+    }
+    *cells = kept;
+    let n = cells.len() * length;
+    input_ids.truncate(n);
+    attention_mask.truncate(n);
+    values.truncate(n);
+    Ok(BatchData::Tokens { input_ids, attention_mask, values, length })
+}

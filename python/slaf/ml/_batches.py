@@ -1,0 +1,156 @@
+"""Batches for torch, numpy and Arrow."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from slaf._errors import from_kind, invalid
+
+KINDS = ("torch", "numpy", "arrow")
+
+
+class Layout(NamedTuple):
+    """What the arrays of Rust are made into."""
+
+    returns: str
+    form: str
+    width: int
+    columns: tuple[str, ...]
+    # Rows of a set and cells in it that are no controls; no sets if 0.
+    set_rows: int
+    set_size: int
+    device: str | None
+    pin_memory: bool
+
+
+def load(package: str, needed_for: str) -> Any:
+    """Import an optional package.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is not installed; the message says how to install it.
+    """
+    extra = {"torch": "torch", "pyarrow": "arrow", "ray": "ray", "lightning": "lightning"}
+    try:
+        return importlib.import_module(package)
+    except ImportError as e:
+        name = package.split(".")[0]
+        hint = f"install it with `pip install 'slaf[{extra[name]}]'`"
+        message = f"{needed_for} needs {name}: {hint}"
+        raise from_kind("unsupported-feature", message) from e
+
+
+def check(returns: str) -> None:
+    """Check the name of a kind of batches, and that its library is there."""
+    if returns not in KINDS:
+        raise invalid(f"return_tensors={returns!r}; there are {', '.join(KINDS)}")
+    if returns == "torch":
+        hint = "return_tensors='torch' (or return_tensors='numpy', which needs nothing)"
+        load("torch", hint)
+    if returns == "arrow":
+        load("pyarrow", "return_tensors='arrow'")
+
+
+def arrays(native: Any, layout: Layout) -> dict[str, Any]:
+    """Name the arrays of a batch: numpy's, and for ``x`` a tuple of CSR arrays."""
+    cells, sources, data, columns = native
+    batch: dict[str, Any] = {}
+    if layout.form == "tokens":
+        ids, mask, values, length = data
+        shape = (len(cells), length)
+        batch["input_ids"] = ids.reshape(shape)
+        batch["attention_mask"] = mask.reshape(shape)
+        if values is not None:
+            batch["values"] = values.reshape(shape)
+    elif layout.form == "dense":
+        batch["x"] = data[0].reshape(len(cells), layout.width)
+    else:
+        indptr, indices, values = data
+        batch["x"] = (indptr.view(np.int32), indices.view(np.int32), values)
+    batch["cell_ids"] = cells
+    if sources is not None:
+        batch["source_ids"] = sources.astype(np.int64)
+    if layout.set_rows:
+        batch["is_control"] = np.arange(len(cells)) % layout.set_rows >= layout.set_size
+    batch.update(zip(layout.columns, columns, strict=True))
+    return batch
+
+
+def convert(native: Any, layout: Layout) -> Any:
+    """Make the batch that the user gets."""
+    batch = arrays(native, layout)
+    n = len(batch["cell_ids"])
+    if layout.returns == "torch":
+        return _torch(batch, (n, layout.width), layout)
+    if layout.returns == "arrow":
+        return _arrow(batch)
+    if layout.form == "sparse":
+        batch["x"] = _scipy(batch["x"], (n, layout.width))
+    return batch
+
+
+def _scipy(parts: tuple[npt.NDArray[Any], ...], shape: tuple[int, int]) -> Any:
+    import scipy.sparse as sp
+
+    indptr, indices, values = parts
+    matrix = sp.csr_matrix((values, indices, indptr), shape=shape)
+    matrix.has_sorted_indices = True
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def _torch(batch: dict[str, Any], shape: tuple[int, int], layout: Layout) -> dict[str, Any]:
+    import torch
+
+    def tensor(array: npt.NDArray[Any]) -> Any:
+        # Zero-copy: torch keeps the array, and with it Rust's memory.
+        made = torch.from_numpy(array)
+        if layout.pin_memory:
+            made = made.pin_memory()
+        return made if layout.device is None else made.to(layout.device, non_blocking=True)
+
+    _expect_beta()
+    result = {}
+    for key, value in batch.items():
+        if not isinstance(value, tuple):
+            result[key] = tensor(value)
+            continue
+        crow, col, values = map(tensor, value)
+        # Rust promises what torch would check.
+        result[key] = torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False)
+    return result
+
+
+@functools.cache
+def _expect_beta() -> None:
+    """Let torch say, once and to nobody, that its CSR layout is in beta."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)
+
+
+def _arrow(batch: dict[str, Any]) -> Any:
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    for key, value in batch.items():
+        if isinstance(value, tuple):
+            indptr, indices, values = value
+            for name, flat in [("x_indices", indices), ("x_values", values)]:
+                columns[name] = pa.ListArray.from_arrays(pa.array(indptr), pa.array(flat))
+        elif value.ndim == 2:
+            columns[key] = pa.FixedSizeListArray.from_arrays(
+                pa.array(value.reshape(-1)), value.shape[1]
+            )
+        else:
+            columns[key] = pa.array(value)
+    return pa.record_batch(columns)

@@ -1,0 +1,315 @@
+"""What a loader loads, and how: checked once, pickled to workers, run by Rust."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from slaf import SLAFArray, _slaf
+from slaf._errors import from_kind, invalid
+from slaf._store import Key, Store
+from slaf.ml import _batches, _cells, _labels
+from slaf.ml.samplers import SamplerLike, Sets, Split
+from slaf.ml.tokenizers import GeneformerTokenizer, ScGPTTokenizer, SLAFTokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+Shard: TypeAlias = tuple[int, int, int, int]
+
+# Runs of neighbours that a block shuffle reads together: on a disk, where a run costs little, and
+# in an object store, where it costs a request.
+_LOCAL_BLOCK, _REMOTE_BLOCK = 16, 64
+_WINDOW = 65_536
+
+
+class Plan:
+    """Everything of a loader but where it stands: see ``slaf.ml.dataloaders``."""
+
+    def __init__(
+        self,
+        slaf_array: SLAFArray | Sequence[SLAFArray],
+        *,
+        tokenizer_type: str | None,
+        tokenizer: SLAFTokenizer | Callable[[dict[str, Any]], Mapping[str, Any]] | None,
+        batch_size: int,
+        max_genes: int,
+        vocab_size: int,
+        n_expression_bins: int,
+        raw_mode: bool,
+        seed: int,
+        shuffle: bool | Literal["full", "block"],
+        drop_last: bool,
+        uneven: Literal["pad", "uneven"],
+        where: str | None,
+        cells: Any,
+        split: Split | None,
+        sampler: SamplerLike | None,
+        obs_columns: Sequence[str],
+        codes: Mapping[str, Sequence[str]] | None,
+        unknown_code: int,
+        genes: Any,
+        layer: str | None,
+        normalize: float | None,
+        log1p: bool,
+        dense: bool,
+        dtype: npt.DTypeLike | None,
+        return_tensors: str,
+        block_size: int | None,
+        window: int | None,
+        memory: int,
+        device: str | torch.device | None,
+        pin_memory: bool,
+    ):
+        _batches.check(return_tensors)
+        for name, number in {"batch_size": batch_size, "memory": memory}.items():
+            if number < 1:
+                raise invalid(f"{name}={number} is not above 0")
+        if uneven not in ("pad", "uneven"):
+            raise invalid(f"uneven={uneven!r}; there are 'pad' and 'uneven'")
+        if not 0 <= seed < 1 << 63:
+            raise invalid(f"seed={seed} is not in 0..2^63")
+        if (device is not None or pin_memory) and return_tensors != "torch":
+            raise invalid("device= and pin_memory= are for return_tensors='torch'")
+        arrays = [slaf_array] if isinstance(slaf_array, SLAFArray) else list(slaf_array)
+        if not arrays:
+            raise invalid("no store to load from")
+        self.stores: list[Store] = [a._store for a in arrays]
+        self.batch_size = batch_size
+        self.seed = seed
+        self.transform: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
+        self.key = Key("layers", layer) if layer is not None else Key("X")
+        for store in self.stores:
+            store.matrix(self.key)
+        self._genes: list[Any] = [None] * len(self.stores)
+        self.tokenizers: list[SLAFTokenizer] = []
+        if tokenizer is not None and not isinstance(tokenizer, SLAFTokenizer):
+            self.transform = tokenizer
+        elif not raw_mode and (tokenizer is not None or tokenizer_type is not None):
+            if genes is not None or layer is not None or normalize is not None or log1p or dense:
+                raise invalid(
+                    "genes=, layer=, normalize=, log1p= and dense= are for raw_mode=True: "
+                    "a tokenizer reads X by its vocabulary"
+                )
+            self.tokenizers = _tokenizers(
+                arrays, tokenizer_type, tokenizer, max_genes, vocab_size, n_expression_bins
+            )
+        self._form = "tokens" if self.tokenizers else "dense" if dense else "sparse"
+        if self.tokenizers:
+            self.width = self.tokenizers[0]._native.length
+        else:
+            self._genes, self.width = _columns_of(self.stores, genes)
+        self._dtype = None if dtype is None else np.dtype(dtype).name
+        self._change = (None if normalize is None else float(normalize), log1p)
+        self._memory = memory
+        self._remainder = "drop" if drop_last else uneven
+
+        pools = _cells.pools(arrays, where, cells, split)
+        self.n_cells = sum(map(_cells.size, pools))
+        self.shuffle = _shuffle(self.stores, shuffle, block_size, window)
+        self.recipe = _cells.recipe(self.stores, pools, sampler, self.shuffle, seed)
+        if isinstance(sampler, Sets) and any(
+            t.description.get("empty") == "drop" for t in self.tokenizers
+        ):
+            raise invalid("a tokenizer that drops cells would part sets: let it keep them")
+        self.is_cover = sampler is None
+        self.codes, self._columns = _encoded(self.stores, obs_columns, codes, unknown_code)
+        self.layout = _batches.Layout(
+            returns=return_tensors if self.transform is None else "numpy",
+            form=self._form,
+            width=self.width,
+            columns=tuple(obs_columns),
+            set_rows=sampler.set_size + sampler.n_controls if isinstance(sampler, Sets) else 0,
+            set_size=sampler.set_size if isinstance(sampler, Sets) else 0,
+            device=None if device is None else str(device),
+            pin_memory=pin_memory,
+        )
+        self._native_parts: tuple[_slaf.Sampler, _slaf.Loader] | None = None
+        # Fail here and not in the first batch.
+        self.n_batches(0, 0, (0, 1, 0, 1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_native_parts": None}
+
+    def _native(self) -> tuple[_slaf.Sampler, _slaf.Loader]:
+        """Make the sampler and the loader of Rust; they hold no threads and survive a fork."""
+        if self._native_parts is None:
+            sampler = self.recipe.native()
+            tokenizers: list[_slaf.Tokenizer | None] = [None] * len(self.stores)
+            tokenizers[: len(self.tokenizers)] = [t._native for t in self.tokenizers]
+            sources = list(zip(tokenizers, self._genes, self._columns, strict=True))
+            loader = _slaf.Loader(
+                sources,
+                sampler,
+                (self.key.slot, self.key.name),
+                self._form,
+                self.batch_size,
+                self._remainder,
+                self._dtype,
+                *self._change,
+                self.seed,
+                self._memory,
+            )
+            self._native_parts = sampler, loader
+        return self._native_parts
+
+    @property
+    def sampler(self) -> _slaf.Sampler:
+        """The order of the cells."""
+        return self._native()[0]
+
+    @property
+    def _datasets(self) -> list[_slaf.Dataset]:
+        return [s.native for s in self.stores]
+
+    def batches(self, epoch: int, start: int, skip: int, shard: Shard) -> _slaf.Batches:
+        """Start to make batches."""
+        return self._native()[1].epoch(self._datasets, epoch, start, skip, shard)
+
+    def n_batches(self, start: int, skip: int, shard: Shard) -> int:
+        """Count the batches of a consumer."""
+        return self._native()[1].n_batches(self._datasets, start, skip, shard)
+
+    def consumed(self, start: int, world: int, batches: int) -> int:
+        """Positions that all ranks together have consumed after some batches each."""
+        return self._native()[1].consumed(self._datasets, start, world, batches)
+
+    def convert(self, native: Any) -> Any:
+        """Make the batch that the user gets."""
+        batch = _batches.convert(native, self.layout)
+        return batch if self.transform is None else self.transform(batch)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Tell what a state belongs to: the data, and the order of the cells."""
+        data = [[s.native.version, *s.shape] for s in self.stores]
+        return {"seed": self.seed, "data": data, "sampler": self.recipe.fingerprint()}
+
+    def gene_ids(self) -> list[str]:
+        """Name the columns of ``x``."""
+        if self.tokenizers:
+            raise invalid("batches of tokens have no columns of genes")
+        store, genes = self.stores[0], self._genes[0]
+        names = store.names("var", store.axis("var"))
+        if genes is None:
+            return names
+        return names[slice(*genes)] if isinstance(genes, tuple) else [names[i] for i in genes]
+
+
+def _tokenizers(
+    arrays: Sequence[SLAFArray],
+    kind: str | None,
+    tokenizer: SLAFTokenizer | None,
+    max_genes: int,
+    vocab_size: int,
+    n_bins: int,
+) -> list[SLAFTokenizer]:
+    """Make the tokenizer of each store: one recipe, matched to the genes of each."""
+    first = arrays[0]
+    if tokenizer is None:
+        if kind == "geneformer":
+            tokenizer = GeneformerTokenizer(first, max_genes=max_genes, vocab_size=vocab_size)
+        elif kind == "scgpt":
+            tokenizer = ScGPTTokenizer(
+                first, n_bins=n_bins, max_genes=max_genes, vocab_size=vocab_size
+            )
+        else:
+            there = "there are 'geneformer' and 'scgpt', and None for raw batches"
+            raise invalid(f"no tokenizer {kind!r}; {there}")
+    return [tokenizer, *(tokenizer.for_array(a) for a in arrays[1:])]
+
+
+def _columns_of(stores: Sequence[Store], genes: Any) -> tuple[list[Any], int]:
+    """Choose the columns of each store: the same genes in the same order."""
+    first = stores[0].select("var", genes)
+    names = [s.names("var", s.axis("var")) for s in stores] if len(stores) > 1 else []
+    if all(n == names[0] for n in names):
+        return [first.native()] * len(stores), len(first)
+    shared = set(names[0]).intersection(*names[1:])
+    wanted = [names[0][i] for i in first.array()]
+    if genes is None:
+        wanted = [n for n in wanted if n in shared]
+    if not wanted:
+        raise invalid("the stores have no gene in common, by the names in var")
+    return [s.resolve("var", wanted) for s in stores], len(wanted)
+
+
+def _shuffle(
+    stores: Sequence[Store], shuffle: bool | str, block: int | None, window: int | None
+) -> _cells.Shuffle:
+    if shuffle not in (True, False, "full", "block"):
+        raise invalid(f"shuffle={shuffle!r}; there are True, False, 'full' and 'block'")
+    is_remote = any("://" in s.path and not s.path.startswith("file://") for s in stores)
+    is_block = shuffle == "block" or (shuffle is True and is_remote)
+    if not is_block:
+        if block is not None or window is not None:
+            raise invalid("block_size= and window= are for shuffle='block'")
+        return _cells.Shuffle(bool(shuffle), 0, 0)
+    size = block if block is not None else _REMOTE_BLOCK if is_remote else _LOCAL_BLOCK
+    window = _WINDOW if window is None else window
+    if size < 1 or window < 1:
+        raise invalid("block_size= and window= are above 0")
+    return _cells.Shuffle(True, size, window)
+
+
+def _encoded(
+    stores: Sequence[Store],
+    names: Sequence[str],
+    codes: Mapping[str, Sequence[str]] | None,
+    unknown: int,
+) -> tuple[dict[str, list[str]], list[list[npt.NDArray[Any]]]]:
+    """Encode columns of obs; gives the tables, and the arrays of each store."""
+    if isinstance(names, str):
+        raise invalid(f"obs_columns is a list of names: [{names!r}]")
+    taken = {"x", "input_ids", "attention_mask", "values", "cell_ids", "source_ids", "is_control"}
+    for name in names:
+        if name in taken or list(names).count(name) > 1:
+            raise invalid(f"obs column {name!r}: a batch has something else of that name")
+    given = dict(codes or {})
+    if unknown_names := set(given) - set(names):
+        raise invalid(f"codes for {sorted(unknown_names)}, which are not in obs_columns")
+    tables: dict[str, list[str]] = {}
+    arrays: list[list[npt.NDArray[Any]]] = [[] for _ in stores]
+    for name in names:
+        columns = [_labels.column(s, name) for s in stores]
+        if name not in given and not any(map(_labels.is_label, columns)):
+            plain = [_labels.numbers(c) for c in columns]
+            kind = np.result_type(*plain)
+            for of_store, values in zip(arrays, plain, strict=True):
+                of_store.append(values.astype(kind, copy=False))
+            continue
+        table = list(given.get(name, ()))
+        if name not in given:
+            for store, column in zip(stores, columns, strict=True):
+                found = _labels.labels_of(store, name, column)
+                table += [label for label in found if label not in set(table)]
+        if len(set(table)) < len(table):
+            raise invalid(f"codes[{name!r}] has a label twice")
+        tables[name] = table
+        for of_store, column in zip(arrays, columns, strict=True):
+            of_store.append(_labels.encode(column, table, unknown))
+    return tables, arrays
+
+
+def check_state(plan: Plan, state: Mapping[str, Any]) -> None:
+    """Check that a state was made with the same data and the same order.
+
+    Raises
+    ------
+    ConflictError
+        If not; the message says what differs.
+    """
+    own = {"format": 1, **plan.fingerprint()}
+    for key, value in own.items():
+        if key not in state:
+            raise invalid(f"not the state of a loader: it has no {key!r}")
+        if state[key] != value:
+            what = {
+                "format": "another version of slaf",
+                "seed": "another seed",
+                "data": "other data, or another version of the store",
+                "sampler": "another choice or order of cells",
+            }[key]
+            raise from_kind("conflict", f"the state is of {what}: {state[key]}, not {value}")

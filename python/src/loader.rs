@@ -1,0 +1,312 @@
+//! Samplers and loaders.
+
+use crate::arguments::{matrix_key, selection};
+use crate::dataset::{Dataset, to_json};
+use crate::error::{IntoPyResult, invalid};
+use crate::output;
+use crate::tokenizer::Tokenizer;
+use crate::work;
+use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+use slaf::sampling::{Group, Part, Pool, Remainder, Sampler as Cells, Sets, Shard, Shuffle, split_point};
+use slaf::{
+    BatchData, Dtype, EpochPart, Error, ErrorKind, Form, LoadedBatch, LoadedBatches, LoaderOptions, Selection, Source,
+    Values,
+};
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often a wait looks for signals.
+const POLL: Duration = Duration::from_millis(100);
+
+/// `(start, stop)` or an int64 array.
+fn pool(value: &Bound<'_, PyAny>) -> PyResult<Pool> {
+    match selection(value)? {
+        Selection::Range(range) => Ok(Pool::Range(range)),
+        Selection::Ids(ids) => Ok(Pool::Ids(ids.into())),
+        Selection::All => Err(invalid(value.py(), "a pool is a range or an array of cells")),
+    }
+}
+
+/// Which cells come in an epoch, and in which order.
+#[pyclass(module = "slaf._slaf", frozen)]
+pub(crate) struct Sampler(Cells);
+
+#[pymethods]
+impl Sampler {
+    /// `block` and `window` of 0 mean the full shuffle.
+    #[staticmethod]
+    fn cover(cells: &Bound<'_, PyAny>, shuffle: bool, block: u64, window: u64, seed: u64) -> PyResult<Self> {
+        let shuffle = match (shuffle, block) {
+            (false, _) => Shuffle::Sequential,
+            (true, 0) => Shuffle::Full,
+            (true, block) => Shuffle::Block { block, window },
+        };
+        Ok(Sampler(Cells::cover(pool(cells)?, shuffle, seed)))
+    }
+
+    #[staticmethod]
+    fn weighted(
+        cells: &Bound<'_, PyAny>,
+        weights: PyReadonlyArray1<'_, f64>,
+        n: u64,
+        replacement: bool,
+        seed: u64,
+    ) -> PyResult<Self> {
+        let (py, cells, weights) = (cells.py(), pool(cells)?, weights.as_slice()?);
+        let sampler = match replacement {
+            true => Cells::with_replacement(cells, weights, n, seed),
+            false => Cells::without_replacement(cells, weights.to_vec(), n, seed),
+        };
+        Ok(Sampler(sampler.into_py(py)?))
+    }
+
+    #[staticmethod]
+    fn mixture(py: Python<'_>, parts: Vec<(PyRef<'_, Sampler>, f64)>, n: u64, seed: u64) -> PyResult<Self> {
+        let part = |(sampler, proportion): (PyRef<'_, Sampler>, f64)| Part { sampler: sampler.0.clone(), proportion };
+        Ok(Sampler(Cells::mixture(parts.into_iter().map(part).collect(), n, seed).into_py(py)?))
+    }
+
+    /// Groups of cells with the number of the pool that has their controls.
+    #[staticmethod]
+    fn sets(
+        py: Python<'_>,
+        groups: Vec<(Bound<'_, PyAny>, usize)>,
+        controls: Vec<Bound<'_, PyAny>>,
+        set_size: u64,
+        n_controls: u64,
+        seed: u64,
+    ) -> PyResult<Self> {
+        let groups = groups
+            .iter()
+            .map(|(cells, controls)| Ok(Group { cells: pool(cells)?, controls: *controls }))
+            .collect::<PyResult<_>>()?;
+        let controls = controls.iter().map(pool).collect::<PyResult<_>>()?;
+        Ok(Sampler(Cells::sets(Sets::new(groups, controls, set_size, n_controls).into_py(py)?, seed)))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len() as usize
+    }
+
+    /// The cells at positions of an epoch.
+    fn cells<'py>(&self, py: Python<'py>, epoch: u64, start: u64, stop: u64) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let sampler = self.0.clone();
+        let cells = work::run(py, move || {
+            let mut cells = Vec::new();
+            sampler.epoch(epoch)?.cells(start..stop.min(sampler.len()), &mut cells);
+            Ok(cells)
+        })?;
+        Ok(PyArray1::from_iter(py, cells.into_iter().map(|c| c as i64)))
+    }
+}
+
+/// Where keys lie in 0..1, for splits.
+#[pyfunction]
+pub(crate) fn split_points<'py>(
+    py: Python<'py>,
+    keys: PyReadonlyArray1<'py, u64>,
+    seed: u64,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    Ok(PyArray1::from_iter(py, keys.as_slice()?.iter().map(|&key| split_point(key, seed))))
+}
+
+/// What of a source does not depend on the process.
+struct Stored {
+    tokenizer: Option<Arc<slaf::tokenizers::Tokenizer>>,
+    genes: Selection,
+    columns: Arc<Vec<Values>>,
+}
+
+/// How batches are made; the stores come with each epoch, since a forked child opens its own.
+#[pyclass(module = "slaf._slaf", frozen)]
+pub(crate) struct Loader {
+    parts: Vec<Stored>,
+    sampler: Cells,
+    options: LoaderOptions,
+}
+
+/// Arrays of int64, float64, float32 or bool, one value for each cell.
+fn columns(arrays: &[Bound<'_, PyAny>]) -> PyResult<Arc<Vec<Values>>> {
+    let values = |array: &Bound<'_, PyAny>| {
+        macro_rules! take {
+            ($($t:ty => $variant:ident),*) => {
+                $(if let Ok(values) = array.extract::<PyReadonlyArray1<'_, $t>>() {
+                    return Ok(Values::$variant(values.as_slice()?.to_vec()));
+                })*
+            };
+        }
+        take!(i64 => I64, f32 => F32, f64 => F64, bool => Bool);
+        Err(invalid(array.py(), "a column of a loader is of int64, float32, float64 or bool"))
+    };
+    Ok(Arc::new(arrays.iter().map(values).collect::<PyResult<_>>()?))
+}
+
+#[pymethods]
+impl Loader {
+    #[new]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        sources: Vec<(Option<PyRef<'_, Tokenizer>>, Bound<'_, PyAny>, Vec<Bound<'_, PyAny>>)>,
+        sampler: &Sampler,
+        matrix: (String, String),
+        form: &str,
+        batch_size: usize,
+        remainder: &str,
+        dtype: Option<&str>,
+        target_sum: Option<f64>,
+        log1p: bool,
+        seed: u64,
+        memory: usize,
+    ) -> PyResult<Self> {
+        let form = match form {
+            "sparse" => Form::Sparse,
+            "dense" => Form::Dense,
+            "tokens" => Form::Tokens,
+            other => return Err(invalid(py, format!("no batches of form {other:?}"))),
+        };
+        let remainder = match remainder {
+            "drop" => Remainder::Drop,
+            "pad" => Remainder::Pad,
+            "uneven" => Remainder::Uneven,
+            other => return Err(invalid(py, format!("no remainder {other:?}; there are drop, pad and uneven"))),
+        };
+        let part = |(tokenizer, genes, arrays): (Option<PyRef<'_, Tokenizer>>, Bound<'_, PyAny>, Vec<_>)| {
+            let tokenizer = tokenizer.map(|t| t.prepared());
+            Ok(Stored { tokenizer, genes: selection(&genes)?, columns: columns(&arrays)? })
+        };
+        let dtype = dtype.map(Dtype::from_name).transpose().into_py(py)?;
+        let matrix = matrix_key(py, &matrix.0, &matrix.1)?;
+        Ok(Loader {
+            parts: sources.into_iter().map(part).collect::<PyResult<_>>()?,
+            sampler: sampler.0.clone(),
+            options: LoaderOptions { matrix, form, batch_size, remainder, dtype, target_sum, log1p, seed, memory },
+        })
+    }
+
+    fn epoch(
+        &self,
+        py: Python<'_>,
+        datasets: Vec<PyRef<'_, Dataset>>,
+        epoch: u64,
+        start: u64,
+        skip: u64,
+        shard: (u64, u64, u64, u64),
+    ) -> PyResult<Batches> {
+        let loader = self.loader(py, &datasets)?;
+        let part = part(epoch, start, skip, shard);
+        let batches = work::run(py, move || loader.epoch(&part))?;
+        Ok(Batches { process: std::process::id(), batches: ManuallyDrop::new(Mutex::new(batches)) })
+    }
+
+    fn n_batches(
+        &self,
+        py: Python<'_>,
+        datasets: Vec<PyRef<'_, Dataset>>,
+        start: u64,
+        skip: u64,
+        shard: (u64, u64, u64, u64),
+    ) -> PyResult<u64> {
+        Ok(self.loader(py, &datasets)?.n_batches(&part(0, start, skip, shard)))
+    }
+
+    /// Positions that all ranks together have consumed after some batches each.
+    fn consumed(
+        &self,
+        py: Python<'_>,
+        datasets: Vec<PyRef<'_, Dataset>>,
+        start: u64,
+        world: u64,
+        batches: u64,
+    ) -> PyResult<u64> {
+        Ok(self.loader(py, &datasets)?.consumed(start, world, batches))
+    }
+}
+
+fn part(epoch: u64, start: u64, skip: u64, (rank, world, worker, workers): (u64, u64, u64, u64)) -> EpochPart {
+    EpochPart { epoch, start, skip, shard: Shard { rank, world, worker, workers } }
+}
+
+impl Loader {
+    fn loader(&self, py: Python<'_>, datasets: &[PyRef<'_, Dataset>]) -> PyResult<slaf::Loader> {
+        let source = |(part, dataset): (&Stored, &PyRef<'_, Dataset>)| {
+            Ok(Source {
+                dataset: dataset.dataset(py)?,
+                tokenizer: part.tokenizer.clone(),
+                genes: part.genes.clone(),
+                columns: Arc::clone(&part.columns),
+            })
+        };
+        let sources = self.parts.iter().zip(datasets).map(source).collect::<PyResult<_>>()?;
+        slaf::Loader::new(sources, self.sampler.clone(), self.options.clone()).into_py(py)
+    }
+}
+
+/// The batches of a part of an epoch.
+#[pyclass(module = "slaf._slaf", frozen)]
+pub(crate) struct Batches {
+    process: u32,
+    batches: ManuallyDrop<Mutex<LoadedBatches>>,
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            // SAFETY: dropped once, and not used afterwards. A forked child leaves it alone: its
+            // threads are not there, and might hold locks.
+            unsafe { ManuallyDrop::drop(&mut self.batches) }
+        }
+    }
+}
+
+/// `(cells, sources, data, columns)`; data is `(indptr, indices, values)`, `(values, width)` or
+/// `(input_ids, attention_mask, values, length)`.
+type PyBatch<'py> =
+    (Bound<'py, PyArray1<i64>>, Option<Bound<'py, PyArray1<u32>>>, Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>);
+
+#[pymethods]
+impl Batches {
+    /// The next batch, or `None` at the end.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<PyBatch<'py>>> {
+        if self.process != std::process::id() {
+            let message = "these batches belong to the process that this one was forked from: iterate anew";
+            return Err(invalid(py, message));
+        }
+        loop {
+            let next = py.detach(|| self.batches.lock().unwrap_or_else(PoisonError::into_inner).next_within(POLL));
+            match next {
+                Some(batch) => return batch.transpose().into_py(py)?.map(|b| to_numpy(py, b)).transpose(),
+                None => py.check_signals()?,
+            }
+        }
+    }
+
+    /// Numbers of the run, as JSON.
+    fn stats(&self, py: Python<'_>) -> PyResult<String> {
+        match self.batches.try_lock() {
+            Ok(batches) => to_json(py, &batches.stats()),
+            Err(_) => Err(crate::error::to_py(py, &Error::new(ErrorKind::Io, "another thread waits for a batch"))),
+        }
+    }
+}
+
+fn to_numpy(py: Python<'_>, batch: LoadedBatch) -> PyResult<PyBatch<'_>> {
+    let data = match batch.data {
+        BatchData::Sparse { indptr, indices, values } => {
+            let arrays = (PyArray1::from_vec(py, indptr), PyArray1::from_vec(py, indices), output::values(py, values));
+            arrays.into_pyobject(py)?.into_any()
+        }
+        BatchData::Dense { values, width } => (output::values(py, values), width).into_pyobject(py)?.into_any(),
+        BatchData::Tokens { input_ids, attention_mask, values, length } => {
+            let values = (!values.is_empty()).then(|| PyArray1::from_vec(py, values));
+            let arrays = (PyArray1::from_vec(py, input_ids), PyArray1::from_vec(py, attention_mask), values, length);
+            arrays.into_pyobject(py)?.into_any()
+        }
+    };
+    let cells = batch.cells.into_iter().map(|c| c as i64).collect();
+    let sources = (!batch.sources.is_empty()).then(|| PyArray1::from_vec(py, batch.sources));
+    let columns = batch.columns.into_iter().map(|c| output::values(py, c)).collect();
+    Ok((PyArray1::from_vec(py, cells), sources, data, columns))
+}
