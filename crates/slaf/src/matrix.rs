@@ -1,10 +1,10 @@
 //! Arithmetic and statistics of the matrices of a store.
 
 use crate::dataset::Dataset;
-use crate::order::DROP;
 use crate::reader::{Orientation, ReadOptions, choose};
 use crate::selection::Selection;
 use crate::{Progress, ProgressEvent, config};
+use slaf_core::order::DROP;
 use slaf_core::{Context, CsrChunk, Dtype, Result, Value, with_values};
 use slaf_ingest::MatrixKey;
 use slaf_kernels::matrix::{self, Plan, Request, Source, Summary};
