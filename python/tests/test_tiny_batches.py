@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-FILES = ["test_round_trip.py", "test_slicing.py", "test_array.py"]
+FILES = [
+    "test_round_trip.py",
+    "test_slicing.py",
+    "test_array.py",
+    "test_lazy_matrix.py",
+    "test_lazy_anndata.py",
+]
 
 
 @pytest.mark.skipif("SLAF_BATCH_ROWS" in os.environ, reason="this is the inner run")

@@ -2,6 +2,7 @@
 
 mod convert;
 mod damage;
+mod matrix;
 mod query;
 mod read;
 mod real;
