@@ -1,6 +1,7 @@
 """scanpy's functions on lazy data sets give what scanpy gives."""
 
 import warnings
+from importlib.metadata import version
 
 import anndata as ad
 import numpy as np
@@ -15,6 +16,7 @@ from slaf.integrations import scanpy as slaf_sc
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 sc = pytest.importorskip("scanpy")
+NEWER = tuple(int(part) for part in version("scanpy").split(".")[:2]) >= (1, 12)
 
 
 def synthetic(dtype="f4", form="csr", seed=0, n=220, m=90):
@@ -96,10 +98,18 @@ def dense(matrix):
 
 
 def assert_frames(ours, theirs, rtol=1e-5, atol=0.0):
+    if not NEWER:
+        # scanpy 1.12 keeps the type of X in means, 1.11 does not.
+        means = theirs.columns[theirs.columns.str.contains(r"^(?:log1p_)?mean_(?!bin)")]
+        theirs = theirs.astype({name: ours[name].dtype for name in means})
     assert sorted(ours.columns) == sorted(theirs.columns)
     ours = ours.loc[theirs.index]
     for name in theirs:
         a, b = ours[name], theirs[name]
+        if pd.api.types.is_string_dtype(b.dtype):
+            # Which type of strings pandas takes is not scanpy's business.
+            assert list(a) == list(b)
+            continue
         assert a.dtype == b.dtype, (name, a.dtype, b.dtype)
         if b.dtype.kind == "f":
             np.testing.assert_allclose(a, b, rtol=rtol, atol=atol, err_msg=name)
@@ -381,6 +391,8 @@ def test_highly_variable_genes(pair, flavor, batch_key, n_top_genes):
     if flavor.startswith("seurat_v3"):
         pytest.importorskip("skmisc")
         n_top_genes = n_top_genes or 60
+        if NEWER and batch_key is not None:
+            pytest.skip("loess turns on the last bits of means, which 1.12 computes another way")
     elif theirs.n_vars > 1000:
         n_top_genes = n_top_genes and 1500
     options = {"flavor": flavor, "batch_key": batch_key, "n_top_genes": n_top_genes}
@@ -543,7 +555,7 @@ def test_aggregate(small_pair, by, layer):
     b = sc.get.aggregate(theirs, by, functions, layer=layer)
     assert list(a.obs_names) == list(b.obs_names)
     keys = [by] if isinstance(by, str) else by
-    pd.testing.assert_frame_equal(a.obs[keys], b.obs[keys])
+    pd.testing.assert_frame_equal(a.obs[keys], b.obs[keys], check_index_type=False)
     for name in functions:
         np.testing.assert_allclose(a.layers[name], dense(b.layers[name]), rtol=1e-5, atol=1e-6)
     assert a.obs["n_obs_aggregated"].sum() == 220

@@ -13,6 +13,8 @@ FILES = [
     "test_array.py",
     "test_loader.py",
     "test_samplers.py",
+    "test_lazy_matrix.py",
+    "test_lazy_anndata.py",
 ]
 
 

@@ -114,23 +114,15 @@ class Statistics:
 
         Parameters
         ----------
-        rows, columns : bool
-            Whether :class:`Moments` of rows and of columns are asked for.
-        detail : str
-            ``"sums"`` (by default), ``"squares"`` or ``"all"``; each takes longer.
-        skip_nan : bool
-            NaN is counted and left out.
-        top : list of int, rising
-            Sums of this many largest values of each row: ``top``, rows x numbers.
-        dot : (ndarray, int)
-            Weights, columns x k: ``dot`` is the product ``X @ weights``, flat.
-        groups : (ndarray of uint32, int)
-            A label for each row, and how many groups there are; a row with another label is in
-            no group.
-        centres : ndarray of float64
-            One for each column.
-        left : (ndarray, int)
-            Weights, rows x k: ``left`` is the product ``weights.T @ X``, flat.
+        **request
+            What is wanted. ``rows`` and ``columns`` (bool): :class:`Moments` of each. ``detail``:
+            ``"sums"`` (by default), ``"squares"`` or ``"all"``, each of which takes longer.
+            ``skip_nan`` (bool): NaN is counted and left out. ``top`` (list of int, rising): sums of
+            so many largest values of each row, rows x numbers. ``dot`` (weights, columns x k, and
+            k): the product ``X @ weights``, flat. ``left`` (weights, rows x k, and k): the product
+            ``weights.T @ X``, flat. ``groups`` (a label for each row, uint32, and how many groups
+            there are): a row with another label is in no group. ``centres`` (float64): one for
+            each column.
         """
         for name in ("dot", "left"):
             if name in request:

@@ -100,9 +100,10 @@ proptest! {
             let dot: f64 = row.iter().enumerate().map(|(c, x)| x * ((2 * c % 5) as f64 - 1.0)).sum();
             prop_assert!((got.dot[2 * i] - dot).abs() < 1e-9);
         }
+        let value = |i: usize, c: usize| dense[i][c];
         for group in 0..2 {
             for c in 0..m {
-                let column: Vec<f64> = (0..n).filter(|i| i % 3 == group).map(|i| dense[i][c]).collect();
+                let column: Vec<f64> = (0..n).filter(|i| i % 3 == group).map(|i| value(i, c)).collect();
                 let at = group * m + c;
                 let squares: f64 =
                     column.iter().filter(|x| **x != 0.0).map(|x| (x - c as f64 * 0.5).powi(2)).sum();
@@ -116,7 +117,7 @@ proptest! {
             }
         }
         for c in 0..m {
-            let left: f64 = (0..n).map(|i| dense[i][c] * (((2 * i + 1) % 5) as f64 - 1.0)).sum();
+            let left: f64 = (0..n).map(|i| value(i, c) * (((2 * i + 1) % 5) as f64 - 1.0)).sum();
             prop_assert!((got.left[m + c] - left).abs() < 1e-9);
         }
     }

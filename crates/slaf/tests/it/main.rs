@@ -3,6 +3,7 @@
 mod convert;
 mod damage;
 mod loader;
+mod matrix;
 mod query;
 mod read;
 mod real;

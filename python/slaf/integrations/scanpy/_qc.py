@@ -51,8 +51,8 @@ def calculate_qc_metrics(
     ``None``, or a frame of the cells and one of the genes. Of cells: ``n_genes_by_counts``
     (int32), ``total_counts`` (the type of the sums of X), ``pct_counts_in_top_{n}_genes``
     (float64, percent), ``total_counts_{v}`` and ``pct_counts_{v}``. Of genes:
-    ``n_cells_by_counts``, ``mean_counts``, ``pct_dropout_by_counts``, ``total_counts``. Shares of
-    cells without counts are NaN.
+    ``n_cells_by_counts``, ``mean_counts`` (in the type of X, as in scanpy 1.12; float64 for
+    integers), ``pct_dropout_by_counts``, ``total_counts``. Shares of cells without counts are NaN.
 
     Raises
     ------
@@ -94,7 +94,8 @@ def calculate_qc_metrics(
     genes, columns, n = pd.DataFrame(index=adata.var_names), summary.of_columns(), matrix.shape[0]
     genes[f"n_cells_by_{expr_type}"] = columns.nonzero.astype(np.int64)
     with np.errstate(invalid="ignore"):
-        genes[name := f"mean_{expr_type}"] = np.true_divide(columns.sum, n)
+        mean = np.true_divide(columns.sum, n).astype(matrix._mean_dtype())
+        genes[name := f"mean_{expr_type}"] = mean
         logged(genes, name)
         dropout = (1 - columns.nonzero.astype(np.int64) / n) * 100
         genes[f"pct_dropout_by_{expr_type}"] = dropout
