@@ -42,6 +42,9 @@ class MaskedGenes(nn.Module):
         super().__init__()
         self.genes = nn.Embedding(vocab_size, width, padding_idx=0)
         self.ranks = nn.Embedding(LENGTH, width)
+        # The embeddings are the output layer as well: small, so that first guesses are even.
+        nn.init.normal_(self.genes.weight, std=0.02)
+        nn.init.normal_(self.ranks.weight, std=0.02)
         layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
         )
