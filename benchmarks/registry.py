@@ -43,8 +43,8 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Its loader needs torch, even for raw batches.
-REQUIREMENTS["slafdb_loader"] = (*REQUIREMENTS["slafdb_store"], "torch==2.15.0")
+# Its loader needs these, even for raw batches; without psutil it waits for ever.
+REQUIREMENTS["slafdb_loader"] = (*REQUIREMENTS["slafdb_store"], "psutil>=6,<8", "torch==2.15.0")
 
 # AnnData 0.13, which most peers read their source with, needs 3.12.
 PYTHONS = ("3.12", "3.13")

@@ -29,7 +29,7 @@ from slaf.ml import GeneformerTokenizer, SLAFDataLoader, Split
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-LENGTH = 128
+LENGTH = 64
 MASKED = 0.15
 IGNORED = -100
 FRACTIONS = {"train": 0.85, "val": 0.15}
@@ -38,10 +38,13 @@ FRACTIONS = {"train": 0.85, "val": 0.15}
 class MaskedGenes(nn.Module):
     """A transformer encoder over ranked genes."""
 
-    def __init__(self, vocab_size: int, width: int = 96, layers: int = 3, heads: int = 4):
+    def __init__(self, vocab_size: int, width: int = 64, layers: int = 2, heads: int = 4):
         super().__init__()
         self.genes = nn.Embedding(vocab_size, width, padding_idx=0)
         self.ranks = nn.Embedding(LENGTH, width)
+        # The embeddings are the output layer as well: small, so that first guesses are even.
+        nn.init.normal_(self.genes.weight, std=0.02)
+        nn.init.normal_(self.ranks.weight, std=0.02)
         layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
         )
@@ -71,7 +74,7 @@ class Training:
     def __init__(self, array: SLAFArray, tokenizer: GeneformerTokenizer, epochs: int, device: str):
         torch.manual_seed(0)
         info = tokenizer.get_vocab_info()
-        self.mask_token = info["special_tokens"]["MASK"]
+        self.mask_token = info["special_tokens"]["<mask>"]
         self.device = device
         self.model = MaskedGenes(info["vocab_size"]).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=0.01)
@@ -164,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--input", type=Path, help="a file that slaf converts")
     parser.add_argument("--output", type=Path, default=Path("masked-genes"))
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=20)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     store = args.output / "cells.slaf"

@@ -27,7 +27,7 @@ def main() -> None:
     path, _task, batch, cells = sys.argv[1:]
     chunk, preload = CHUNKS.get(int(batch), (512, 32))
 
-    def epoch() -> Iterator[tuple[int, int]]:
+    def epoch() -> Iterator[int]:
         loader = annbatch.Loader(
             batch_size=int(batch),
             chunk_size=chunk,
@@ -37,7 +37,7 @@ def main() -> None:
         )
         loader.use_collection(annbatch.DatasetCollection(Path(path), mode="r"))
         for data in loader:
-            yield data["X"].shape[0], 0
+            yield data["X"].shape[0]
 
     measure(epoch, int(cells) or None, warm_up=True)
 

@@ -24,12 +24,11 @@ def main() -> None:
     array = SLAFArray(path, load_metadata=False)
     loader = SLAFDataLoader(array, batch_size=int(batch), **TASKS[task])
 
-    def epoch() -> Iterator[tuple[int, int]]:
+    def epoch() -> Iterator[int]:
         for data in loader:
-            mask = data.get("attention_mask")
-            yield len(data["cell_ids"]), 0 if mask is None else int(mask.sum())
+            yield len(data["cell_ids"])
 
-    measure(epoch, int(cells) or None, warm_up=True)
+    measure(epoch, int(cells) or None, warm_up=True, tokens=lambda: loader.stats().tokens)
 
 
 if __name__ == "__main__":

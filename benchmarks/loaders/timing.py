@@ -18,14 +18,18 @@ def cpu_seconds() -> float:
 
 
 def measure(
-    epoch: Callable[[], Iterator[tuple[int, int]]], cells: int | None, warm_up: bool
+    epoch: Callable[[], Iterator[int]],
+    cells: int | None,
+    warm_up: bool,
+    tokens: Callable[[], int] = lambda: 0,
 ) -> None:
     """Prints the numbers of one epoch as a line of JSON.
 
     Args:
-        epoch: Starts an epoch; gives the cells and the tokens without padding of each batch.
+        epoch: Starts an epoch; gives the number of cells of each batch.
         cells: Stop after this many; the whole epoch if None.
         warm_up: Load some batches before, to fill the page cache and to import all that is lazy.
+        tokens: Tokens of the last epoch without padding; asked for when the time is taken.
     """
     if warm_up:
         for i, _ in enumerate(epoch()):
@@ -33,23 +37,22 @@ def measure(
                 break
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cpu, begin = cpu_seconds(), time.perf_counter()
-    first = n_cells = n_tokens = n_batches = 0
+    first = n_cells = n_batches = 0
     last = begin
     iterator = epoch()
-    for batch_cells, batch_tokens in iterator:
+    for batch_cells in iterator:
         last = time.perf_counter()
         if not n_batches:
             first = last - begin
         n_batches += 1
         n_cells += batch_cells
-        n_tokens += batch_tokens
         if cells is not None and n_cells >= cells:
             break
     del iterator
     end = time.perf_counter()
     result: dict[str, Any] = {
         "cells": n_cells,
-        "tokens": n_tokens,
+        "tokens": tokens(),
         "batches": n_batches,
         "seconds": end - begin,
         "first_batch": first,

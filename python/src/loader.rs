@@ -119,6 +119,9 @@ struct Stored {
     columns: Arc<Vec<Values>>,
 }
 
+/// Tokenizer, genes and columns of obs.
+type PySource<'py> = (Option<PyRef<'py, Tokenizer>>, Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>);
+
 /// How batches are made; the stores come with each epoch, since a forked child opens its own.
 #[pyclass(module = "slaf._slaf", frozen)]
 pub(crate) struct Loader {
@@ -149,7 +152,7 @@ impl Loader {
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
-        sources: Vec<(Option<PyRef<'_, Tokenizer>>, Bound<'_, PyAny>, Vec<Bound<'_, PyAny>>)>,
+        sources: Vec<PySource<'_>>,
         sampler: &Sampler,
         matrix: (String, String),
         form: &str,
@@ -173,7 +176,7 @@ impl Loader {
             "uneven" => Remainder::Uneven,
             other => return Err(invalid(py, format!("no remainder {other:?}; there are drop, pad and uneven"))),
         };
-        let part = |(tokenizer, genes, arrays): (Option<PyRef<'_, Tokenizer>>, Bound<'_, PyAny>, Vec<_>)| {
+        let part = |(tokenizer, genes, arrays): PySource<'_>| {
             let tokenizer = tokenizer.map(|t| t.prepared());
             Ok(Stored { tokenizer, genes: selection(&genes)?, columns: columns(&arrays)? })
         };

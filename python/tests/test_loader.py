@@ -374,17 +374,13 @@ def test_leaving_early_stops_the_threads(array):
 
 def test_an_error_in_a_thread_reaches_the_consumer(tmp_path):
     array = stored(tmp_path, made())
-    loader = raw(array, batch_size=8)
     files = list((tmp_path / "store.slaf" / "cells.lance" / "data").iterdir())
     assert files
     for file in files:
-        content = bytearray(file.read_bytes())
-        content[: len(content) // 2] = b"\xa5" * (len(content) // 2)
-        file.write_bytes(content)
+        file.unlink()
     with pytest.raises(slaf.SlafError) as caught:
         list(raw(SLAFArray(array.path), batch_size=8))
-    assert caught.value.kind in ("corrupt", "io")
-    del loader
+    assert caught.value.kind == "corrupt"
 
 
 def test_a_function_as_tokenizer(array, adata):

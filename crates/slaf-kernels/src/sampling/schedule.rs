@@ -186,7 +186,7 @@ mod tests {
                     let shard = Shard { rank, world, ..Shard::ALL };
                     for step in 0..schedule.steps(shard) {
                         let positions = schedule.positions(shard, step);
-                        prop_assert!(positions.start % rows == 0 && positions.end % rows == 0);
+                        prop_assert!(positions.start.is_multiple_of(rows) && positions.end.is_multiple_of(rows));
                     }
                 }
             }

@@ -174,7 +174,7 @@ impl Make {
             let made: Vec<Result<LoadedBatch>> = in_pool(|| Ok(group.into_par_iter().map(build).collect()))?;
             for batch in made {
                 let batch = batch?;
-                if timed(&self.shared.counters.producer_wait, || batches.send(Ok(batch))).is_err() {
+                if !timed(&self.shared.counters.producer_wait, || batches.send(Ok(batch)).is_ok()) {
                     return Ok(false);
                 }
             }
