@@ -31,7 +31,13 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "aiobotocore==3.10.0",
         "s3fs==2026.9.0",
     ),
-    "annbatch_loader": ("annbatch[torch]==0.3.1", "torch==2.15.0", *NUMERIC[:2], "h5py==3.16.0"),
+    "annbatch_loader": (
+        "annbatch[torch]==0.3.1",
+        "torch==2.15.0",
+        "zarrs==0.2.3",
+        *NUMERIC[:2],
+        "h5py==3.16.0",
+    ),
     # AnnData 0.13 lists X among the layers, which this release of tiledbsoma cannot ingest.
     "tiledbsoma_store": ("tiledbsoma==2.3.0", "anndata==0.12.19", "scanpy==1.12.4", "numpy==2.5.5"),
     "bpcells_store": (
