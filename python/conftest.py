@@ -1,4 +1,5 @@
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import anndata as ad
@@ -11,6 +12,11 @@ import scipy.sparse as sp
 from slaf.data import SLAFConverter
 
 SHARED = Path(os.environ.get("SLAF_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+# What these need is not installed for tests; importing them says so.
+collect_ignore = [
+    f"slaf/ml/{needs}.py" for needs in ("lightning", "ray") if find_spec(needs) is None
+]
 
 hypothesis.settings.register_profile(
     "default",

@@ -78,10 +78,13 @@ def _pandas_column(column: _Column, kind: str, ordered: bool) -> Any:
     _, values, mask, categories = column
     if categories is not None:
         return pd.Categorical.from_codes(np.asarray(values), _plain(categories), ordered=ordered)
-    if kind != "nullable":
+    if kind not in ("nullable", "nullable-nan"):
         return _plain(values)
     if isinstance(values, list):
-        return pd.array([pd.NA if v is None else v for v in values], dtype="string")
+        # Before pandas 3, whose text is `str`, anndata knows `string` only.
+        is_str = kind == "nullable-nan" and int(pd.__version__.split(".")[0]) >= 3
+        dtype = pd.StringDtype(na_value=np.nan) if is_str else pd.StringDtype()
+        return pd.array([pd.NA if v is None else v for v in values], dtype=dtype)
     missing = np.zeros(len(values), dtype=np.bool_) if mask is None else mask
     if values.dtype == np.bool_:
         return pd.arrays.BooleanArray(values, missing)

@@ -1,6 +1,8 @@
 """h5ad -> slaf -> AnnData and h5ad -> slaf -> h5ad give back what was there."""
 
 import anndata as ad
+import h5py
+import pandas as pd
 import pytest
 from helpers import assert_same
 from hypothesis import given
@@ -30,6 +32,22 @@ def test_any_anndata(adata, tmp_path_factory):
     assert_same(lazy.to_memory(), expected)
     SLAFArray(folder / "out.slaf").export(folder / "back.h5ad")
     assert_same(ad.read_h5ad(folder / "back.h5ad"), expected)
+
+
+@pytest.mark.parametrize("na_value", ["NA", "NaN"])
+def test_what_pandas_calls_missing_text(tmp_path, original, na_value):
+    original.obs["text"] = pd.array(["a", None, "", "b", None, "c"], dtype="string")
+    write(original, tmp_path / "in.h5ad")
+    with h5py.File(tmp_path / "in.h5ad", "r+") as file:
+        # As anndata writes it with pandas 3.
+        file["obs/text"].attrs["na-value"] = na_value
+    expected = ad.read_h5ad(tmp_path / "in.h5ad")
+    SLAFConverter().convert(tmp_path / "in.h5ad", tmp_path / "a.slaf")
+    assert_same(read_slaf(tmp_path / "a.slaf").to_memory(), expected)
+    SLAFArray(tmp_path / "a.slaf").export(tmp_path / "back.h5ad")
+    assert_same(ad.read_h5ad(tmp_path / "back.h5ad"), expected)
+    with h5py.File(tmp_path / "back.h5ad") as file:
+        assert file["obs/text"].attrs.get("na-value", "NA") == na_value
 
 
 @pytest.mark.parametrize("by_gene", [True, False])

@@ -24,6 +24,15 @@ pub enum ColumnKind {
     Categorical { ordered: bool },
     /// A pandas nullable array (`Int64`, `boolean`, `string`): nulls are in the validity bitmap.
     Nullable,
+    /// Text of pandas' type `str`, which is as `string` but that missing values are NaN, not NA.
+    NullableNan,
+}
+
+impl ColumnKind {
+    /// Whether a file keeps a mask beside the values.
+    pub fn is_nullable(&self) -> bool {
+        matches!(self, ColumnKind::Nullable | ColumnKind::NullableNan)
+    }
 }
 
 /// Name and type of a column of obs or var.

@@ -98,8 +98,12 @@ fn unite(
         return Ok(Some((info(dictionary, ColumnKind::Categorical { ordered }), Some(merged))));
     }
     // Where an input has no such column, only nullable columns and floats can say so.
-    let nullable = here.iter().any(|h| h.2.kind == ColumnKind::Nullable) || here.iter().any(|h| categorical(h.2));
-    let kind = if nullable || (missing && !data_type.is_floating()) { ColumnKind::Nullable } else { ColumnKind::Plain };
+    let nullable = here.iter().any(|h| h.2.kind.is_nullable()) || here.iter().any(|h| categorical(h.2));
+    let kind = match nullable || (missing && !data_type.is_floating()) {
+        true if here.iter().all(|h| h.2.kind == ColumnKind::NullableNan) => ColumnKind::NullableNan,
+        true => ColumnKind::Nullable,
+        false => ColumnKind::Plain,
+    };
     let kind = if data_type.is_floating() && !nullable { ColumnKind::Plain } else { kind };
     Ok(Some((info(data_type, kind), None)))
 }

@@ -203,6 +203,7 @@ impl FrameSchema {
                 ColumnKind::Plain => ("plain", false),
                 ColumnKind::Categorical { ordered } => ("categorical", ordered),
                 ColumnKind::Nullable => ("nullable", false),
+                ColumnKind::NullableNan => ("nullable-nan", false),
             };
             ColumnSchema {
                 id: format!("{prefix}{i}"),
@@ -225,6 +226,7 @@ impl FrameSchema {
             let (kind, data_type) = match c.kind.as_str() {
                 "plain" => (ColumnKind::Plain, value),
                 "nullable" => (ColumnKind::Nullable, value),
+                "nullable-nan" => (ColumnKind::NullableNan, value),
                 "categorical" => (ColumnKind::Categorical { ordered: c.ordered }, crate::frames::dictionary_of(value)),
                 other => return Err(unknown("kind of column", other)),
             };

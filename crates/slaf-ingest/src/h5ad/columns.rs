@@ -16,8 +16,17 @@ use std::sync::Arc;
 /// Where the values of a column are.
 pub(crate) enum ColumnSource {
     Plain(Dataset),
-    Categorical { codes: Dataset, categories: Dataset, ordered: bool },
-    Nullable { values: Dataset, mask: Dataset },
+    Categorical {
+        codes: Dataset,
+        categories: Dataset,
+        ordered: bool,
+    },
+    /// `nan`: pandas calls missing values NaN.
+    Nullable {
+        values: Dataset,
+        mask: Dataset,
+        nan: bool,
+    },
 }
 
 /// Why a column cannot be read: told as a loss, when the rest of the file is fine.
@@ -53,7 +62,8 @@ impl ColumnSource {
                         ordered: attrs.int("ordered") == Some(1),
                     },
                     "nullable-integer" | "nullable-boolean" | "nullable-string-array" => {
-                        ColumnSource::Nullable { values: g.dataset("values")?, mask: g.dataset("mask")? }
+                        let nan = attrs.str("na-value") == Some("NaN");
+                        ColumnSource::Nullable { values: g.dataset("values")?, mask: g.dataset("mask")?, nan }
                     }
                     other => return Err(Refusal::Loss(format!("a column of encoding \"{other}\""))),
                 }
@@ -88,7 +98,7 @@ impl ColumnSource {
                 }
                 check_type(categories)
             }
-            ColumnSource::Nullable { values, mask } => {
+            ColumnSource::Nullable { values, mask, .. } => {
                 values.expect_len(n_rows)?;
                 mask.expect_len(n_rows)?;
                 if mask.number()?.0 != Dtype::Bool {
@@ -103,6 +113,7 @@ impl ColumnSource {
         match self {
             ColumnSource::Plain(_) => ColumnKind::Plain,
             ColumnSource::Categorical { ordered, .. } => ColumnKind::Categorical { ordered: *ordered },
+            ColumnSource::Nullable { nan: true, .. } => ColumnKind::NullableNan,
             ColumnSource::Nullable { .. } => ColumnKind::Nullable,
         }
     }
@@ -120,7 +131,7 @@ impl ColumnSource {
     pub(crate) fn read(&self, rows: Range<u64>) -> Result<ArrayRef> {
         match self {
             ColumnSource::Plain(d) => read_plain(d, rows, None),
-            ColumnSource::Nullable { values, mask } => {
+            ColumnSource::Nullable { values, mask, .. } => {
                 let Values::Bool(missing) = mask.reader()?.values(rows.clone())? else {
                     return Err(Error::malformed("the mask is not boolean").at(mask.path()));
                 };

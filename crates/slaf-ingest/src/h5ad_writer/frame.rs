@@ -117,9 +117,8 @@ impl ColumnWriter {
             }
             (_, of) => (of, value_type(of)?),
         };
-        let mask = (info.kind == ColumnKind::Nullable && !data_type.is_floating())
-            .then(|| new(dtype_type(Dtype::Bool)))
-            .transpose()?;
+        let mask =
+            (info.kind.is_nullable() && !data_type.is_floating()).then(|| new(dtype_type(Dtype::Bool))).transpose()?;
         Ok(ColumnWriter {
             kind: info.kind.clone(),
             data_type: data_type.clone(),
@@ -214,6 +213,9 @@ impl ColumnWriter {
             _ => "nullable-integer",
         };
         encoding_attrs(name, "0.1.0").iter().try_for_each(|a| out.set_attr(path, a))?;
+        if self.kind == ColumnKind::NullableNan {
+            out.set_attr(path, &Attr::string("na-value", "NaN"))?;
+        }
         self.values.finish(out, &format!("{path}/values"), n_rows, &encoding)?;
         mask.finish(out, &format!("{path}/mask"), n_rows, &array)
     }

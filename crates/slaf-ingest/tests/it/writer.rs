@@ -149,6 +149,11 @@ fn rows(range: std::ops::Range<usize>) -> Frame {
                 ColumnKind::Nullable,
             ),
             column(
+                "nan",
+                Arc::new(StringArray::from_iter(range.clone().map(|i| present(&i).then_some("y")))),
+                ColumnKind::NullableNan,
+            ),
+            column(
                 "nb",
                 Arc::new(BooleanArray::from_iter(range.map(|i| present(&i).then_some(true)))),
                 ColumnKind::Nullable,
