@@ -137,6 +137,18 @@ def test_the_unfinished_manifest_of_a_killed_commit(tmp_path, sources, capfd):
     assert_mended(sources[2], target, 2, capfd)
 
 
+def test_the_unfinished_files_of_a_killed_write(tmp_path, sources, capfd):
+    """As above: small files have this name until they are whole."""
+    target = tmp_path / "a.slaf"
+    SLAFConverter().convert(sources[1], target)
+    for folder in ("_slaf/categories", "_slaf/writing", "cells.lance/data"):
+        (target / folder).mkdir(exist_ok=True)
+        (target / folder / "0123456789abcdef#1").write_bytes(b"half")
+    assert_whole(target, capfd)
+    assert number_of(SLAFArray(target)) == 1
+    assert_mended(sources[2], target, 2, capfd)
+
+
 def test_killed_while_a_store_is_made(tmp_path, sources, capfd):
     rng = random.Random(1)
     seconds = seconds_of_writing(sources[1], tmp_path / "whole.slaf")

@@ -131,6 +131,24 @@ impl Storage {
         Ok(files)
     }
 
+    /// Files of interrupted writes on a local disk, by their paths there. [`Storage::list`] does not
+    /// give them: the object store hides the name that a file has until it is whole, `name#1`.
+    pub fn unfinished(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        let mut folders: Vec<PathBuf> = self.local().filter(|root| root.is_dir()).cloned().into_iter().collect();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).at(folder.display())? {
+                let entry = entry.at(folder.display())?;
+                if entry.file_type().at(folder.display())?.is_dir() {
+                    folders.push(entry.path());
+                } else if is_unfinished(&entry.file_name().to_string_lossy()) {
+                    files.push(entry.path());
+                }
+            }
+        }
+        Ok(files)
+    }
+
     /// The BLAKE3 hash of a file's content, in hex.
     pub async fn hash(&self, relative: &str) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
@@ -181,4 +199,9 @@ impl Storage {
         }
         Ok(())
     }
+}
+
+fn is_unfinished(name: &str) -> bool {
+    let number = name.split_once('#').map(|(_, number)| number);
+    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -8,6 +8,7 @@ use slaf_core::{Error, ErrorKind, Result};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 /// A place for the tables of one write.
@@ -18,6 +19,8 @@ pub(super) struct Target {
     durability: Durability,
     /// Files that were there before; they go when the new version is committed.
     replaced: Vec<String>,
+    /// Files of interrupted writes; they go with what is replaced.
+    unfinished: Vec<PathBuf>,
     /// The versions that the new one replaces.
     old_versions: Vec<u64>,
     /// Whether the folder itself is ours.
@@ -51,6 +54,7 @@ impl Target {
             write_id: uuid::Uuid::new_v4().simple().to_string(),
             durability: options.durability,
             replaced: there.into_iter().map(|(f, _)| f).filter(|f| !is_version(f)).collect(),
+            unfinished: storage.unfinished()?,
             old_versions,
             fresh: !exists,
             storage,
@@ -104,6 +108,9 @@ impl Target {
             }
             for file in &self.replaced {
                 self.storage.delete(file).await?;
+            }
+            for file in &self.unfinished {
+                std::fs::remove_file(file)?;
             }
             Ok(())
         });
