@@ -24,7 +24,6 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 demo: wheel ## build, install, and walk through a real data set
-	$(BIN)/pip install -q --no-deps scanpy
 	PATH="$(BIN):$$PATH" $(BIN)/python examples/demo.py
 
 test: test-rust test-python ## run all tests

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from slaf import _conditions, _frames, _tables
 from slaf._errors import from_kind, invalid
@@ -394,28 +395,30 @@ class SLAFArray:
         >>> slaf_array.filter_cells("n_counts >= 2 AND batch = 'b1'").height
         2
         """
-        return self._filter("obs", "cells", where, conditions)
+        return self._filter("obs", where, conditions)
 
     def filter_genes(self, where: str | None = None, /, **conditions: Any) -> pl.DataFrame:
         """Give the rows of :attr:`var` that fulfil all conditions; see :meth:`filter_cells`."""
-        return self._filter("var", "genes", where, conditions)
+        return self._filter("var", where, conditions)
 
-    def _filter(
-        self, of: str, table: str, where: str | None, conditions: dict[str, Any]
-    ) -> pl.DataFrame:
+    def _filter(self, of: str, where: str | None, conditions: dict[str, Any]) -> pl.DataFrame:
         rows = self._store.axis(of)
-        fulfilled = np.ones(len(rows), dtype=np.bool_)
-        if where is not None:
-            integer_id = f"{WHAT[of]}_integer_id"
-            # The line break ends a comment at the end of the text.
-            found = self.query(f"SELECT {integer_id} FROM {table} WHERE ({where}\n)")
-            fulfilled[:] = False
-            fulfilled[found[integer_id].to_numpy()] = True
+        everything = np.ones(len(rows), dtype=np.bool_)
+        fulfilled = everything if where is None else self._where(of, where)
         for column, condition in zip(
             self._condition_columns(of, list(conditions)), conditions.values(), strict=True
         ):
             fulfilled &= _conditions.mask(column, condition)
         return self._rows(of, rows.select(np.flatnonzero(fulfilled)))
+
+    def _where(self, of: str, condition: str) -> npt.NDArray[np.bool_]:
+        """Tell which rows of obs or var fulfil a condition in SQL."""
+        what = WHAT[of]
+        # The line break ends a comment at the end of the text.
+        found = self.query(f"SELECT {what}_integer_id FROM {what}s WHERE ({condition}\n)")
+        fulfilled = np.zeros(len(self._store.axis(of)), dtype=np.bool_)
+        fulfilled[found[f"{what}_integer_id"].to_numpy()] = True
+        return fulfilled
 
     def _condition_columns(self, of: str, names: list[str]) -> list[Any]:
         """Read columns of obs or var by the names that the frame has."""

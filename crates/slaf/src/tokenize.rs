@@ -83,9 +83,7 @@ impl Dataset {
             };
             let batch = Batch { chunk: &chunk, cells: &numbers, totals: None };
             let done = in_pool(|| tokenizer.tokenize(&batch, random, out))?;
-            let dropped = numbers.len() - done.rows;
-            let kept = numbers.iter().enumerate().filter(|(i, _)| dropped == 0 || done.empty.binary_search(i).is_err());
-            tokens.cells.extend(kept.map(|(_, cell)| *cell));
+            tokens.cells.extend(done.kept(&numbers));
             let end = tokens.cells.len() * length;
             tokens.input_ids.truncate(end);
             tokens.attention_mask.truncate(end);

@@ -94,12 +94,7 @@ def pools(
             chosen.append((start, start + n))
             continue
         ids = array._store.select("obs", cells).array()
-        mask = np.ones(n, dtype=np.bool_)
-        if where is not None:
-            # The line break ends a comment at the end of the text.
-            found = array.query(f"SELECT cell_integer_id FROM cells WHERE ({where}\n)")
-            mask[:] = False
-            mask[found["cell_integer_id"].to_numpy()] = True
+        mask = np.ones(n, dtype=np.bool_) if where is None else array._where("obs", where)
         if split is not None and points is not None:
             low, high = interval(split)
             part = points[start : start + n]

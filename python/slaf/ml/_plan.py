@@ -284,7 +284,8 @@ def _encoded(
         if name not in given:
             for store, column in zip(stores, columns, strict=True):
                 found = _labels.labels_of(store, name, column)
-                table += [label for label in found if label not in set(table)]
+                known = set(table)
+                table += [label for label in found if label not in known]
         if len(set(table)) < len(table):
             raise invalid(f"codes[{name!r}] has a label twice")
         tables[name] = table

@@ -53,6 +53,15 @@ pub struct Tokenized {
     pub empty: Vec<usize>,
 }
 
+impl Tokenized {
+    /// The cells of the rows that were written, of the batch's `cells`.
+    pub fn kept<'a>(&'a self, cells: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
+        let drops = self.rows < cells.len();
+        let kept = cells.iter().enumerate().filter(move |(i, _)| !drops || self.empty.binary_search(i).is_err());
+        kept.map(|(_, cell)| *cell)
+    }
+}
+
 /// Rows without padding, back to back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Packed {

@@ -7,6 +7,7 @@ use crate::dataset::{Dataset, Inner, TableName};
 use slaf_core::order::{DROP, Renumber};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 use slaf_ingest::MatrixKey;
+use slaf_kernels::matrix::{Function, Op, Operand, Plan, Step};
 use slaf_kernels::tokenizers::{Batch, Output, Random, Tokenizer};
 use std::ops::Range;
 use std::sync::Arc;
@@ -137,72 +138,54 @@ impl Prepared {
     /// Rows as the batch has them.
     fn matrix<T: Value>(&self, packed: &PackedRows, places: &[u32]) -> Result<CsrChunk> {
         let mut totals = self.change.target_sum.map(|_| Vec::with_capacity(places.len()));
-        let mut chunk = self.decode::<T>(packed, places, totals.as_mut())?;
-        if self.change.applies(T::DTYPE) {
-            chunk.values = with_values!(&chunk.values, v => self.change.of(v, &chunk.indptr, totals.as_deref()))?;
-        }
-        Ok(chunk)
+        let chunk = self.decode::<T>(packed, places, totals.as_mut())?;
+        self.change.of(chunk, totals.as_deref(), self.width)
     }
 }
 
 impl Change {
-    /// Whether values of this type do not stay as they are.
-    fn applies(self, stored: Dtype) -> bool {
-        self.target_sum.is_some() || self.log1p || stored != self.dtype
-    }
-
-    fn of<T: Value>(self, values: &[T], indptr: &[u64], totals: Option<&[f64]>) -> Result<Values> {
-        if self.target_sum.is_none() && !self.log1p {
-            return convert(values, self.dtype);
+    /// The chunk with the values of the batch; `totals` are the sums of its rows.
+    fn of(self, chunk: CsrChunk, totals: Option<&[f64]>, n_cols: usize) -> Result<CsrChunk> {
+        let stored = chunk.values.dtype();
+        let is_computed = self.target_sum.is_some() || self.log1p;
+        if !is_computed && self.dtype == Dtype::F32 && !with_values!(&chunk.values, v => are_exact_in_f32(v)) {
+            let message = "counts above 16,777,216 are not exact in float32: ask for float64";
+            return Err(Error::new(ErrorKind::WouldLoseData, message));
         }
-        // What scanpy computes in: integers become float32.
-        if T::DTYPE == Dtype::F64 {
-            let mut x: Vec<f64> = values.iter().map(|v| v.as_f64()).collect();
+        let mut steps = Vec::new();
+        if is_computed {
+            // What scanpy computes in: integers become float32.
+            let dtype = if stored == Dtype::F64 { Dtype::F64 } else { Dtype::F32 };
+            steps.push(Step::Cast(dtype));
             if let (Some(target), Some(totals)) = (self.target_sum, totals) {
-                scale(&mut x, indptr, |row| totals[row] / target);
+                let operand = Operand::Rows(divisors(totals, target, dtype));
+                steps.push(Step::Combine { op: Op::Divide, operand, rows: None });
             }
             if self.log1p {
-                x.iter_mut().for_each(|x| *x = x.ln_1p());
+                steps.push(Step::Map(Function::Log1p));
             }
-            return convert(&x, self.dtype);
         }
-        let mut x: Vec<f32> = values.iter().map(|v| v.as_f64() as f32).collect();
-        if let (Some(target), Some(totals)) = (self.target_sum, totals) {
-            scale(&mut x, indptr, |row| totals[row] as f32 / target as f32);
-        }
-        if self.log1p {
-            x.iter_mut().for_each(|x| *x = x.ln_1p());
-        }
-        convert(&x, self.dtype)
+        steps.push(Step::Cast(self.dtype));
+        Plan::new(steps)?.apply(chunk, 0, n_cols)
     }
 }
 
-/// Divides the values of each row; rows with a factor of 0 stay as they are.
-fn scale<F: Value + std::ops::DivAssign>(values: &mut [F], indptr: &[u64], factor: impl Fn(usize) -> F) {
-    for (row, w) in indptr.windows(2).enumerate() {
-        let factor = factor(row);
-        if factor != F::default() {
-            values[w[0] as usize..w[1] as usize].iter_mut().for_each(|v| *v /= factor);
-        }
-    }
-}
-
-/// Values in another type; `dtype` is a floating-point type or that of the values.
-fn convert<T: Value>(values: &[T], dtype: Dtype) -> Result<Values> {
+/// What rows are divided by to sum up to `target`; cells without counts stay as they are.
+fn divisors(totals: &[f64], target: f64, dtype: Dtype) -> Values {
     match dtype {
-        _ if dtype == T::DTYPE => Ok(T::wrap(values.to_vec())),
-        Dtype::F64 => Ok(Values::F64(values.iter().map(|v| v.as_f64()).collect())),
+        Dtype::F64 => {
+            let of = |total: &f64| total / target;
+            Values::F64(totals.iter().map(of).map(|d| if d == 0.0 { 1.0 } else { d }).collect())
+        }
         _ => {
-            let is_exact = T::DTYPE.is_float() || values.iter().all(|v| v.as_f64().abs() <= EXACT_IN_F32);
-            if !is_exact {
-                return Err(Error::new(
-                    ErrorKind::WouldLoseData,
-                    "counts above 16,777,216 are not exact in float32: ask for float64",
-                ));
-            }
-            Ok(Values::F32(values.iter().map(|v| v.as_f64() as f32).collect()))
+            let of = |total: &f64| *total as f32 / target as f32;
+            Values::F32(totals.iter().map(of).map(|d| if d == 0.0 { 1.0 } else { d }).collect())
         }
     }
+}
+
+fn are_exact_in_f32<T: Value>(values: &[T]) -> bool {
+    T::DTYPE.is_float() || values.iter().all(|v| v.as_f64().abs() <= EXACT_IN_F32)
 }
 
 /// Makes one batch of a rack.
@@ -317,9 +300,7 @@ fn tokens(
         let done = tokenizer
             .tokenize(&Batch { chunk: &chunk, cells: &here, totals: None }, &mut random, out)
             .at(source.dataset.uri())?;
-        let drops = done.rows < here.len();
-        let rows = here.into_iter().enumerate().filter(|(i, _)| !drops || done.empty.binary_search(i).is_err());
-        kept.extend(rows.map(|(_, cell)| (number, cell)));
+        kept.extend(done.kept(&here).map(|cell| (number, cell)));
     }
     *cells = kept;
     let n = cells.len() * length;

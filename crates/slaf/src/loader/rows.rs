@@ -1,7 +1,8 @@
 //! Packed rows that lie apart, in one piece of memory.
 
 use crate::config;
-use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};
+use crate::reader::packed_column;
+use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::packed::Row;
 use slaf_core::{Context, Error, Result};
@@ -49,12 +50,7 @@ impl PackedRows {
         let mut wanted = wanted.iter().peekable();
         let mut numbers = ranges.iter().cloned().flatten();
         for batch in batches {
-            let rows: &BinaryArray = batch
-                .column(0)
-                .as_binary_opt::<i32>()
-                .filter(|a| a.null_count() == 0)
-                .ok_or_else(|| Error::corrupt(format!("column {} holds no packed rows", self.column)))?;
-            for (row, number) in rows.iter().flatten().zip(&mut numbers) {
+            for (row, number) in packed_column(batch, &self.column)?.iter().flatten().zip(&mut numbers) {
                 self.bytes_read += row.len() as u64;
                 if wanted.next_if(|w| **w == number).is_some() {
                     self.bytes.extend_from_slice(row);

@@ -2,10 +2,16 @@
 
 use crate::config;
 use crate::selection::Rows;
-use arrow::array::{Array, AsArray, BinaryArray};
+use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};
 use slaf_core::packed::Row;
 use slaf_core::{Context, Error, Result};
 use slaf_lance::Table;
+
+/// The packed rows of a batch that has this column alone.
+pub(crate) fn packed_column<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a BinaryArray> {
+    let array = batch.column(0).as_binary_opt::<i32>().filter(|a| a.null_count() == 0);
+    array.ok_or_else(|| Error::corrupt(format!("column {column} holds no packed rows")))
+}
 
 /// The rows of a selection, in its order.
 pub(super) struct PackedRows {
@@ -21,12 +27,7 @@ impl PackedRows {
         let batches = table.read(&[column], &rows.ranges, config::batch_rows()).await?;
         let (mut arrays, mut starts) = (Vec::with_capacity(batches.len()), vec![0]);
         for batch in batches {
-            let array = batch
-                .column(0)
-                .as_binary_opt::<i32>()
-                .filter(|a| a.null_count() == 0)
-                .ok_or_else(|| Error::corrupt(format!("column {column} holds no packed rows")))?
-                .clone();
+            let array = packed_column(&batch, column)?.clone();
             starts.push(starts[starts.len() - 1] + array.len());
             arrays.push(array);
         }

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf._errors import invalid
-from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import changeable, checked, matrix_of
 
@@ -47,21 +46,7 @@ def filter_cells(
     ``obs["n_counts"]`` or ``obs["n_genes"]`` holds the number.
     """
     bounds = {"counts": (min_counts, max_counts), "genes": (min_genes, max_genes)}
-    what, low, high = _only_bound(bounds, "`min_counts`, `min_genes`, `max_counts`, `max_genes`")
-    matrix = matrix_of(checked(data, "filter_cells"))
-    rows = matrix.known_rows()
-    if what == "counts":
-        number = rows.sum.astype(matrix._sum_dtype())
-    else:
-        number = rows.positive.astype(np.int64)
-    keep = number >= low if low is not None else number <= high
-    if not inplace:
-        return keep, number
-    adata = changeable(data, "filter_cells", copy)
-    adata.obs[f"n_{what}"] = number
-    if not keep.all():
-        adata._inplace_subset_obs(keep)
-    return adata if copy else None
+    return _filter(data, "filter_cells", "obs", bounds, inplace, copy)
 
 
 def filter_genes(
@@ -93,29 +78,38 @@ def filter_genes(
     ``var["n_counts"]`` or ``var["n_cells"]`` holds the number.
     """
     bounds = {"counts": (min_counts, max_counts), "cells": (min_cells, max_cells)}
-    what, low, high = _only_bound(bounds, "`min_counts`, `min_cells`, `max_counts`, `max_cells`")
-    number = _per_gene(matrix_of(checked(data, "filter_genes")), what)
-    keep = number >= low if low is not None else number <= high
-    if not inplace:
-        return keep, number
-    adata = changeable(data, "filter_genes", copy)
-    adata.var[f"n_{what}"] = number
-    if not keep.all():
-        adata._inplace_subset_var(keep)
-    return adata if copy else None
+    return _filter(data, "filter_genes", "var", bounds, inplace, copy)
 
 
-def _only_bound(
-    bounds: dict[str, tuple[int | None, int | None]], names: str
-) -> tuple[str, Any, Any]:
+def _filter(
+    data: LazyAnnData,
+    function: str,
+    of: str,
+    bounds: dict[str, tuple[int | None, int | None]],
+    inplace: bool,
+    copy: bool,
+) -> LazyAnnData | Filtered | None:
+    """Filter by the one bound that is given: of the counts, or of what is expressed."""
     given = [(what, *b) for what, b in bounds.items() for side in b if side is not None]
     if len(given) != 1:
+        names = ", ".join(f"`{side}_{what}`" for side in ("min", "max") for what in bounds)
         raise invalid(f"Only provide one of the optional parameters {names} per call.")
-    return given[0]
-
-
-def _per_gene(matrix: LazyMatrix, what: str) -> npt.NDArray[Any]:
-    columns = matrix.known_columns()
+    what, low, high = given[0]
+    matrix = matrix_of(checked(data, function))
+    known = matrix.known_rows() if of == "obs" else matrix.known_columns()
     if what == "counts":
-        return columns.sum.astype(matrix._sum_dtype())
-    return columns.positive.astype(np.int64)
+        number = known.sum.astype(matrix._sum_dtype())
+    else:
+        number = known.positive.astype(np.int64)
+    keep: npt.NDArray[np.bool_] = number <= high if low is None else number >= low
+    if not inplace:
+        return keep, number
+    adata = changeable(data, function, copy)
+    if of == "obs":
+        adata.obs[f"n_{what}"] = number
+    else:
+        adata.var[f"n_{what}"] = number
+    if not keep.all():
+        subset = adata._inplace_subset_obs if of == "obs" else adata._inplace_subset_var
+        subset(keep)
+    return adata if copy else None
