@@ -80,6 +80,28 @@ def test_the_snippet(array):
     assert n == N_CELLS
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cuda"}, "device='cuda' does not work here"),
+        ({"pin_memory": True}, "pin_memory=True does not work here"),
+        ({"device": "gpu"}, "device='gpu' does not work here"),
+    ],
+    ids=str,
+)
+def test_a_device_that_is_not_there(array, options, message):
+    with pytest.raises(slaf.UnsupportedError, match=message) as caught:
+        SLAFDataLoader(array, raw_mode=True, **options)
+    assert caught.value.kind == "unsupported-feature"
+
+
+@pytest.mark.parametrize("options", [{"return_tensors": "numpy"}, {"tokenizer": dict}], ids=str)
+def test_a_device_for_what_is_no_tensor(array, options):
+    with pytest.raises(slaf.InvalidArgumentError, match="are for the tensors"):
+        SLAFDataLoader(array, device="cpu", **options)
+
+
 def test_a_device(array):
     batch = next(iter(SLAFDataLoader(array, raw_mode=True, device="meta")))
     assert batch["x"].device.type == batch["cell_ids"].device.type == "meta"

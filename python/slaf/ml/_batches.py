@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from slaf._errors import from_kind, invalid
+
+if TYPE_CHECKING:
+    import torch
 
 KINDS = ("torch", "numpy", "arrow")
 
@@ -56,6 +59,27 @@ def check(returns: str) -> None:
         load("torch", hint)
     if returns == "arrow":
         load("pyarrow", "return_tensors='arrow'")
+
+
+def check_place(device: str | torch.device | None, pin_memory: bool) -> None:
+    """Check that tensors can go where they should: at once, not with the first batch.
+
+    Raises
+    ------
+    UnsupportedError
+        If torch has no such device here.
+    """
+    if device is None and not pin_memory:
+        return
+    torch = load("torch", "device= or pin_memory=")
+    try:
+        _placed(torch.empty(1), device, pin_memory)
+    # As torch says it, which depends on the device.
+    except (AssertionError, NotImplementedError, RuntimeError) as e:
+        what = "pin_memory=True" if device is None else f"device={str(device)!r}"
+        reason = str(e).splitlines()[0]
+        message = f"{what} does not work here: {reason}; leave it out to get tensors of the CPU"
+        raise from_kind("unsupported-feature", message) from e
 
 
 def arrays(native: Any, layout: Layout) -> dict[str, Any]:
@@ -111,10 +135,7 @@ def _torch(batch: dict[str, Any], shape: tuple[int, int], layout: Layout) -> dic
 
     def tensor(array: npt.NDArray[Any]) -> Any:
         # Zero-copy: torch keeps the array, and with it Rust's memory.
-        made = torch.from_numpy(array)
-        if layout.pin_memory:
-            made = made.pin_memory()
-        return made if layout.device is None else made.to(layout.device, non_blocking=True)
+        return _placed(torch.from_numpy(array), layout.device, layout.pin_memory)
 
     _expect_beta()
     result = {}
@@ -126,6 +147,12 @@ def _torch(batch: dict[str, Any], shape: tuple[int, int], layout: Layout) -> dic
         # Rust promises what torch would check.
         result[key] = torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False)
     return result
+
+
+def _placed(tensor: torch.Tensor, device: str | torch.device | None, pin: bool) -> torch.Tensor:
+    if pin:
+        tensor = tensor.pin_memory()
+    return tensor if device is None else tensor.to(device, non_blocking=True)
 
 
 @functools.cache

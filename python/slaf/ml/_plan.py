@@ -72,23 +72,25 @@ class Plan:
             raise invalid(f"uneven={uneven!r}; there are 'pad' and 'uneven'")
         if not 0 <= seed < 1 << 63:
             raise invalid(f"seed={seed} is not in 0..2^63")
-        if (device is not None or pin_memory) and return_tensors != "torch":
-            raise invalid("device= and pin_memory= are for return_tensors='torch'")
+        self.transform: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
+        if tokenizer is not None and not isinstance(tokenizer, SLAFTokenizer):
+            self.transform, tokenizer, tokenizer_type = tokenizer, None, None
+        makes_tensors = return_tensors == "torch" and self.transform is None
+        if (device is not None or pin_memory) and not makes_tensors:
+            raise invalid("device= and pin_memory= are for the tensors of return_tensors='torch'")
+        _batches.check_place(device, pin_memory)
         arrays = [slaf_array] if isinstance(slaf_array, SLAFArray) else list(slaf_array)
         if not arrays:
             raise invalid("no store to load from")
         self.stores: list[Store] = [a._store for a in arrays]
         self.batch_size = batch_size
         self.seed = seed
-        self.transform: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
         self.key = Key("layers", layer) if layer is not None else Key("X")
         for store in self.stores:
             store.matrix(self.key)
         self._genes: list[Any] = [None] * len(self.stores)
         self.tokenizers: list[SLAFTokenizer] = []
-        if tokenizer is not None and not isinstance(tokenizer, SLAFTokenizer):
-            self.transform = tokenizer
-        elif not raw_mode and (tokenizer is not None or tokenizer_type is not None):
+        if not raw_mode and (tokenizer is not None or tokenizer_type is not None):
             if genes is not None or layer is not None or normalize is not None or log1p or dense:
                 raise invalid(
                     "genes=, layer=, normalize=, log1p= and dense= are for raw_mode=True: "
