@@ -70,4 +70,5 @@ $(TOOLS): requirements-dev.txt
 	$(PYTHON) -m venv "$(VENV)" || { echo "python venv failed: on Debian, install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q -r requirements-dev.txt
+	$(BIN)/pip install -q --no-deps scgpt==0.2.4
 	touch "$@"
