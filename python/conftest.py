@@ -15,7 +15,7 @@ SHARED = Path(os.environ.get("SLAF_SHARED_DATA", Path(__file__).parents[2] / "sh
 
 # What these need is not installed for tests; importing them says so.
 collect_ignore = [
-    f"slaf/ml/{needs}.py" for needs in ("lightning", "ray") if find_spec(needs) is None
+    f"slaf/ml/{needs}.py" for needs in ("lightning", "ray", "scvi") if find_spec(needs) is None
 ]
 
 hypothesis.settings.register_profile(

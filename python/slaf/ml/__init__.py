@@ -1,7 +1,7 @@
 """Cells as the input of models.
 
-Loaders, samplers and tokenizers. :mod:`slaf.ml.datasets` (torch), :mod:`slaf.ml.lightning` and
-:mod:`slaf.ml.ray` are imported on their own, since they need these packages.
+Loaders, samplers and tokenizers. :mod:`slaf.ml.datasets` (torch), :mod:`slaf.ml.lightning`,
+:mod:`slaf.ml.ray` and :mod:`slaf.ml.scvi` need these packages, and are imported on their own.
 """
 
 from slaf.ml.dataloaders import SLAFDataLoader

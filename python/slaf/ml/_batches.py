@@ -40,12 +40,12 @@ def load(package: str, needed_for: str) -> Any:
     UnsupportedError
         If it is not installed; the message says how to install it.
     """
-    extra = {"torch": "torch", "pyarrow": "arrow", "ray": "ray", "lightning": "lightning"}
+    extras = {"pyarrow": "arrow"}
     try:
         return importlib.import_module(package)
     except ImportError as e:
         name = package.split(".")[0]
-        hint = f"install it with `pip install 'slaf[{extra[name]}]'`"
+        hint = f"install it with `pip install 'slaf[{extras.get(name, name)}]'`"
         message = f"{needed_for} needs {name}: {hint}"
         raise from_kind("unsupported-feature", message) from e
 

@@ -44,7 +44,7 @@ def labels_of(store: Store, name: str, values: pl.Series) -> list[str]:
     if any(n == name and kind == "categorical" for n, kind, _ in kinds):
         *_, categories = store.native.columns("obs", [name], (0, 0))[1]
         return [str(c) for c in (categories if categories is not None else [])]
-    return [str(v) for v in values.drop_nulls().unique().sort().to_list()]
+    return values.drop_nulls().unique().sort().cast(pl.String).to_list()
 
 
 def is_label(values: pl.Series) -> bool:
