@@ -52,6 +52,26 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
 # Its loader needs these, even for raw batches; without psutil it waits for ever.
 REQUIREMENTS["slafdb_loader"] = (*REQUIREMENTS["slafdb_store"], "psutil>=6,<8", "torch==2.15.0")
 
+REQUIREMENTS["tiledbsoma_loader"] = (
+    *REQUIREMENTS["tiledbsoma_store"],
+    "tiledbsoma-ml==0.1.0",
+    "torch==2.15.0",
+)
+REQUIREMENTS["scdataset_loader"] = (
+    "scDataset==0.3.0",
+    "anndata==0.13.4",
+    "torch==2.15.0",
+    *NUMERIC[:2],
+    "h5py==3.16.0",
+)
+REQUIREMENTS["scdl_loader"] = (
+    "bionemo-scdl==0.1.3",
+    "anndata==0.13.4",
+    "torch==2.15.0",
+    *NUMERIC[:2],
+    "h5py==3.16.0",
+)
+
 # AnnData 0.13, which most peers read their source with, needs 3.12.
 PYTHONS = ("3.12", "3.13")
 # This release asks for signals from a thread without the GIL, which ends Python 3.12 and newer with

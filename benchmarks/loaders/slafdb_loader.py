@@ -21,6 +21,8 @@ def main() -> None:
     """Times one task."""
     path, task, batch, cells = sys.argv[1:]
     array = SLAFArray(path)
+    # A loader that is made before fails and says nothing.
+    array.wait_for_metadata()
 
     def epoch() -> Iterator[int]:
         loader = SLAFDataLoader(array, batch_size=int(batch), verbose=False, **TASKS[task])
