@@ -4,6 +4,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from helpers import assert_same
 
 import slaf
@@ -44,6 +45,34 @@ def test_what_anndata_cannot_write_is_named(tmp_path, original):
         SLAFConverter().convert_anndata(original, tmp_path / "a.slaf")
     assert caught.value.kind == "would-lose-data"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_slots_of_several_inputs_that_cannot_be_united_are_named(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, n in {"a": 9, "b": 5}.items():
+        adata = ad.AnnData(sp.csr_matrix(rng.poisson(1, (n, 4)).astype(np.float32)))
+        adata.obs_names = [f"{name}{i}" for i in range(n)]
+        adata.raw = adata
+        adata.obsm["same"], adata.obsm["other"] = np.ones((n, 2)), np.ones((n, n))
+        adata.varm["PCs"], adata.varp["net"] = np.ones((4, 2)), sp.eye(4, format="csr")
+        adata.obsp["near"], adata.uns["colors"] = sp.eye(n, format="csr"), ["red"]
+        adata.layers["both"] = adata.X
+        if name == "b":
+            adata.layers["one"] = adata.X
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    inputs, target = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"], tmp_path / "ab.slaf"
+    with pytest.raises(slaf.InputError, match=r"^the store cannot hold .*obsp/near") as caught:
+        SLAFConverter().convert(inputs, target)
+    assert caught.value.kind == "would-lose-data"
+    assert not target.exists()
+    report = SLAFConverter(allow_loss=True).convert(inputs, target)
+    slots = ["obsp/near", "varp/net", "varm/PCs", "uns", "raw", "raw/X"]
+    expected = [f"{path}: {slot}" for path in inputs for slot in slots]
+    assert sorted(what for what, _ in report.lost) == sorted(
+        [*expected, "obsm/other", "layers/one"]
+    )
+    united = read_slaf(target).to_memory()
+    assert (list(united.obsm), list(united.layers)) == (["same"], ["both"])
 
 
 def test_targets(tmp_path, h5ad_path, original):

@@ -94,7 +94,7 @@ pub fn convert(
             (String::new(), slaf_ingest::union(opened, &union)?)
         }
     };
-    refuse_losses(&*input, options).at(&place)?;
+    refuse_losses(&*input, options).map_err(|e| if several { e } else { e.at(&place) })?;
     let job = Job { input: &*input, options, target: &target, progress };
     let result = block_on(target.begin()).and_then(|()| job.run(started));
     match result {
@@ -106,7 +106,7 @@ pub fn convert(
             target.abandon();
             // Errors of reading name elements of the input; those of writing name the store.
             let of_target = e.location().is_some_and(|l| l.starts_with(target.storage.uri()));
-            Err(if of_target || several || place.is_empty() || e.kind() == ErrorKind::Interrupted {
+            Err(if of_target || several || e.kind() == ErrorKind::Interrupted {
                 e
             } else {
                 e.at(place)
