@@ -39,7 +39,7 @@ pub enum ErrorKind {
     AmbiguousName,
     /// An index outside of the axis.
     OutOfRange,
-    /// Another writer committed first.
+    /// Another writer committed first, or replaced the store under an open handle.
     Conflict,
     /// The answer of the store to a commit was lost.
     CommitOutcomeUnknown,

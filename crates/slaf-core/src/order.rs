@@ -187,7 +187,8 @@ mod tests {
             }
             let mut words = vec![Word::default(); n.div_ceil(64)];
             for _ in 0..2 {
-                (c.fill(0), v.fill(0));
+                c.fill(0);
+                v.fill(0);
                 prop_assert_eq!(place(&mut words, &order.gene_of, &columns, &values, &mut c, &mut v), columns.len());
                 prop_assert_eq!(c.iter().copied().zip(v.iter().copied()).collect::<Vec<_>>(), expected.clone());
             }

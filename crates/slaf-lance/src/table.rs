@@ -115,6 +115,8 @@ impl Drop for TableWriter {
     }
 }
 
+type Readers = HashMap<(usize, Vec<String>), Arc<FragmentReader>>;
+
 /// A table at its pinned version.
 #[derive(Debug)]
 pub struct Table {
@@ -124,7 +126,7 @@ pub struct Table {
     fragments: Vec<(u64, FileFragment)>,
     rows: u64,
     /// Opened files, by fragment and columns.
-    readers: Mutex<HashMap<(usize, Vec<String>), Arc<FragmentReader>>>,
+    readers: Mutex<Readers>,
 }
 
 impl Table {
@@ -159,6 +161,12 @@ impl Table {
 
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The file of the transaction that made this version, below `_transactions`; its name is
+    /// unique.
+    pub fn transaction(&self) -> Option<&str> {
+        self.dataset.manifest().transaction_file.as_deref()
     }
 
     async fn reader(&self, fragment: usize, columns: &[&str]) -> Result<Arc<FragmentReader>> {

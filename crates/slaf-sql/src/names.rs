@@ -158,11 +158,9 @@ impl VisitorMut for Words<'_> {
             return ControlFlow::Continue(());
         }
         match expr {
-            Expr::BinaryOp { left, op, right } if is_comparison(op) => {
-                if !is_number(left) && !is_number(right) {
-                    self.make_string(left);
-                    self.make_string(right);
-                }
+            Expr::BinaryOp { left, op, right } if is_comparison(op) && !is_number(left) && !is_number(right) => {
+                self.make_string(left);
+                self.make_string(right);
             }
             Expr::InList { list, .. } => list.iter_mut().for_each(|e| self.make_string(e)),
             Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } | Expr::SimilarTo { pattern, .. } => {

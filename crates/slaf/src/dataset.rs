@@ -137,7 +137,23 @@ impl Inner {
             TableName::RawGenes => (&self.raw_genes, tables.raw_genes.as_ref()),
         };
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::Internal, format!("the store has no table {name:?}")))?;
-        cell.get_or_try_init(|| Table::open(&self.storage, entry)).await
+        let open = async || {
+            let table = Table::open(&self.storage, entry).await?;
+            self.check_is_ours(&table, entry)?;
+            Ok(table)
+        };
+        cell.get_or_try_init(open).await
+    }
+
+    /// Tables of a store that was removed and made again have the same names.
+    fn check_is_ours(&self, table: &Table, entry: &TableEntry) -> Result<()> {
+        let Some(name) = table.transaction() else { return Ok(()) };
+        let path = format!("{}/_transactions/{name}", entry.path);
+        if self.manifest.files.iter().any(|f| f.path == path) {
+            return Ok(());
+        }
+        let message = "another table than when the store was opened: somebody replaced the store; open it again";
+        Err(Error::new(ErrorKind::Conflict, message).at(self.storage.full(&entry.path)))
     }
 
     /// One column of a table, whole.

@@ -4,6 +4,8 @@ use crate::made::{GOOD, Parts, frame, group, h5ad, open, read_all, with_x};
 use hdf5_pure::{AttrValue, FileBuilder};
 use std::path::Path;
 
+type Damage = fn(&mut FileBuilder);
+
 fn failure(path: &Path) -> (String, String) {
     let e = read_all(path).unwrap_err();
     let place = e.to_string();
@@ -104,7 +106,7 @@ fn broken_frames_name_the_column() {
 #[test]
 fn missing_and_mistyped_parts_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, fn(&mut FileBuilder)); 3] = [
+    let cases: [(&str, Damage); 3] = [
         ("malformed-input: /X/indices: missing", |f| {
             let mut x = group("X", "csr_matrix");
             x.set_attr("shape", AttrValue::I64Array(vec![3, 4]));

@@ -106,11 +106,7 @@ pub fn convert(
             target.abandon();
             // Errors of reading name elements of the input; those of writing name the store.
             let of_target = e.location().is_some_and(|l| l.starts_with(target.storage.uri()));
-            Err(if of_target || several || e.kind() == ErrorKind::Interrupted {
-                e
-            } else {
-                e.at(place)
-            })
+            Err(if of_target || several || e.kind() == ErrorKind::Interrupted { e } else { e.at(place) })
         }
     }
 }

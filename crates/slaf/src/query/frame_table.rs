@@ -288,8 +288,8 @@ impl FramePart {
         let chunk = inner.read(&MatrixKey::X, x, rows, &Selection::Ids(genes.to_vec()), ReadOptions::default()).await?;
         fn dense<T: Value>(values: &[T], chunk: &slaf_core::CsrChunk, n_columns: usize) -> Vec<Values> {
             let mut columns = vec![vec![T::default(); chunk.n_rows()]; n_columns];
-            for row in 0..chunk.n_rows() {
-                for at in chunk.row(row) {
+            for (row, bounds) in chunk.indptr.windows(2).enumerate() {
+                for at in bounds[0] as usize..bounds[1] as usize {
                     columns[chunk.indices[at] as usize][row] = values[at];
                 }
             }

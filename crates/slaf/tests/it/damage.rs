@@ -30,6 +30,27 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
+fn a_store_that_was_replaced_is_not_mixed_with_the_old_one() {
+    let (old, new) = (Fixture::new(1, 60, 30), Fixture::new(2, 60, 30));
+    let handle = Dataset::open(old.store().to_str().unwrap()).unwrap();
+    std::fs::remove_dir_all(old.store()).unwrap();
+    copy(&new.store(), &old.store());
+    let gene = Selection::Ids(vec![0]);
+    let results = [
+        handle.obs(None, &Selection::All).map(drop),
+        handle.var(None, &Selection::All).map(drop),
+        handle.read(&MatrixKey::X, &Selection::All, &Selection::All).map(drop),
+        handle.read(&MatrixKey::X, &Selection::All, &gene).map(drop),
+    ];
+    for result in results {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert!(error.to_string().contains("open it again"), "{error}");
+    }
+    read_all(&Dataset::open(old.store().to_str().unwrap()).unwrap()).unwrap();
+}
+
+#[test]
 fn any_cut_or_missing_file_is_named() {
     let fixture = Fixture::new(1, 60, 30);
     let files = files_below(&fixture.store()).unwrap();

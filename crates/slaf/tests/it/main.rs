@@ -1,5 +1,8 @@
 //! Tests of the store through its public API.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod convert;
 mod damage;
 mod loader;

@@ -30,9 +30,9 @@ fn cells_follow_each_other_and_genes_join_by_name() {
         for (sample, rows) in [(&first, 0..30), (&second, 30..50)] {
             let x = dense(&sample.x, sample.n_genes as usize);
             for (i, row) in rows.enumerate() {
-                for g in 0..genes.len() {
-                    let at = sample.var.index.iter().position(|n| n == genes.value(g));
-                    assert_eq!(got[row][g], at.map_or(0.0, |at| x[i][at]), "cell {row} gene {}", genes.value(g));
+                for (gene, value) in genes.iter().flatten().zip(&got[row]) {
+                    let at = sample.var.index.iter().position(|n| n == gene);
+                    assert_eq!(*value, at.map_or(0.0, |at| x[i][at]), "cell {row} gene {gene}");
                 }
             }
         }
