@@ -39,6 +39,7 @@ test-python: $(TOOLS)
 lint: $(TOOLS) ## check style and types
 	cargo fmt --all --check
 	cargo clippy $(CRATES) --all-targets -- -D warnings
+	cargo clippy --release --package slaf-python -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd python && $(BIN)/mypy

@@ -64,6 +64,9 @@ type Columns = Vec<(String, String, bool)>;
 /// `(slot, name, encoding, dtype, shape, nnz)`.
 type Matrix = (String, String, String, String, (u64, u64), u64);
 
+/// Version, seconds since 1970, operation, cells, genes.
+type VersionRow = (u64, u64, String, u64, u64);
+
 #[pyclass(module = "slaf._slaf", frozen)]
 pub(crate) struct Dataset {
     uri: String,
@@ -130,7 +133,7 @@ impl Dataset {
         Ok((dataset.n_cells(), dataset.n_genes()))
     }
 
-    fn versions(&self, py: Python<'_>) -> PyResult<Vec<(u64, u64, String, u64, u64)>> {
+    fn versions(&self, py: Python<'_>) -> PyResult<Vec<VersionRow>> {
         let dataset = self.dataset(py)?;
         let versions = work::run(py, move || dataset.versions())?;
         let row = |v: slaf::VersionInfo| (v.version, v.created, v.operation, v.n_cells, v.n_genes);

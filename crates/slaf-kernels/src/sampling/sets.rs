@@ -10,7 +10,7 @@ use slaf_core::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Group {
     pub cells: Pool,
-    /// Which of [`Sets::controls`] match.
+    /// Index of its pool of matching controls.
     pub controls: usize,
 }
 

@@ -1,10 +1,9 @@
 //! Batches of cells for training, read, decoded and tokenized by threads while the model works.
 //!
-//! A [`Sampler`] says which cell is at which position of an epoch, a
-//! [`Schedule`](sampling::Schedule) which positions make which batch. One thread reads the packed
-//! rows of many batches at once, sorted by row; another one has them decoded and tokenized in the
-//! pool, batch by batch, and hands them out through a bounded queue. Neither changes what is in a
-//! batch.
+//! A [`Sampler`] says which cell is at which position of an epoch, a [`Schedule`] which positions
+//! make which batch. One thread reads the packed rows of many batches at once, sorted by row;
+//! another one has them decoded and tokenized in the pool, batch by batch, and hands them out
+//! through a bounded queue. Neither changes what is in a batch.
 //!
 //! ```no_run
 //! use slaf::sampling::{Pool, Sampler, Shuffle};
