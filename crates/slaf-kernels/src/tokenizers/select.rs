@@ -6,6 +6,7 @@ use super::entries::{Entries, Genes, KeyOf};
 use super::random::Purpose;
 use super::rank::Ranker;
 use crate::random::Stream;
+use std::hint::select_unpredictable;
 
 /// The memory of a selection, used again for each cell.
 #[derive(Default)]
@@ -128,18 +129,16 @@ impl Selector {
         self.marks.clear();
         self.marks.resize(n, leave);
         let m = if leave { n - body } else { body };
+        let marks = self.marks.as_mut_slice();
         for j in n - m..n {
             let at = stream.below(j as u64, j + 1);
-            // The same as a choice by a branch, which would be mispredicted often.
-            let is_marked = usize::from(self.marks[at] != leave).wrapping_neg();
-            let at = at ^ (at ^ j) & is_marked;
-            self.marks[at] = !leave;
+            let at = select_unpredictable(marks[at] == leave, at, j);
+            marks[at] = !leave;
         }
-        self.picked.clear();
         self.picked.resize(body + 1, 0);
-        let mut k = 0;
-        for (i, &mark) in self.marks.iter().enumerate() {
-            self.picked[k] = i as u32;
+        let (picked, mut k) = (self.picked.as_mut_slice(), 0);
+        for (i, &mark) in (0..).zip(&*marks) {
+            picked[k] = i;
             k += usize::from(mark);
         }
         self.picked.truncate(body);
