@@ -26,7 +26,6 @@
 mod build;
 mod fetch;
 mod pipeline;
-mod rows;
 mod stats;
 
 pub use pipeline::LoadedBatches;
