@@ -69,10 +69,15 @@ impl Selection {
                 Rows { ranges: ranges_of(ids), order: None, len: ids.len() }
             }
             Selection::Ids(ids) => {
-                let mut sorted = ids.clone();
-                sorted.sort_unstable();
-                sorted.dedup();
-                let order = ids.iter().map(|id| sorted.partition_point(|s| s < id) as u32).collect();
+                let mut pairs: Vec<(u64, u32)> = ids.iter().copied().zip(0..).collect();
+                pairs.sort_unstable();
+                let (mut sorted, mut order) = (Vec::with_capacity(ids.len()), vec![0; ids.len()]);
+                for (id, place) in pairs {
+                    if sorted.last() != Some(&id) {
+                        sorted.push(id);
+                    }
+                    order[place as usize] = sorted.len() as u32 - 1;
+                }
                 Rows { ranges: ranges_of(&sorted), order: Some(order), len: sorted.len() }
             }
         }

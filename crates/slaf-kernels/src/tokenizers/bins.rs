@@ -6,7 +6,6 @@ use super::rank::Ranker;
 /// The memory of binning, used again for each cell.
 #[derive(Default)]
 pub(super) struct Binner {
-    distinct: Distinct,
     ranker: Ranker,
     order: Vec<u32>,
     /// By code of a distinct value, or by entry.
@@ -40,8 +39,10 @@ impl Binner {
     ///
     /// `draw` gives an entry's random number; without it the last bin is taken. `single` says that
     /// the values are of numpy's `float32`, whose differences numpy rounds.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn bin(
         &mut self,
+        distinct: &mut Distinct,
         values: &[f64],
         wanted: &[u32],
         n_bins: u32,
@@ -51,10 +52,10 @@ impl Binner {
     ) {
         let n_edges = n_bins as usize - 1;
         self.spans.clear();
-        if self.distinct.find(values) {
-            self.spans.resize(self.distinct.len(), Span::default());
-            self.spans_of_distinct(values.len(), n_edges, single);
-            let (codes, spans) = (self.distinct.codes(), &self.spans);
+        if distinct.find(values) {
+            self.spans.resize(distinct.code_end(), Span::default());
+            self.spans_of_distinct(distinct, values.len(), n_edges, single);
+            let (codes, spans) = (distinct.codes(), &self.spans);
             write(bins, wanted, draw, |i| codes.get(i).map(|&code| spans[usize::from(code)]));
         } else {
             self.spans.resize(values.len(), Span::default());
@@ -63,8 +64,8 @@ impl Binner {
         }
     }
 
-    fn spans_of_distinct(&mut self, n: usize, n_edges: usize, single: bool) {
-        let mut rest = self.distinct.iter().map(|(value, _, count)| (value, count as usize)).peekable();
+    fn spans_of_distinct(&mut self, distinct: &Distinct, n: usize, n_edges: usize, single: bool) {
+        let mut rest = distinct.iter().map(|(value, _, count)| (value, count as usize)).peekable();
         // Ranks come in rising order, so that one walk over the values finds all of them. The
         // values before the next one to come end before the rank `upto`.
         let (mut value, mut upto) = (0.0, 0);
@@ -78,7 +79,7 @@ impl Binner {
             (value, rest.peek().filter(|_| is_last_of_value).map_or(value, |next| next.0))
         });
         let mut walk = Walk::new(&self.edges);
-        for (value, code, _) in self.distinct.iter() {
+        for (value, code, _) in distinct.iter() {
             self.spans[usize::from(code)] = walk.span(value);
         }
     }
@@ -152,7 +153,7 @@ mod tests {
     fn bins(values: &[f64], n_bins: u32, single: bool, u: Option<f64>) -> Vec<f32> {
         let all: Vec<u32> = (0..values.len() as u32).collect();
         let mut bins = vec![9.0];
-        Binner::default().bin(values, &all, n_bins, single, u.map(|u| move |_| u), &mut bins);
+        Binner::default().bin(&mut Distinct::default(), values, &all, n_bins, single, u.map(|u| move |_| u), &mut bins);
         bins
     }
 
@@ -201,7 +202,15 @@ mod tests {
     fn bins_of_some_entries_lie_between_quantiles_of_all() {
         let mut bins = Vec::new();
         let u = |i: u32| f64::from(i) / 8.0;
-        Binner::default().bin(&[1.0, 5.0, 2.0, 9.0], &[2, 7, 1], 5, false, Some(u), &mut bins);
+        Binner::default().bin(
+            &mut Distinct::default(),
+            &[1.0, 5.0, 2.0, 9.0],
+            &[2, 7, 1],
+            5,
+            false,
+            Some(u),
+            &mut bins,
+        );
         let all = [0, 1, 2].map(|i| oracle(&[1.0, 5.0, 2.0, 9.0], 5, Some(u(i)))[i as usize]);
         assert_eq!(bins, [all[2], 0.0, all[1]]);
     }

@@ -6,10 +6,16 @@ use std::cmp::Ordering;
 
 /// What a tokenizer knows of each column of the matrix.
 pub(super) struct Genes {
-    /// By column.
-    pub(super) genes: Vec<Gene>,
+    /// By column, [`DROP`] where there is none.
+    pub(super) tokens: Vec<u32>,
+    /// A bit for each column that has a token. Unlike the tokens they stay in the nearest cache,
+    /// and tokens are needed of the chosen entries alone.
+    pub(super) known: Vec<u64>,
+    pub(super) all_known: bool,
     /// By column; empty if keys are not scaled.
     pub(super) scales: Vec<f64>,
+    /// By column, about 1 over the scale; empty if keys are not scaled.
+    pub(super) factors: Vec<f32>,
     /// By column, the first column of the same token; empty if no two columns share one.
     pub(super) first_of_token: Vec<u32>,
     /// By column; empty if the order is not by position.
@@ -18,12 +24,12 @@ pub(super) struct Genes {
     pub(super) fillers: Vec<u32>,
 }
 
-/// What is needed of every nonzero, side by side so that it is one access to memory.
-#[derive(Clone, Copy)]
-pub(super) struct Gene {
-    pub(super) token: u32,
-    /// About 1 over the scale, or 1 if keys are not scaled.
-    pub(super) factor: f32,
+impl Genes {
+    /// The bits of [`Genes::known`].
+    pub(super) fn known(tokens: &[u32]) -> Vec<u64> {
+        let word = |tokens: &[u32]| (0..).zip(tokens).fold(0, |word, (i, &t)| word | u64::from(t != DROP) << i);
+        tokens.chunks(64).map(word).collect()
+    }
 }
 
 /// How a cell's values become keys.
@@ -47,44 +53,45 @@ impl KeyOf<'_> {
 pub(super) struct Entries {
     pub(super) n: usize,
     pub(super) columns: Vec<u32>,
-    pub(super) tokens: Vec<u32>,
     pub(super) x: Vec<f64>,
-    /// Keys without the cell's own factor, roughly: see [`Ranker`](super::rank::Ranker).
-    pub(super) rough: Vec<f32>,
-    unmerged: Vec<((u32, u32), u32, f64)>,
+    unmerged: Vec<((u32, u32), f64)>,
 }
 
 impl Entries {
     pub(super) fn grow(&mut self, n: usize) {
         if self.columns.len() < n {
             self.columns.resize(n, 0);
-            self.tokens.resize(n, 0);
             self.x.resize(n, 0.0);
-            self.rough.resize(n, 0.0);
         }
     }
 
     /// Takes the nonzeros of a row; false if one of its values is negative or not finite.
     pub(super) fn gather<T: Value>(&mut self, genes: &Genes, columns: &[u32], values: &[T]) -> bool {
         // One more than the row may have, for the entry after the last.
-        let end = columns.len() + 1;
-        self.grow(end);
-        let (out_columns, out_tokens) = (&mut self.columns[..end], &mut self.tokens[..end]);
-        let (out_x, out_rough) = (&mut self.x[..end], &mut self.rough[..end]);
+        self.grow(columns.len() + 1);
         let is_unsigned = matches!(T::DTYPE, Dtype::Bool | Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64);
-        let (mut n, mut valid) = (0, true);
-        for (&column, &value) in columns.iter().zip(values) {
+        // Rough keys of smaller values would not be as exact as they have to be.
+        let is_expressed = |x: f64| x >= f64::from(f32::MIN_POSITIVE);
+        let (mut valid, mut expressed) = (true, true);
+        for (out, &value) in self.x.iter_mut().zip(values) {
             let x = value.as_f64();
-            let Gene { token, factor } = genes.genes[column as usize];
             valid &= is_unsigned || (0.0..=f64::MAX).contains(&x);
-            out_columns[n] = column;
-            out_tokens[n] = token;
-            out_x[n] = x;
-            out_rough[n] = rough(x, factor);
-            // Rough keys of smaller values would not be as exact as they have to be.
-            let expressed = x >= f64::from(f32::MIN_POSITIVE);
-            // A branch here would be mispredicted for every gene that the vocabulary lacks.
-            n += usize::from((token != DROP) & expressed);
+            expressed &= is_expressed(x);
+            *out = x;
+        }
+        let mut n = columns.len();
+        if genes.all_known && expressed {
+            self.columns[..n].copy_from_slice(columns);
+        } else {
+            n = 0;
+            for (i, &column) in columns.iter().enumerate() {
+                let x = self.x[i];
+                let known = genes.known[column as usize / 64] >> (column % 64) & 1 == 1;
+                self.columns[n] = column;
+                self.x[n] = x;
+                // A branch here would be mispredicted for every gene that the vocabulary lacks.
+                n += usize::from(known & is_expressed(x));
+            }
         }
         self.n = n;
         if !genes.first_of_token.is_empty() {
@@ -105,22 +112,31 @@ impl Entries {
         if rising {
             return;
         }
-        let entries = self.columns[..self.n].iter().zip(&self.tokens).zip(&self.x);
+        let entries = self.columns[..self.n].iter().zip(&self.x);
         self.unmerged.clear();
-        self.unmerged.extend((0..).zip(entries).map(|(i, ((&c, &t), &x))| ((c, i), t, x)));
+        self.unmerged.extend((0..).zip(entries).map(|(i, (&c, &x))| ((c, i), x)));
         // The summands of a token stay in column order, and so does their rounding.
         self.unmerged.sort_unstable_by_key(|e| e.0);
         let mut n = 0;
-        for &((column, _), token, x) in &self.unmerged {
+        for &((column, _), x) in &self.unmerged {
             if n > 0 && self.columns[n - 1] == column {
                 self.x[n - 1] += x;
             } else {
-                (self.columns[n], self.tokens[n], self.x[n]) = (column, token, x);
+                (self.columns[n], self.x[n]) = (column, x);
                 n += 1;
             }
-            self.rough[n - 1] = rough(self.x[n - 1], genes.genes[column as usize].factor);
         }
         self.n = n;
+    }
+
+    /// The valid ones, as columns and values.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.columns[..self.n].iter().copied().zip(self.x[..self.n].iter().copied())
+    }
+
+    /// One of them.
+    pub(super) fn at(&self, i: u32) -> (u32, f64) {
+        (self.columns[i as usize], self.x[i as usize])
     }
 
     /// Which of two entries has the larger key.
@@ -135,9 +151,21 @@ impl Entries {
     }
 }
 
-/// Three roundings, each of at most half a unit in the last place, are below three units in sum.
+/// The key of an entry without the cell's own factor, roughly: see
+/// [`Ranker`](super::rank::Ranker). Three roundings, each of at most half a unit in the last place, are below three units in sum.
 fn rough(x: f64, factor: f32) -> f32 {
     (x as f32 * factor).min(f32::MAX)
+}
+
+impl Genes {
+    /// The rough keys of entries.
+    pub(super) fn rough(&self, entries: impl Iterator<Item = (u32, f64)>, out: &mut Vec<f32>) {
+        out.clear();
+        match self.factors.as_slice() {
+            [] => out.extend(entries.map(|(_, x)| rough(x, 1.0))),
+            factors => out.extend(entries.map(|(column, x)| rough(x, factors[column as usize]))),
+        }
+    }
 }
 
 /// The sum of values, in a fixed order that the processor can do in parallel.

@@ -1,7 +1,7 @@
 //! A tokenizer as a file: a description with its tables.
 
 use super::description::{Description, Fill, IdStyle, Order};
-use super::entries::{Gene, Genes};
+use super::entries::Genes;
 use super::matching::{DROP, GeneColumn, GeneMatch, find};
 use super::row::Plan;
 use super::table::{GeneTable, write_json};
@@ -95,13 +95,21 @@ impl Recipe {
         let all = 0..tokens.len() as u32;
         let fillers = if d.fill == Fill::None { Vec::new() } else { all.filter(is_first).collect() };
         let special = |s: &super::Special| Ok((i64::from(self.vocabulary.special(&s.token)?), s.value));
-        let factor = |c: usize| scales.get(c).map_or(1.0, |scale| (1.0 / scale) as f32);
-        let genes = tokens.iter().enumerate().map(|(c, &token)| Gene { token, factor: factor(c) }).collect();
+        let factors = scales.iter().map(|scale| (1.0 / scale) as f32).collect();
         let plan = Plan {
             first: d.first.iter().map(special).collect::<Result<_>>()?,
             last: d.last.iter().map(special).collect::<Result<_>>()?,
             pad: special(&d.pad)?,
-            genes: Genes { genes, scales, first_of_token, positions, fillers },
+            genes: Genes {
+                all_known: !tokens.contains(&DROP),
+                known: Genes::known(&tokens),
+                tokens,
+                scales,
+                factors,
+                first_of_token,
+                positions,
+                fillers,
+            },
             d: d.clone(),
         };
         Ok(Tokenizer { plan, vocabulary: self.vocabulary.clone(), found: report, scratches: Mutex::default() })

@@ -2,6 +2,7 @@
 
 use super::bins::Binner;
 use super::description::{Binning, Description, OfCell, SpecialValue, TotalOf, Transform, ValueMap};
+use super::distinct::Distinct;
 use super::entries::{Entries, Genes, KeyOf, sum};
 use super::random::{Purpose, numpy_rand};
 use super::select::{Selector, Streams};
@@ -22,6 +23,7 @@ pub(super) struct Plan {
 pub(super) struct Scratch {
     entries: Entries,
     selector: Selector,
+    distinct: Distinct,
     binner: Binner,
     mapped: Vec<f64>,
     draws: Vec<f64>,
@@ -83,7 +85,7 @@ impl Plan {
         let streams = Streams { keys, cell: cell.number };
         let scales = &self.genes.scales;
         let key = KeyOf { normalize: self.d.target_sum.map(|target| (total, target)), scales };
-        s.selector.run(&self.d, &self.genes, &mut s.entries, key, streams);
+        s.selector.run(&self.d, &self.genes, &mut s.entries, &mut s.distinct, key, streams);
         if let Some(map) = self.d.values {
             let of = Known { expressed: n, total, dtype: T::DTYPE, streams };
             self.map_values(s, map, of, numpy);
@@ -121,18 +123,18 @@ impl Plan {
             &s.mapped
         };
         let single = dtype == Dtype::F32 || map.transform != Transform::Raw;
-        let (n_bins, out) = (bins.n_bins, &mut s.values);
+        let (n_bins, distinct, out) = (bins.n_bins, &mut s.distinct, &mut s.values);
         match (bins.mode, numpy) {
             (Binning::Strict, Some(numpy)) => {
                 s.draws.clear();
                 s.draws.extend((0..n).map(|_| numpy_rand(numpy)));
-                s.binner.bin(mapped, picked, n_bins, single, Some(|i| s.draws[i as usize]), out);
+                s.binner.bin(distinct, mapped, picked, n_bins, single, Some(|i| s.draws[i as usize]), out);
             }
             (Binning::ScGpt, _) => {
                 let stream = streams.of(Purpose::Bins);
-                s.binner.bin(mapped, picked, n_bins, single, Some(|i| stream.unit(u64::from(i))), out);
+                s.binner.bin(distinct, mapped, picked, n_bins, single, Some(|i| stream.unit(u64::from(i))), out);
             }
-            _ => s.binner.bin(mapped, picked, n_bins, single, None::<fn(u32) -> f64>, out),
+            _ => s.binner.bin(distinct, mapped, picked, n_bins, single, None::<fn(u32) -> f64>, out),
         }
     }
 
@@ -149,7 +151,7 @@ impl Plan {
     }
 
     fn write(&self, s: &Scratch, total: f64, out: RowOut<'_>) {
-        let e = &s.entries;
+        let (e, tokens) = (&s.entries, &self.genes.tokens);
         let (first, picked, values, last): (&[_], &[u32], &[f32], &[_]) =
             if e.n == 0 { Default::default() } else { (&self.first, &s.selector.picked, &s.values, &self.last) };
         let (a, b) = (first.len(), first.len() + picked.len());
@@ -158,7 +160,10 @@ impl Plan {
         out.mask[used..].fill(false);
         out.ids[used..].fill(self.pad.0);
         out.ids.iter_mut().zip(first).for_each(|(id, f)| *id = f.0);
-        out.ids[a..b].iter_mut().zip(picked).for_each(|(id, &i)| *id = i64::from(e.tokens[i as usize]));
+        out.ids[a..b]
+            .iter_mut()
+            .zip(picked)
+            .for_each(|(id, &i)| *id = i64::from(tokens[e.columns[i as usize] as usize]));
         out.ids[b..].iter_mut().zip(last).for_each(|(id, l)| *id = l.0);
         if self.d.values.is_some() {
             out.values[used..].fill(value(self.pad.1, total));

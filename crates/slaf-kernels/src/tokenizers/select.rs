@@ -6,6 +6,7 @@ use super::entries::{Entries, Genes, KeyOf};
 use super::random::Purpose;
 use super::rank::Ranker;
 use crate::random::Stream;
+use std::hint::select_unpredictable;
 
 /// The memory of a selection, used again for each cell.
 #[derive(Default)]
@@ -13,7 +14,6 @@ pub(super) struct Selector {
     /// The chosen entries, in order.
     pub(super) picked: Vec<u32>,
     ranker: Ranker,
-    distinct: Distinct,
     ranked: Vec<u32>,
     keys: Vec<f64>,
     rough: Vec<f32>,
@@ -42,13 +42,14 @@ impl Selector {
         d: &Description,
         genes: &Genes,
         entries: &mut Entries,
+        distinct: &mut Distinct,
         key: KeyOf<'_>,
         streams: Streams,
     ) {
         let body = d.body();
         match d.select {
             Select::Head => self.head(entries.n.min(body)),
-            Select::Top { ties } => self.top(entries, body, key, ties, streams),
+            Select::Top { ties } => self.top(genes, entries, distinct, body, key, ties, streams),
             Select::Sample { weight, replace: false } => self.sample(entries, body, weight, streams),
             Select::Sample { weight, replace: true } => self.draw(entries, body, weight, streams),
         }
@@ -56,7 +57,7 @@ impl Selector {
         let filled = self.fill(d.fill, genes, entries, body, streams);
         match d.order {
             Order::Key if is_ranked && !filled => {}
-            Order::Key => self.by_key(entries, key),
+            Order::Key => self.by_key(genes, entries, key),
             Order::Column if d.select == Select::Head && !filled => {}
             Order::Column => self.by_column(entries),
             Order::Position => self.by_position(entries, &genes.positions),
@@ -69,10 +70,23 @@ impl Selector {
         self.picked.extend(0..n as u32);
     }
 
-    fn top(&mut self, entries: &Entries, body: usize, key: KeyOf<'_>, ties: Ties, streams: Streams) {
-        let rough = &entries.rough[..entries.n];
+    #[allow(clippy::too_many_arguments)]
+    fn top(
+        &mut self,
+        genes: &Genes,
+        entries: &Entries,
+        distinct: &mut Distinct,
+        body: usize,
+        key: KeyOf<'_>,
+        ties: Ties,
+        streams: Streams,
+    ) {
+        if ties == Ties::Column && key.scales.is_empty() && self.top_of_distinct(entries, distinct, body, key) {
+            return;
+        }
+        genes.rough(entries.all(), &mut self.rough);
+        let rough = &self.rough;
         match ties {
-            Ties::Column if key.scales.is_empty() && self.top_of_distinct(entries, body, key) => {}
             Ties::Column => self.ranker.rank(rough, body, |a, b| entries.compare(key, a, b), &mut self.picked),
             Ties::Random => {
                 let stream = streams.of(Purpose::Ties);
@@ -85,11 +99,11 @@ impl Selector {
 
     /// Where keys depend on values alone; false if the values are too many, or so close that
     /// different ones have the same key.
-    fn top_of_distinct(&mut self, entries: &Entries, body: usize, key: KeyOf<'_>) -> bool {
-        let differ = self.distinct.find(&entries.x[..entries.n])
-            && self.distinct.iter().map(|(x, ..)| key.key(x, 0)).is_sorted_by(|a, b| a < b);
+    fn top_of_distinct(&mut self, entries: &Entries, distinct: &mut Distinct, body: usize, key: KeyOf<'_>) -> bool {
+        let differ = distinct.find(&entries.x[..entries.n])
+            && distinct.iter().map(|(x, ..)| key.key(x, 0)).is_sorted_by(|a, b| a < b);
         if differ {
-            self.distinct.rank(body, &mut self.picked);
+            distinct.rank(body, &mut self.picked);
         }
         differ
     }
@@ -115,16 +129,16 @@ impl Selector {
         self.marks.clear();
         self.marks.resize(n, leave);
         let m = if leave { n - body } else { body };
+        let marks = self.marks.as_mut_slice();
         for j in n - m..n {
             let at = stream.below(j as u64, j + 1);
-            let at = if self.marks[at] == leave { at } else { j };
-            self.marks[at] = !leave;
+            let at = select_unpredictable(marks[at] == leave, at, j);
+            marks[at] = !leave;
         }
-        self.picked.clear();
         self.picked.resize(body + 1, 0);
-        let mut k = 0;
-        for (i, &mark) in self.marks.iter().enumerate() {
-            self.picked[k] = i as u32;
+        let (picked, mut k) = (self.picked.as_mut_slice(), 0);
+        for (i, &mark) in (0..).zip(&*marks) {
+            picked[k] = i;
             k += usize::from(mark);
         }
         self.picked.truncate(body);
@@ -173,8 +187,7 @@ impl Selector {
         let n = e.n;
         e.grow(n + self.columns.len());
         for (i, &column) in (n..).zip(&self.columns) {
-            (e.columns[i], e.tokens[i]) = (column, genes.genes[column as usize].token);
-            (e.x[i], e.rough[i]) = (0.0, 0.0);
+            (e.columns[i], e.x[i]) = (column, 0.0);
             self.picked.push(i as u32);
         }
         true
@@ -186,10 +199,9 @@ impl Selector {
         }
     }
 
-    fn by_key(&mut self, entries: &Entries, key: KeyOf<'_>) {
+    fn by_key(&mut self, genes: &Genes, entries: &Entries, key: KeyOf<'_>) {
         self.by_column(entries);
-        self.rough.clear();
-        self.rough.extend(self.picked.iter().map(|&i| entries.rough[i as usize]));
+        genes.rough(self.picked.iter().map(|&i| entries.at(i)), &mut self.rough);
         let picked = &self.picked;
         let order = |a: u32, b: u32| entries.compare(key, picked[a as usize], picked[b as usize]);
         self.ranker.rank(&self.rough, picked.len(), order, &mut self.ranked);

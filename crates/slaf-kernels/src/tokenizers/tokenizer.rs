@@ -212,7 +212,7 @@ impl Tokenizer {
         expect("input_ids", out.input_ids.len(), n)?;
         expect("attention_mask", out.attention_mask.len(), n)?;
         expect("values", out.values.len(), if self.has_values() { n } else { 0 })?;
-        let n_genes = self.plan.genes.genes.len();
+        let n_genes = self.plan.genes.tokens.len();
         let is_sound = chunk.indptr.first() == Some(&0)
             && chunk.indptr.last() == Some(&(chunk.indices.len() as u64))
             && chunk.indices.len() == chunk.values.len()

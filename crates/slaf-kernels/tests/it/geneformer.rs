@@ -13,13 +13,17 @@ fn ids() -> Vec<String> {
 }
 
 /// Genes 0, 7, 14, ... have no token, genes 3 and 4 no median.
-fn recipe(version: Geneformer, length: usize, medians: &[f64]) -> Recipe {
+fn has_both(gene: u32) -> bool {
+    !gene.is_multiple_of(7) && gene != 3 && gene != 4
+}
+
+/// With all genes, or those that [`has_both`] alone.
+fn recipe(description: Description, medians: &[f64], all: bool) -> Recipe {
     let specials = ["<pad>", "<mask>", "<cls>", "<eos>"].map(String::from);
-    let genes = ids().into_iter().enumerate().filter(|(i, _)| i % 7 != 0).map(|(_, id)| id);
+    let genes = (0..).zip(ids()).filter(|(g, _)| all || g % 7 != 0).map(|(_, id)| id);
     let vocabulary = Vocabulary::new(specials.into_iter().chain(genes).zip(0..)).unwrap();
-    let medians =
-        ids().into_iter().zip(medians.iter().copied()).filter(|(id, _)| !id.ends_with("003") && !id.ends_with("004"));
-    Recipe::new(Description::geneformer(version, length), vocabulary).with_scales(GeneTable::new(medians).unwrap())
+    let medians = (0..).zip(ids().into_iter().zip(medians.iter().copied())).filter(|(g, _)| all || !matches!(g, 3 | 4));
+    Recipe::new(description, vocabulary).with_scales(GeneTable::new(medians.map(|(_, median)| median)).unwrap())
 }
 
 /// The definition: keys in double precision, a stable sort, then the cut.
@@ -56,18 +60,20 @@ proptest! {
         cells in proptest::collection::vec(a_cell(), 1..5),
         medians in medians(),
         v2 in any::<bool>(),
+        scale in any::<bool>(),
+        all in any::<bool>(),
         length in 3_usize..45,
         dtype in prop_oneof![Just(Dtype::F32), Just(Dtype::F64)],
     ) {
         let version = if v2 { Geneformer::V2 } else { Geneformer::V1 };
-        let recipe = recipe(version, length, &medians);
+        let recipe = recipe(Description { scale, ..Description::geneformer(version, length) }, &medians, all);
         let tokenizer = recipe.prepare(&[column("gene_id", &ids())]).unwrap();
         let rows = tokenize(&tokenizer, &chunk(&cells, dtype));
         let tokens: HashMap<String, i64> = recipe.vocabulary.genes().map(|(n, t)| (n.to_string(), i64::from(t))).collect();
-        let token = |g: u32| tokens.get(&ids()[g as usize]).copied().filter(|_| g != 3 && g != 4);
+        let token = |g: u32| tokens.get(&ids()[g as usize]).copied().filter(|_| all || !scale || has_both(g));
         let body = tokenizer.description().body();
         for (i, cell) in cells.iter().enumerate() {
-            let mut row = oracle(cell, token, |g| medians[g as usize], body);
+            let mut row = oracle(cell, token, |g| if scale { medians[g as usize] } else { 1.0 }, body);
             if v2 && !row.is_empty() {
                 row.insert(0, 2);
                 row.push(3);
@@ -140,7 +146,8 @@ fn columns_of_one_gene_are_summed() {
 #[test]
 fn given_totals_change_nothing_but_rounding() {
     let medians: Vec<f64> = (0..N_GENES).map(|g| 1.0 + f64::from(g) / 7.0).collect();
-    let tokenizer = recipe(Geneformer::V1, 30, &medians).prepare(&[column("gene_id", &ids())]).unwrap();
+    let recipe = recipe(Description::geneformer(Geneformer::V1, 30), &medians, false);
+    let tokenizer = recipe.prepare(&[column("gene_id", &ids())]).unwrap();
     let chunk = chunk(&random_cells(9, N_GENES, 0.5, 4), Dtype::I32);
     let cells: Vec<u64> = (0..9).collect();
     let with = |totals: &[f64]| {

@@ -1,9 +1,10 @@
 //! Packed rows become batches.
 
 use super::fetch::Rack;
-use super::rows::PackedRows;
 use super::{BatchData, Form, LoadedBatch, LoaderOptions, Source};
 use crate::dataset::{Dataset, Inner, TableName};
+use crate::reader::{CELL_GAP, PackedRows};
+use crate::selection::Selection;
 use slaf_core::order::{DROP, Renumber};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 use slaf_ingest::MatrixKey;
@@ -11,6 +12,9 @@ use slaf_kernels::matrix::{Function, Op, Operand, Plan, Step};
 use slaf_kernels::tokenizers::{Batch, Output, Random, Tokenizer};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Cells that are decoded and tokenized in one go.
+const CELLS_AT_ONCE: usize = 8;
 
 /// Integers up to this one are exact in single precision.
 const EXACT_IN_F32: f64 = 16_777_216.0;
@@ -28,6 +32,22 @@ pub(super) struct Prepared {
     tokenizer: Option<Arc<Tokenizer>>,
     columns: Arc<Vec<Values>>,
     change: Change,
+}
+
+/// Columns and values of one row.
+struct RowBuffer<T> {
+    columns: Vec<u32>,
+    values: Vec<T>,
+}
+
+impl<T: Value> RowBuffer<T> {
+    fn new(longest: usize) -> Self {
+        RowBuffer { columns: vec![0; longest], values: vec![T::default(); longest] }
+    }
+
+    fn front(&mut self, n: usize) -> (&mut [u32], &mut [T]) {
+        (&mut self.columns[..n], &mut self.values[..n])
+    }
 }
 
 /// What is done to values.
@@ -104,8 +124,9 @@ impl Prepared {
     }
 
     /// Reads the rows of cells in any order.
-    pub(super) async fn fetch(&self, cells: &[u64]) -> Result<PackedRows> {
-        PackedRows::fetch(self.dataset.inner.table(self.table).await?, &self.column, cells).await
+    pub(super) async fn fetch(&self, cells: Vec<u64>) -> Result<PackedRows> {
+        let table = self.dataset.inner.table(self.table).await?;
+        PackedRows::fetch(table, &self.column, Selection::Ids(cells).resolve(table.rows()), CELL_GAP).await
     }
 
     /// Decodes rows, genes renumbered and in order; `totals` receives the sums over all genes.
@@ -113,26 +134,25 @@ impl Prepared {
         let mut totals = totals;
         let rows = places.iter().map(|&p| packed.row(p as usize)).collect::<Result<Vec<_>>>()?;
         let most = rows.iter().map(|r| r.nnz()).sum();
-        let mut chunk = CsrChunk { indptr: vec![0], indices: vec![0; most], values: Values::empty(T::DTYPE) };
-        let mut values = vec![T::default(); most];
-        let (mut row_columns, mut row_values) = (Vec::new(), Vec::new());
+        let longest = rows.iter().map(|r| r.nnz()).max().unwrap_or(0);
+        let (mut indptr, mut indices, mut values) = (vec![0], Vec::with_capacity(most), Vec::with_capacity(most));
+        // A row stays in the nearest cache from the first of these to the copy, which spares
+        // writing zeros into the memory of the batch.
+        let (mut stored, mut renumbered) = (RowBuffer::<T>::new(longest), RowBuffer::<T>::new(longest));
         let mut renumber = Renumber::new(self.width);
-        let mut at = 0;
         for row in rows {
-            row_columns.resize(row.nnz(), 0);
-            row_values.resize(row.nnz(), T::default());
-            row.decode(self.n_cols, &mut row_columns, &mut row_values)?;
+            let (columns, row_values) = stored.front(row.nnz());
+            row.decode(self.n_cols, columns, row_values)?;
             if let Some(totals) = &mut totals {
                 totals.push(row_values.iter().map(|v| v.as_f64()).sum());
             }
-            let (columns_out, values_out) = (&mut chunk.indices[at..], &mut values[at..]);
-            at += renumber.row(&self.map, &row_columns, &row_values, columns_out, values_out);
-            chunk.indptr.push(at as u64);
+            let (columns_out, values_out) = renumbered.front(row.nnz());
+            let kept = renumber.row(&self.map, columns, row_values, columns_out, values_out);
+            indices.extend_from_slice(&columns_out[..kept]);
+            values.extend_from_slice(&values_out[..kept]);
+            indptr.push(indices.len() as u64);
         }
-        chunk.indices.truncate(at);
-        values.truncate(at);
-        chunk.values = T::wrap(values);
-        Ok(chunk)
+        Ok(CsrChunk { indptr, indices, values: T::wrap(values) })
     }
 
     /// Rows as the batch has them.
@@ -280,32 +300,36 @@ fn tokens(
     let (_, tokenizer) = prepared(0)?;
     let (length, with_values) = (tokenizer.length(), tokenizer.has_values());
     let n = cells.len() * length;
-    let (mut input_ids, mut attention_mask) = (vec![0; n], vec![false; n]);
-    let mut values = vec![0.0; if with_values { n } else { 0 }];
+    let (mut input_ids, mut attention_mask) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    let mut values = Vec::with_capacity(if with_values { n } else { 0 });
     let mut kept = Vec::with_capacity(cells.len());
     let mut random = Random::new(seed, epoch);
-    for run in rack.runs(batch) {
+    // Few cells at once stay in a near cache from the first step to the copy.
+    let n = CELLS_AT_ONCE * length;
+    let (mut some_ids, mut some_mask) = (vec![0; n], vec![false; n]);
+    let mut some_values = vec![0.0; if with_values { n } else { 0 }];
+    let few = |run: Range<usize>| run.clone().step_by(CELLS_AT_ONCE).map(move |i| i..(i + CELLS_AT_ONCE).min(run.end));
+    for run in rack.runs(batch).flat_map(few) {
         let number = rack.cells[run.start].0;
         let (source, tokenizer) = prepared(number)?;
         let packed = rack.packed(number)?;
         let chunk = with_dtype!(source.stored, T => source.decode::<T>(packed, &rack.places[run.clone()], None))?;
         let here: Vec<u64> = rack.cells[run].iter().map(|c| c.1).collect();
-        // Dropped cells leave no gap.
-        let at = kept.len() * length..(kept.len() + here.len()) * length;
+        let n = here.len() * length;
         let out = Output {
-            input_ids: &mut input_ids[at.clone()],
-            attention_mask: &mut attention_mask[at.clone()],
-            values: if with_values { &mut values[at] } else { &mut [] },
+            input_ids: &mut some_ids[..n],
+            attention_mask: &mut some_mask[..n],
+            values: if with_values { &mut some_values[..n] } else { &mut [] },
         };
         let done = tokenizer
             .tokenize(&Batch { chunk: &chunk, cells: &here, totals: None }, &mut random, out)
             .at(source.dataset.uri())?;
         kept.extend(done.kept(&here).map(|cell| (number, cell)));
+        let n = done.rows * length;
+        input_ids.extend_from_slice(&some_ids[..n]);
+        attention_mask.extend_from_slice(&some_mask[..n]);
+        values.extend_from_slice(&some_values[..if with_values { n } else { 0 }]);
     }
     *cells = kept;
-    let n = cells.len() * length;
-    input_ids.truncate(n);
-    attention_mask.truncate(n);
-    values.truncate(n);
     Ok(BatchData::Tokens { input_ids, attention_mask, values, length })
 }

@@ -1,7 +1,7 @@
 //! The cells of many batches, read at once.
 
 use super::build::Prepared;
-use super::rows::PackedRows;
+use crate::reader::PackedRows;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Fetch {
             wanted.push(local);
         }
         for (source, wanted) in self.sources.iter().zip(by_source) {
-            let rows = if wanted.is_empty() { None } else { Some(source.fetch(&wanted).await?) };
+            let rows = if wanted.is_empty() { None } else { Some(source.fetch(wanted).await?) };
             rack.packed.push(rows);
         }
         Ok(rack)

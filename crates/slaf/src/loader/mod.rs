@@ -25,7 +25,6 @@
 mod build;
 mod fetch;
 mod pipeline;
-mod rows;
 mod stats;
 
 pub use pipeline::LoadedBatches;

@@ -1,6 +1,6 @@
 //! Reading the cell-major rows (and obsp, varp, layers, raw, which have no other).
 
-use super::packed_rows::PackedRows;
+use super::packed_rows::{CELL_GAP, PackedRows};
 use crate::dataset::Inner;
 use crate::manifest::MatrixEntry;
 use crate::memory::zeros;
@@ -39,7 +39,7 @@ impl Inner {
         unsorted: bool,
     ) -> Result<CsrChunk> {
         let table = self.table(Self::table_of(key)).await?;
-        let packed = PackedRows::fetch(table, &entry.column, rows.resolve(table.rows())).await?;
+        let packed = PackedRows::fetch(table, &entry.column, rows.resolve(table.rows()), CELL_GAP).await?;
         let order = match key {
             MatrixKey::X | MatrixKey::Layer(_) => Some(self.order().await?),
             MatrixKey::RawX => Some(self.raw_order().await?),

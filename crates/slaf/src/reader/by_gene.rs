@@ -24,8 +24,9 @@ impl Inner {
         for stripe in stripes {
             wanted.extend(genes.iter().map(|&g| stripe.first_row + u64::from(order.rank_of[g as usize])));
         }
-        let packed =
-            PackedRows::fetch(table, crate::schema::PACKED, Selection::Ids(wanted).resolve(table.rows())).await?;
+        // Rows of popular genes are long: none is read along.
+        let wanted = Selection::Ids(wanted).resolve(table.rows());
+        let packed = PackedRows::fetch(table, crate::schema::PACKED, wanted, 0).await?;
         let cells = Cells::new(rows, self.manifest.n_cells);
         in_pool(|| {
             let columns: Vec<GeneColumn<T>> = (0..genes.len())

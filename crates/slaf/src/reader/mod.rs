@@ -9,7 +9,7 @@ mod by_gene;
 mod packed_rows;
 mod plan;
 
-pub(crate) use packed_rows::packed_column;
+pub(crate) use packed_rows::{CELL_GAP, PackedRows};
 pub(crate) use plan::{Orientation, choose};
 
 use crate::dataset::{Dataset, Inner, TableName};
