@@ -162,6 +162,23 @@ def test_a_column_of_a_view_is_its_own(both):
     assert_same(lazy.to_memory(), original)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_changes_of_a_view_show_in_its_parts(both):
+    lazy, original = both
+    parts = []
+    for a in both:
+        view = a[[5, 3, 1, 0]] if a is lazy else a[[5, 3, 1, 0]].copy()
+        view.obs["x"] = pd.Categorical(["u", "v", "w", "u"])
+        view.uns["x_colors"] = np.array(["#1", "#2", "#3"], dtype=object)
+        view.uns["batch_colors"][0] = "#9"
+        parts.append(view[[3, 1]])
+    assert_same(parts[0].to_memory(), parts[1].copy())
+    assert_same(parts[0].copy().to_memory(), parts[1].copy())
+    assert_same(parts[0][1:].to_memory(), parts[1][1:].copy())
+    assert "x" not in lazy.obs
+    assert_same(lazy.to_memory(), original)
+
+
 def test_views_keep_what_they_show(both):
     lazy, original = both
     view = lazy[[5, 0]]

@@ -16,7 +16,7 @@ from slaf._progress import bar
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import WHAT, Store
 from slaf.integrations._annotation import Annotation
-from slaf.integrations._contents import SLOTS, Contents
+from slaf.integrations._contents import SLOTS, Contents, categories, without_unused_categories
 from slaf.integrations._extras import keys_of
 from slaf.integrations._index import lookup_in, unpack_index
 from slaf.integrations._lazy import LazyMatrix
@@ -258,7 +258,7 @@ class LazyAnnData(Annotation):
         if not anndata.settings.remove_unused_categories:
             return uns
         for of in ("obs", "var"):
-            if not any(f"{name}_colors" in uns for name in self._contents.columns(of)):
+            if not any(f"{name}_colors" in uns for name in self._frame_keys(of)):
                 continue
             frame = self._frame(of)
             for name, before in self._categories[of].items():
@@ -341,11 +341,17 @@ class LazyAnnData(Annotation):
             A view; its rows have the order of the selectors.
         """
         rows, cols = unpack_index(index)
-        chosen = {
-            "obs": self._axis("obs").select(self._positions("obs", rows)),
-            "var": self._axis("var").select(self._positions("var", cols)),
-        }
-        return LazyAnnData(self._contents, chosen)
+        chosen = {"obs": self._positions("obs", rows), "var": self._positions("var", cols)}
+        axes = {of: self._axis(of).select(places) for of, places in chosen.items()}
+        part = LazyAnnData(self._contents, axes)
+        # What was read of a view may have been changed in it.
+        for of, frame in self._frames.items():
+            rows_of_frame = frame.iloc[Axis(len(frame)).select(chosen[of]).indexer()].copy()
+            part._categories[of] = categories(rows_of_frame)
+            part._frames[of] = without_unused_categories(rows_of_frame)
+        if self._uns is not None:
+            part._uns = part._uns_of_view(deepcopy(self._uns))
+        return part
 
     def _positions(self, of: str, selector: Any) -> Positions:
         contents = self._contents
