@@ -15,8 +15,9 @@ from slaf.integrations import read_slaf
 SHARED = Path(os.environ.get("SLAF_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 # What these need is not installed for tests; importing them says so.
+MODULES = {"datasets": "torch", "lightning": "lightning", "ray": "ray"}
 collect_ignore = [
-    f"slaf/ml/{needs}.py" for needs in ("lightning", "ray") if find_spec(needs) is None
+    f"slaf/ml/{module}.py" for module, needs in MODULES.items() if find_spec(needs) is None
 ]
 
 hypothesis.settings.register_profile(
