@@ -1,13 +1,15 @@
 """Times the first steps of an analysis: scanpy's functions of slaf, and scanpy.
 
-    python scanpy_tasks.py counts.h5ad --store counts.slaf
+    python scanpy_tasks.py counts.h5ad --store counts.slaf [--zarr counts.zarr]
 
 QC, filters, normalisation, logarithm and highly variable genes (seurat), from the file on disk to
 the annotated data set:
 
 - slaf: lazily from a store, which is made if it is not there;
 - scanpy: h5ad read into memory;
-- dask: scanpy on dask arrays over the same h5ad, in one process.
+- dask: scanpy on dask arrays over the same h5ad, in one process;
+- dask-zarr: over AnnData's zarr of the same data, which `--zarr` names;
+- to-dask: over the dask arrays that slaf gives of its store.
 
 And a selection: 1,000 random cells x 50 random genes of slaf and of backed AnnData. Every run is a
 process of its own; the best of some runs is printed, as wall time, CPU time and peak memory.
@@ -25,7 +27,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-TASKS = ["chain:slaf", "chain:scanpy", "chain:dask", "select:slaf", "select:backed"]
+DASK = ["chain:dask", "chain:dask-zarr", "chain:to-dask"]
+TASKS = ["chain:slaf", "chain:scanpy", *DASK, "select:slaf", "select:backed"]
 
 
 def chain(pp: Any, adata: Any) -> int:
@@ -41,11 +44,16 @@ def chain(pp: Any, adata: Any) -> int:
 
 
 def dask_of(path: str) -> Any:
-    """An AnnData over dask arrays of the chunks of an h5ad file."""
+    """An AnnData over dask arrays of the chunks of an h5ad file or a zarr folder."""
     import anndata as ad
     import h5py
 
-    file = h5py.File(path)
+    if path.endswith(".h5ad"):
+        file = h5py.File(path)
+    else:
+        import zarr
+
+        file = zarr.open(path, mode="r")
     lazy = getattr(ad.experimental, "read_elem_lazy", None) or ad.experimental.read_elem_as_dask
     frames = {of: ad.io.read_elem(file[of]) for of in ("obs", "var")}
     return ad.AnnData(X=lazy(file["X"], chunks=(8192, frames["var"].shape[0])), **frames)
@@ -59,11 +67,17 @@ def run(task: str, source: str, store: str) -> Any:
         from slaf.integrations import pp, read_slaf
 
         return chain(pp, read_slaf(store))
+    if task == "chain:to-dask":
+        import scanpy as sc
+
+        from slaf.integrations import read_slaf
+
+        return chain(sc.pp, read_slaf(store).to_dask())
     if task.startswith("chain"):
         import anndata as ad
         import scanpy as sc
 
-        return chain(sc.pp, dask_of(source) if task == "chain:dask" else ad.read_h5ad(source))
+        return chain(sc.pp, dask_of(source) if task in DASK else ad.read_h5ad(source))
     random = np.random.default_rng(0)
     if task == "select:slaf":
         from slaf.integrations import read_slaf
@@ -107,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--zarr", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--task", action="append", choices=TASKS)
     parser.add_argument("--child", choices=TASKS, help=argparse.SUPPRESS)
@@ -119,9 +134,11 @@ def main() -> None:
 
         SLAFConverter().convert(args.source, args.store)
     best: dict[str, dict[str, float]] = {}
-    for task in args.task or TASKS:
+    tasks = args.task or [task for task in TASKS if args.zarr or task != "chain:dask-zarr"]
+    for task in tasks:
+        source = args.zarr if task == "chain:dask-zarr" else args.source
         for _ in range(args.runs):
-            command = [sys.executable, __file__, str(args.source), "--store", str(args.store)]
+            command = [sys.executable, __file__, str(source), "--store", str(args.store)]
             done = subprocess.run(
                 [*command, "--child", task], check=True, capture_output=True, text=True
             )
@@ -131,7 +148,7 @@ def main() -> None:
         print(task, {name: round(value, 4) for name, value in best[task].items()}, flush=True)
     for ours, theirs in (
         ("chain:slaf", "chain:scanpy"),
-        ("chain:slaf", "chain:dask"),
+        *(("chain:slaf", task) for task in DASK),
         ("select:slaf", "select:backed"),
     ):
         if ours in best and theirs in best:

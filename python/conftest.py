@@ -10,12 +10,14 @@ import pytest
 import scipy.sparse as sp
 
 from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
 
 SHARED = Path(os.environ.get("SLAF_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 # What these need is not installed for tests; importing them says so.
+MODULES = {"datasets": "torch", "lightning": "lightning", "ray": "ray", "scvi": "scvi"}
 collect_ignore = [
-    f"slaf/ml/{needs}.py" for needs in ("lightning", "ray", "scvi") if find_spec(needs) is None
+    f"slaf/ml/{module}.py" for module, needs in MODULES.items() if find_spec(needs) is None
 ]
 
 hypothesis.settings.register_profile(
@@ -93,6 +95,21 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip(f"no folder {SHARED}: set SLAF_SHARED_DATA to the folder of the real files")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Gives a data set, and the same as a lazy one."""
+    folder, stores = tmp_path_factory.mktemp("pairs"), {}
+
+    def open_both(name, make):
+        if name not in stores:
+            adata = make()
+            SLAFConverter().convert_anndata(adata, folder / f"{name}.slaf")
+            stores[name] = adata
+        return stores[name].copy(), read_slaf(folder / f"{name}.slaf")
+
+    return open_both
 
 
 @pytest.fixture(autouse=True)

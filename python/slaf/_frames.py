@@ -47,7 +47,9 @@ def to_polars(stream: ArrowStream, store: Store, of: str, rows: Axis) -> pl.Data
 
 
 def to_pandas(
-    columns: list[_Column], info: tuple[str | None, list[tuple[str, str, bool]]]
+    columns: list[_Column],
+    info: tuple[str | None, list[tuple[str, str, bool]]],
+    is_selection: bool = False,
 ) -> pd.DataFrame:
     """Make the frame that anndata reads from an h5ad file.
 
@@ -57,6 +59,8 @@ def to_pandas(
         The columns as Rust gives them, the index first.
     info
         The name of the index, and of each column name, kind and whether it is ordered.
+    is_selection
+        Whether there are more rows than these.
     """
     import pandas as pd
 
@@ -64,22 +68,26 @@ def to_pandas(
     index, *rest = columns
     names = [name for name, _, _ in kinds]
     data = {
-        name: _pandas_column(column, kind, ordered)
+        name: _pandas_column(column, kind, ordered, is_selection)
         for column, (name, kind, ordered) in zip(rest, kinds, strict=True)
     }
-    frame = pd.DataFrame(data, index=pd.Index(_plain(index[1])), columns=names if names else None)
+    names_of_rows = pd.Index(_plain(index[1], is_selection))
+    frame = pd.DataFrame(data, index=names_of_rows, columns=names if names else None)
     frame.index.name = index_name
     return frame
 
 
-def _pandas_column(column: _Column, kind: str, ordered: bool) -> Any:
+def _pandas_column(column: _Column, kind: str, ordered: bool, is_selection: bool) -> Any:
     import pandas as pd
 
     _, values, mask, categories = column
     if categories is not None:
-        return pd.Categorical.from_codes(np.asarray(values), _plain(categories), ordered=ordered)
+        known: Any = categories
+        if isinstance(categories, list):
+            known = np.array(categories, dtype=object)
+        return pd.Categorical.from_codes(np.asarray(values), known, ordered=ordered)
     if kind not in ("nullable", "nullable-nan"):
-        return _plain(values)
+        return _plain(values, is_selection)
     if isinstance(values, list):
         # Before pandas 3, whose text is `str`, anndata knows `string` only.
         is_str = kind == "nullable-nan" and int(pd.__version__.split(".")[0]) >= 3
@@ -91,6 +99,19 @@ def _pandas_column(column: _Column, kind: str, ordered: bool) -> Any:
     return pd.arrays.IntegerArray(values, missing)
 
 
-def _plain(values: Any) -> Any:
-    # pandas decides how it holds strings, as it does for anndata.
-    return np.array(values, dtype=object) if isinstance(values, list) else values
+def _plain(values: Any, is_selection: bool) -> Any:
+    if not isinstance(values, list):
+        return values
+    return np.array(values, dtype=object) if values else text_index(values, is_selection)
+
+
+def text_index(texts: list[str], is_selection: bool) -> pd.Index[Any]:
+    """The texts in the type in which pandas holds text, as it does for anndata.
+
+    pandas infers it from values, of which an empty selection has none.
+    """
+    import pandas as pd
+
+    inferred_from = texts if texts or not is_selection else [""]
+    index: pd.Index[Any] = pd.Index(np.array(inferred_from, dtype=object))
+    return index[: len(texts)]

@@ -9,7 +9,8 @@ use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use slaf::plans::{
-    self, Columns, Detail, Dot, Function, Groups, Left, Op, Operand, Plan, Request, Rows, Source, Stats, Step, Summary,
+    self, Columns, Detail, Dot, Function, Groups, Left, Op, Operand, Plan, Request, Rows, Running, Source, Stats, Step,
+    Summary,
 };
 use slaf::{CsrChunk, Dtype, Result, Values};
 use std::ops::Range;
@@ -213,7 +214,8 @@ fn op(py: Python<'_>, name: &str) -> PyResult<Op> {
 /// `(weights, k)`, row-major.
 type Weights<'py> = (PyReadonlyArray1<'py, f64>, usize);
 
-/// Keys: `rows`, `columns` and `skip_nan` (bool), `detail`, `top`, `dot`, `groups`, `centres`, `left`.
+/// Keys: `rows`, `columns`, `running` and `skip_nan` (bool), `detail`, `top`, `dot`, `groups` (of
+/// rows), `column_groups`, `centres`, `left`.
 fn request(from: &Bound<'_, PyDict>) -> PyResult<Request> {
     fn get<'py, T: FromPyObjectOwned<'py>>(from: &Bound<'py, PyDict>, key: &str) -> PyResult<Option<T>> {
         match from.get_item(key)? {
@@ -222,6 +224,10 @@ fn request(from: &Bound<'_, PyDict>) -> PyResult<Request> {
         }
     }
     let is = |key: &str| Ok::<_, PyErr>(get::<bool>(from, key)?.unwrap_or(false));
+    let groups = |key: &str| match get::<(PyReadonlyArray1<'_, u32>, usize)>(from, key)? {
+        Some((labels, n)) => Ok::<_, PyErr>(Some(Groups { labels: labels.to_vec()?, n })),
+        None => Ok(None),
+    };
     let weights = |key: &str| match get::<Weights<'_>>(from, key)? {
         Some((weights, k)) => Ok::<_, PyErr>(Some((weights.to_vec()?, k))),
         None => Ok(None),
@@ -235,19 +241,16 @@ fn request(from: &Bound<'_, PyDict>) -> PyResult<Request> {
     let mut request = Request { skip_nan: is("skip_nan")?, detail, ..Request::default() };
     if is("rows")? {
         let dot = weights("dot")?.map(|(weights, k)| Dot { weights, k });
-        request.rows = Some(Rows { top: get(from, "top")?.unwrap_or_default(), dot });
+        let top = get(from, "top")?.unwrap_or_default();
+        request.rows = Some(Rows { top, dot, groups: groups("column_groups")? });
     }
     if is("columns")? {
-        let groups = match get::<(PyReadonlyArray1<'_, u32>, usize)>(from, "groups")? {
-            Some((labels, n)) => Some(Groups { labels: labels.to_vec()?, n }),
-            None => None,
-        };
         let centres = match get::<PyReadonlyArray1<'_, f64>>(from, "centres")? {
             Some(centres) => Some(centres.to_vec()?),
             None => None,
         };
         let left = weights("left")?.map(|(weights, k)| Left { weights, k });
-        request.columns = Some(Columns { groups, centres, left });
+        request.columns = Some(Columns { groups: groups("groups")?, centres, left, running: is("running")? });
     }
     Ok(request)
 }
@@ -259,6 +262,11 @@ fn summary(py: Python<'_>, summary: Summary) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("top", PyArray1::from_vec(py, summary.top))?;
     out.set_item("dot", PyArray1::from_vec(py, summary.dot))?;
     out.set_item("left", PyArray1::from_vec(py, summary.left))?;
+    if let Some(Running { stored, mean, square }) = summary.running {
+        out.set_item("stored", PyArray1::from_vec(py, stored))?;
+        out.set_item("mean", PyArray1::from_vec(py, mean))?;
+        out.set_item("square", PyArray1::from_vec(py, square))?;
+    }
     Ok(out)
 }
 
@@ -268,7 +276,7 @@ fn stats(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("positive", PyArray1::from_vec(py, stats.positive))?;
     out.set_item("nan", PyArray1::from_vec(py, stats.nan))?;
     out.set_item("fractional", PyArray1::from_vec(py, stats.fractional))?;
-    out.set_item("sum", output::values(py, stats.sum))?;
+    out.set_item("sum", stats.sum.map(|sum| output::values(py, sum)))?;
     out.set_item("square", PyArray1::from_vec(py, stats.square))?;
     out.set_item("min", output::values(py, stats.min))?;
     out.set_item("max", output::values(py, stats.max))?;

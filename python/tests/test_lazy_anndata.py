@@ -99,13 +99,13 @@ def test_what_does_not_fit_is_refused(both):
 
 def test_vectors_and_frames(both):
     lazy, original = both
-    for a in ("n_counts", "gene2"):
-        np.testing.assert_array_equal(lazy.obs_vector(a), original.obs_vector(a))
-    for a in ("symbol", "cell3"):
-        np.testing.assert_array_equal(lazy.var_vector(a), original.var_vector(a))
-    np.testing.assert_array_equal(
-        lazy.obs_vector("gene1", layer="double"), original.obs_vector("gene1", layer="double")
-    )
+    # Those of AnnData are deprecated since 0.13.
+    np.testing.assert_array_equal(lazy.obs_vector("n_counts"), original.obs["n_counts"])
+    np.testing.assert_array_equal(lazy.var_vector("symbol"), original.var["symbol"])
+    X, double = original.X.toarray(), original.layers["double"].toarray()
+    np.testing.assert_array_equal(lazy.obs_vector("gene2"), X[:, 2])
+    np.testing.assert_array_equal(lazy.var_vector("cell3"), X[3])
+    np.testing.assert_array_equal(lazy.obs_vector("gene1", layer="double"), double[:, 1])
     pd.testing.assert_frame_equal(lazy.to_df(), original.to_df())
     pd.testing.assert_frame_equal(lazy[:2].to_df("double"), original[:2].to_df("double"))
     with pytest.raises(KeyError):
@@ -159,6 +159,23 @@ def test_a_column_of_a_view_is_its_own(both):
     assert "x" in view.obs
     assert "x" not in lazy.obs
     assert "x" in view.copy().obs
+    assert_same(lazy.to_memory(), original)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_changes_of_a_view_show_in_its_parts(both):
+    lazy, original = both
+    parts = []
+    for a in both:
+        view = a[[5, 3, 1, 0]] if a is lazy else a[[5, 3, 1, 0]].copy()
+        view.obs["x"] = pd.Categorical(["u", "v", "w", "u"])
+        view.uns["x_colors"] = np.array(["#1", "#2", "#3"], dtype=object)
+        view.uns["batch_colors"][0] = "#9"
+        parts.append(view[[3, 1]])
+    assert_same(parts[0].to_memory(), parts[1].copy())
+    assert_same(parts[0].copy().to_memory(), parts[1].copy())
+    assert_same(parts[0][1:].to_memory(), parts[1][1:].copy())
+    assert "x" not in lazy.obs
     assert_same(lazy.to_memory(), original)
 
 
@@ -232,3 +249,16 @@ def test_chains_of_changes(data, store_path, original):
                 a.obs_names = [f"x{i}" for i in range(n)]
         lazy = lazy.copy() if step == "copy" else lazy
     assert_same(lazy.to_memory(), expected)
+
+
+def test_empty_selections_keep_types(store_path, original):
+    for index in (slice(0), [], np.zeros(6, dtype=bool)):
+        ours, theirs = read_slaf(store_path)[index], original[index].copy()
+        assert ours.obs_names.dtype == theirs.obs_names.dtype
+        # A fresh view reads the frame without having read the names.
+        ours = read_slaf(store_path)[index]
+        pd.testing.assert_frame_equal(ours.obs, theirs.obs)
+        assert_same(ours.to_memory(), theirs)
+    ours, theirs = read_slaf(store_path)[:, :0], original[:, :0].copy()
+    pd.testing.assert_frame_equal(ours.var, theirs.var)
+    pd.testing.assert_index_equal(read_slaf(store_path)[:, :0].var_names, theirs.var_names)

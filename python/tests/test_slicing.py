@@ -198,7 +198,8 @@ def test_raw(tmp_path, original):
 
 
 def test_repr_reads_like_anndatas(store_path, original):
-    theirs = repr(original).splitlines()
+    # AnnData 0.13 lists X among the layers.
+    theirs = repr(original).replace(", None (.X)", "").splitlines()
     ours = repr(read_slaf(store_path)).splitlines()
     assert ours[0] == f"Lazy{theirs[0]} backed at {store_path!r}"
     assert sorted(ours[1:]) == sorted(theirs[1:])

@@ -15,6 +15,7 @@ FILES = [
     "test_samplers.py",
     "test_lazy_matrix.py",
     "test_lazy_anndata.py",
+    "test_scanpy_get.py",
 ]
 
 

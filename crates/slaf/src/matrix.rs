@@ -13,8 +13,6 @@ use std::ops::Range;
 
 /// Rows of a part, unless fewer are read at once.
 const PART_ROWS: usize = 1024;
-/// Rows of a part that comes from few gene-major rows, which are decoded once for every part.
-const PART_ROWS_BY_GENE: usize = 1 << 18;
 /// Values of a part of which every value is stored.
 const DENSE_PART: usize = 1 << 22;
 
@@ -41,7 +39,7 @@ impl Dataset {
     /// does not grow with the stored values. The answer does not depend on the number of threads.
     ///
     /// # Errors
-    /// As [`Dataset::compute`]; `invalid-argument` also for sums of integers beyond int64.
+    /// As [`Dataset::compute`].
     pub fn reduce(
         &self,
         key: &MatrixKey,
@@ -83,10 +81,7 @@ impl Dataset {
                 None => chunk,
             })
         };
-        let part_rows = match orientation {
-            Orientation::ByGene => PART_ROWS_BY_GENE,
-            Orientation::ByCell => PART_ROWS.min(config::batch_rows()),
-        };
+        let part_rows = orientation.part_rows(PART_ROWS.min(config::batch_rows()));
         let part_rows = if plan.is_dense() { part_rows.min((DENSE_PART / n_cols.max(1)).max(1)) } else { part_rows };
         let done = |done: usize| {
             progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 })

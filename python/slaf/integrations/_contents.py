@@ -5,8 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from slaf import _frames
 from slaf._selectors import Axis
 from slaf._store import Store
@@ -94,7 +92,8 @@ class Contents:
         info = self.store.native.frame_info(of)
         assert info is not None
         stored = self.axes[of].select(rows.rows)
-        return _frames.to_pandas(self.store.native.columns(of, None, stored.native()), info)
+        columns = self.store.native.columns(of, None, stored.native())
+        return _frames.to_pandas(columns, info, is_selection=not stored.is_all)
 
     def rows_of_names(self, of: str, rows: Axis) -> pd.Index[Any]:
         """Names of some cells or genes."""
@@ -104,11 +103,11 @@ class Contents:
         if of in self.names:
             known: pd.Index[Any] = self.names[of][rows.indexer()]
             return known
-        import pandas as pd
-
-        names = np.array(self.store.names(of, self.axes[of].select(rows.rows)), dtype=object)
+        stored = self.axes[of].select(rows.rows)
+        names = self.store.names(of, stored)
         info = self.store.native.frame_info(of)
-        index = pd.Index(names, name=info[0] if info else None)
+        index = _frames.text_index(names, is_selection=not stored.is_all)
+        index = index.rename(info[0] if info else None)
         if rows.is_all:
             self.names[of] = index
         return index

@@ -129,12 +129,14 @@ class LazyMatrix(Arithmetic, Statistics):
         source = self._source.select(rows, cols)
         row_index, col_index = _indexer(rows), _indexer(cols)
         chosen = LazyMatrix(source, tuple(s.select(row_index, col_index) for s in self._steps))
-        if "rows" in self._known and _is_all(cols, self.shape[1]):
-            detail, known = self._known["rows"]
-            chosen._known["rows"] = detail, known.select(row_index)
-        if "columns" in self._known and _is_all(rows, self.shape[0]):
-            detail, known = self._known["columns"]
-            chosen._known["columns"] = detail, known.select(col_index)
+        chosen_whole = {"rows": (cols, self.shape[1]), "columns": (rows, self.shape[0])}
+        for axis, index in (("rows", row_index), ("columns", col_index)):
+            if axis not in self._known or not _is_all(*chosen_whole[axis]):
+                continue
+            detail, known = self._known[axis]
+            # Sums that did not fit may be those that were not chosen.
+            if known.sum_if_fits is not None:
+                chosen._known[axis] = detail, known.select(index)
         return chosen
 
     def then(self, *steps: Step) -> LazyMatrix:

@@ -179,7 +179,10 @@ class InMemory:
 
         if hasattr(value, "tocsr"):
             matrix = sp.csr_matrix(value)
-            matrix.sum_duplicates()
+            if not matrix.has_canonical_format:
+                # It shares the arrays of the user's matrix, which is not to change.
+                matrix = matrix.copy()
+                matrix.sum_duplicates()
             return cls(matrix, "csc" if value.format == "csc" else "csr")
         return cls(sp.csr_matrix(np.asarray(value)), "dense")
 

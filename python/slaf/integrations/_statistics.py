@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,52 +21,119 @@ EXACT = 2**53
 
 @dataclass(frozen=True)
 class Moments:
-    """Counts and sums of rows, or of columns (of groups, then with the shape groups x columns).
+    """Counts and sums of rows, or of columns (of groups: groups x columns, rows x groups).
 
     Attributes
     ----------
     nonzero, positive, nan, fractional : ndarray of uint32
         How many values are not zero, are above zero, are NaN and were left out, are no integers.
-    sum : ndarray of float64, or int64 of integers
     square : ndarray of float64
         With detail ``"squares"``: sums over nonzero values of the squared distance to a centre,
         of columns the one that was given (0 if none was), of rows the mean of the row.
-    min, max : ndarray of float64, or int64 of integers
+    min, max : ndarray of float64, or int64 of integers (uint64 of uint64)
         With detail ``"all"``; zeros included.
+    sum_if_fits : ndarray like ``min``, or ``None``
+        ``None`` if a sum is beyond the type.
     """
 
     nonzero: npt.NDArray[np.uint32]
     positive: npt.NDArray[np.uint32]
     nan: npt.NDArray[np.uint32]
     fractional: npt.NDArray[np.uint32]
-    sum: npt.NDArray[Any]
     square: npt.NDArray[np.float64]
     min: npt.NDArray[Any]
     max: npt.NDArray[Any]
+    sum_if_fits: npt.NDArray[Any] | None
 
     @classmethod
     def of(cls, native: dict[str, Any], shape: tuple[int, ...]) -> Moments:
         """The statistics that Rust gave."""
-        return cls(**{f.name: native[f.name].reshape(shape) for f in fields(cls)})
+        arrays: dict[str, Any] = {
+            k: None if v is None else v.reshape(shape) for k, v in native.items()
+        }
+        return cls(sum_if_fits=arrays.pop("sum"), **arrays)
+
+    @property
+    def sum(self) -> npt.NDArray[Any]:
+        """The sums.
+
+        Raises
+        ------
+        InvalidArgumentError
+            If one is beyond int64.
+        """
+        if self.sum_if_fits is None:
+            raise invalid("a sum overflows int64: use astype('float64')")
+        return self.sum_if_fits
 
     def select(self, index: Any) -> Moments:
         """The statistics of some rows or columns."""
-        return Moments(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return self._each(lambda array: array[index])
 
-    def variance(self, n: int, centre: Any, ddof: int) -> npt.NDArray[np.float64]:
+    def transpose(self) -> Moments:
+        """The statistics of groups with the axes exchanged."""
+        return self._each(lambda array: array.T)
+
+    def _each(self, change: Callable[[Any], Any]) -> Moments:
+        arrays: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        changed: list[Any] = [None if array is None else change(array) for array in arrays]
+        return Moments(*changed)
+
+    def variance(self, n: Any, centre: Any, ddof: int) -> npt.NDArray[np.float64]:
         """Variance of ``n`` values, when ``square`` is about ``centre``, which is the mean."""
         squares = self.square + (n - self.nonzero.astype(np.int64)) * centre**2
         return np.asarray(np.true_divide(squares, n - ddof))
+
+
+@dataclass(frozen=True)
+class Running:
+    """Statistics of the stored values of columns, groups x columns, by Welford's algorithm.
+
+    Attributes
+    ----------
+    stored : ndarray of uint32
+        How many values are stored, zeros among them.
+    mean, square : ndarray of float64
+        Their mean, and the sum of squared deviations from it, updated value by value in the order
+        of the rows.
+    """
+
+    stored: npt.NDArray[np.uint32]
+    mean: npt.NDArray[np.float64]
+    square: npt.NDArray[np.float64]
+
+    def with_zeros(
+        self, sizes: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and variance (ddof 0) of groups of so many values; of none 0.
+
+        What is not stored is a block of zeros that is merged by the formula of Chan (1979), with
+        the roundings of ``scanpy.get.aggregate``.
+        """
+        n = sizes[:, None]
+        stored = self.stored.astype(np.int64)
+        zeros = n - stored
+        some = (zeros > 0) & (stored > 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(some, self.mean * stored / n, self.mean)
+            between = self.mean * self.mean * stored * zeros / n
+            var = np.where(some, self.square + between, self.square) / n
+        return mean, np.where(n == 0, 0.0, var)
 
 
 class Summary:
     """The answer of :meth:`Statistics.summarize`."""
 
     def __init__(self, native: dict[str, Any], n_rows: int, n_cols: int, request: dict[str, Any]):
-        self.rows = Moments.of(native["rows"], (n_rows,)) if request.get("rows") else None
-        groups = request.get("groups")
+        groups, of_columns = request.get("groups"), request.get("column_groups")
+        shape = (n_rows,) if of_columns is None else (n_rows, of_columns[1])
+        self.rows = Moments.of(native["rows"], shape) if request.get("rows") else None
         shape = (n_cols,) if groups is None else (groups[1], n_cols)
         self.columns = Moments.of(native["columns"], shape) if request.get("columns") else None
+        self.running: Running | None = None
+        if request.get("running"):
+            parts = (native[name].reshape(-1, n_cols) for name in ("stored", "mean", "square"))
+            self.running = Running(*parts)
         self.top: npt.NDArray[np.float64] = native["top"].reshape(
             n_rows, len(request.get("top", ()))
         )
@@ -82,13 +150,19 @@ class Summary:
         assert self.columns is not None
         return self.columns
 
+    def of_running(self) -> Running:
+        """The running statistics, which were asked for."""
+        assert self.running is not None
+        return self.running
+
 
 class Statistics:
     """Reductions that stream: memory does not grow with the number of stored values.
 
-    Sums are accumulated in float64, of integers in int64, where an overflow is an error. Results
-    are one-dimensional arrays (SciPy's ``csr_matrix`` gives ``np.matrix``), or scalars for
-    ``axis=None``, in the types that numpy gives.
+    Sums are accumulated in float64, of integers exactly; one that is beyond int64 (uint64 of
+    uint64) is an error where it is asked for. Results are one-dimensional arrays (SciPy's
+    ``csr_matrix`` gives ``np.matrix``), or scalars for ``axis=None``, in the types that numpy
+    gives.
     """
 
     _source: Source
@@ -121,8 +195,9 @@ class Statistics:
             so many largest values of each row, rows x numbers. ``dot`` (weights, columns x k, and
             k): the product ``X @ weights``, flat. ``left`` (weights, rows x k, and k): the product
             ``weights.T @ X``, flat. ``groups`` (a label for each row, uint32, and how many groups
-            there are): a row with another label is in no group. ``centres`` (float64): one for
-            each column.
+            there are): a row with another label is in no group. ``column_groups``: the same of
+            columns, for ``rows``. ``centres`` (float64): one for each column. ``running`` (bool):
+            :class:`Running` of columns.
         """
         for name in ("dot", "left"):
             if name in request:
@@ -132,7 +207,7 @@ class Statistics:
         summary = Summary(native, *self.shape, request)
         if not request.get("skip_nan"):
             detail = request.get("detail", "sums")
-            if summary.rows is not None:
+            if summary.rows is not None and "column_groups" not in request:
                 self._know("rows", detail, summary.rows)
             if summary.columns is not None and not {"groups", "centres"} & set(request):
                 self._know("columns", detail, summary.columns)
@@ -289,13 +364,13 @@ def _no_out(out: None) -> None:
 
 
 def _exact_sum(sums: npt.NDArray[Any]) -> Any:
-    """The sum; of int64 with an error where numpy would wrap."""
+    """The sum; of integers with an error where numpy would wrap."""
     if sums.dtype.kind == "f":
         return sums.sum()
-    total = sum(int(s) for s in sums)
-    if abs(total) > np.iinfo(np.int64).max:
-        raise invalid("a sum overflows int64: use astype('float64')")
-    return np.int64(total)
+    total, limits = sum(int(s) for s in sums), np.iinfo(sums.dtype)
+    if not limits.min <= total <= limits.max:
+        raise invalid(f"a sum overflows {sums.dtype}: use astype('float64')")
+    return sums.dtype.type(total)
 
 
 def _product(product: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -15,6 +15,7 @@ from slaf._errors import from_kind, invalid
 from slaf._progress import bar
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import WHAT, Store
+from slaf.integrations._annotation import Annotation
 from slaf.integrations._contents import SLOTS, Contents, categories, without_unused_categories
 from slaf.integrations._extras import keys_of
 from slaf.integrations._index import lookup_in, unpack_index
@@ -62,7 +63,7 @@ def of_store(store: Store) -> LazyAnnData:
     return adata
 
 
-class LazyAnnData:
+class LazyAnnData(Annotation):
     """The slots of an AnnData over a store.
 
     Slicing follows AnnData and reads nothing of the matrices; slices of slices are composed. X and
@@ -91,32 +92,9 @@ class LazyAnnData:
         self._mappings: dict[str, LazyMapping] = {}
         self._uns: dict[str, Any] | None = None
 
-    def _axis(self, of: str) -> Axis:
-        return Axis(self._contents.n(of)) if self._rows is None else self._rows[of]
-
     @property
     def _store(self) -> Store:
         return self._contents.store
-
-    # Shape and names
-
-    @property
-    def n_obs(self) -> int:
-        """Number of cells."""
-        return len(self._axis("obs"))
-
-    @property
-    def n_vars(self) -> int:
-        """Number of genes."""
-        return len(self._axis("var"))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of cells and number of genes."""
-        return self.n_obs, self.n_vars
-
-    def __len__(self) -> int:
-        return self.n_obs
 
     @property
     def is_view(self) -> bool:
@@ -132,152 +110,6 @@ class LazyAnnData:
     def filename(self) -> str:
         """The path or URI of the store."""
         return self._store.path
-
-    @property
-    def obs_names(self) -> pd.Index[Any]:
-        """Names of the cells."""
-        return self._names("obs")
-
-    @obs_names.setter
-    def obs_names(self, names: Any) -> None:
-        self._set_names("obs", names)
-
-    @property
-    def var_names(self) -> pd.Index[Any]:
-        """Names of the genes."""
-        return self._names("var")
-
-    @var_names.setter
-    def var_names(self, names: Any) -> None:
-        self._set_names("var", names)
-
-    def _names(self, of: str) -> pd.Index[Any]:
-        # The index of a loaded frame may have been replaced by the user.
-        if of in self._frames:
-            return self._frames[of].index
-        return self._contents.rows_of_names(of, self._axis(of))
-
-    def _set_names(self, of: str, names: Any) -> None:
-        import pandas as pd
-
-        index = names if isinstance(names, pd.Index) else pd.Index(list(names))
-        if len(index) != len(self._axis(of)):
-            raise invalid(f"{len(index)} names for {len(self._axis(of))} {WHAT[of]}s")
-        self._make_actual(f"{of}_names")
-        self._frame(of).index = index
-
-    def obs_names_make_unique(self, join: str = "-") -> None:
-        """Append numbers to repeated names of cells, as AnnData does."""
-        self._make_unique("obs", join)
-
-    def var_names_make_unique(self, join: str = "-") -> None:
-        """Append numbers to repeated names of genes, as AnnData does."""
-        self._make_unique("var", join)
-
-    def _make_unique(self, of: str, join: str) -> None:
-        from anndata.utils import make_index_unique
-
-        names = self._names(of)
-        if not names.is_unique:
-            self._set_names(of, make_index_unique(names, join))
-
-    # Frames
-
-    @property
-    def obs(self) -> pd.DataFrame:
-        """Annotation of the cells."""
-        return self._frame("obs")
-
-    @obs.setter
-    def obs(self, frame: pd.DataFrame) -> None:
-        self._set_frame("obs", frame)
-
-    @property
-    def var(self) -> pd.DataFrame:
-        """Annotation of the genes."""
-        return self._frame("var")
-
-    @var.setter
-    def var(self, frame: pd.DataFrame) -> None:
-        self._set_frame("var", frame)
-
-    def _frame(self, of: str) -> pd.DataFrame:
-        if self._rows is None:
-            return self._contents.frame(of)
-        if of not in self._frames:
-            full = self._contents.rows_of_frame(of, self._axis(of))
-            self._categories[of] = categories(full)
-            self._frames[of] = without_unused_categories(full)
-        return self._frames[of]
-
-    def _set_frame(self, of: str, frame: Any) -> None:
-        import pandas as pd
-
-        if not isinstance(frame, pd.DataFrame):
-            raise invalid(f"{of} must be a DataFrame, not a {type(frame).__name__}")
-        if len(frame) != len(self._axis(of)):
-            raise invalid(f"{of} needs {len(self._axis(of))} rows, not {len(frame)}")
-        self._make_actual(of)
-        self._contents.frames[of] = frame.copy()
-
-    def obs_vector(self, k: str, layer: str | None = None) -> npt.NDArray[Any]:
-        """One value for each cell: a column of obs, or a gene of X or of a layer."""
-        return self._vector(k, layer, "obs", "var")
-
-    def var_vector(self, k: str, layer: str | None = None) -> npt.NDArray[Any]:
-        """One value for each gene: a column of var, or a cell of X or of a layer."""
-        return self._vector(k, layer, "var", "obs")
-
-    def _vector(self, k: str, layer: str | None, of: str, other: str) -> npt.NDArray[Any]:
-        in_frame, in_names = k in self._frame(of), k in self._names(other)
-        if in_frame and in_names:
-            raise from_kind("ambiguous-name", f"{k!r} is a column of {of} and in {other}_names")
-        if in_frame:
-            return np.asarray(self._frame(of)[k])
-        found = self[:, k] if of == "obs" else self[k]
-        matrix = found.X if layer is None else found.layers[layer]
-        if matrix is None:
-            raise invalid("there is no X")
-        return matrix.toarray().ravel()
-
-    def to_df(self, layer: str | None = None) -> pd.DataFrame:
-        """X or a layer as a dense frame, cells x genes."""
-        import pandas as pd
-
-        matrix = self.X if layer is None else self.layers[layer]
-        if matrix is None:
-            raise invalid("X is None, cannot convert to a frame")
-        return pd.DataFrame(matrix.toarray(), index=self.obs_names, columns=self.var_names)
-
-    def rename_categories(self, key: str, categories: Any) -> None:
-        """Rename the categories of a column of obs or var.
-
-        Parameters
-        ----------
-        key
-            Name of the column.
-        categories
-            New names, in the order of the old ones, or a dict from old to new ones.
-        """
-        of = "obs" if key in self.obs_keys() else "var"
-        if key not in self._frame(of):
-            raise from_kind("unknown-column", f"no column {key!r} in obs and var")
-        self._make_actual(of)
-        self._frame(of)[key] = self._frame(of)[key].cat.rename_categories(categories)
-
-    def strings_to_categoricals(self, df: pd.DataFrame | None = None) -> None:
-        """Make columns of repeated strings categorical, as AnnData does."""
-        from natsort import natsorted
-        from pandas.api.types import infer_dtype
-
-        for frame in [self._frame("obs"), self._frame("var")] if df is None else [df]:
-            for name in frame:
-                if infer_dtype(frame[name], skipna=True) != "string":
-                    continue
-                column = frame[name].astype("category")
-                if len(column.cat.categories) < len(column):
-                    in_order = natsorted(column.cat.categories)
-                    frame[name] = column.cat.reorder_categories(in_order)
 
     # Matrices and arrays
 
@@ -426,7 +258,7 @@ class LazyAnnData:
         if not anndata.settings.remove_unused_categories:
             return uns
         for of in ("obs", "var"):
-            if not any(f"{name}_colors" in uns for name in self._contents.columns(of)):
+            if not any(f"{name}_colors" in uns for name in self._frame_keys(of)):
                 continue
             frame = self._frame(of)
             for name, before in self._categories[of].items():
@@ -439,17 +271,6 @@ class LazyAnnData:
                     kept = np.isin(before, frame[name].cat.categories)
                     uns[f"{name}_colors"] = np.atleast_1d(colors)[kept]
         return uns
-
-    def obs_keys(self) -> list[str]:
-        """Names of the columns of :attr:`obs`."""
-        return self._frame_keys("obs")
-
-    def var_keys(self) -> list[str]:
-        """Names of the columns of :attr:`var`."""
-        return self._frame_keys("var")
-
-    def _frame_keys(self, of: str) -> list[str]:
-        return list(self._frames[of].columns) if of in self._frames else self._contents.columns(of)
 
     def obsm_keys(self) -> list[str]:
         """Names in :attr:`obsm`."""
@@ -472,6 +293,37 @@ class LazyAnnData:
         message = "a lazy AnnData has no transpose: use adata.to_memory().T"
         raise from_kind("unsupported-feature", message)
 
+    # Values beside cells and genes
+
+    def obs_vector(self, k: str, layer: str | None = None) -> npt.NDArray[Any]:
+        """One value for each cell: a column of obs, or a gene of X or of a layer."""
+        return self._vector(k, layer, "obs", "var")
+
+    def var_vector(self, k: str, layer: str | None = None) -> npt.NDArray[Any]:
+        """One value for each gene: a column of var, or a cell of X or of a layer."""
+        return self._vector(k, layer, "var", "obs")
+
+    def _vector(self, k: str, layer: str | None, of: str, other: str) -> npt.NDArray[Any]:
+        in_frame, in_names = k in self._frame(of), k in self._names(other)
+        if in_frame and in_names:
+            raise from_kind("ambiguous-name", f"{k!r} is a column of {of} and in {other}_names")
+        if in_frame:
+            return np.asarray(self._frame(of)[k])
+        found = self[:, k] if of == "obs" else self[k]
+        matrix = found.X if layer is None else found.layers[layer]
+        if matrix is None:
+            raise invalid("there is no X")
+        return matrix.toarray().ravel()
+
+    def to_df(self, layer: str | None = None) -> pd.DataFrame:
+        """X or a layer as a dense frame, cells x genes."""
+        import pandas as pd
+
+        matrix = self.X if layer is None else self.layers[layer]
+        if matrix is None:
+            raise invalid("X is None, cannot convert to a frame")
+        return pd.DataFrame(matrix.toarray(), index=self.obs_names, columns=self.var_names)
+
     # Slicing
 
     def __getitem__(self, index: Any) -> LazyAnnData:
@@ -489,11 +341,17 @@ class LazyAnnData:
             A view; its rows have the order of the selectors.
         """
         rows, cols = unpack_index(index)
-        chosen = {
-            "obs": self._axis("obs").select(self._positions("obs", rows)),
-            "var": self._axis("var").select(self._positions("var", cols)),
-        }
-        return LazyAnnData(self._contents, chosen)
+        chosen = {"obs": self._positions("obs", rows), "var": self._positions("var", cols)}
+        axes = {of: self._axis(of).select(places) for of, places in chosen.items()}
+        part = LazyAnnData(self._contents, axes)
+        # What was read of a view may have been changed in it.
+        for of, frame in self._frames.items():
+            rows_of_frame = frame.iloc[Axis(len(frame)).select(chosen[of]).indexer()].copy()
+            part._categories[of] = categories(rows_of_frame)
+            part._frames[of] = without_unused_categories(rows_of_frame)
+        if self._uns is not None:
+            part._uns = part._uns_of_view(deepcopy(self._uns))
+        return part
 
     def _positions(self, of: str, selector: Any) -> Positions:
         contents = self._contents

@@ -1,8 +1,8 @@
 //! Statistics of columns.
 
-use super::moments::{ALL, Moments, Number, SQUARES, SUMS, Summed, fitting};
-use super::request::{Columns, Detail, Groups, Request, Stats};
-use slaf_core::{CsrChunk, Dtype, Result, with_values};
+use super::moments::{ALL, Moments, Number, SQUARES, SUMS, Summed};
+use super::request::{Columns, Detail, Request, Stats};
+use slaf_core::{CsrChunk, Dtype, with_values};
 
 /// Statistics of the columns of some rows, for each group.
 #[derive(Clone, Debug)]
@@ -23,22 +23,21 @@ impl Accumulator {
     }
 
     /// With the rows of a part, which begin with row `first` of the matrix.
-    pub(super) fn add(mut self, chunk: &CsrChunk, first: usize, request: &Request) -> Result<Accumulator> {
-        self.add_rows(chunk, first, request)?;
-        Ok(self)
+    pub(super) fn add(mut self, chunk: &CsrChunk, first: usize, request: &Request) -> Accumulator {
+        self.add_rows(chunk, first, request);
+        self
     }
 
-    pub(super) fn add_rows(&mut self, chunk: &CsrChunk, first: usize, request: &Request) -> Result<()> {
-        let Some(columns) = &request.columns else { return Ok(()) };
+    pub(super) fn add_rows(&mut self, chunk: &CsrChunk, first: usize, request: &Request) {
+        let Some(columns) = &request.columns else { return };
         with_values!(&chunk.values, v => {
             match request.detail {
                 Detail::Sums => self.add_moments::<_, SUMS>(chunk, v, first, columns, request.skip_nan),
                 Detail::Squares => self.add_moments::<_, SQUARES>(chunk, v, first, columns, request.skip_nan),
                 Detail::All => self.add_moments::<_, ALL>(chunk, v, first, columns, request.skip_nan),
-            }?;
+            }
             self.add_left(chunk, v, first, columns);
         });
-        Ok(())
     }
 
     fn add_moments<T: Summed, const DETAIL: u8>(
@@ -48,28 +47,20 @@ impl Accumulator {
         first: usize,
         columns: &Columns,
         skip_nan: bool,
-    ) -> Result<()> {
+    ) {
         let n_cols = self.n_cols;
-        let Some(moments) = T::Sum::of_mut(&mut self.moments) else { return Ok(()) };
-        let mut fits = true;
+        let Some(moments) = T::Sum::of_mut(&mut self.moments) else { return };
         for i in 0..chunk.n_rows() {
-            let group = match &columns.groups {
-                None => 0,
-                Some(Groups { labels, n }) => match labels[first + i] as usize {
-                    label if label < *n => label,
-                    _ => continue,
-                },
-            };
+            let Some(group) = columns.group(first + i) else { continue };
             let of_group = &mut moments[group * n_cols..(group + 1) * n_cols];
             let (columns_of_row, values) = (&chunk.indices[chunk.row(i)], &values[chunk.row(i)]);
             for (&column, &value) in columns_of_row.iter().zip(values) {
                 if value != T::default() {
                     let centre = columns.centres.as_ref().map_or(0.0, |c| c[column as usize]);
-                    fits &= of_group[column as usize].add::<T, DETAIL>(value, centre, skip_nan);
+                    of_group[column as usize].add::<T, DETAIL>(value, centre, skip_nan);
                 }
             }
         }
-        fitting(fits)
     }
 
     fn add_left<T: Summed>(&mut self, chunk: &CsrChunk, values: &[T], first: usize, columns: &Columns) {
@@ -86,19 +77,20 @@ impl Accumulator {
     }
 
     /// With the rows of the next part.
-    pub(super) fn merge(&mut self, next: &Accumulator) -> Result<()> {
-        fn of<S: Number>(ours: &mut Moments, theirs: &Moments) -> bool {
-            let (Some(ours), Some(theirs)) = (S::of_mut(ours), S::of(theirs)) else { return true };
-            ours.iter_mut().zip(theirs).fold(true, |fits, (a, b)| a.merge(b) && fits)
+    pub(super) fn merge(&mut self, next: &Accumulator) {
+        fn of<S: Number>(ours: &mut Moments, theirs: &Moments) {
+            if let (Some(ours), Some(theirs)) = (S::of_mut(ours), S::of(theirs)) {
+                ours.iter_mut().zip(theirs).for_each(|(a, b)| a.merge(b));
+            }
         }
-        let fits = of::<f64>(&mut self.moments, &next.moments) && of::<i64>(&mut self.moments, &next.moments);
+        of::<f64>(&mut self.moments, &next.moments);
+        of::<i128>(&mut self.moments, &next.moments);
         self.left.iter_mut().zip(&next.left).for_each(|(a, b)| *a += b);
-        fitting(fits)
     }
 
-    /// The answer, for groups of these numbers of rows.
-    pub(super) fn finish(self, group_sizes: &[usize]) -> (Stats, Vec<f64>) {
+    /// The answer about values of a type, for groups of these numbers of rows.
+    pub(super) fn finish(self, dtype: Dtype, group_sizes: &[usize]) -> (Stats, Vec<f64>) {
         let n_cols = self.n_cols.max(1);
-        (self.moments.finish(|i| group_sizes[i / n_cols]), self.left)
+        (self.moments.finish(dtype, |i| group_sizes[i / n_cols]), self.left)
     }
 }

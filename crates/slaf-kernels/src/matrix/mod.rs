@@ -13,11 +13,12 @@ mod moments;
 mod plan;
 mod request;
 mod rows;
+mod running;
 mod step;
 
 pub use in_order::in_order;
 pub use plan::Plan;
-pub use request::{Columns, Detail, Dot, Groups, Left, Request, Rows, Stats, Summary};
+pub use request::{Columns, Detail, Dot, Groups, Left, Request, Rows, Running, Stats, Summary};
 pub use step::{Function, Op, Operand, Step};
 
 use slaf_core::{CsrChunk, Error, ErrorKind, Result, with_values};
@@ -88,29 +89,29 @@ pub fn compute(source: &Source<'_>, dtype: slaf_core::Dtype, plan: &Plan) -> Res
 /// What `request` asks about the matrix with the plan applied, in one pass.
 ///
 /// # Errors
-/// As [`compute`]; `invalid-argument` also for labels and weights of the wrong length, and for
-/// sums of integers beyond int64.
+/// As [`compute`]; `invalid-argument` also for labels and weights of the wrong length.
 pub fn reduce(source: &Source<'_>, dtype: slaf_core::Dtype, plan: &Plan, request: &Request) -> Result<Summary> {
     request.check(source.n_rows, source.n_cols)?;
     let out = plan.dtype(dtype);
     let mut summary = request::Builder::new(request, out, source.n_rows, source.n_cols);
     let together = summary.adds_in_place();
+    let group_sizes = summary.column_groups().to_vec();
     let work = |first: usize, chunk: CsrChunk| {
-        let rows = with_values!(&chunk.values, v => rows::of(&chunk, v, request, source.n_cols));
-        // The columns of many groups are too many to be held once for each part.
+        let rows = with_values!(&chunk.values, v => rows::of(&chunk, v, request, &group_sizes));
         if together {
-            return Ok((rows?, None, Some(chunk)));
+            return Ok((rows, None, Some(chunk)));
         }
-        let columns = columns::Accumulator::of(out, request, source.n_cols).add(&chunk, first, request)?;
-        Ok((rows?, Some(columns), None))
+        let columns = columns::Accumulator::of(out, request, source.n_cols).add(&chunk, first, request);
+        Ok((rows, Some(columns), None))
     };
     source.for_each(plan, work, |first, (rows, columns, chunk)| {
         summary.take_rows(first, rows);
         match (columns, chunk) {
             (Some(columns), _) => summary.merge(&columns),
             (None, Some(chunk)) => summary.add(&chunk, first, request),
-            (None, None) => Ok(()),
+            (None, None) => {}
         }
+        Ok(())
     })?;
     Ok(summary.finish())
 }

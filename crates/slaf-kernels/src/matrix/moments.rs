@@ -1,25 +1,28 @@
 //! Counts, sums and extremes of some values.
 
-use slaf_core::{Dtype, Error, Result, Value, Values};
+use slaf_core::{Dtype, Value, Values};
 
-/// The type of a sum: int64 of integers and bool, float64 of floats.
-pub(super) trait Number: Copy + Default + PartialOrd + Send + Sync + 'static {
-    /// `None` if it does not fit.
-    fn plus(self, other: Self) -> Option<Self>;
+/// The type of a sum: float64 of floats, and of integers and bool one that 2^32 of them never leave.
+pub(super) trait Number:
+    Copy + Default + PartialOrd + Send + Sync + std::ops::Add<Output = Self> + 'static
+{
     fn as_f64(self) -> f64;
-    fn wrap(numbers: Vec<Self>) -> Values;
+    /// Whether it can be given out for values of this type.
+    fn fits(self, dtype: Dtype) -> bool;
+    /// As they are given out: uint64 for uint64, int64 for other integers, else float64.
+    fn wrap(numbers: Vec<Self>, dtype: Dtype) -> Values;
     fn of(moments: &Moments) -> Option<&[Moment<Self>]>;
     fn of_mut(moments: &mut Moments) -> Option<&mut [Moment<Self>]>;
 }
 
 impl Number for f64 {
-    fn plus(self, other: Self) -> Option<Self> {
-        Some(self + other)
-    }
     fn as_f64(self) -> f64 {
         self
     }
-    fn wrap(numbers: Vec<Self>) -> Values {
+    fn fits(self, _: Dtype) -> bool {
+        true
+    }
+    fn wrap(numbers: Vec<Self>, _: Dtype) -> Values {
         Values::F64(numbers)
     }
     fn of(moments: &Moments) -> Option<&[Moment<f64>]> {
@@ -30,20 +33,24 @@ impl Number for f64 {
     }
 }
 
-impl Number for i64 {
-    fn plus(self, other: Self) -> Option<Self> {
-        self.checked_add(other)
-    }
+impl Number for i128 {
     fn as_f64(self) -> f64 {
         self as f64
     }
-    fn wrap(numbers: Vec<Self>) -> Values {
-        Values::I64(numbers)
+    fn fits(self, dtype: Dtype) -> bool {
+        if dtype == Dtype::U64 { u64::try_from(self).is_ok() } else { i64::try_from(self).is_ok() }
     }
-    fn of(moments: &Moments) -> Option<&[Moment<i64>]> {
+    fn wrap(numbers: Vec<Self>, dtype: Dtype) -> Values {
+        if dtype == Dtype::U64 {
+            Values::U64(numbers.into_iter().map(|n| n as u64).collect())
+        } else {
+            Values::I64(numbers.into_iter().map(|n| n as i64).collect())
+        }
+    }
+    fn of(moments: &Moments) -> Option<&[Moment<i128>]> {
         if let Moments::Int(m) = moments { Some(m) } else { None }
     }
-    fn of_mut(moments: &mut Moments) -> Option<&mut [Moment<i64>]> {
+    fn of_mut(moments: &mut Moments) -> Option<&mut [Moment<i128>]> {
         if let Moments::Int(m) = moments { Some(m) } else { None }
     }
 }
@@ -51,25 +58,21 @@ impl Number for i64 {
 /// A value that can be summed.
 pub(super) trait Summed: Value {
     type Sum: Number;
-    /// `None` if it does not fit.
-    fn summand(self) -> Option<Self::Sum>;
+    fn summand(self) -> Self::Sum;
 }
 
 macro_rules! summed {
-    ($sum:ty: $($t:ty, $v:ident => $e:expr);*) => {$(
+    ($sum:ty: $($t:ty),*) => {$(
         impl Summed for $t {
             type Sum = $sum;
-            fn summand(self) -> Option<$sum> {
-                let $v = self;
-                $e
+            fn summand(self) -> $sum {
+                <$sum>::from(self)
             }
         }
     )*};
 }
-summed!(f64: f32, v => Some(f64::from(v)); f64, v => Some(v));
-summed!(i64: bool, v => Some(i64::from(v)); i8, v => Some(i64::from(v)); i16, v => Some(i64::from(v));
-    i32, v => Some(i64::from(v)); i64, v => Some(v); u8, v => Some(i64::from(v)); u16, v => Some(i64::from(v));
-    u32, v => Some(i64::from(v)); u64, v => i64::try_from(v).ok());
+summed!(f64: f32, f64);
+summed!(i128: bool, i8, i16, i32, i64, u8, u16, u32, u64);
 
 /// [`Detail`](super::Detail) as the loops over values have it, which are compiled for each.
 pub(super) const SUMS: u8 = 0;
@@ -90,17 +93,16 @@ pub(super) struct Moment<S> {
 }
 
 impl<S: Number> Moment<S> {
-    /// Adds a value that is not zero. `false` if a sum does not fit.
+    /// Adds a value that is not zero.
     #[inline]
-    pub(super) fn add<T: Summed<Sum = S>, const DETAIL: u8>(&mut self, value: T, centre: f64, skip_nan: bool) -> bool {
+    pub(super) fn add<T: Summed<Sum = S>, const DETAIL: u8>(&mut self, value: T, centre: f64, skip_nan: bool) {
         #[allow(clippy::eq_op)]
         if skip_nan && value != value {
             self.nan += 1;
-            return true;
+            return;
         }
-        let Some(summand) = value.summand() else { return false };
-        let Some(sum) = self.sum.plus(summand) else { return false };
-        self.sum = sum;
+        let summand = value.summand();
+        self.sum = self.sum + summand;
         let number = value.as_f64();
         if DETAIL >= SQUARES {
             let distance = number - centre;
@@ -113,7 +115,6 @@ impl<S: Number> Moment<S> {
         self.positive += u32::from(value > T::default());
         // The cast saturates, so that neither NaN nor infinity is whole.
         self.fractional += u32::from(T::DTYPE.is_float() && (number as i64) as f64 != number);
-        true
     }
 
     /// Widens the range; NaN stays once it is there.
@@ -128,18 +129,16 @@ impl<S: Number> Moment<S> {
         }
     }
 
-    pub(super) fn merge(&mut self, other: &Self) -> bool {
+    pub(super) fn merge(&mut self, other: &Self) {
         if other.nonzero > 0 {
             self.extend(other.min, other.max, self.nonzero == 0);
         }
-        let Some(sum) = self.sum.plus(other.sum) else { return false };
-        self.sum = sum;
+        self.sum = self.sum + other.sum;
         self.square += other.square;
         self.nonzero += other.nonzero;
         self.positive += other.positive;
         self.nan += other.nan;
         self.fractional += other.fractional;
-        true
     }
 
     /// Lets the zeros among `n` values take part in the range.
@@ -156,7 +155,7 @@ impl<S: Number> Moment<S> {
 #[derive(Clone, Debug)]
 pub(super) enum Moments {
     Float(Vec<Moment<f64>>),
-    Int(Vec<Moment<i64>>),
+    Int(Vec<Moment<i128>>),
 }
 
 impl Moments {
@@ -168,29 +167,25 @@ impl Moments {
         }
     }
 
-    /// The statistics, when entry `i` is of `counted(i)` values.
-    pub(super) fn finish(&self, counted: impl Fn(usize) -> usize) -> super::Stats {
-        fn of<S: Number>(moments: &[Moment<S>], counted: impl Fn(usize) -> usize) -> super::Stats {
+    /// The statistics of values of a type, when entry `i` is of `counted(i)` values.
+    pub(super) fn finish(&self, dtype: Dtype, counted: impl Fn(usize) -> usize) -> super::Stats {
+        fn of<S: Number>(moments: &[Moment<S>], dtype: Dtype, counted: impl Fn(usize) -> usize) -> super::Stats {
             let whole: Vec<_> = moments.iter().enumerate().map(|(i, m)| m.with_zeros(counted(i))).collect();
+            let all = |f: fn(&Moment<S>) -> S| S::wrap(whole.iter().map(f).collect(), dtype);
             super::Stats {
                 nonzero: whole.iter().map(|m| m.nonzero).collect(),
                 positive: whole.iter().map(|m| m.positive).collect(),
                 nan: whole.iter().map(|m| m.nan).collect(),
                 fractional: whole.iter().map(|m| m.fractional).collect(),
-                sum: S::wrap(whole.iter().map(|m| m.sum).collect()),
+                sum: whole.iter().all(|m| m.sum.fits(dtype)).then(|| all(|m| m.sum)),
                 square: whole.iter().map(|m| m.square).collect(),
-                min: S::wrap(whole.iter().map(|m| m.min).collect()),
-                max: S::wrap(whole.iter().map(|m| m.max).collect()),
+                min: all(|m| m.min),
+                max: all(|m| m.max),
             }
         }
         match self {
-            Moments::Float(m) => of(m, counted),
-            Moments::Int(m) => of(m, counted),
+            Moments::Float(m) => of(m, dtype, counted),
+            Moments::Int(m) => of(m, dtype, counted),
         }
     }
-}
-
-/// Fails unless every sum fitted.
-pub(super) fn fitting(fits: bool) -> Result<()> {
-    if fits { Ok(()) } else { Err(Error::invalid("a sum overflows int64: cast the matrix to float64 first")) }
 }

@@ -36,6 +36,8 @@ pub struct Rows {
     pub top: Vec<usize>,
     /// Weighted sums.
     pub dot: Option<Dot>,
+    /// Groups of columns: everything but what is named above is about each of them apart.
+    pub groups: Option<Groups>,
 }
 
 /// The product `X @ weights`.
@@ -55,14 +57,35 @@ pub struct Columns {
     pub centres: Option<Vec<f64>>,
     /// Weighted sums over all rows.
     pub left: Option<Left>,
+    /// [`Running`] statistics, too, for which parts are added one by one.
+    pub running: bool,
 }
 
-/// Disjoint groups of rows.
+/// Disjoint groups of rows, or of columns.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    /// The group of each row; a row of no group has a label that is not below `n`.
+    /// The group of each; what is in no group has a label that is not below `n`.
     pub labels: Vec<u32>,
     pub n: usize,
+}
+
+impl Groups {
+    fn sizes(&self) -> Vec<usize> {
+        let mut sizes = vec![0; self.n];
+        for &label in &self.labels {
+            if let Some(size) = sizes.get_mut(label as usize) {
+                *size += 1;
+            }
+        }
+        sizes
+    }
+}
+
+impl Columns {
+    /// The group of a row, if it is in one.
+    pub(super) fn group(&self, row: usize) -> Option<usize> {
+        self.groups.as_ref().map_or(Some(0), |groups| Some(groups.labels[row] as usize).filter(|&l| l < groups.n))
+    }
 }
 
 /// The product `weights.T @ X`.
@@ -94,9 +117,15 @@ impl Request {
         if let Some(dot) = self.rows.as_ref().and_then(|r| r.dot.as_ref()) {
             wrong(dot.weights.len(), n_cols * dot.k, "weights of columns")?;
         }
+        if let Some(groups) = self.rows.as_ref().and_then(|r| r.groups.as_ref()) {
+            wrong(groups.labels.len(), n_cols, "labels of columns")?;
+        }
         if let Some(columns) = &self.columns {
             if let Some(groups) = &columns.groups {
                 wrong(groups.labels.len(), n_rows, "labels of rows")?;
+            }
+            if columns.running && self.skip_nan {
+                return Err(Error::invalid("running statistics leave no NaN out"));
             }
             if let Some(centres) = &columns.centres {
                 wrong(centres.len(), n_cols, "centres of columns")?;
@@ -116,6 +145,7 @@ impl Request {
 /// The answer to a [`Request`]; what was not asked for is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
+    /// Rows x groups, row-major.
     pub rows: Stats,
     /// Groups x columns, row-major.
     pub columns: Stats,
@@ -125,6 +155,20 @@ pub struct Summary {
     pub dot: Vec<f64>,
     /// `k` x columns.
     pub left: Vec<f64>,
+    pub running: Option<Running>,
+}
+
+/// Statistics of the stored values of each column of each group, zeros among them, updated value by
+/// value in the order of the rows by the algorithm of Welford (1962).
+///
+/// What they are good for is their last bits: those of any other program that computes so.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Running {
+    /// Stored values.
+    pub stored: Vec<u32>,
+    pub mean: Vec<f64>,
+    /// Sums of squared deviations from the mean.
+    pub square: Vec<f64>,
 }
 
 /// Statistics of rows or columns. Zeros count as values, stored or not.
@@ -138,10 +182,11 @@ pub struct Stats {
     pub nan: Vec<u32>,
     /// Values that are no integers.
     pub fractional: Vec<u32>,
-    /// int64 for integers and bool, else float64; so are the extremes.
-    pub sum: Values,
-    /// Sums over nonzero values of the squared distance: of a row to its mean, of a column to its
-    /// centre, or to zero.
+    /// uint64 for uint64, int64 for other integers and bool, else float64, as the extremes are;
+    /// `None` if one does not fit.
+    pub sum: Option<Values>,
+    /// Sums over nonzero values of the squared distance: of a row (or its groups) to the mean, of
+    /// a column to its centre, or to zero.
     pub square: Vec<f64>,
     pub min: Values,
     pub max: Values,
@@ -155,7 +200,7 @@ impl Default for Stats {
             positive: Vec::new(),
             nan: Vec::new(),
             fractional: Vec::new(),
-            sum: none(),
+            sum: Some(none()),
             square: Vec::new(),
             min: none(),
             max: none(),
@@ -165,34 +210,39 @@ impl Default for Stats {
 
 /// Puts the statistics of parts together.
 pub(super) struct Builder {
+    dtype: Dtype,
     rows: Option<RowStats>,
     columns: Option<Accumulator>,
+    running: Option<Running>,
     n_cols: usize,
-    group_sizes: Vec<usize>,
+    /// Numbers of rows, and of columns.
+    row_groups: Vec<usize>,
+    column_groups: Vec<usize>,
 }
 
 impl Builder {
     pub(super) fn new(request: &Request, dtype: Dtype, n_rows: usize, n_cols: usize) -> Builder {
-        let mut group_sizes = vec![0; request.n_groups()];
-        match request.columns.as_ref().and_then(|c| c.groups.as_ref()) {
-            None => group_sizes = vec![n_rows],
-            Some(groups) => groups.labels.iter().for_each(|&label| {
-                if let Some(size) = group_sizes.get_mut(label as usize) {
-                    *size += 1;
-                }
-            }),
-        }
+        let sizes = |groups: Option<&Groups>, n: usize| groups.map_or_else(|| vec![n], Groups::sizes);
         Builder {
+            dtype,
             rows: request.rows.as_ref().map(|rows| RowStats::zeros(dtype, rows, n_rows)),
             columns: request.columns.is_some().then(|| Accumulator::of(dtype, request, n_cols)),
+            running: Running::of(request, n_cols),
             n_cols,
-            group_sizes,
+            row_groups: sizes(request.columns.as_ref().and_then(|c| c.groups.as_ref()), n_rows),
+            column_groups: sizes(request.rows.as_ref().and_then(|r| r.groups.as_ref()), n_cols),
         }
     }
 
-    /// Whether parts are added one by one, because each would need too much memory of its own.
+    pub(super) fn column_groups(&self) -> &[usize] {
+        &self.column_groups
+    }
+
+    /// Whether parts are added one by one: because their order matters, or because each would need
+    /// too much memory of its own.
     pub(super) fn adds_in_place(&self) -> bool {
-        self.columns.is_some() && self.group_sizes.len() > 1 && self.group_sizes.len() * self.n_cols > HELD_APART
+        let n = self.row_groups.len();
+        self.running.is_some() || self.columns.is_some() && n > 1 && n * self.n_cols > HELD_APART
     }
 
     pub(super) fn take_rows(&mut self, first: usize, part: Option<RowStats>) {
@@ -201,21 +251,28 @@ impl Builder {
         }
     }
 
-    pub(super) fn merge(&mut self, part: &Accumulator) -> Result<()> {
-        self.columns.as_mut().map_or(Ok(()), |columns| columns.merge(part))
+    pub(super) fn merge(&mut self, part: &Accumulator) {
+        if let Some(columns) = &mut self.columns {
+            columns.merge(part);
+        }
     }
 
-    pub(super) fn add(&mut self, chunk: &CsrChunk, first: usize, request: &Request) -> Result<()> {
-        self.columns.as_mut().map_or(Ok(()), |columns| columns.add_rows(chunk, first, request))
+    pub(super) fn add(&mut self, chunk: &CsrChunk, first: usize, request: &Request) {
+        if let Some(columns) = &mut self.columns {
+            columns.add_rows(chunk, first, request);
+        }
+        if let (Some(running), Some(columns)) = (&mut self.running, &request.columns) {
+            running.add(chunk, first, columns, self.n_cols);
+        }
     }
 
     pub(super) fn finish(self) -> Summary {
-        let mut summary = Summary::default();
+        let mut summary = Summary { running: self.running, ..Summary::default() };
         if let Some(rows) = self.rows {
-            (summary.rows, summary.top, summary.dot) = rows.finish(self.n_cols);
+            (summary.rows, summary.top, summary.dot) = rows.finish(self.dtype, &self.column_groups);
         }
         if let Some(columns) = self.columns {
-            (summary.columns, summary.left) = columns.finish(&self.group_sizes);
+            (summary.columns, summary.left) = columns.finish(self.dtype, &self.row_groups);
         }
         summary
     }

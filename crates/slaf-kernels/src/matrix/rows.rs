@@ -1,12 +1,14 @@
 //! Statistics of rows.
 
-use super::moments::{ALL, Moment, Moments, Number, SQUARES, SUMS, Summed, fitting};
+use super::moments::{ALL, Moment, Moments, Number, SQUARES, SUMS, Summed};
 use super::request::{Detail, Dot, Request, Rows, Stats};
-use slaf_core::{CsrChunk, Dtype, Result};
+use slaf_core::{CsrChunk, Dtype};
 
 /// Statistics of some rows.
 pub(super) struct RowStats {
+    /// Rows x groups.
     moments: Moments,
+    n_groups: usize,
     n_top: usize,
     k: usize,
     top: Vec<f64>,
@@ -16,8 +18,10 @@ pub(super) struct RowStats {
 impl RowStats {
     pub(super) fn zeros(dtype: Dtype, rows: &Rows, n_rows: usize) -> RowStats {
         let (n_top, k) = (rows.top.len(), rows.dot.as_ref().map_or(0, |dot| dot.k));
+        let n_groups = rows.groups.as_ref().map_or(1, |groups| groups.n);
         RowStats {
-            moments: Moments::zeros(dtype, n_rows),
+            moments: Moments::zeros(dtype, n_rows * n_groups),
+            n_groups,
             n_top,
             k,
             top: vec![0.0; n_rows * n_top],
@@ -32,14 +36,16 @@ impl RowStats {
                 ours[first..first + theirs.len()].copy_from_slice(theirs);
             }
         }
-        of::<f64>(&mut self.moments, &part.moments, first);
-        of::<i64>(&mut self.moments, &part.moments, first);
+        of::<f64>(&mut self.moments, &part.moments, first * self.n_groups);
+        of::<i128>(&mut self.moments, &part.moments, first * self.n_groups);
         self.top[first * self.n_top..][..part.top.len()].copy_from_slice(&part.top);
         self.dot[first * self.k..][..part.dot.len()].copy_from_slice(&part.dot);
     }
 
-    pub(super) fn finish(self, n_cols: usize) -> (Stats, Vec<f64>, Vec<f64>) {
-        (self.moments.finish(|_| n_cols), self.top, self.dot)
+    /// The answer about values of a type, for groups of these numbers of columns.
+    pub(super) fn finish(self, dtype: Dtype, group_sizes: &[usize]) -> (Stats, Vec<f64>, Vec<f64>) {
+        let n_groups = self.n_groups.max(1);
+        (self.moments.finish(dtype, |i| group_sizes[i % n_groups]), self.top, self.dot)
     }
 }
 
@@ -48,22 +54,20 @@ pub(super) fn of<T: Summed>(
     chunk: &CsrChunk,
     values: &[T],
     request: &Request,
-    n_cols: usize,
-) -> Result<Option<RowStats>> {
-    let Some(rows) = &request.rows else { return Ok(None) };
+    group_sizes: &[usize],
+) -> Option<RowStats> {
+    let rows = request.rows.as_ref()?;
     let mut stats = RowStats::zeros(T::DTYPE, rows, chunk.n_rows());
-    let mut fits = true;
+    let n_groups = stats.n_groups.max(1);
     if let Some(moments) = T::Sum::of_mut(&mut stats.moments) {
-        for (i, moment) in moments.iter_mut().enumerate() {
-            let row = &values[chunk.row(i)];
-            fits &= match request.detail {
-                Detail::Sums => add_row::<T, SUMS>(moment, row, n_cols, request.skip_nan),
-                Detail::Squares => add_row::<T, SQUARES>(moment, row, n_cols, request.skip_nan),
-                Detail::All => add_row::<T, ALL>(moment, row, n_cols, request.skip_nan),
-            };
+        for (i, moments) in moments.chunks_mut(n_groups).enumerate() {
+            let row = (&chunk.indices[chunk.row(i)], &values[chunk.row(i)]);
+            match &rows.groups {
+                None => add_row(moments, row, |_| 0, group_sizes, request),
+                Some(groups) => add_row(moments, row, |c| groups.labels[c as usize] as usize, group_sizes, request),
+            }
         }
     }
-    fitting(fits)?;
     let mut sorted = Vec::new();
     let weighted = rows.dot.as_ref().map_or_else(Vec::new, |dot| dot.weighted());
     for i in 0..chunk.n_rows() {
@@ -82,21 +86,52 @@ pub(super) fn of<T: Summed>(
             );
         }
     }
-    Ok(Some(stats))
+    Some(stats)
 }
 
-/// Adds the values of a row; the squares are of the distance to the mean of the row.
-fn add_row<T: Summed, const DETAIL: u8>(moment: &mut Moment<T::Sum>, row: &[T], n_cols: usize, skip_nan: bool) -> bool {
-    let nonzero = || row.iter().filter(|v| **v != T::default());
-    if !nonzero().all(|&value| moment.add::<T, DETAIL>(value, 0.0, skip_nan)) {
-        return false;
+fn add_row<T: Summed>(
+    moments: &mut [Moment<T::Sum>],
+    row: (&[u32], &[T]),
+    group: impl Fn(u32) -> usize,
+    group_sizes: &[usize],
+    request: &Request,
+) {
+    match request.detail {
+        Detail::Sums => add_values::<T, SUMS>(moments, row, group, group_sizes, request.skip_nan),
+        Detail::Squares => add_values::<T, SQUARES>(moments, row, group, group_sizes, request.skip_nan),
+        Detail::All => add_values::<T, ALL>(moments, row, group, group_sizes, request.skip_nan),
+    }
+}
+
+/// Adds the values of a row; the squares are of the distance to the mean of the group of columns.
+fn add_values<T: Summed, const DETAIL: u8>(
+    moments: &mut [Moment<T::Sum>],
+    (columns, values): (&[u32], &[T]),
+    group: impl Fn(u32) -> usize,
+    group_sizes: &[usize],
+    skip_nan: bool,
+) {
+    let nonzero = || columns.iter().zip(values).filter(|(_, v)| **v != T::default());
+    for (&column, &value) in nonzero() {
+        if let Some(moment) = moments.get_mut(group(column)) {
+            moment.add::<T, DETAIL>(value, 0.0, skip_nan);
+        }
     }
     if DETAIL >= SQUARES {
-        let mean = moment.sum.as_f64() / (n_cols - moment.nan as usize) as f64;
-        let distances = nonzero().map(|v| v.as_f64() - mean).filter(|d| !(skip_nan && d.is_nan()));
-        moment.square = distances.map(|d| d * d).sum();
+        let mean =
+            |(moment, size): (&Moment<T::Sum>, &usize)| moment.sum.as_f64() / (size - moment.nan as usize) as f64;
+        let means: Vec<f64> = moments.iter().zip(group_sizes).map(mean).collect();
+        moments.iter_mut().for_each(|moment| moment.square = 0.0);
+        for (&column, value) in nonzero() {
+            let label = group(column);
+            if let (Some(moment), Some(mean)) = (moments.get_mut(label), means.get(label)) {
+                let distance = value.as_f64() - mean;
+                if !(skip_nan && distance.is_nan()) {
+                    moment.square += distance * distance;
+                }
+            }
+        }
     }
-    true
 }
 
 fn sums_of_largest<T: Summed>(row: &[T], top: &[usize], sorted: &mut Vec<f64>, out: &mut [f64]) {

@@ -45,10 +45,27 @@ impl Dataset {
         let entry = self.matrix_info(key)?;
         rows.check(entry.n_rows, "row").at(key)?;
         cols.check(entry.n_cols, "column").at(key)?;
-        let (n, step) = (rows.len(entry.n_rows), batch_rows.max(1) as u64);
+        let (n, step) = (rows.len(entry.n_rows), batch_rows.max(1));
+        let orientation = choose(self.manifest(), key, entry, rows, cols);
+        let part_rows = orientation.part_rows(step);
+        let options = ReadOptions { orientation: Some(orientation), unsorted: false };
         let (this, key, rows, cols) = (self.clone(), key.clone(), rows.clone(), cols.clone());
-        let starts = (0..n).step_by(step as usize);
-        Ok(starts.map(move |start| this.read(&key, &rows.part(start..(start + step).min(n)), &cols)))
+        let read = move |start: u64| {
+            let part = rows.part(start..(start + part_rows as u64).min(n));
+            block_on(this.inner.read(&key, this.matrix_info(&key)?, &part, &cols, options)).at(&key)
+        };
+        Ok((0..n).step_by(part_rows).flat_map(move |start| batches(read(start), step)))
+    }
+}
+
+/// The rows of a part in chunks of at most `step` rows.
+fn batches(part: Result<CsrChunk>, step: usize) -> Box<dyn Iterator<Item = Result<CsrChunk>> + Send> {
+    match part {
+        Ok(part) if part.n_rows() > step => {
+            let n = part.n_rows();
+            Box::new((0..n).step_by(step).map(move |start| Ok(part.slice(start..(start + step).min(n)))))
+        }
+        part => Box::new(std::iter::once(part)),
     }
 }
 

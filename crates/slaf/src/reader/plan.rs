@@ -18,6 +18,19 @@ const NEXT_ROW: f64 = 1.0;
 const DECODE: f64 = 0.001;
 const PLACE: f64 = 0.003;
 
+/// Rows of a part that comes from few gene-major rows, which are decoded once for every part.
+const PART_ROWS_BY_GENE: usize = 1 << 18;
+
+impl Orientation {
+    /// How many rows are read at once where `rows` are wanted.
+    pub(crate) fn part_rows(self, rows: usize) -> usize {
+        match self {
+            Orientation::ByCell => rows,
+            Orientation::ByGene => rows.max(PART_ROWS_BY_GENE / rows.max(1) * rows),
+        }
+    }
+}
+
 /// Estimates both ways. Genes are taken to be of average popularity, so that gene-major reading
 /// is not chosen on a lucky guess.
 pub(crate) fn choose(

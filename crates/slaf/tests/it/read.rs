@@ -34,6 +34,7 @@ fn any_selection_equals_the_dense_matrix() {
         chunk.validate(c.len() as u64, 0).unwrap();
         assert_eq!(dense(&chunk, c.len()), expected(&all, &r, &c), "{rows:?} x {cols:?}");
         let streamed: Vec<_> = dataset.stream(&MatrixKey::X, &rows, &cols, 7).unwrap().map(Result::unwrap).collect();
+        assert!(streamed.iter().all(|s| s.n_rows() <= 7));
         let rows_in_stream: Vec<Vec<f64>> = streamed.iter().flat_map(|s| dense(s, c.len())).collect();
         assert_eq!(rows_in_stream, expected(&all, &r, &c));
     }

@@ -1,4 +1,4 @@
-"""Aggregates of groups of cells."""
+"""Aggregates of groups of cells or genes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from slaf._errors import from_kind, invalid
+from slaf.integrations._lazy import LazyMatrix
+from slaf.integrations._mappings import as_lazy
+from slaf.integrations._statistics import Moments
 from slaf.integrations.anndata import LazyAnnData
-from slaf.integrations.scanpy._common import checked, mask_of, matrix_of
+from slaf.integrations.scanpy._common import (
+    as_scanpy_adds,
+    axis_name,
+    checked,
+    mask_of,
+    matrix_of,
+    row_groups,
+)
 
 if TYPE_CHECKING:
     import anndata
@@ -36,63 +46,102 @@ def aggregate(
 
     As ``scanpy.get.aggregate`` of 1.12: ``obs["n_obs_aggregated"]`` has the number of cells of
     each group, a masked cell is in no group, and the variance of one cell is NaN with a
-    RuntimeWarning (1.11 divides masked means by the sizes of whole groups).
+    RuntimeWarning (1.11 divides masked means by the sizes of whole groups). With ``"var"``, means
+    and variances are those of Welford's algorithm (1962), in the order of the cells.
 
     Parameters
     ----------
     adata
         The data set.
     by
-        One or several columns of obs; combinations that no cell has are left out.
+        One or several columns of obs, or of var with ``axis="var"``; combinations that no cell has
+        are left out.
     func
-        One or several of ``"sum"``, ``"mean"``, ``"var"`` and ``"count_nonzero"``.
+        One or several of ``"sum"``, ``"mean"``, ``"var"`` and ``"count_nonzero"``. ``"median"``
+        does not stream: it needs all values of a group at once.
     axis
-        ``"obs"`` or 0.
+        ``"obs"`` or 0 for groups of cells, ``"var"`` or 1 for groups of genes; the default is
+        ``"obs"`` unless ``varm`` is given.
     mask
-        The cells to take: an array, or the name of a column.
+        The cells (or genes) to take: an array, or the name of a column.
     dof
         Degrees of freedom that the variance loses.
     layer
         What to use in place of X.
     obsm, varm
-        Not offered.
+        An array beside the cells (or genes) to use in place of X.
 
     Returns
     -------
     anndata.AnnData
-        In memory, groups x genes: a dense float64 layer for each function, without X. One pass,
-        two with ``"var"``.
+        In memory, groups x genes (cells x groups with ``axis="var"``): a dense layer for each
+        function, without X. Means and variances are float64; so are sums of floats, and everything
+        of dense matrices. Counts are int64, as sums of integers are (of uint64 uint64). One pass.
+
+    Raises
+    ------
+    UnsupportedError
+        For ``"median"``.
     """
     adata = checked(adata, "aggregate")
-    if axis not in (None, "obs", 0) or obsm is not None or varm is not None:
-        message = "aggregate of genes, obsm or varm is not offered: use scanpy's"
-        raise from_kind("unsupported-feature", f"{message} with adata.to_memory()")
+    of = axis_name(axis if axis is not None else int(varm is not None))
     functions = [func] if isinstance(func, str) else list(func)
+    if "median" in functions:
+        message = "median does not stream: use scanpy.get.aggregate with adata.to_memory()"
+        raise from_kind("unsupported-feature", message)
     unknown = [f for f in functions if f not in FUNCTIONS]
     if unknown:
         raise invalid(f"func {unknown} is not one of {FUNCTIONS}")
-    labels, groups = _groups(adata, [by] if isinstance(by, str) else list(by))
-    kept = mask_of(adata, mask, "obs")
+    if dof < 0:
+        raise invalid(f"{dof=} is below zero")
+    matrix, other, groups_are_rows = _data(adata, of, layer, obsm, varm)
+    frame = adata.obs if of == "obs" else adata.var
+    labels, groups = _groups(frame, [by] if isinstance(by, str) else list(by))
+    kept = mask_of(adata, mask, of)
     if kept is not None:
         labels = np.where(kept, labels, -1)
-    n_groups = len(groups)
-    sizes = np.bincount(labels[labels >= 0], minlength=n_groups)
-    layers = _layers(adata, layer, labels, sizes, functions, dof)
+    sizes = np.bincount(labels[labels >= 0], minlength=len(groups))
+    groups["n_obs_aggregated"] = sizes
+    found = _of_rows if groups_are_rows else _of_columns
+    layers = _layers(*found(matrix, labels, sizes, "var" in functions), sizes, dof, groups.index)
+    layers["count_nonzero"] = layers["count_nonzero"].astype(np.int64)
+    if matrix.encoding == "dense":
+        for name in ("sum", "count_nonzero"):
+            layers[name] = layers[name].astype(np.float64)
     import anndata
 
-    groups["n_obs_aggregated"] = sizes
-    return anndata.AnnData(layers=layers, obs=groups, var=adata.var.copy())
+    result = anndata.AnnData(layers={f: layers[f] for f in functions}, obs=groups, var=other)
+    return result if of == "obs" else result.T
 
 
-def _groups(adata: LazyAnnData, by: list[str]) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
-    """The group of each cell, -1 for none, and the groups that there are, in order."""
-    columns = [pd.Categorical(adata.obs[key]).remove_unused_categories() for key in by]
+def _data(
+    adata: LazyAnnData, of: str, layer: str | None, obsm: str | None, varm: str | None
+) -> tuple[LazyMatrix, pd.DataFrame, bool]:
+    """The matrix, the frame of its other axis, and whether it has the grouped axis in its rows."""
+    if sum(name is not None for name in (layer, obsm, varm)) > 1:
+        raise invalid("Please only provide one (or none) of varm, obsm, or layer")
+    for slot, name, its_axis in (("obsm", obsm, "obs"), ("varm", varm, "var")):
+        if name is None:
+            continue
+        if of != its_axis:
+            raise invalid(f"{slot} can only be used when axis is {int(its_axis == 'var')}")
+        value = (adata.obsm if slot == "obsm" else adata.varm)[name]
+        names = value.columns if isinstance(value, pd.DataFrame) else range(value.shape[1])
+        other = pd.DataFrame(index=pd.Index([str(n) for n in names], dtype=object))
+        return as_lazy(value, value.shape, f"{slot}[{name!r}]"), other, True
+    other = (adata.var if of == "obs" else adata.obs).copy()
+    return matrix_of(adata, layer), other, of == "obs"
+
+
+def _groups(frame: pd.DataFrame, by: list[str]) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
+    """The group of each row, -1 for none, and the groups that there are, in order."""
+    columns = [pd.Categorical(frame[key]).remove_unused_categories() for key in by]
     codes = np.stack([c.codes.astype(np.int64) for c in columns])
     shape = [len(c.categories) for c in columns]
     missing = (codes < 0).any(axis=0)
-    combined = np.ravel_multi_index(tuple(np.maximum(codes, 0)), shape)
-    present, labels = np.unique(combined[~missing], return_inverse=True)
-    all_labels = np.full(adata.n_obs, -1, dtype=np.int64)
+    combined = np.ravel_multi_index(tuple(np.maximum(codes, 0)[:, ~missing]), shape)
+    present, labels = np.unique(combined, return_inverse=True)
+    all_labels = np.full(len(frame), -1, dtype=np.int64)
     all_labels[~missing] = labels
     of_groups = np.unravel_index(present, shape)
     data = {
@@ -104,36 +153,54 @@ def _groups(adata: LazyAnnData, by: list[str]) -> tuple[npt.NDArray[np.int64], p
     return all_labels, pd.DataFrame(data, index=index)
 
 
-def _layers(
-    adata: LazyAnnData,
-    layer: str | None,
-    labels: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    functions: list[str],
-    dof: int,
-) -> dict[str, Any]:
-    matrix, n_groups = matrix_of(adata, layer), len(sizes)
-    groups = (np.where(labels < 0, n_groups, labels).astype(np.uint32), n_groups)
-    request: dict[str, Any] = {"groups": groups}
-    if "var" in functions:
-        # Distances to the mean of all cells lose nothing where the mean is large.
-        mean = np.true_divide(matrix.known_columns().sum, max(matrix.shape[0], 1))
-        request["centres"] = centre = mean.astype(np.float64)
-        request["detail"] = "squares"
-    moments = matrix.summarize(columns=True, **request).of_columns()
+Found = tuple[Moments, npt.NDArray[np.float64], npt.NDArray[np.float64] | None]
+
+
+def _of_rows(
+    matrix: LazyMatrix, labels: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], var: bool
+) -> Found:
+    """Statistics, means and variances (ddof 0) of groups of rows: groups x columns."""
+    groups = row_groups(labels, len(sizes))
+    if var:
+        whole = as_scanpy_adds(matrix)
+        summary = whole.summarize(columns=True, running=True, groups=groups)
+        return summary.of_columns(), *summary.of_running().with_zeros(sizes)
+    moments = matrix.summarize(columns=True, groups=groups).of_columns()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return moments, np.true_divide(moments.sum, sizes[:, None]), None
+
+
+def _of_columns(
+    matrix: LazyMatrix, labels: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], var: bool
+) -> Found:
+    """Statistics, means and variances (ddof 0) of groups of columns: groups x rows."""
+    groups, detail = row_groups(labels, len(sizes)), "squares" if var else "sums"
+    summary = matrix.summarize(rows=True, column_groups=groups, detail=detail)
+    moments = summary.of_rows().transpose()
     n = sizes[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = np.true_divide(moments.sum, n)
-        layers = {
-            "sum": moments.sum.astype(np.float64),
-            "mean": means,
-            "count_nonzero": moments.nonzero.astype(np.float64),
-        }
-        if "var" in functions:
-            zeros = n - moments.nonzero.astype(np.int64)
-            squares = moments.square + zeros * centre**2 - n * (means - centre) ** 2
-            layers["var"] = np.maximum(squares, 0) / np.where(n > dof, n - dof, np.nan)
-            if (sizes <= dof).any():
-                message = "groups with as few cells as degrees of freedom have no variance"
-                warnings.warn(message, RuntimeWarning, stacklevel=4)
-    return {name: layers[name] for name in functions}
+        mean = np.true_divide(moments.sum, n)
+        return moments, mean, moments.variance(n, mean, 0) if var else None
+
+
+def _layers(
+    moments: Moments,
+    mean: npt.NDArray[np.float64],
+    var: npt.NDArray[np.float64] | None,
+    sizes: npt.NDArray[np.int64],
+    dof: int,
+    names: pd.Index[Any],
+) -> dict[str, Any]:
+    layers = {"sum": moments.sum, "mean": mean, "count_nonzero": moments.nonzero}
+    if var is not None:
+        if dof > 0:
+            left = np.where(sizes > dof, sizes - dof, np.nan)
+            if np.isnan(left).any():
+                message = (
+                    "groups with as few members as degrees of freedom have no variance: "
+                    f"{list(names[np.isnan(left)])}"
+                )
+                warnings.warn(message, RuntimeWarning, stacklevel=3)
+            var = var * (sizes / left)[:, None]
+        layers["var"] = var
+    return layers

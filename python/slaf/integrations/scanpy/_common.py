@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from slaf._errors import UnsupportedError, from_kind, invalid
+from slaf._errors import UnsupportedError, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._statistics import Moments
 from slaf.integrations.anndata import LazyAnnData
@@ -71,6 +71,16 @@ def mean_var(moments: Moments, n: int) -> tuple[npt.NDArray[np.float64], npt.NDA
     return mean, var if n == 1 else var * (n / (n - 1))
 
 
+def row_groups(labels: npt.NDArray[np.integer[Any]], n: int) -> tuple[npt.NDArray[np.uint32], int]:
+    """Groups as :meth:`Statistics.summarize` takes them, of labels that are -1 for no group."""
+    return np.where(labels < 0, n, labels).astype(np.uint32), n
+
+
+def as_scanpy_adds(matrix: LazyMatrix) -> LazyMatrix:
+    """The matrix with the zeros stored that scanpy's running means count one by one."""
+    return matrix.densified() if matrix.encoding == "dense" else matrix
+
+
 def mask_of(adata: LazyAnnData, mask: Any, of: str) -> npt.NDArray[np.bool_] | None:
     """A mask along an axis: an array, or the name of a column of booleans."""
     if mask is None:
@@ -107,6 +117,10 @@ class NotOfferedError(UnsupportedError, AttributeError):
     """A function of scanpy that works on data in memory or on dask arrays only."""
 
 
-def no_such_axis(axis: Any) -> NoReturn:
-    """Refuse an axis."""
-    raise from_kind("invalid-argument", f"`axis` must be 'obs', 0, 'var' or 1, not {axis!r}")
+def axis_name(axis: Any) -> str:
+    """``"obs"`` or ``"var"``, of what scanpy takes for an axis."""
+    if axis in (0, "obs"):
+        return "obs"
+    if axis in (1, "var"):
+        return "var"
+    raise invalid(f"`axis` must be 'obs', 0, 'var' or 1, not {axis!r}")

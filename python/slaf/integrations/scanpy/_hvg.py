@@ -14,7 +14,13 @@ from slaf._errors import invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._statistics import Moments
 from slaf.integrations.anndata import LazyAnnData
-from slaf.integrations.scanpy._common import changeable, checked, matrix_of, mean_var
+from slaf.integrations.scanpy._common import (
+    changeable,
+    checked,
+    matrix_of,
+    mean_var,
+    row_groups,
+)
 from slaf.integrations.scanpy._hvg_v3 import seurat_v3
 
 DEFAULT_CUTOFFS = {"min_disp": 0.5, "max_disp": np.inf, "min_mean": 0.0125, "max_mean": 3}
@@ -40,8 +46,12 @@ def highly_variable_genes(
     """Genes that vary more than others of their mean.
 
     As ``scanpy.pp.highly_variable_genes``. Means and variances stream: one pass, batches included;
-    two more for each batch with ``"seurat_v3"``, the first for all. What is left has the size of
-    the genes.
+    with ``"seurat_v3"`` one for all, one for the batches, and one more for each batch. What is left
+    has the size of the genes.
+
+    The local regression of ``"seurat_v3"`` turns on the last bits of means, so that these are
+    computed as scanpy does: of batches by Welford's algorithm, which is scanpy's since 1.12.2, or
+    from sums if the scanpy that is installed is older.
 
     Parameters
     ----------
@@ -80,7 +90,12 @@ def highly_variable_genes(
     ------
     ValueError
         ``Bin edges must be unique`` from pandas, if more than a tenth of the genes have the same
-        mean with ``"cell_ranger"``: filter genes first.
+        mean with ``"cell_ranger"``: filter genes first. For infinite values, from pandas or the
+        local regression.
+
+    Notes
+    -----
+    A gene with NaN has no dispersion and is not taken (scanpy raises a KeyError).
     """
     adata = changeable(adata, "highly_variable_genes") if inplace else checked(adata, "this")
     matrix = matrix_of(adata, layer)
@@ -127,6 +142,8 @@ class Cutoffs:
         if self.n_top is None:
             return self.within(mean, np.nan_to_num(dispersion))
         known = np.sort(dispersion[~np.isnan(dispersion)])
+        if len(known) == 0:
+            raise invalid("no gene has a dispersion: none varies")
         n = min(self.n_top, len(dispersion))
         if n > len(known):
             warnings.warn(
@@ -164,13 +181,15 @@ def _by_dispersion(
     batches = adata.obs[batch_key].cat
     n_batches = len(batches.categories)
     labels = batches.codes.to_numpy().astype(np.int64)
-    groups = (np.where(labels < 0, n_batches, labels).astype(np.uint32), n_batches)
+    groups = row_groups(labels, n_batches)
     moments = matrix.summarize(columns=True, detail="squares", groups=groups).of_columns()
     sizes = np.bincount(labels[labels >= 0], minlength=n_batches)
     frames = []
     for batch in range(n_batches):
         of_batch = moments.select(batch)
         expressed = of_batch.positive >= 1
+        if not expressed.any():
+            raise invalid(f"no gene is expressed in batch {batches.categories[batch]!r}")
         found = _one_batch(
             of_batch.select(expressed), int(sizes[batch]), flavor, n_bins, cutoffs
         ).drop(columns="mean_bin")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from slaf._errors import from_kind
+from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
-from slaf.integrations.scanpy._common import mean_var
+from slaf.integrations.scanpy._common import as_scanpy_adds, mean_var, row_groups
+
+Vector = npt.NDArray[np.float64]
 
 
 def seurat_v3(
@@ -35,11 +39,16 @@ def seurat_v3(
         warnings.warn(message, UserWarning, stacklevel=3)
     means, variances = mean_var(all_columns, matrix.shape[0])
     if batch_key is None:
-        parts = [matrix]
+        normalised = _normalised_variance(matrix, means, variances, span)[None]
     else:
-        labels = adata.obs[batch_key].to_numpy()
-        parts = [matrix[labels == batch] for batch in np.unique(labels)]
-    normalised = np.stack([_normalised_variance(part, span) for part in parts])
+        column = adata.obs[batch_key]
+        if column.isna().any():
+            raise invalid(f"cells without a batch in obs[{batch_key!r}]: filter them first")
+        batches, labels = np.unique(column.to_numpy(), return_inverse=True)
+        moments = _moments_of_batches(matrix, labels, len(batches))
+        parts = (matrix[labels == batch] for batch in range(len(batches)))
+        pairs = zip(parts, moments, strict=True)
+        normalised = np.stack([_normalised_variance(part, *m, span) for part, m in pairs])
 
     rank = np.argsort(np.argsort(-normalised, axis=1), axis=1).astype(np.float32)
     taken = rank < n_top
@@ -64,13 +73,38 @@ def seurat_v3(
     return frame if batch_key is not None else frame.drop(columns="highly_variable_nbatches")
 
 
-def _normalised_variance(matrix: LazyMatrix, span: float) -> npt.NDArray[np.float64]:
+def _moments_of_batches(
+    matrix: LazyMatrix, labels: npt.NDArray[np.int64], n_batches: int
+) -> list[tuple[Vector, Vector]]:
+    """Mean and variance (ddof 1) of genes, for each batch."""
+    sizes = np.bincount(labels, minlength=n_batches)
+    groups = row_groups(labels, n_batches)
+    if _scanpy_is_older_than(1, 12, 2):
+        moments = matrix.summarize(columns=True, detail="squares", groups=groups).of_columns()
+        return [mean_var(moments.select(b), int(n)) for b, n in enumerate(sizes)]
+    whole = as_scanpy_adds(matrix)
+    running = whole.summarize(columns=True, running=True, groups=groups).of_running()
+    mean, var = running.with_zeros(sizes)
+    var *= (sizes / np.where(sizes > 1, sizes - 1, np.nan))[:, None]
+    return list(zip(mean, var, strict=True))
+
+
+def _scanpy_is_older_than(*release: int) -> bool:
+    """Whether the scanpy that is installed, if one is, comes before a release."""
+    try:
+        numbers = re.findall(r"\d+", version("scanpy"))
+    except PackageNotFoundError:
+        return False
+    return tuple(map(int, numbers[: len(release)])) < release
+
+
+def _normalised_variance(matrix: LazyMatrix, mean: Vector, var: Vector, span: float) -> Vector:
     """Variance of ``(min(x, clip) - mean) / std``, with the std that the mean lets expect."""
     n = matrix.shape[0]
-    mean, var = mean_var(matrix.known_columns("squares"), n)
     varies = var > 0
     expected = np.zeros(matrix.shape[1])
-    expected[varies] = _loess(np.log10(mean[varies]), np.log10(var[varies]), span)
+    if varies.any():
+        expected[varies] = _loess(np.log10(mean[varies]), np.log10(var[varies]), span)
     std = np.sqrt(10**expected)
     limit = std * np.sqrt(n) + mean
     clipped = matrix.astype(np.float64).combine("minimum", limit).known_columns("squares")
@@ -85,7 +119,15 @@ def _loess(x: npt.NDArray[Any], y: npt.NDArray[Any], span: float) -> npt.NDArray
     except ImportError as e:
         message = "Please install skmisc package via `pip install --user scikit-misc`"
         raise from_kind("unsupported-feature", message) from e
+    # With fewer neighbours than coefficients it writes beyond its memory.
+    if len(x) * span < 3:
+        few = f"{len(x)} genes that vary are too few for a local regression with {span=}"
+        raise invalid(f"{few}: take a larger span")
     model = loess(x, y, span=span, degree=2)
-    model.fit()
+    try:
+        model.fit()
+    except ValueError as e:
+        message = f"the local regression of variances on means failed: {e}"
+        raise invalid(f"{message}; take a larger span, or filter genes") from e
     fitted: npt.NDArray[Any] = model.outputs.fitted_values
     return fitted

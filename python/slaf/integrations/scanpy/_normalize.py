@@ -40,7 +40,7 @@ def normalize_total(
         have counts, as scanpy 1.12 (1.11 takes empty cells into the median of sparse matrices).
     exclude_highly_expressed
         Whether genes that have more than ``max_fraction`` of the counts of any cell are left out
-        of the totals.
+        of the totals. A cell whose total is negative leaves none out.
     max_fraction
         Between 0 and 1.
     key_added
@@ -62,7 +62,7 @@ def normalize_total(
     totals = counts.known_rows().sum.astype(matrix.dtype)
     if exclude_highly_expressed:
         # In float64, as scanpy compares.
-        limits = max_fraction * totals.astype(np.float64)
+        limits = np.where(totals < 0, np.inf, max_fraction * totals.astype(np.float64))
         above = counts.astype(np.float64).combine("greater", limits[:, None])
         normal = above.known_columns().nonzero == 0
         totals = counts[:, normal].known_rows().sum.astype(matrix.dtype)

@@ -48,9 +48,10 @@ def calculate_qc_metrics(
 
     Returns
     -------
-    ``None``, or a frame of the cells and one of the genes. Of cells: ``n_genes_by_counts``
-    (int32), ``total_counts`` (the type of the sums of X), ``pct_counts_in_top_{n}_genes``
-    (float64, percent), ``total_counts_{v}`` and ``pct_counts_{v}``. Of genes:
+    ``None``, or a frame of the cells and one of the genes. Of cells: ``n_genes_by_counts`` (int32,
+    int64 of a dense X), ``total_counts`` (the type of the sums of X),
+    ``pct_counts_in_top_{n}_genes`` (float64, percent), ``total_counts_{v}`` and
+    ``pct_counts_{v}``. Of genes:
     ``n_cells_by_counts``, ``mean_counts`` (in the type of X, as in scanpy 1.12; float64 for
     integers), ``pct_dropout_by_counts``, ``total_counts``. Shares of cells without counts are NaN.
 
@@ -71,13 +72,19 @@ def calculate_qc_metrics(
         request["dot"] = (chosen, len(qc_vars))
     summary = matrix.summarize(rows=True, columns=True, top=top, **request)
     sum_dtype = matrix._sum_dtype()
+    totals_of_vars = summary.dot.reshape(matrix.shape[0], len(qc_vars)).T
+    if not np.isfinite(totals_of_vars).all():
+        # NaN and infinities of other genes are in the product, too.
+        totals_of_vars = np.stack([matrix[:, c].known_rows().sum for c in chosen.T])
 
     def logged(frame: pd.DataFrame, name: str) -> None:
         if log1p:
             frame[f"log1p_{name}"] = np.log1p(frame[name])
 
     cells, rows = pd.DataFrame(index=adata.obs_names), summary.of_rows()
-    cells[name := f"n_{var_type}_by_{expr_type}"] = rows.nonzero.astype(np.int32)
+    cells[name := f"n_{var_type}_by_{expr_type}"] = rows.nonzero.astype(
+        np.int64 if matrix.encoding == "dense" else np.int32
+    )
     logged(cells, name)
     total = rows.sum.astype(sum_dtype)
     cells[name := f"total_{expr_type}"] = total
@@ -86,7 +93,7 @@ def calculate_qc_metrics(
         for i, n in enumerate(top):
             cells[f"pct_{expr_type}_in_top_{n}_{var_type}"] = summary.top[:, i] / total * 100
         for i, v in enumerate(qc_vars):
-            part = summary.dot.reshape(-1, len(qc_vars))[:, i].astype(sum_dtype)
+            part = totals_of_vars[i].astype(sum_dtype)
             cells[name := f"total_{expr_type}_{v}"] = part
             logged(cells, name)
             cells[f"pct_{expr_type}_{v}"] = part / total * 100

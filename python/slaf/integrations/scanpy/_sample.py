@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from slaf._errors import invalid
 from slaf.integrations.anndata import LazyAnnData
-from slaf.integrations.scanpy._common import changeable, checked, mask_of, no_such_axis
+from slaf.integrations.scanpy._common import axis_name, changeable, checked, mask_of
 
 
 def sample(
@@ -45,7 +45,7 @@ def sample(
         Probabilities, or a mask of those that may be drawn: an array, or the name of a column.
     """
     adata = checked(data, "sample")
-    of = {"obs": "obs", 0: "obs", "var": "var", 1: "var"}.get(axis) or no_such_axis(axis)
+    of = axis_name(axis)
     there = adata.n_obs if of == "obs" else adata.n_vars
     if (fraction is None) == (n is None):
         raise invalid("Either `fraction` or `n` must be set, and not both.")

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from slaf._errors import from_kind, invalid
+from slaf._errors import invalid
 from slaf.integrations._lazy import LazyMatrix
+from slaf.integrations._mappings import as_lazy
 from slaf.integrations._plan import Step
 from slaf.integrations.anndata import LazyAnnData
-from slaf.integrations.scanpy._common import changeable, mask_of, matrix_of, mean_var, put_matrix
+from slaf.integrations.scanpy._common import (
+    changeable,
+    mask_of,
+    matrix_of,
+    mean_var,
+    put_matrix,
+    row_groups,
+)
 
 
 def scale(
@@ -46,20 +55,40 @@ def scale(
     layer
         What to use in place of X.
     obsm
-        Not offered.
+        An array beside the cells to scale in place of X, in memory. var stays as it is (scanpy
+        writes the means of its columns into var, and fails unless they are as many as the genes).
     mask_obs
         The cells that are scaled and that means and variances are of; others stay as they are.
     """
-    if obsm is not None:
-        message = "scale of an obsm is not offered: use scanpy's with adata.to_memory()"
-        raise from_kind("unsupported-feature", message)
     adata = changeable(data, "scale", copy)
+    if layer is not None and obsm is not None:
+        raise invalid("Only one of `layer` and `obsm` can be scaled at a time.")
+    mask = mask_of(adata, mask_obs, "obs")
+    if obsm is not None:
+        value = adata.obsm[obsm]
+        if isinstance(value, pd.DataFrame):
+            raise invalid(f"obsm[{obsm!r}] is a frame: scale its columns, or set an array")
+        matrix = as_lazy(value, value.shape, f"obsm[{obsm!r}]")
+        adata.obsm[obsm] = _scaled(matrix, zero_center, max_value, mask)[0].to_memory()
+        return adata if copy else None
     names = ("mean", "std")
     if mask_obs is not None:
         of = f"of {mask_obs}" if isinstance(mask_obs, str) else "with mask"
         names = (f"mean {of}", f"std {of}")
-    mask = mask_of(adata, mask_obs, "obs")
-    matrix = matrix_of(adata, layer)
+    matrix, adata.var[names[0]], adata.var[names[1]] = _scaled(
+        matrix_of(adata, layer), zero_center, max_value, mask
+    )
+    put_matrix(adata, matrix, layer)
+    return adata if copy else None
+
+
+def _scaled(
+    matrix: LazyMatrix,
+    zero_center: bool,
+    max_value: float | None,
+    mask: npt.NDArray[np.bool_] | None,
+) -> tuple[LazyMatrix, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The scaled matrix, and the means and standard deviations of its columns."""
     matrix = matrix.astype(np.float64) if matrix.dtype.kind in "biu" else matrix
     scaled_cells = matrix if mask is None else matrix[mask]
     mean, var = mean_var(scaled_cells.known_columns("squares"), scaled_cells.shape[0])
@@ -68,7 +97,7 @@ def scale(
     if zero_center:
         if matrix.encoding != "dense":
             message = "zero-centering a sparse array/matrix densifies it."
-            warnings.warn(message, UserWarning, stacklevel=2)
+            warnings.warn(message, UserWarning, stacklevel=3)
             # A sparse matrix less float64 means is no longer of its own type.
             matrix = matrix.astype(np.float64) if mask is None else matrix
         matrix = matrix.densified().combine_in("subtract", mean, mask)
@@ -77,9 +106,7 @@ def scale(
         matrix = matrix.combine_in("minimum", max_value, mask)
         if zero_center:
             matrix = matrix.combine_in("maximum", -max_value, mask)
-    adata.var[names[0]], adata.var[names[1]] = mean, std
-    put_matrix(adata, matrix, layer)
-    return adata if copy else None
+    return matrix, mean, std
 
 
 def regress_out(
@@ -92,15 +119,18 @@ def regress_out(
 ) -> LazyAnnData | None:
     """Replace values by residuals of a linear regression on columns of obs, lazily.
 
-    As ``scanpy.pp.regress_out`` with numeric keys: ordinary least squares with an intercept for
-    each gene. One pass computes the coefficients; the lazy matrix of residuals is dense.
+    As ``scanpy.pp.regress_out``: ordinary least squares with an intercept for each gene on numeric
+    keys; on one categorical key, what differs from the mean of the gene in the category. One pass
+    computes the coefficients; the lazy matrix of residuals is dense. Its values keep their type on
+    independent numeric keys, and otherwise are float64.
 
     Parameters
     ----------
     adata
         The data set, whose X is changed.
     keys
-        Numeric columns of obs.
+        Numeric columns of obs, or one categorical column. Columns of strings are made categorical.
+        Of keys that depend linearly on each other the least-squares fit of smallest norm is taken.
     layer
         What to use in place of X.
     n_jobs
@@ -110,34 +140,68 @@ def regress_out(
 
     Raises
     ------
-    UnsupportedError
-        For a categorical key, and for keys that depend linearly on each other: scanpy fits a
-        generalised linear model to these.
+    InvalidArgumentError
+        For cells that have no category or no number (scanpy takes 0 for the mean of the former),
+        for a categorical key beside others, and for NaN and infinite values with a categorical key.
+
+    Notes
+    -----
+    A gene that is the same in all cells stays as it is, unless keys are numeric and independent.
     """
     adata = changeable(adata, "regress_out", copy)
     keys = [keys] if isinstance(keys, str) else list(keys)
     matrix = matrix_of(adata, layer)
     if matrix.dtype.kind in "biu":
         matrix = matrix.astype(np.float32 if matrix.dtype.itemsize <= 4 else np.float64)
+    adata.strings_to_categoricals(adata.obs)
     columns = adata.obs[keys]
+    missing = [key for key in keys if columns[key].isna().any()]
+    if missing:
+        raise invalid(f"cells without a value in obs[{missing[0]!r}]: filter them first")
     categorical = [isinstance(columns[k].dtype, pd.CategoricalDtype) for k in keys]
     if any(categorical):
         if len(keys) > 1:
             raise invalid("If providing categorical variable, only a single one is allowed.")
-        message = f"regress_out on the categories of {keys[0]!r} is not offered: use scanpy's"
-        raise from_kind("unsupported-feature", f"{message} with adata.to_memory()")
-    regressors = np.column_stack([np.ones(adata.n_obs), columns.to_numpy(dtype=np.float64)])
-    put_matrix(adata, residuals(matrix, regressors), layer)
+        result = _less_category_means(matrix, columns[keys[0]])
+    else:
+        numbers = columns.to_numpy(dtype=np.float64)
+        result = residuals(matrix, np.column_stack([np.ones(adata.n_obs), numbers]))
+    put_matrix(adata, result, layer)
     return adata if copy else None
 
 
+def _less_category_means(matrix: LazyMatrix, column: pd.Series[Any]) -> LazyMatrix:
+    """What the regression on the means of categories leaves: the difference from them.
+
+    The regression of numbers on the means of their groups has intercept 0 and slope 1.
+    """
+    categorical = column.cat.remove_unused_categories()
+    codes, n = categorical.cat.codes.to_numpy().astype(np.int64), len(categorical.cat.categories)
+    matrix = matrix.astype(np.float64)
+    moments = matrix.summarize(columns=True, detail="all", groups=row_groups(codes, n)).of_columns()
+    means = moments.sum / np.bincount(codes, minlength=n)[:, None]
+    if not np.isfinite(means).all():
+        raise invalid("regression on categories of a matrix with NaN or infinite values")
+    means[:, moments.min.min(axis=0) == moments.max.max(axis=0)] = 0
+    one_hot = (codes[:, None] == np.arange(n)).astype(np.float64)
+    return matrix.densified().then(Step("product", matrix.dtype, numbers=one_hot, right=means))
+
+
 def residuals(matrix: LazyMatrix, regressors: npt.NDArray[np.float64]) -> LazyMatrix:
-    """``X - R @ inv(R.T @ R) @ R.T @ X``, with the product of R and X taken in one pass."""
-    gram = regressors.T @ regressors
-    if np.linalg.det(gram) == 0:
-        message = "the keys depend linearly on each other: use scanpy's with adata.to_memory()"
-        raise from_kind("unsupported-feature", message)
-    coefficients = np.linalg.inv(gram) @ (regressors.T @ matrix.astype(np.float64))
+    """``X - R @ C``, where ``C`` are the coefficients of least squares, found in one pass.
+
+    ``C`` is ``inv(R.T @ R) @ R.T @ X``, as in scanpy; where the inverse does not exist,
+    ``pinv(R) @ X``, which gives the residuals of scanpy's generalised linear model.
+    """
+    if np.linalg.matrix_rank(regressors) == regressors.shape[1]:
+        left = np.linalg.inv(regressors.T @ regressors) @ regressors.T
+        coefficients = left @ matrix.astype(np.float64)
+    else:
+        matrix = matrix.astype(np.float64)
+        left = np.asarray(np.linalg.pinv(regressors), dtype=np.float64)
+        summary = matrix.summarize(columns=True, detail="all", left=(left.T, len(left)))
+        moments, coefficients = summary.of_columns(), summary.left.reshape(len(left), -1)
+        coefficients[:, moments.min == moments.max] = 0
     return matrix.densified().then(
         Step("product", matrix.dtype, numbers=regressors, right=coefficients)
     )
