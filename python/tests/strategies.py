@@ -105,7 +105,8 @@ def beside(draw, n, index):
 def trees():
     leaves = st.one_of(
         st.integers(-(2**62), 2**62),
-        st.floats(),
+        # NaN is no number like itself to anndata's comparison; it has a test of its own.
+        st.floats(allow_nan=False),
         st.booleans(),
         TEXT,
         hnp.arrays(st.sampled_from(["i4", "f8", "bool"]), hnp.array_shapes(max_dims=2, max_side=3)),

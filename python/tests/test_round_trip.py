@@ -2,6 +2,7 @@
 
 import anndata as ad
 import h5py
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import assert_same
@@ -32,6 +33,14 @@ def test_any_anndata(adata, tmp_path_factory):
     assert_same(lazy.to_memory(), expected)
     SLAFArray(folder / "out.slaf").export(folder / "back.h5ad")
     assert_same(ad.read_h5ad(folder / "back.h5ad"), expected)
+
+
+def test_nan_in_uns(tmp_path, original):
+    original.uns["params"] = {"cutoff": np.nan}
+    SLAFConverter().convert_anndata(original, tmp_path / "a.slaf")
+    SLAFArray(tmp_path / "a.slaf").export(tmp_path / "back.h5ad")
+    for back in (read_slaf(tmp_path / "a.slaf").to_memory(), ad.read_h5ad(tmp_path / "back.h5ad")):
+        assert np.isnan(back.uns["params"]["cutoff"])
 
 
 @pytest.mark.parametrize("na_value", ["NA", "NaN"])
