@@ -57,6 +57,7 @@ pub struct LoadedBatches {
 pub(super) fn start(plan: Plan) -> Result<LoadedBatches> {
     let shared = Arc::new(Shared { counters: Counters::start(), stopped: AtomicBool::new(false), stop: Notify::new() });
     let left = plan.schedule.steps(plan.part.shard).saturating_sub(plan.part.skip);
+    crate::memory::keep_freed_memory();
     let (send_batch, batches) = sync_channel(plan.queue);
     // No room: besides the rack that is decoded there is one that is read or waits.
     let (send_rack, racks) = sync_channel(0);
