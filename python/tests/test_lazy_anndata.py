@@ -221,6 +221,15 @@ def test_pickle(both):
     assert_same(again.to_memory(), original[1:4, [2, 0]].copy())
 
 
+def test_colors_of_a_slice_of_a_view_that_was_read(both):
+    lazy, original = both
+    view, expected = lazy[[0]], original[[0]].copy()
+    for a in (view, expected):
+        a.obs["c"] = 1
+    assert_same(view[[0]].to_memory(), expected[[0]].copy())
+    assert list(view[[0]].uns["batch_colors"]) == list(expected.uns["batch_colors"])
+
+
 STEPS = ["obs", "var", "copy", "X", "layer", "column", "obsm", "name"]
 
 

@@ -263,7 +263,7 @@ class LazyAnnData(Annotation):
             frame = self._frame(of)
             for name, before in self._categories[of].items():
                 colors = uns.get(f"{name}_colors")
-                if colors is None:
+                if colors is None or name not in categories(frame):
                     continue
                 if len(np.atleast_1d(colors)) != len(before):
                     del uns[f"{name}_colors"]
@@ -349,8 +349,9 @@ class LazyAnnData(Annotation):
             rows_of_frame = frame.iloc[Axis(len(frame)).select(chosen[of]).indexer()].copy()
             part._categories[of] = categories(rows_of_frame)
             part._frames[of] = without_unused_categories(rows_of_frame)
-        if self._uns is not None:
-            part._uns = part._uns_of_view(deepcopy(self._uns))
+        if self._uns is not None or self._frames:
+            # Its colours are those of the categories that this view has left.
+            part._uns = part._uns_of_view(deepcopy(self.uns))
         return part
 
     def _positions(self, of: str, selector: Any) -> Positions:
