@@ -260,15 +260,15 @@ class LazyAnnData(Annotation):
         for of in ("obs", "var"):
             if not any(f"{name}_colors" in uns for name in self._frame_keys(of)):
                 continue
-            frame = self._frame(of)
+            left = categories(self._frame(of))
             for name, before in self._categories[of].items():
                 colors = uns.get(f"{name}_colors")
-                if colors is None or name not in categories(frame):
+                if colors is None or name not in left:
                     continue
                 if len(np.atleast_1d(colors)) != len(before):
                     del uns[f"{name}_colors"]
                 else:
-                    kept = np.isin(before, frame[name].cat.categories)
+                    kept = np.isin(before, left[name])
                     uns[f"{name}_colors"] = np.atleast_1d(colors)[kept]
         return uns
 
