@@ -38,10 +38,14 @@ pub(crate) struct PackedRows {
 impl PackedRows {
     /// Reads rows, and up to `gap` unwanted ones between two of them.
     pub(crate) async fn fetch(table: &Table, column: &str, rows: Rows, gap: u64) -> Result<PackedRows> {
-        let (arrays, order, column) = (Vec::new(), rows.order, column.to_string());
-        let mut packed = PackedRows { arrays, starts: vec![0], order, column, bytes_read: 0 };
-        let columns = [packed.column.clone()];
-        let columns = [columns[0].as_str()];
+        let mut packed = PackedRows {
+            arrays: Vec::new(),
+            starts: vec![0],
+            order: rows.order,
+            column: column.to_string(),
+            bytes_read: 0,
+        };
+        let columns = [column];
         let mut parts = stream::iter(parts(&rows.ranges, gap, config::batch_rows() as u64))
             .map(|part| async move {
                 let batches = table.read(&columns, &part.reads, config::batch_rows()).await?;
