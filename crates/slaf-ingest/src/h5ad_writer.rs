@@ -8,6 +8,7 @@ pub use element::{Element, write_element};
 
 use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, copy_tree, dtype_type};
 use crate::model::{Frame, FrameInfo, MatrixEncoding, OpenOptions};
+use crate::temporary::{file_beside, folder_of, persist};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Values};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -74,7 +75,7 @@ impl H5adWriter {
     /// # Errors
     /// Those of creating a file in the folder of `path`.
     pub fn create(path: &Path, options: WriteOptions) -> Result<H5adWriter> {
-        let temporary = temporary_beside(path)?;
+        let temporary = file_beside(path)?;
         let out = H5Out::new(temporary.as_file().try_clone().at(path.display())?);
         let filter = match options.compression {
             Compression::None => Filter::None,
@@ -217,7 +218,8 @@ impl H5adWriter {
     pub(crate) fn finish_part(self) -> Result<()> {
         let file = self.out.finish().at(self.target.display())?;
         file.sync_all().at(self.target.display())?;
-        persist(self.temporary, &self.target)
+        persist(self.temporary, &self.target, true)?;
+        sync_folder(folder_of(&self.target))
     }
 
     /// Checks a path and makes its parent group.
@@ -273,24 +275,6 @@ fn widened(values: Values, dtype: Dtype) -> Result<Values> {
         d if d.promote(dtype) == dtype => Ok(values.cast(dtype)),
         d => Err(Error::malformed(format!("values of type {d} in an array of type {dtype}"))),
     }
-}
-
-/// A new file, with the usual permissions, in the folder of `path`.
-fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".slaf-").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path)).at(path.display())
-}
-
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn persist(temporary: NamedTempFile, target: &Path) -> Result<()> {
-    temporary.persist(target).map_err(|e| Error::from(e.error)).at(target.display())?;
-    sync_folder(folder_of(target))
 }
 
 /// Makes a rename durable.

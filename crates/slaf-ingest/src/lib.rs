@@ -17,6 +17,7 @@ mod mtx;
 mod parallel;
 mod plain;
 mod row_sorter;
+pub mod temporary;
 mod tenx_h5;
 mod tenx_mtx_writer;
 mod text;

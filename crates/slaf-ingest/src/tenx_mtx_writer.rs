@@ -1,13 +1,14 @@
 //! Writing of folders as Cell Ranger 3 makes them.
 
-use crate::h5ad_writer::{folder_of, sync_folder};
+use crate::h5ad_writer::sync_folder;
+use crate::temporary::{TemporaryFolder, folder_of};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Values, with_values};
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A row of `features.tsv.gz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,20 +41,16 @@ pub fn write_10x_mtx<B: AsRef<str>>(
         return Err(Error::new(ErrorKind::AlreadyExists, "the folder exists").at(folder.display()));
     }
     let parent = folder_of(folder);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".slaf-").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    let temporary = Unfinished(builder.tempdir_in(parent).at(folder.display())?.keep());
+    let temporary = TemporaryFolder::beside(folder)?;
     let (n_cells, n_genes) = shape;
     let names = barcodes.into_iter().map(|b| b.and_then(|b| checked(b.as_ref())));
-    write_lines(&temporary.0.join(FILES[0]), n_cells, names)?;
+    write_lines(&temporary.path().join(FILES[0]), n_cells, names)?;
     let lines = features.into_iter().map(|f| {
         let f = f?;
         Ok(format!("{}\t{}\t{}", checked(&f.id)?, checked(&f.symbol)?, checked(&f.feature_type)?))
     });
-    write_lines(&temporary.0.join(FILES[1]), n_genes, lines)?;
-    let mut out = Packed::create(&temporary.0.join(FILES[2]))?;
+    write_lines(&temporary.path().join(FILES[1]), n_genes, lines)?;
+    let mut out = Packed::create(&temporary.path().join(FILES[2]))?;
     let kind = if integer { "integer" } else { "real" };
     writeln!(out.0, "%%MatrixMarket matrix coordinate {kind} general")?;
     writeln!(out.0, "%metadata_json: {{\"software_version\": \"slaf\", \"format_version\": 2}}")?;
@@ -75,25 +72,12 @@ pub fn write_10x_mtx<B: AsRef<str>>(
         )));
     }
     out.finish()?;
-    sync_folder(&temporary.0)?;
-    std::fs::rename(&temporary.0, folder).at(folder.display())?;
+    sync_folder(temporary.path())?;
+    temporary.persist(folder).at(folder.display())?;
     sync_folder(parent)
 }
 
 const FILES: [&str; 3] = ["barcodes.tsv.gz", "features.tsv.gz", "matrix.mtx.gz"];
-
-/// A folder that goes if it is not renamed. Its files are removed by name: listing them takes an
-/// open file, and the limit of these may be why the writing failed.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        for file in FILES {
-            let _ = std::fs::remove_file(self.0.join(file));
-        }
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
 
 /// Writes the lines of one cell after the other.
 fn write_chunk<T: Shown>(out: &mut impl Write, chunk: &CsrChunk, values: &[T], first: u64) -> Result<()> {

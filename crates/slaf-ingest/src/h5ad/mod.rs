@@ -11,10 +11,11 @@ pub(crate) use frame::FrameReader;
 pub(crate) use sparse::Sparse;
 
 use crate::h5::{Dataset, Group, H5File, Node, unsupported};
-use crate::h5ad_writer::{H5adWriter, WriteOptions, folder_of};
+use crate::h5ad_writer::{H5adWriter, WriteOptions};
 use crate::model::{
     ArrayInfo, ArrayKey, Axis, Description, Frame, Input, Loss, MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
+use crate::temporary::{TemporaryFolder, folder_of};
 use extras::{Exceptions, find_exceptions};
 use matrix::MatrixSource;
 use slaf_core::{Error, ErrorKind, Result, Values};
@@ -312,7 +313,7 @@ impl Input for H5ad {
         if target.exists() {
             return Err(Error::new(ErrorKind::AlreadyExists, "there is a file already").at(target.display()));
         }
-        let scratch = tempfile::Builder::new().prefix(".slaf-").tempdir_in(folder_of(target))?;
+        let scratch = TemporaryFolder::new_in(folder_of(target))?;
         let copied = scratch.path().join("extras.h5");
         self.file.copy_to(&copied, extras, &self.moved)?;
         let mut writer = H5adWriter::create(target, WriteOptions::default())?;

@@ -1,0 +1,296 @@
+//! Files and folders that grow under a temporary name beside what they become.
+//!
+//! A name tells the host and the process, and the file is locked while its process lives. So the
+//! next run in the same folder removes what killed ones left behind, and nothing else: the lock of
+//! a dead process is free. Where a file system has no locks, nothing is removed.
+
+use slaf_core::{Context, Error, Result};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+const PREFIX: &str = ".slaf-";
+const SUFFIX: &str = ".tmp";
+/// What is replaced waits under this name in a temporary folder, where the system cannot exchange
+/// two names at once. A folder that holds it is never swept: it may be the only copy.
+const REPLACED: &str = "replaced";
+
+/// The name of this machine, as far as it fits into a file's name.
+pub fn host() -> Option<String> {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
+    let name: String = host_name()?.chars().take(64).map(fits).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(unix)]
+fn host_name() -> Option<String> {
+    let mut name = [0_u8; 256];
+    // SAFETY: the buffer is as long as the call is told, and its last byte stays 0.
+    let failed = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let end = name.iter().position(|&b| b == 0)?;
+    (failed == 0).then(|| String::from_utf8_lossy(&name[..end]).into_owned())
+}
+
+#[cfg(not(unix))]
+fn host_name() -> Option<String> {
+    std::env::var("COMPUTERNAME").ok()
+}
+
+/// Whether an open file is locked by nobody, and was not removed: then it is locked now. Where
+/// there are no locks, the file is taken for ours.
+pub fn claim(file: &File, path: &Path) -> bool {
+    match file.try_lock() {
+        Ok(()) => is_at(file, path),
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => true,
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |m: std::fs::Metadata| (m.dev(), m.ino());
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(ours), Ok(there)) => place(ours) == place(there),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// The folder of a file.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn prefix() -> String {
+    let process = std::process::id();
+    host().map_or(format!("{PREFIX}{process}-"), |host| format!("{PREFIX}{host}-{process}-"))
+}
+
+/// The host that a temporary name tells.
+fn host_of(name: &OsStr) -> Option<&str> {
+    let mut parts = name.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.rsplitn(3, '-');
+    let (_random, process, host) = (parts.next()?, parts.next()?, parts.next()?);
+    process.parse::<u32>().ok().map(|_| host)
+}
+
+/// A new file in the folder of `path`, with the permissions that the user's umask gives.
+///
+/// # Errors
+/// Those of creating it.
+pub fn file_beside(path: &Path) -> Result<NamedTempFile> {
+    let folder = folder_of(path);
+    sweep(folder);
+    let prefix = prefix();
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(SUFFIX);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    loop {
+        let file = builder.tempfile_in(folder).at(path.display())?;
+        // A sweep may come between the creation and the lock.
+        if claim(file.as_file(), file.path()) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Gives a file its name: the one of `path`, in place of what is there if `replace`.
+///
+/// # Errors
+/// `already-exists`; those of renaming.
+pub fn persist(file: NamedTempFile, path: &Path, replace: bool) -> Result<()> {
+    let kept = if replace { file.persist(path) } else { file.persist_noclobber(path) };
+    let file = kept.map_err(|e| Error::from(e.error)).at(path.display())?;
+    // Programs that use HDF5 refuse a locked file. Closing it would not do: it may be open twice.
+    let _ = file.unlock();
+    Ok(())
+}
+
+/// A folder that goes with its content, unless it gets another name.
+#[derive(Debug)]
+pub struct TemporaryFolder {
+    path: PathBuf,
+    lock: Option<File>,
+    /// Whether it is under its temporary name.
+    temporary: bool,
+}
+
+impl TemporaryFolder {
+    /// A new folder for this user alone.
+    ///
+    /// # Errors
+    /// Those of creating it.
+    pub fn new_in(folder: &Path) -> Result<TemporaryFolder> {
+        Self::with_mode(folder, 0o700)
+    }
+
+    /// A new folder in that of `path`, with the permissions that the user's umask gives.
+    ///
+    /// # Errors
+    /// Those of creating it.
+    pub fn beside(path: &Path) -> Result<TemporaryFolder> {
+        Self::with_mode(folder_of(path), 0o777).at(path.display())
+    }
+
+    #[cfg_attr(not(unix), allow(unused_variables))]
+    fn with_mode(folder: &Path, mode: u32) -> Result<TemporaryFolder> {
+        sweep(folder);
+        let prefix = prefix();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(SUFFIX);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+        loop {
+            let path = builder.tempdir_in(folder)?.keep();
+            let mut made = TemporaryFolder { path, lock: None, temporary: true };
+            if cfg!(unix) {
+                let lock = File::open(&made.path)?;
+                if !claim(&lock, &made.path) {
+                    continue;
+                }
+                made.lock = Some(lock);
+            }
+            return Ok(made);
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the folder its name.
+    ///
+    /// # Errors
+    /// Those of renaming; the folder goes then.
+    pub fn persist(mut self, path: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, path)?;
+        self.temporary = false;
+        Ok(())
+    }
+
+    /// Puts an entry of the folder in the place of `path`, and what is there into the folder.
+    ///
+    /// # Errors
+    /// Those of renaming; what was there is there then.
+    pub fn put(&self, entry: &Path, path: &Path) -> io::Result<()> {
+        if path.symlink_metadata().is_err() {
+            return std::fs::rename(entry, path);
+        }
+        if exchange(entry, path).is_ok() {
+            return Ok(());
+        }
+        let replaced = self.path.join(REPLACED);
+        std::fs::rename(path, &replaced)?;
+        std::fs::rename(entry, path).or_else(|e| std::fs::rename(&replaced, path).and(Err(e)))
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        // Removing a folder opens it, and the limit of open files may be why it is not needed.
+        self.lock = None;
+        if self.temporary {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Exchanges two names at once.
+#[cfg(target_os = "linux")]
+fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let [a, b] = [a, b].map(|p| std::ffi::CString::new(p.as_os_str().as_bytes()));
+    let (a, b) = (a?, b?);
+    // SAFETY: both are texts that end with 0 and live during the call.
+    let failed = unsafe {
+        let exchange: libc::c_uint = 2; // RENAME_EXCHANGE
+        libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), exchange)
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Removes what dead processes of this machine left in a folder. What cannot be removed stays.
+fn sweep(folder: &Path) {
+    let (Some(host), Ok(entries)) = (host(), std::fs::read_dir(folder)) else { return };
+    for entry in entries.flatten().filter(|e| host_of(&e.file_name()) == Some(&*host)) {
+        let path = entry.path();
+        let Ok(kind) = entry.file_type() else { continue };
+        let opened = OpenOptions::new().read(true).write(kind.is_file()).open(&path);
+        // The lock is held until the end, so that only one sweeps it.
+        let Ok(file) = opened else { continue };
+        if file.try_lock().is_err() || path.join(REPLACED).exists() {
+            continue;
+        }
+        // Without effect where another was quicker.
+        let _ = if kind.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_lives_stays_and_what_is_dead_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file_beside(&folder.path().join("a.h5ad")).unwrap();
+        let kept = TemporaryFolder::beside(&folder.path().join("a_mtx")).unwrap();
+        std::fs::write(kept.path().join("x"), "x").unwrap();
+        let alive = names(folder.path());
+        let (host, other) = (host().unwrap(), "elsewhere.example");
+        assert!(alive.iter().all(|n| n.starts_with(&format!(".slaf-{host}-{}-", std::process::id()))), "{alive:?}");
+        // Debris of a process that was killed, of another machine, and files of other people.
+        std::fs::write(folder.path().join(format!(".slaf-{host}-1-abcdef.tmp")), "half").unwrap();
+        std::fs::create_dir(folder.path().join(format!(".slaf-{host}-2-abcdef.tmp"))).unwrap();
+        std::fs::write(folder.path().join(format!(".slaf-{host}-2-abcdef.tmp/x")), "half").unwrap();
+        let only_copy = format!(".slaf-{host}-3-abcdef.tmp");
+        std::fs::create_dir_all(folder.path().join(&only_copy).join(REPLACED)).unwrap();
+        let foreign = [format!(".slaf-{other}-1-abcdef.tmp"), ".slaf-notes.tmp".into(), "slaf.tmp".into()];
+        for name in &foreign {
+            std::fs::write(folder.path().join(name), "mine").unwrap();
+        }
+        sweep(folder.path());
+        let mut expected = [&alive[..], &foreign, &[only_copy]].concat();
+        expected.sort();
+        assert_eq!(names(folder.path()), expected);
+        persist(file, &folder.path().join("a.h5ad"), false).unwrap();
+        assert!(File::open(folder.path().join("a.h5ad")).unwrap().try_lock().is_ok());
+        kept.persist(&folder.path().join("a_mtx")).unwrap();
+        assert!(folder.path().join("a_mtx/x").exists());
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        for content in ["one", "two"] {
+            let temporary = TemporaryFolder::beside(&target).unwrap();
+            let new = temporary.path().join("new");
+            std::fs::create_dir(&new).unwrap();
+            std::fs::write(new.join("file"), content).unwrap();
+            temporary.put(&new, &target).unwrap();
+            drop(temporary);
+            assert_eq!(std::fs::read_to_string(target.join("file")).unwrap(), content);
+            assert_eq!(names(folder.path()), ["target"]);
+        }
+    }
+}
