@@ -11,5 +11,5 @@ mod storage;
 mod table;
 
 pub use foreign::ForeignTable;
-pub use storage::Storage;
-pub use table::{Table, TableEntry, TableWriter, ranges_of};
+pub use storage::{Storage, create_with_folders};
+pub use table::{Explain, Table, TableEntry, TableWriter, ranges_of};

@@ -2,12 +2,14 @@
 
 use crate::error::from_object_store;
 use bytes::Bytes;
-use futures::{FutureExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use lance::io::{ObjectStore, ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -101,14 +103,28 @@ impl Storage {
         Ok(())
     }
 
-    /// Creates a file; `already-exists` if there is one.
-    pub async fn put_if_absent(&self, relative: &str, content: Bytes) -> Result<()> {
-        self.store
-            .put_if_absent(&self.path(relative), PutPayload::from_bytes(content))
-            .boxed()
-            .await
-            .map_err(from_object_store)
-            .at(self.full(relative))
+    /// Creates a file, whole or not at all; `already-exists` if there is one. On a local disk it
+    /// grows under the name `staging`, and is synced before it appears if it is to be `durable`.
+    pub async fn create(&self, relative: &str, content: Bytes, staging: &str, durable: bool) -> Result<()> {
+        let Some(root) = self.local() else {
+            let path = self.path(relative);
+            let created = self.store.put_if_absent(&path, PutPayload::from_bytes(content)).boxed().await;
+            return created.map_err(from_object_store).at(self.full(relative));
+        };
+        let (path, staged) = (root.join(relative), root.join(staging));
+        let create = || {
+            let mut file = create_with_folders(&staged)?;
+            file.write_all(&content)?;
+            if durable {
+                file.sync_all()?;
+            }
+            drop(file);
+            with_folders(&path, || std::fs::hard_link(&staged, &path))
+        };
+        let created = create().at(self.full(relative));
+        // What stays of it is known by its name.
+        let _ = std::fs::remove_file(&staged);
+        created
     }
 
     /// All files below a folder, with their lengths, by paths relative to the root; none if there
@@ -122,31 +138,52 @@ impl Storage {
             Err(e) => return Err(from_object_store(e)).at(self.full(folder)),
         }
         .into_iter()
-        .filter_map(|f| {
-            let parts: Vec<_> = f.location.prefix_match(&self.base)?.map(|p| p.as_ref().to_string()).collect();
-            Some((parts.join("/"), f.size))
-        })
+        .filter_map(|f| Some((self.relative(&f.location)?, f.size)))
         .collect::<Vec<_>>();
         files.sort();
         Ok(files)
     }
 
-    /// Files of interrupted writes on a local disk, by their paths there. [`Storage::list`] does not
-    /// give them: the object store hides the name that a file has until it is whole, `name#1`.
-    pub fn unfinished(&self) -> Result<Vec<PathBuf>> {
+    /// The paths of at most `limit` files below the root. Unlike [`Storage::list`], on a local disk
+    /// this gives links, which are not followed, and files that are not whole yet, `name#1`.
+    pub async fn everything(&self, limit: usize) -> Result<Vec<String>> {
+        let Some(root) = self.local() else {
+            let found = self.store.inner.list(Some(&self.base)).take(limit).try_collect::<Vec<_>>();
+            let found = found.await.map_err(from_object_store).at(&self.uri)?;
+            return Ok(found.iter().filter_map(|f| self.relative(&f.location)).collect());
+        };
         let mut files = Vec::new();
-        let mut folders: Vec<PathBuf> = self.local().filter(|root| root.is_dir()).cloned().into_iter().collect();
+        let mut folders: Vec<String> = vec![String::new()];
         while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).at(folder.display())? {
-                let entry = entry.at(folder.display())?;
-                if entry.file_type().at(folder.display())?.is_dir() {
-                    folders.push(entry.path());
-                } else if is_unfinished(&entry.file_name().to_string_lossy()) {
-                    files.push(entry.path());
+            let entries = match std::fs::read_dir(root.join(&folder)) {
+                // Nothing there, or somebody has just removed it.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.at(self.full(&folder))?,
+            };
+            for entry in entries {
+                let entry = entry.at(self.full(&folder))?;
+                let name = entry.file_name();
+                let path = match folder.as_str() {
+                    "" => name.to_string_lossy().into_owned(),
+                    folder => format!("{folder}/{}", name.to_string_lossy()),
+                };
+                if entry.file_type().at(self.full(&path))?.is_dir() {
+                    folders.push(path);
+                } else if files.len() < limit {
+                    files.push(path);
+                } else {
+                    return Ok(files);
                 }
             }
         }
+        files.sort();
         Ok(files)
+    }
+
+    /// The path of a file below the root.
+    fn relative(&self, location: &Path) -> Option<String> {
+        let parts: Vec<_> = location.prefix_match(&self.base)?.map(|p| p.as_ref().to_string()).collect();
+        Some(parts.join("/"))
     }
 
     /// The BLAKE3 hash of a file's content, in hex.
@@ -179,8 +216,19 @@ impl Storage {
         }
     }
 
+    /// Removes a file, if it is there.
     pub async fn delete(&self, relative: &str) -> Result<()> {
-        self.store.inner.delete(&self.path(relative)).await.map_err(from_object_store).at(self.full(relative))
+        // The object store does not take the name of a file that is not whole.
+        if let Some(root) = self.local() {
+            return match std::fs::remove_file(root.join(relative)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at(self.full(relative)),
+                _ => Ok(()),
+            };
+        }
+        match self.store.inner.delete(&self.path(relative)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(from_object_store(e)).at(self.full(relative)),
+        }
     }
 
     /// Makes the files, and the folders that hold them, survive a power loss. Object stores
@@ -190,18 +238,33 @@ impl Storage {
         let mut folders = std::collections::BTreeSet::new();
         for file in files {
             let path = root.join(file);
-            std::fs::File::open(&path).and_then(|f| f.sync_all()).at(path.display())?;
+            File::open(&path).and_then(|f| f.sync_all()).at(path.display())?;
             folders.extend(path.ancestors().skip(1).take_while(|a| a.starts_with(root)).map(PathBuf::from));
         }
         folders.extend(root.parent().map(PathBuf::from));
         for folder in folders.iter().rev() {
-            std::fs::File::open(folder).and_then(|f| f.sync_all()).at(folder.display())?;
+            File::open(folder).and_then(|f| f.sync_all()).at(folder.display())?;
         }
         Ok(())
     }
 }
 
-fn is_unfinished(name: &str) -> bool {
-    let number = name.split_once('#').map(|(_, number)| number);
-    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+/// A new file, and its folders.
+pub fn create_with_folders(path: &std::path::Path) -> std::io::Result<File> {
+    with_folders(path, || OpenOptions::new().write(true).create_new(true).open(path))
+}
+
+/// Makes the folders of a path as often as it takes: somebody may remove them while they are empty.
+fn with_folders<T>(path: &std::path::Path, make: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+    let mut left = 100;
+    loop {
+        match make() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && left > 0 => left -= 1,
+            done => return done,
+        }
+        match path.parent().map_or(Ok(()), std::fs::create_dir_all) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
 }

@@ -117,10 +117,16 @@ impl Drop for TableWriter {
 
 type Readers = HashMap<(usize, Vec<String>), Arc<FragmentReader>>;
 
+/// Looks again at an error of reading: it may have another cause than damage.
+pub trait Explain: std::fmt::Debug + Send + Sync {
+    fn explain(&self, error: Error) -> BoxFuture<'_, Error>;
+}
+
 /// A table at its pinned version.
 #[derive(Debug)]
 pub struct Table {
     uri: String,
+    explain: Arc<dyn Explain>,
     dataset: Arc<lance::Dataset>,
     /// Each fragment with its first row.
     fragments: Vec<(u64, FileFragment)>,
@@ -134,8 +140,13 @@ impl Table {
     ///
     /// # Errors
     /// `corrupt` if the table is not as the entry says; those of the storage.
-    pub fn open<'a>(storage: &'a Storage, entry: &'a TableEntry) -> BoxFuture<'a, Result<Table>> {
+    pub fn open<'a>(
+        storage: &'a Storage,
+        entry: &'a TableEntry,
+        explain: Arc<dyn Explain>,
+    ) -> BoxFuture<'a, Result<Table>> {
         let uri = storage.full(&entry.path);
+        let why = explain.clone();
         let open = async move {
             let dataset = DatasetBuilder::from_uri(&uri)
                 .with_version(entry.version)
@@ -154,9 +165,15 @@ impl Table {
             if rows != entry.rows {
                 return Err(Error::corrupt(format!("{rows} rows, but the root manifest says {}", entry.rows)));
             }
-            Ok(Table { uri, dataset, fragments, rows, readers: Mutex::default() })
+            Ok(Table { uri, explain, dataset, fragments, rows, readers: Mutex::default() })
         };
-        async move { open.await.map_err(while_reading).at(storage.full(&entry.path)) }.boxed()
+        async move {
+            match open.await.map_err(while_reading).at(storage.full(&entry.path)) {
+                Err(e) => Err(why.explain(e).await),
+                opened => opened,
+            }
+        }
+        .boxed()
     }
 
     pub fn rows(&self) -> u64 {
@@ -205,7 +222,13 @@ impl Table {
             }
             Ok(batches)
         };
-        async move { read.await.map_err(while_reading).at(&self.uri) }.boxed()
+        async move {
+            match read.await.map_err(while_reading).at(&self.uri) {
+                Err(e) => Err(self.explain.explain(e).await),
+                batches => batches,
+            }
+        }
+        .boxed()
     }
 
     /// The ranges by fragment, counted from each fragment's first row.

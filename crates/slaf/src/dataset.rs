@@ -11,13 +11,15 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Arr
 use arrow::compute::{concat, take};
 use arrow::datatypes::{Field, Float64Type, Schema, UInt32Type, UInt64Type};
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result, Values, near};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey};
 use slaf_lance::Storage;
-use slaf_lance::Table;
 use slaf_lance::error::{from_arrow, while_reading};
 use slaf_lance::runtime::block_on;
+use slaf_lance::{Explain, Table};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::OnceCell;
@@ -90,6 +92,7 @@ const SYMBOLS: [&str; 9] = [
 pub(crate) struct Inner {
     pub(crate) storage: Storage,
     pub(crate) manifest: Manifest,
+    pinned: Arc<Pinned>,
     cells: OnceCell<Table>,
     genes: OnceCell<Table>,
     by_gene: OnceCell<Table>,
@@ -103,6 +106,51 @@ pub(crate) struct Inner {
     gene_names: OnceCell<Names>,
     symbols: OnceCell<Option<Names>>,
     columns: Mutex<ColumnCache>,
+}
+
+/// The version of a handle, to tell damage from a store that was overwritten.
+#[derive(Debug)]
+struct Pinned {
+    storage: Storage,
+    version: u64,
+    write_id: String,
+    cells: String,
+}
+
+impl Pinned {
+    fn new(storage: &Storage, manifest: &Manifest) -> Pinned {
+        Pinned {
+            storage: storage.clone(),
+            version: manifest.version,
+            write_id: manifest.write_id.clone(),
+            cells: manifest.tables.cells.path.clone(),
+        }
+    }
+
+    /// Whether the newest version is of a writer that took nothing over from this one.
+    async fn is_overwritten(&self) -> bool {
+        let newest = manifest::load(&self.storage, None).await;
+        newest.is_ok_and(|n| {
+            n.write_id != self.write_id && (n.version <= self.version || n.tables.cells.path != self.cells)
+        })
+    }
+}
+
+impl Explain for Pinned {
+    fn explain(&self, error: Error) -> BoxFuture<'_, Error> {
+        let explain = async move {
+            if error.kind() != ErrorKind::Corrupt || !self.is_overwritten().await {
+                return error;
+            }
+            let place = error.location().unwrap_or(self.storage.uri()).to_string();
+            overwritten().at(place).with_source(error)
+        };
+        explain.boxed()
+    }
+}
+
+fn overwritten() -> Error {
+    Error::new(ErrorKind::Conflict, "the store was overwritten since it was opened: open it again")
 }
 
 /// The tables of a store.
@@ -138,7 +186,7 @@ impl Inner {
         };
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::Internal, format!("the store has no table {name:?}")))?;
         let open = async || {
-            let table = Table::open(&self.storage, entry).await?;
+            let table = Table::open(&self.storage, entry, self.pinned.clone()).await?;
             self.check_is_ours(&table, entry)?;
             Ok(table)
         };
@@ -152,8 +200,15 @@ impl Inner {
         if self.manifest.files.iter().any(|f| f.path == path) {
             return Ok(());
         }
-        let message = "another table than when the store was opened: somebody replaced the store; open it again";
-        Err(Error::new(ErrorKind::Conflict, message).at(self.storage.full(&entry.path)))
+        Err(overwritten().at(self.storage.full(&entry.path)))
+    }
+
+    /// A file beside the tables.
+    async fn read_file(&self, path: &str) -> Result<Bytes> {
+        match self.storage.read(path).await.map_err(while_reading) {
+            Err(e) => Err(self.pinned.explain(e).await),
+            bytes => bytes,
+        }
     }
 
     /// One column of a table, whole.
@@ -233,7 +288,7 @@ impl Inner {
             .get_or_try_init(|| async {
                 match &self.manifest.categories {
                     Some(path) => {
-                        let bytes = self.storage.read(path).await.map_err(while_reading)?;
+                        let bytes = self.read_file(path).await?;
                         categories_from_ipc(bytes).at(self.storage.full(path))
                     }
                     None => Ok(Categories::new()),
@@ -359,6 +414,7 @@ impl Dataset {
             let storage = Storage::new(uri, &options.storage_options).await?;
             let manifest = manifest::load(&storage, options.version).await?;
             Ok(Dataset::of(Arc::new(Inner {
+                pinned: Arc::new(Pinned::new(&storage, &manifest)),
                 storage,
                 manifest,
                 cells: OnceCell::new(),
@@ -400,7 +456,11 @@ impl Dataset {
         block_on(async {
             let mut out = Vec::new();
             for version in manifest::versions(&self.inner.storage).await? {
-                let m = manifest::read(&self.inner.storage, version).await?;
+                let m = match manifest::read(&self.inner.storage, version).await {
+                    // Replaced since it was listed.
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    m => m?,
+                };
                 out.push(VersionInfo {
                     version,
                     created: m.created,
@@ -575,7 +635,7 @@ impl Dataset {
     /// `corrupt`.
     pub fn extras(&self) -> Result<Option<Bytes>> {
         match &self.inner.manifest.extras {
-            Some(extras) => block_on(self.inner.storage.read(&extras.path)).map(Some).map_err(while_reading),
+            Some(extras) => block_on(self.inner.read_file(&extras.path)).map(Some),
             None => Ok(None),
         }
     }

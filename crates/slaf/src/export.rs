@@ -6,6 +6,7 @@ use crate::selection::Selection;
 use crate::{Progress, ProgressEvent, config};
 use arrow::array::{Array, AsArray, RecordBatch};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
+use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{
     Axis, Column, Compression, Feature, Frame, FrameInfo, H5adWriter, MatrixKey, WriteOptions, write_10x_mtx,
 };
@@ -150,12 +151,10 @@ impl Job<'_> {
                 return Err(Error::new(ErrorKind::AlreadyExists, what).at(output.display()));
             }
         }
-        let beside = tempfile::tempdir_in(output.parent().unwrap_or(Path::new("."))).at(output.display())?;
+        let beside = TemporaryFolder::beside(output)?;
         let new = beside.path().join("new");
         write_10x_mtx(&new, barcodes, features, shape, entry.nnz, integer, chunks)?;
-        std::fs::rename(output, beside.path().join("old"))
-            .and_then(|()| std::fs::rename(&new, output))
-            .at(output.display())
+        beside.put(&new, output).at(output.display())
     }
 
     /// Whether every value of X is an integer, which the head of the file must say.

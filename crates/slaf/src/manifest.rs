@@ -325,6 +325,17 @@ pub(crate) async fn versions(storage: &Storage) -> Result<Vec<u64>> {
 
 /// Loads a version, the newest one by default.
 pub(crate) async fn load(storage: &Storage, version: Option<u64>) -> Result<Manifest> {
+    for _ in 0..10 {
+        match load_once(storage, version).await {
+            // Somebody has just replaced what was the newest version.
+            Err(e) if e.kind() == ErrorKind::NotFound && version.is_none() && !versions(storage).await?.is_empty() => {}
+            done => return done,
+        }
+    }
+    load_once(storage, version).await
+}
+
+async fn load_once(storage: &Storage, version: Option<u64>) -> Result<Manifest> {
     let all = versions(storage).await?;
     let Some(&newest) = all.last() else { return Err(no_store(storage).await) };
     let wanted = version.unwrap_or(newest);
@@ -378,7 +389,8 @@ async fn no_store(storage: &Storage) -> Error {
         ),
         Ok(files) if files.iter().any(|(f, _)| f.starts_with("_slaf/")) => Error::new(
             ErrorKind::NotAStore,
-            "a store without a committed version: its conversion was interrupted; convert again with --overwrite",
+            "a store without a committed version: its conversion is under way, or was interrupted; convert again with \
+             --overwrite",
         ),
         Ok(_) => Error::new(ErrorKind::NotAStore, "not a SLAF store (no _slaf/versions in it)"),
         Err(e) => e,
@@ -386,38 +398,47 @@ async fn no_store(storage: &Storage) -> Error {
     error.at(storage.uri())
 }
 
-/// Commits a version: the one step that makes a write visible.
+/// Commits a version: the one step that makes a write visible. `lost` is the error if another
+/// writer was first. On a local disk the file has the name `staging` until it is whole.
 ///
 /// A lost answer is looked up: if the version is there and carries our write id, it is ours.
-pub(crate) async fn commit(storage: &Storage, manifest: &Manifest) -> Result<()> {
+pub(crate) async fn commit(
+    storage: &Storage,
+    manifest: &Manifest,
+    staging: &str,
+    durable: bool,
+    lost: impl Fn() -> Error,
+) -> Result<()> {
     let file = file_of(manifest.version);
-    match storage.put_if_absent(&file, Bytes::from(manifest.to_bytes()?)).await {
-        Ok(()) => Ok(()),
-        Err(e) => match read(storage, manifest.version).await {
-            Ok(there) if there.write_id == manifest.write_id => Ok(()),
-            Ok(there) => Err(Error::new(
-                ErrorKind::Conflict,
-                format!("another writer committed version {} ({})", there.version, there.operation),
-            )
-            .at(storage.uri())),
-            Err(read) if read.kind() == ErrorKind::NotFound => Err(e),
-            Err(_) if e.kind() == ErrorKind::AlreadyExists => Err(Error::new(
-                ErrorKind::Conflict,
-                format!("another writer is committing version {}", manifest.version),
-            )
-            .at(storage.uri())),
-            Err(_) => Err(Error::new(
-                ErrorKind::CommitOutcomeUnknown,
-                format!(
-                    "the answer to the commit of version {} was lost ({}); open the store to see whether it is there",
-                    manifest.version,
-                    e.message()
-                ),
-            )
-            .at(storage.uri())
-            .with_source(e)),
-        },
+    let unknown = |e: Error| {
+        let what = format!(
+            "the answer to the commit of version {} was lost ({}); open the store to see whether it is there",
+            manifest.version,
+            e.message()
+        );
+        Error::new(ErrorKind::CommitOutcomeUnknown, what).at(storage.uri()).with_source(e)
+    };
+    if let Err(e) = storage.create(&file, Bytes::from(manifest.to_bytes()?), staging, durable).await {
+        match read(storage, manifest.version).await {
+            Ok(there) if there.write_id == manifest.write_id => {}
+            Ok(_) => return Err(lost()),
+            Err(_) if e.kind() == ErrorKind::AlreadyExists => return Err(lost()),
+            // An object store may still carry out a request whose answer did not come.
+            Err(read)
+                if read.kind() == ErrorKind::NotFound && (storage.local().is_some() || e.kind() != ErrorKind::Io) =>
+            {
+                return Err(e);
+            }
+            Err(_) => return Err(unknown(e)),
+        }
     }
+    // Others may have gone on to later versions and removed the one that was in our place.
+    let newest = versions(storage).await.map_err(unknown)?.last().copied();
+    if newest.is_some_and(|n| n > manifest.version) {
+        storage.delete(&file).await?;
+        return Err(lost());
+    }
+    Ok(())
 }
 
 /// The path of a version's file, for syncing.

@@ -9,6 +9,7 @@ mod genes;
 mod pack;
 mod report;
 mod stripe;
+mod survey;
 mod target;
 
 pub use report::ConvertReport;
@@ -19,6 +20,7 @@ use crate::{Durability, Progress, ProgressEvent};
 use bytes::Bytes;
 use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{Input, Join, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;
 use std::collections::HashMap;
@@ -68,9 +70,11 @@ impl Default for ConvertOptions {
 ///
 /// # Errors
 /// Those of reading an input (the location names its file), `already-exists` for a target that
-/// exists without `overwrite`, `would-lose-data` for content that the store cannot hold without
+/// exists without `overwrite` (also when another writer makes it meanwhile) or holds files that no
+/// store names, `conflict` when another writer replaces the store meanwhile, `invalid-argument` for
+/// an input inside of the target, `would-lose-data` for content that the store cannot hold without
 /// `allow_loss`, `interrupted` when `progress` returns `false`, and those of writing. After an
-/// error nothing is left of the new store.
+/// error nothing is left of the new store, unless it is `commit-outcome-unknown`.
 pub fn convert(
     inputs: &[&Path],
     output: &str,
@@ -78,7 +82,7 @@ pub fn convert(
     progress: Progress<'_>,
 ) -> Result<ConvertReport> {
     let started = Instant::now();
-    let target = block_on(Target::prepare(output, options))?;
+    let target = block_on(Target::prepare(inputs, output, options))?;
     let input_options = OpenOptions { memory: options.memory / 4, ..options.input.clone() };
     let mut opened = Vec::new();
     for path in inputs {
@@ -103,7 +107,10 @@ pub fn convert(
             Ok(report)
         }
         Err(e) => {
-            target.abandon();
+            // A version may name what was written.
+            if e.kind() != ErrorKind::CommitOutcomeUnknown {
+                target.abandon();
+            }
             // Errors of reading name elements of the input; those of writing name the store.
             let of_target = e.location().is_some_and(|l| l.starts_with(target.storage.uri()));
             Err(if of_target || several || e.kind() == ErrorKind::Interrupted { e } else { e.at(place) })
@@ -226,7 +233,7 @@ impl Job<'_> {
         if categories.is_empty() {
             return Ok(None);
         }
-        let path = format!("_slaf/categories/{}.arrow", self.target.write_id);
+        let path = self.target.categories();
         block_on(self.target.storage.write(&path, categories_to_ipc(categories)?))?;
         Ok(Some(path))
     }
@@ -237,11 +244,11 @@ impl Job<'_> {
         if elements.is_empty() {
             return Ok(None);
         }
-        let folder = tempfile::Builder::new().prefix("slaf-extras").tempdir()?;
+        let folder = TemporaryFolder::new_in(&std::env::temp_dir())?;
         let scratch = folder.path().join("extras.h5");
         self.input.write_extras(&scratch)?;
         let bytes = Bytes::from(std::fs::read(&scratch).at(scratch.display())?);
-        let path = format!("_slaf/extras/{}.h5", self.target.write_id);
+        let path = self.target.extras();
         block_on(self.target.storage.write(&path, bytes))?;
         Ok(Some(Extras { path, elements }))
     }

@@ -1,15 +1,17 @@
 //! Where a conversion writes: a new store, or the next version of one that it replaces.
 
 use super::ConvertOptions;
+use super::survey::{self, Survey};
 use crate::Durability;
 use crate::manifest::{self, FileEntry, Manifest};
-use bytes::Bytes;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// A place for the tables of one write.
 pub(super) struct Target {
@@ -17,152 +19,218 @@ pub(super) struct Target {
     pub(super) version: u64,
     pub(super) write_id: String,
     durability: Durability,
-    /// Files that were there before; they go when the new version is committed.
-    replaced: Vec<String>,
-    /// Files of interrupted writes; they go with what is replaced.
-    unfinished: Vec<PathBuf>,
-    /// The versions that the new one replaces.
-    old_versions: Vec<u64>,
-    /// Whether the folder itself is ours.
-    fresh: bool,
-    spare: SpareFiles,
+    overwrite: bool,
+    /// What was there before. What it names goes when the new version is committed.
+    before: Survey,
+    /// Whether an empty folder was there: the user's.
+    keep_root: bool,
+    held: Held,
 }
 
 impl Target {
     /// Checks that the target may be written. Nothing is created.
-    pub(super) async fn prepare(output: &str, options: &ConvertOptions) -> Result<Target> {
+    pub(super) async fn prepare(inputs: &[&Path], output: &str, options: &ConvertOptions) -> Result<Target> {
         let storage = Storage::new(output, &options.storage_options).await?;
-        let there = storage.list("").await?;
-        let exists = !there.is_empty() || storage.local().is_some_and(|p| p.exists());
-        let old_versions = manifest::versions(&storage).await?;
-        if exists {
-            let ours = there.iter().any(|(f, _)| f.starts_with("_slaf/"))
-                || storage.local().is_some_and(|p| p.join("_slaf").is_dir())
-                || (there.is_empty() && storage.local().is_none_or(|p| p.is_dir()));
-            let error = |what: &str| Error::new(ErrorKind::AlreadyExists, what).at(storage.uri());
-            if !options.overwrite {
-                return Err(error("exists already; choose another name or pass --overwrite (overwrite=True)"));
+        let error = |what: &str| Error::new(ErrorKind::AlreadyExists, what).at(storage.uri());
+        if let Some(root) = storage.local() {
+            if root.exists() && !root.is_dir() {
+                return Err(error("is a file: it is not overwritten; choose another name, or remove it yourself"));
             }
-            if !ours {
-                return Err(error("exists and is not a SLAF store: it is not overwritten; remove it yourself"));
+            refuse_inside(inputs, root)?;
+        }
+        let mut before = Survey::take(&storage).await?;
+        for _ in 0..2 {
+            if !before.foreign.is_empty() {
+                // They may be of a version that somebody is removing.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                before = Survey::take(&storage).await?;
             }
         }
-        let is_version = |f: &String| old_versions.iter().any(|v| *f == manifest::path(*v));
+        if !options.overwrite && !before.versions.is_empty() {
+            return Err(error("exists already; choose another name or pass --overwrite (overwrite=True)"));
+        }
+        if !before.foreign.is_empty() {
+            let some: Vec<&str> = before.foreign.iter().take(3).map(String::as_str).collect();
+            let more = if before.foreign.len() > 3 { ", ..." } else { "" };
+            let list = some.join(", ");
+            return Err(error(&format!(
+                "holds {list}{more}, which no SLAF store names: nothing is overwritten; move it away, or choose another \
+                 target"
+            )));
+        }
+        let begun = |root: &std::path::PathBuf| root.join("_slaf").exists();
         Ok(Target {
-            spare: SpareFiles::reserve(),
-            version: old_versions.last().map_or(1, |v| v + 1),
+            held: Held::reserve(),
+            version: before.versions.last().map_or(1, |v| v + 1),
             write_id: uuid::Uuid::new_v4().simple().to_string(),
             durability: options.durability,
-            replaced: there.into_iter().map(|(f, _)| f).filter(|f| !is_version(f)).collect(),
-            unfinished: storage.unfinished()?,
-            old_versions,
-            fresh: !exists,
+            overwrite: options.overwrite,
+            keep_root: storage.local().is_some_and(|root| root.exists() && !begun(root)),
+            before,
             storage,
         })
     }
 
-    /// Marks the folder as a store that is being written: what an interrupted conversion leaves
-    /// is known for what it is, and may be overwritten.
+    /// Marks the target as one where a writer is at work, and removes what dead ones left there.
     pub(super) async fn begin(&self) -> Result<()> {
-        self.storage.write(&self.mark(), Bytes::from_static(b"a conversion is under way, or was interrupted\n")).await
-    }
-
-    fn mark(&self) -> String {
-        format!("_slaf/writing/{}", self.write_id)
+        let mark = survey::begin(&self.storage, &self.write_id).await?;
+        self.held.keep(mark);
+        // What cannot be removed is only left over.
+        let _ = self.before.sweep(&self.storage).await;
+        Ok(())
     }
 
     /// The folder of a table of this write.
     pub(super) fn table(&self, name: &str) -> String {
-        if self.replaced.is_empty() { format!("{name}.lance") } else { format!("{name}-{}.lance", &self.write_id[..8]) }
+        survey::table(&self.write_id, name)
     }
 
-    fn is_new(&self, file: &str) -> bool {
-        !file.starts_with("_slaf/versions/") && self.replaced.binary_search_by(|r| r.as_str().cmp(file)).is_err()
+    pub(super) fn categories(&self) -> String {
+        survey::categories(&self.write_id)
     }
 
-    /// Lists and hashes the new files, makes them durable and commits the manifest.
+    pub(super) fn extras(&self) -> String {
+        survey::extras(&self.write_id)
+    }
+
+    /// Lists and hashes the files of this write, makes them durable and commits the manifest.
+    ///
+    /// # Errors
+    /// `already-exists`, or `conflict` with `overwrite`, if another writer was first. After
+    /// `commit-outcome-unknown` the files must stay: a version may name them.
     pub(super) async fn commit(&self, manifest: &mut Manifest) -> Result<()> {
-        let files: Vec<_> =
-            self.storage.list("").await?.into_iter().filter(|(f, _)| self.is_new(f) && *f != self.mark()).collect();
-        for (path, length) in &files {
+        if manifest::versions(&self.storage).await?.last() != self.before.versions.last() {
+            return Err(self.lost());
+        }
+        let tables = &manifest.tables;
+        let tables = [Some(&tables.cells), Some(&tables.genes), tables.by_gene.as_ref(), tables.raw_genes.as_ref()];
+        let mut written = Vec::new();
+        for table in tables.into_iter().flatten() {
+            written.extend(self.storage.list(&table.path).await?);
+        }
+        for file in [&manifest.categories, &manifest.extras.as_ref().map(|e| e.path.clone())].into_iter().flatten() {
+            let beside = self.storage.list(file.rsplit_once('/').map_or("", |(folder, _)| folder)).await?;
+            written.extend(beside.into_iter().filter(|(f, _)| f == file));
+        }
+        written.sort();
+        for (path, length) in &written {
             let blake3 = self.storage.hash(path).await?;
             manifest.files.push(FileEntry { path: path.clone(), length: *length, blake3 });
         }
-        if self.durability == Durability::Full {
-            self.storage.sync(&files.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>())?;
+        let durable = self.durability == Durability::Full;
+        if durable {
+            self.storage.sync(&written.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>())?;
         }
-        manifest::commit(&self.storage, manifest).await?;
-        if self.durability == Durability::Full {
-            self.storage.sync(&[&manifest::path(manifest.version)])?;
+        let staging = survey::staging(&self.write_id);
+        manifest::commit(&self.storage, manifest, &staging, durable, || self.lost()).await?;
+        if durable {
+            self.storage.sync(&[&manifest::path(manifest.version)]).map_err(|e| {
+                let what = format!("version {} is there, but may not survive a power loss: {e}", manifest.version);
+                Error::new(ErrorKind::CommitOutcomeUnknown, what).with_source(e)
+            })?;
         }
         Ok(())
     }
 
+    /// Another writer was first.
+    fn lost(&self) -> Error {
+        let (kind, what) = if self.overwrite {
+            (ErrorKind::Conflict, "another writer replaced the store meanwhile, and its version stays: convert again")
+        } else {
+            let what = "another conversion made a store here meanwhile, and it stays: choose another name or pass \
+                        --overwrite (overwrite=True)";
+            (ErrorKind::AlreadyExists, what)
+        };
+        Error::new(kind, what).at(self.storage.uri())
+    }
+
     /// Removes what the committed version replaces. What cannot be removed is only left over.
     pub(super) fn committed(&self) {
-        self.spare.release();
+        self.held.release_files();
         let _ = block_on(async {
-            self.storage.delete(&self.mark()).await?;
-            for version in &self.old_versions {
-                self.storage.delete(&manifest::path(*version)).await?;
-            }
-            for file in &self.replaced {
+            for file in &self.before.named {
                 self.storage.delete(file).await?;
             }
-            for file in &self.unfinished {
-                std::fs::remove_file(file)?;
+            for version in &self.before.versions {
+                self.storage.delete(&manifest::path(*version)).await?;
             }
-            Ok(())
+            survey::end(&self.storage, &self.write_id).await
         });
-        if let Some(root) = self.storage.local() {
-            remove_empty_folders(root);
-        }
+        self.remove_empty_folders();
+        self.held.release();
     }
 
     /// Removes what a failed write left behind.
     pub(super) fn abandon(&self) {
-        self.spare.release();
-        let _ = block_on(async {
-            if self.fresh {
-                return self.storage.remove("").await;
-            }
-            for (file, _) in self.storage.list("").await? {
-                if self.is_new(&file) {
-                    self.storage.delete(&file).await?;
-                }
-            }
-            Ok(())
-        });
-        if let Some(root) = self.storage.local().filter(|_| !self.fresh) {
-            remove_empty_folders(root);
+        self.held.release_files();
+        let _ = block_on(survey::remove_write(&self.storage, &self.write_id));
+        self.remove_empty_folders();
+        self.held.release();
+    }
+
+    /// Removes the folders that are empty now. Others may be at work: theirs are not.
+    fn remove_empty_folders(&self) {
+        let Some(root) = self.storage.local() else { return };
+        let tables = self.before.named.iter().filter_map(|f| Some(f.split_once('/')?.0));
+        for table in tables.filter(|t| *t != "_slaf").collect::<BTreeSet<_>>() {
+            remove_empty(&root.join(table));
+        }
+        let ours = ["_slaf/categories", "_slaf/extras", "_slaf/versions", "_slaf/writing", "_slaf"];
+        let ours = ours.into_iter().map(|f| root.join(f)).chain((!self.keep_root).then(|| root.clone()));
+        for folder in ours {
+            // Fails, as it should, for a folder that is not empty.
+            let _ = std::fs::remove_dir(folder);
         }
     }
 }
 
-/// Open files that are closed before a failed write is cleaned up: removing a folder opens it, and
-/// the limit of open files may be why the write failed.
-struct SpareFiles(Mutex<Vec<File>>);
+/// Refuses inputs that lie inside of the target, or are the target.
+fn refuse_inside(inputs: &[&Path], root: &Path) -> Result<()> {
+    let Ok(target) = root.canonicalize() else { return Ok(()) };
+    for input in inputs {
+        if input.canonicalize().is_ok_and(|i| i.starts_with(&target)) {
+            let what = format!("lies inside of the target {}: choose another target", root.display());
+            return Err(Error::invalid(what).at(input.display()));
+        }
+    }
+    Ok(())
+}
 
-impl SpareFiles {
+/// Files that are open during a write: its mark, whose lock tells others that the writer lives, and
+/// spare ones that are closed before a failed write is cleaned up. Removing a folder opens it, and
+/// the limit of open files may be why the write failed.
+struct Held {
+    mark: Mutex<Option<File>>,
+    spare: Mutex<Vec<File>>,
+}
+
+impl Held {
     /// Opens some, or as many as the limit lets.
-    fn reserve() -> SpareFiles {
+    fn reserve() -> Held {
         const ENOUGH: usize = 4;
-        SpareFiles(Mutex::new((0..ENOUGH).map_while(|_| File::open("/dev/null").ok()).collect()))
+        let spare = (0..ENOUGH).map_while(|_| File::open("/dev/null").ok()).collect();
+        Held { mark: Mutex::default(), spare: Mutex::new(spare) }
+    }
+
+    fn keep(&self, mark: Option<File>) {
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+    }
+
+    fn release_files(&self) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn release(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.keep(None);
     }
 }
 
-/// Removes the empty folders below a folder.
-fn remove_empty_folders(root: &std::path::Path) {
-    let Ok(entries) = std::fs::read_dir(root) else { return };
-    for entry in entries.flatten() {
+/// Removes a folder and those in it, as far as they are empty.
+fn remove_empty(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            remove_empty_folders(&entry.path());
-            // Fails, as it should, for a folder that is not empty.
-            let _ = std::fs::remove_dir(entry.path());
+            remove_empty(&entry.path());
         }
     }
+    let _ = std::fs::remove_dir(folder);
 }

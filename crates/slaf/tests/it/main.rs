@@ -12,6 +12,7 @@ mod read;
 mod real;
 mod slafdb;
 mod union;
+mod writers;
 
 use slaf::{ConvertOptions, Dataset};
 use slaf_ingest::MatrixEncoding;

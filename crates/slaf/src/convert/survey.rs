@@ -1,0 +1,309 @@
+//! Whose the files at a target are: of the versions that are there, of writers at work, of writers
+//! that died, or of somebody else.
+//!
+//! Every writer has an id, which is part of the names of all that it writes. Its mark,
+//! `_slaf/writing/<id>`, is there before its first file and until it has committed, or has removed
+//! what it wrote. On a local disk a writer holds a lock on its mark as long as it lives.
+
+use crate::manifest::{self, Manifest};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_ingest::temporary::{claim, host};
+use slaf_lance::{Storage, create_with_folders};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Component, Path};
+use std::time::Duration;
+
+const WRITING: &str = "_slaf/writing";
+const TABLES: [&str; 4] = ["by_gene", "cells", "genes", "raw_genes"];
+/// What Lance keeps in the folder of a table.
+const PARTS_OF_A_TABLE: [&str; 5] = ["_deletions", "_indices", "_transactions", "_versions", "data"];
+/// A mark without a word, as a power loss leaves it, is of a dead writer when it is this old.
+const OLD: Duration = Duration::from_secs(3600);
+
+/// The paths that a writer uses.
+pub(super) fn table(id: &str, name: &str) -> String {
+    format!("{name}-{id}.lance")
+}
+
+pub(super) fn categories(id: &str) -> String {
+    format!("_slaf/categories/{id}.arrow")
+}
+
+pub(super) fn extras(id: &str) -> String {
+    format!("_slaf/extras/{id}.h5")
+}
+
+/// The name of its root manifest until that is whole.
+pub(super) fn staging(id: &str) -> String {
+    format!("{WRITING}/{id}.json")
+}
+
+fn mark(id: &str) -> String {
+    format!("{WRITING}/{id}")
+}
+
+/// The writer that a file tells by its name.
+fn writer_of(path: &str) -> Option<&str> {
+    let path = whole_name(path).unwrap_or(path);
+    let is_id = |id: &&str| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let id = match path.strip_prefix("_slaf/")?.split_once('/') {
+        Some(("writing", name)) => name.strip_suffix(".json").unwrap_or(name),
+        Some(("categories", name)) => name.strip_suffix(".arrow")?,
+        Some(("extras", name)) => name.strip_suffix(".h5")?,
+        _ => return None,
+    };
+    Some(id).filter(is_id)
+}
+
+/// The writer of a table that a file is in.
+fn writer_of_table(path: &str) -> Option<&str> {
+    let (folder, inner) = path.split_once('/')?;
+    let (name, id) = folder.strip_suffix(".lance")?.split_once('-')?;
+    let (part, _) = inner.split_once('/')?;
+    let is_id = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (TABLES.contains(&name) && PARTS_OF_A_TABLE.contains(&part) && is_id).then_some(id)
+}
+
+/// The name of a file that is not whole, `name#1`, without its number.
+fn whole_name(path: &str) -> Option<&str> {
+    let (name, number) = path.rsplit_once('#')?;
+    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(name)
+}
+
+/// A root manifest under the name that earlier versions gave it until it was whole.
+fn is_old_staging(path: &str) -> bool {
+    let name = path.strip_prefix("_slaf/versions/").and_then(|n| n.split_once(".json.tmp."));
+    name.is_some_and(|(version, random)| {
+        let hex = |b: u8| b.is_ascii_hexdigit();
+        version.len() == 20 && version.bytes().all(|b| b.is_ascii_digit()) && random.bytes().all(hex)
+    })
+}
+
+fn is_version(path: &str) -> bool {
+    let version = path.strip_prefix("_slaf/versions/").and_then(|n| n.strip_suffix(".json"));
+    version.is_some_and(|v| v.len() == 20 && v.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a path of a root manifest stays below the root.
+fn is_below(path: &str) -> bool {
+    Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
+}
+
+/// What the mark of a writer on a local disk says.
+#[derive(Serialize, Deserialize)]
+struct Owner {
+    host: Option<String>,
+    process: u32,
+}
+
+/// Marks the target as one where a writer is at work. The lock tells others that it lives.
+pub(super) async fn begin(storage: &Storage, id: &str) -> Result<Option<File>> {
+    let path = mark(id);
+    let owner = |host| -> Result<Vec<u8>> {
+        serde_json::to_vec(&Owner { host, process: std::process::id() })
+            .map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))
+    };
+    let Some(root) = storage.local() else {
+        storage.write(&path, Bytes::from(owner(host())?)).await?;
+        return Ok(None);
+    };
+    let begin = || -> Result<File> {
+        let mut file = create_with_folders(&root.join(&path))?;
+        // Without a lock nobody could tell whether the writer lives: then it names no host, and is
+        // left alone.
+        let locked = file.try_lock().is_ok();
+        file.write_all(&owner(host().filter(|_| locked))?)?;
+        Ok(file)
+    };
+    begin().map(Some).at(storage.full(&path))
+}
+
+/// Whether the writer of a mark on a local disk is certainly dead: it was of this machine, and its
+/// lock is free.
+fn is_dead(root: &Path, id: &str) -> bool {
+    let path = root.join(mark(id));
+    let Ok(mut file) = OpenOptions::new().read(true).write(true).open(&path) else { return false };
+    let mut text = String::new();
+    if file.read_to_string(&mut text).is_err() || file.try_lock().is_err() || !claim(&file, &path) {
+        return false;
+    }
+    if text.is_empty() {
+        let age = file.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        return age.is_some_and(|age| age > OLD);
+    }
+    let owner: Option<Owner> = serde_json::from_str(&text).ok();
+    owner.and_then(|o| o.host).is_some_and(|h| Some(h) == host())
+}
+
+/// Removes what a writer wrote, its mark last.
+pub(super) async fn remove_write(storage: &Storage, id: &str) -> Result<()> {
+    for name in TABLES {
+        storage.remove(&table(id, name)).await?;
+    }
+    for file in [categories(id), extras(id), staging(id), mark(id)] {
+        storage.delete(&file).await?;
+    }
+    Ok(())
+}
+
+/// Removes the mark of a writer that has committed.
+pub(super) async fn end(storage: &Storage, id: &str) -> Result<()> {
+    storage.delete(&mark(id)).await
+}
+
+/// The files at a target, by whose they are. Those of writers at work are not among them.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// The committed versions, oldest first.
+    pub(super) versions: Vec<u64>,
+    /// The files that these name.
+    pub(super) named: BTreeSet<String>,
+    /// Writers that died.
+    pub(super) dead: BTreeSet<String>,
+    /// Other files that dead writers left.
+    pub(super) debris: Vec<String>,
+    /// What is none of these.
+    pub(super) foreign: Vec<String>,
+}
+
+impl Survey {
+    pub(super) async fn take(storage: &Storage) -> Result<Survey> {
+        // A folder that was never a target may hold anything, and any number of it.
+        if storage.list("_slaf").await?.is_empty() {
+            let mut foreign = storage.everything(4).await?;
+            // Another writer may be about to begin.
+            foreign.retain(|f| !f.starts_with("_slaf/") && writer_of_table(f).is_none());
+            if !foreign.is_empty() {
+                return Ok(Survey { foreign, ..Survey::default() });
+            }
+        }
+        // In this order: a writer whose mark is gone by the time it is looked for has committed by
+        // the time that the versions are read, or has removed its files.
+        let files = storage.everything(usize::MAX).await?;
+        let marks: HashSet<String> = storage.list(WRITING).await?.into_iter().map(|(f, _)| f).collect();
+        let mut survey = Survey::default();
+        let mut judged = HashMap::new();
+        let mut is_dead = |id: &str| {
+            *judged.entry(id.to_string()).or_insert_with(|| match storage.local() {
+                _ if !marks.contains(&mark(id)) => true,
+                Some(root) => is_dead(root, id),
+                // An object store does not tell who lives.
+                None => false,
+            })
+        };
+        let judge = |file: String| {
+            let writer = writer_of(&file).or_else(|| writer_of_table(&file)).map(str::to_string);
+            let dead = writer.as_deref().is_some_and(&mut is_dead);
+            (file, writer, dead)
+        };
+        let files: Vec<_> = files.into_iter().map(judge).collect();
+        for version in manifest::versions(storage).await? {
+            match manifest::read(storage, version).await {
+                Ok(manifest) => survey.add(&manifest),
+                // Replaced in this moment.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                // It names nothing: itself and its files are not known to be ours.
+                Err(e) if e.kind() == ErrorKind::Corrupt => survey.foreign.push(manifest::path(version)),
+                Err(e) => return Err(e),
+            }
+        }
+        survey.sort(files);
+        Ok(survey)
+    }
+
+    /// Sorts the files, each with its writer and whether that is dead.
+    fn sort(&mut self, files: Vec<(String, Option<String>, bool)>) {
+        let writers = self.named.iter().filter_map(|f| writer_of(f).or_else(|| writer_of_table(f)));
+        let committed: HashSet<String> = writers.map(str::to_string).collect();
+        let folder = |f: &str| f.rsplit_once('/').map(|(folder, _)| folder.to_string());
+        let folders: HashSet<String> = self.named.iter().filter_map(|f| folder(f)).collect();
+        for (file, writer, dead) in files {
+            // Versions are known: one that is not there any more was replaced meanwhile.
+            if self.named.contains(&file) || is_version(&file) {
+                continue;
+            }
+            let not_whole = whole_name(&file).is_some();
+            match writer {
+                Some(_) if !dead => {}
+                // A version has its files: what else has its name is its mark, or was not whole.
+                Some(id) if committed.contains(&id) && (file.starts_with(WRITING) || not_whole) => {
+                    self.debris.push(file);
+                }
+                Some(id) if !committed.contains(&id) => {
+                    if not_whole {
+                        self.debris.push(file);
+                    }
+                    self.dead.insert(id);
+                }
+                None if is_old_staging(&file) => self.debris.push(file),
+                // Earlier versions put no id into the names of tables.
+                None if not_whole && folder(&file).is_some_and(|f| folders.contains(&f)) => self.debris.push(file),
+                _ => self.foreign.push(file),
+            }
+        }
+    }
+
+    fn add(&mut self, manifest: &Manifest) {
+        self.versions.push(manifest.version);
+        self.named.extend(manifest.files.iter().map(|f| f.path.clone()).filter(|f| is_below(f)));
+    }
+
+    /// Removes what dead writers left. What cannot be removed is only left over.
+    pub(super) async fn sweep(&self, storage: &Storage) -> Result<()> {
+        for file in &self.debris {
+            storage.delete(file).await?;
+        }
+        for id in &self.dead {
+            remove_write(storage, id).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn names_tell_their_writer() {
+        for ours in [
+            "_slaf/writing/ID",
+            "_slaf/writing/ID.json",
+            "_slaf/writing/ID.json#1",
+            "_slaf/categories/ID.arrow",
+            "_slaf/categories/ID.arrow#2",
+            "_slaf/extras/ID.h5",
+            "cells-ID.lance/data/.tmpX1",
+            "raw_genes-ID.lance/_versions/1.manifest",
+        ] {
+            let path = ours.replace("ID", ID);
+            assert_eq!(writer_of(&path).or_else(|| writer_of_table(&path)), Some(ID), "{path}");
+        }
+        for foreign in [
+            "README.md",
+            "_slaf/notes",
+            "_slaf/writing/notes",
+            "_slaf/writing/ID.txt",
+            "_slaf/categories/ID",
+            "cells-ID.lance/notes.txt",
+            "cells-ID.lance/mine/notes.txt",
+            "cells-ID/data/x",
+            "mine-ID.lance/data/x",
+            "cells.lance/data/x",
+            "cells-0123abcd.lance/data/x",
+            "_slaf/writing/ID#x",
+        ] {
+            let path = foreign.replace("ID", ID);
+            assert_eq!(writer_of(&path).or_else(|| writer_of_table(&path)), None, "{path}");
+        }
+        assert!(is_old_staging("_slaf/versions/00000000000000000002.json.tmp.0123456789abcdef"));
+        assert!(!is_old_staging("_slaf/versions/00000000000000000002.json.bak"));
+        assert!(is_below("cells.lance/data/x") && !is_below("../x") && !is_below("/x") && !is_below("a/../../x"));
+    }
+}
