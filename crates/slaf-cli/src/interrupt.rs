@@ -19,6 +19,10 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     pub(crate) fn new() -> Outcome<Interrupt> {
         let pressed = Arc::new(AtomicBool::new(false));
+        // Whoever started the command so, `nohup` or a shell without job control, wants it to go on.
+        if is_ignored() {
+            return Ok(Interrupt { pressed, handlers: Vec::new() });
+        }
         // In this order: the first press must find the flag unset in the handler that ends.
         let handlers = vec![
             flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&pressed))?,
@@ -60,6 +64,21 @@ impl Interrupt {
     }
 }
 
+/// Whether the process was started with Ctrl-C ignored.
+#[cfg(unix)]
+fn is_ignored() -> bool {
+    // SAFETY: asks for the action of the signal and sets none; zeros are a valid action.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGINT, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(not(unix))]
+fn is_ignored() -> bool {
+    false
+}
+
 impl Drop for Interrupt {
     fn drop(&mut self) {
         for &id in &self.handlers {
@@ -74,6 +93,11 @@ mod tests {
 
     #[test]
     fn work_is_abandoned_after_ctrl_c() {
+        // The tests may have been started with Ctrl-C ignored.
+        // SAFETY: the default action runs no code of ours.
+        unsafe {
+            libc::signal(SIGINT, libc::SIG_DFL);
+        }
         let interrupt = Interrupt::new().unwrap();
         assert_eq!(interrupt.abandonable(|| Ok(7)).unwrap(), 7);
         low_level::raise(SIGINT).unwrap();

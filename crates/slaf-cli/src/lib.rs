@@ -48,7 +48,8 @@ enum Command {
 /// 0, 1 for a failure (named on the standard error), 2 for a wrong command line, and 130 after
 /// Ctrl-C.
 ///
-/// While it runs, the first Ctrl-C stops the command cleanly and a second one ends the process.
+/// While it runs, the first Ctrl-C stops the command cleanly and a second one ends the process;
+/// where Ctrl-C was ignored before, it stays so.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

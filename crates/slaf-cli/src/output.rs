@@ -12,6 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use slaf::{Error, ErrorKind};
+use slaf_ingest::temporary;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -31,14 +32,7 @@ impl NewFile {
         if !overwrite && path.symlink_metadata().is_ok() {
             return Err(exists(&path).into());
         }
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".slaf-");
-        // A temporary file is private; the user's umask decides about a result.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let temporary = builder.tempfile_in(folder).map_err(|e| Error::from(e).at(path.display()))?;
-        Ok(NewFile { temporary, path, overwrite })
+        Ok(NewFile { temporary: temporary::file_beside(&path)?, path, overwrite })
     }
 
     pub(crate) fn writer(&self) -> Outcome<File> {
@@ -47,11 +41,10 @@ impl NewFile {
 
     pub(crate) fn keep(self) -> Outcome<PathBuf> {
         let NewFile { temporary, path, overwrite } = self;
-        let kept = if overwrite { temporary.persist(&path) } else { temporary.persist_noclobber(&path) };
-        match kept {
-            Ok(_) => Ok(path),
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path).into()),
-            Err(e) => Err(Error::from(e.error).at(path.display()).into()),
+        match temporary::persist(temporary, &path, overwrite) {
+            Ok(()) => Ok(path),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(exists(&path).into()),
+            Err(e) => Err(e.into()),
         }
     }
 }

@@ -5,13 +5,26 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const MATRIX: &str =
     "%%MatrixMarket matrix coordinate integer general\n%\n3 4 6\n1 1 5\n2 1 1\n3 2 2\n1 3 7\n3 3 1\n2 4 3\n";
 const BARCODES: &str = "AAAC-1\nAAAG-1\nAAAT-1\nAACA-1\n";
 const GENES: &str = "ENSG1\tCD3D\nENSG2\tMS4A1\nENSG3\tNKG7\n";
+
+/// Waits for a command. One that hangs is ended and fails.
+fn finish(child: Child) -> Output {
+    let id = child.id().to_string();
+    let (done, output) = mpsc::channel();
+    std::thread::spawn(move || done.send(child.wait_with_output()));
+    output.recv_timeout(Duration::from_secs(120)).map(Result::unwrap).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-KILL", &id]).status();
+        panic!("a command does not end")
+    })
+}
 
 /// What a finished command left behind.
 struct Finished {
@@ -54,7 +67,8 @@ impl Place {
     }
 
     fn run(&self, args: &[&str]) -> Finished {
-        let output = self.command(args).output().unwrap();
+        let mut command = self.command(args);
+        let output = finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
         Finished {
             status: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -107,8 +121,9 @@ fn convert_and_look() {
 fn verify_names_a_damaged_file() {
     let place = Place::with_store();
     assert!(place.ok(&["verify", "a.slaf"]).contains("files are as they were committed"));
-    let data = place.folder.path().join("a.slaf/cells.lance/data");
-    let file = fs::read_dir(data).unwrap().next().unwrap().unwrap().path();
+    let tables = fs::read_dir(place.path("a.slaf")).unwrap().map(|e| e.unwrap().path());
+    let cells = tables.into_iter().find(|t| t.file_name().unwrap().to_str().unwrap().starts_with("cells-")).unwrap();
+    let file = fs::read_dir(cells.join("data")).unwrap().next().unwrap().unwrap().path();
     let mut bytes = fs::read(&file).unwrap();
     bytes[10] ^= 1;
     fs::write(&file, bytes).unwrap();
@@ -252,22 +267,44 @@ fn a_reader_that_stops_early_is_no_failure() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("value"), "{line}");
-    let done = child.wait_with_output().unwrap();
+    let done = finish(child);
     assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
+}
+
+/// Starts a conversion in which Ctrl-C has this action, whatever it is here, and presses it.
+#[cfg(unix)]
+fn interrupted(place: &Place, action: libc::sighandler_t) -> Output {
+    use std::os::unix::process::CommandExt;
+    with_many_cells(place, 300_000);
+    let mut command = place.command(&["convert", "tenx", "a.slaf"]);
+    // SAFETY: the call is one that may be made between fork and exec.
+    unsafe {
+        command.pre_exec(move || match libc::signal(libc::SIGINT, action) {
+            libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    finish(child)
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_that_is_ignored_stays_so() {
+    let place = Place::new();
+    let done = interrupted(&place, libc::SIG_IGN);
+    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
+    place.ok(&["verify", "a.slaf"]);
 }
 
 #[test]
 #[cfg(unix)]
 fn ctrl_c_leaves_nothing_behind() {
-    use std::time::Duration;
     let place = Place::new();
-    with_many_cells(&place, 300_000);
-    let mut command = place.command(&["convert", "tenx", "a.slaf"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let done = child.wait_with_output().unwrap();
+    let done = interrupted(&place, libc::SIG_DFL);
     // A fast machine may be done before the signal comes.
     if done.status.code() != Some(0) {
         let err = String::from_utf8_lossy(&done.stderr);
