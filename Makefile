@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CRATES := --release --workspace --exclude slaf-python
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-python lint fmt bench docs wheel clean
+.PHONY: help demo test test-faults test-rust test-python lint fmt bench docs wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -27,6 +27,10 @@ demo: wheel ## build, install, and walk through a real data set
 	PATH="$(BIN):$$PATH" $(BIN)/python examples/demo.py
 
 test: test-rust test-python ## run all tests
+
+test-faults: $(TOOLS) ## run the tests of hostile timings at length
+	cd python && $(BIN)/maturin develop --release --quiet
+	cd python && SLAF_FAULTS=full $(BIN)/python -m pytest -q -m faults
 
 test-rust: $(TOOLS)
 	cargo test $(CRATES) --no-fail-fast

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -19,7 +18,7 @@ from slaf._errors import from_kind, invalid
 from slaf._progress import bar
 from slaf._report import Report
 from slaf._selectors import Axis
-from slaf._slaf import ArrowStream
+from slaf._slaf import ArrowStream, TemporaryFolder
 from slaf._store import WHAT, Key, Store
 
 if TYPE_CHECKING:
@@ -581,13 +580,11 @@ class SLAFArray:
             raise from_kind(
                 "already-exists", "exists already; pass overwrite=True", os.fspath(path)
             )
-        with tempfile.TemporaryDirectory(prefix=".slaf-", dir=path.absolute().parent) as folder:
-            written = Path(folder, "new.zarr")
+        with TemporaryFolder(path.absolute().parent) as folder:
+            written = Path(folder.path, "new.zarr")
             of_store(self._store).to_memory().write_zarr(written)
             # The target appears whole, and only then what it replaces goes.
-            if path.exists():
-                path.rename(Path(folder, "old.zarr"))
-            written.rename(path)
+            folder.put(written, path)
 
 
 def _reopen(store: Store, load_metadata: bool) -> SLAFArray:

@@ -10,6 +10,8 @@ from slaf import _slaf
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    # Python's handler would run only after the command; the command has its own.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Python's handler would run only after the command; the command has its own. Ctrl-C that is
+    # ignored, as under nohup, stays so.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(_slaf.cli_main(sys.argv))

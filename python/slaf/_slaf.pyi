@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = [
     "Dataset",
     "Loader",
     "Sampler",
+    "TemporaryFolder",
     "Tokenizer",
     "__version__",
     "_encode_row",
@@ -35,6 +37,15 @@ _Column: TypeAlias = tuple[
     npt.NDArray[Any] | list[str | None] | None,
 ]
 _Progress: TypeAlias = Callable[[str, int, int], object]
+
+@final
+class TemporaryFolder:
+    def __new__(cls, folder: str | PathLike[str] | None) -> TemporaryFolder: ...
+    def __enter__(self) -> TemporaryFolder: ...
+    def __exit__(self, *error: object) -> None: ...
+    @property
+    def path(self) -> Path: ...
+    def put(self, entry: str | PathLike[str], path: str | PathLike[str]) -> None: ...
 
 @final
 class ArrowStream:

@@ -8,6 +8,7 @@ mod error;
 mod loader;
 mod matrix;
 mod output;
+mod temporary;
 mod tokenizer;
 mod work;
 
@@ -57,6 +58,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<output::ArrowStream>()?;
+    module.add_class::<temporary::TemporaryFolder>()?;
     module.add_class::<tokenizer::Tokenizer>()?;
     module.add_class::<loader::Sampler>()?;
     module.add_class::<loader::Loader>()?;

@@ -16,15 +16,18 @@ def test_the_snippet(tmp_path, h5ad_path):
         ["info", store],
         ["query", store, "SELECT * FROM cells LIMIT 10"],
     ):
-        done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True)
+        done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
     assert "cell5" in done.stdout
 
 
 def test_exit_status(tmp_path):
-    failed = subprocess.run([PROGRAM, "info", tmp_path / "no"], capture_output=True, text=True)
+    def run(*args):
+        return subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=60)
+
+    failed = run("info", tmp_path / "no")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert "no such store" in failed.stderr
-    assert subprocess.run([PROGRAM, "infoo"], capture_output=True).returncode == 2
-    version = subprocess.run([PROGRAM, "version"], capture_output=True, text=True)
+    assert run("infoo").returncode == 2
+    version = run("version")
     assert slaf.__version__ in version.stdout

@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from loading import N_CELLS, N_GENES, cells_of, made, stored
+from processes import child
 
 import slaf
 from slaf import SLAFArray
@@ -252,7 +253,7 @@ def test_the_order_in_a_fresh_process(array):
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), array.path],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     loader = raw(array)
@@ -501,16 +502,12 @@ INTERRUPTED = """
 
 
 def test_ctrl_c(array):
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(INTERRUPTED), array.path],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with child, child.stdout:
-        assert child.stdout.readline() == "ready\n"
+    command = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), array.path]
+    with child(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
         time.sleep(0.3)
         start = time.monotonic()
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.readline() == "interrupted\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
         # Within a second, on a machine that does nothing else.
         assert time.monotonic() - start < 5

@@ -123,7 +123,7 @@ def test_import_without_torch(array):
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), array.path],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     n, first, second = done.stdout.splitlines()

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from processes import child
 
 from slaf import SLAFArray
 from slaf.data import SLAFConverter
@@ -118,25 +119,21 @@ def test_ctrl_c(tmp_path, large, what):
     code = textwrap.dedent(INTERRUPTED)
     target = tmp_path / "target.slaf"
     paths = [large / "large.h5ad", large / "some.slaf", target]
-    child = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, what, *paths],
-        stdout=subprocess.PIPE,
-        text=True,
-        # Fragments of few cells make the conversion last for many times what the test waits.
-        env=os.environ | {"SLAF_FRAGMENT_ROWS": "50"},
-    )
-    with child, child.stdout:
-        assert child.stdout.readline() == "ready\n"
-        while what == "convert" and not target.exists():
+    # Fragments of few cells make the conversion last for many times what the test waits.
+    environment = os.environ | {"SLAF_FRAGMENT_ROWS": "50"}
+    command = [sys.executable, "-W", "ignore", "-c", code, what, *paths]
+    with child(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout.readline() == "ready\n"
+        while what == "convert" and not target.exists() and process.poll() is None:
             time.sleep(0.01)
         time.sleep(0.3)
-        assert child.poll() is None, "the operation is too short for this test"
+        assert process.poll() is None, "the operation is too short for this test"
         start = time.monotonic()
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.readline() == "interrupted\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
         # Within a second, on a machine that does nothing else.
         assert time.monotonic() - start < 5
-        assert child.wait(10) == 0
+        assert process.wait(10) == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,7 +161,11 @@ def test_other_threads_run_meanwhile(store_path):
 
 def run(code):
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     ).stdout
 
 

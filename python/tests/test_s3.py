@@ -1,12 +1,5 @@
 """A store in an object store."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
 from helpers import assert_same
 
@@ -14,59 +7,6 @@ import slaf
 from slaf import SLAFArray
 from slaf.data import SLAFConverter
 from slaf.integrations import read_slaf
-
-boto3 = pytest.importorskip("boto3")
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    """Storage options of a server on the loopback interface that has the bucket `bucket`."""
-    program = Path(sys.executable).with_name("ministack")
-    if not program.exists():
-        pytest.skip("ministack is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("s3")
-    environment = {
-        **os.environ,
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "SERVICES": "s3",
-        "S3_PERSIST": "0",
-        "IOT_MTLS_ENABLED": "false",
-        "SFTP_ENABLED": "false",
-        "DOCKER_HOST": "unix:///nonexistent",
-    }
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [program], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-    endpoint = f"http://127.0.0.1:{port}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-    for _ in range(100):
-        try:
-            client.create_bucket(Bucket="bucket")
-            break
-        except Exception:
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.2)
-    yield {
-        "aws_endpoint": endpoint,
-        "aws_access_key_id": "test",
-        "aws_secret_access_key": "test",
-        "aws_region": "us-east-1",
-        "allow_http": "true",
-    }
-    client.close()
-    server.terminate()
-    server.wait(10)
 
 
 def test_a_store_on_s3(s3, h5ad_path, original):

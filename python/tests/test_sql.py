@@ -14,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
+from processes import child
 from test_queries import annotated, counts
 
 import slaf
@@ -243,11 +244,11 @@ def test_an_interrupted_query_stops(array):
             print(not all(busy() for _ in range(20)), flush=True)
     """
     command = [sys.executable, "-c", textwrap.dedent(code), array.path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout.readline() == "ready\n"
+    with child(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
         time.sleep(0.5)
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.readline() == "True\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "True\n"
 
 
 def test_memory_limit(array, monkeypatch):

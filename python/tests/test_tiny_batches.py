@@ -38,6 +38,7 @@ def test_tiny_batches():
         cwd=here,
         capture_output=True,
         text=True,
+        timeout=1800,
         env={**os.environ, "SLAF_BATCH_ROWS": "3", "SLAF_FRAGMENT_ROWS": "7"},
     )
     assert inner.returncode == 0, inner.stdout[-5000:] + inner.stderr[-2000:]

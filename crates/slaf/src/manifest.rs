@@ -457,3 +457,36 @@ fn check_stripes(stripes: &[Stripe], n_cells: u64) -> Result<()> {
     }
     if next == n_cells { Ok(()) } else { Err(Error::corrupt(format!("stripes of {next} cells, not {n_cells}"))) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slaf_lance::runtime::block_on;
+
+    #[test]
+    fn a_commit_is_ours_lost_or_withdrawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, store) = (folder.path().join("a.h5ad"), folder.path().join("a.slaf"));
+        slaf_testing::Sample::new(1, 5, 4).write_h5ad(&input, MatrixEncoding::Csr).unwrap();
+        let options = crate::ConvertOptions::default();
+        crate::convert(&[&input], store.to_str().unwrap(), &options, &|_| true).unwrap();
+        let storage = block_on(Storage::new(store.to_str().unwrap(), &Default::default())).unwrap();
+        let first = block_on(load(&storage, None)).unwrap();
+        let commit = |version, write_id: &str| {
+            let manifest = Manifest { version, write_id: write_id.to_string(), ..first.clone() };
+            let lost = || Error::new(ErrorKind::Conflict, "lost");
+            let committed = block_on(commit(&storage, &manifest, "_slaf/writing/x.json", true, lost));
+            committed.map_err(|e| e.kind())
+        };
+        let there = || block_on(versions(&storage)).unwrap();
+        assert_eq!(commit(5, "five"), Ok(()));
+        // The answer was lost, and the commit is tried again.
+        assert_eq!(commit(5, "five"), Ok(()));
+        assert_eq!(commit(5, "other"), Err(ErrorKind::Conflict));
+        // Its place is free, because others have passed: nobody would ever see it.
+        assert_eq!(commit(3, "three"), Err(ErrorKind::Conflict));
+        assert_eq!(there(), [1, 5]);
+        assert_eq!(block_on(load(&storage, None)).unwrap().write_id, "five");
+        assert!(!store.join("_slaf/writing/x.json").exists());
+    }
+}

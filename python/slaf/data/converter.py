@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +24,7 @@ class SLAFConverter:
     Parameters
     ----------
     overwrite
-        Replace a store that is at the target already.
+        Replace a store that is at the target already. Other files there are refused, and stay.
     allow_loss
         Convert although the input holds something that a store cannot hold; the report lists what
         was left out. Otherwise such an input is refused.
@@ -107,7 +106,9 @@ class SLAFConverter:
         InputError
             If an input is of no known format, is malformed, or holds what a store cannot hold.
         AlreadyExistsError
-            If there is something at ``output``.
+            If there is something at ``output``, or another writer makes a store there meanwhile.
+        ConflictError
+            If another writer replaces the store at ``output`` meanwhile; its version stays.
         """
         inputs = [input] if isinstance(input, (str, os.PathLike)) else list(input)
         return self._convert(inputs, output)
@@ -137,8 +138,8 @@ class SLAFConverter:
         beside = None if "://" in target else Path(target).absolute().parent
         if beside is not None and not beside.is_dir():
             raise from_kind("not-found", "no such folder", str(beside))
-        with tempfile.TemporaryDirectory(prefix=".slaf-", dir=beside) as folder:
-            file = Path(folder) / "anndata.h5ad"
+        with _slaf.TemporaryFolder(beside) as folder:
+            file = Path(folder.path, "anndata.h5ad")
             _write(adata.to_memory() if adata.isbacked else adata, file)
             return self._convert([file], output)
 
