@@ -309,7 +309,7 @@ class SLAFArray:
         sql, params
             As in :meth:`query`, by DataFusion.
         timeout
-            Seconds that a batch may take.
+            Seconds that the query may take. The time between reads does not count.
 
         Returns
         -------

@@ -22,6 +22,7 @@ __all__ = [
     "cli_main",
     "convert",
     "error_kinds",
+    "query_memory",
     "split_points",
 ]
 
@@ -213,6 +214,7 @@ class Batches:
 
 def split_points(keys: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]: ...
 def error_kinds() -> list[str]: ...
+def query_memory() -> int: ...
 def cli_main(args: Sequence[str]) -> int: ...
 def convert(
     inputs: Sequence[str | PathLike[str]],

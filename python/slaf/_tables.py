@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from slaf import _duckdb_limits
 from slaf._errors import from_kind, invalid
 from slaf._store import Store
 
@@ -153,6 +153,7 @@ def connect(
     if connection is None:
         own = duckdb.connect()
         # A query reads the tables of the store, and nothing else.
+        _duckdb_limits.set_limits(own)
         own.execute("SET enable_external_access = false")
         own.execute("SET python_enable_replacements = false")
         _register(store, own)
@@ -176,40 +177,20 @@ def _register(store: Store, connection: duckdb.DuckDBPyConnection) -> None:
 
 def query_duckdb(store: Store, sql: str, params: Any, timeout: float | None) -> pl.DataFrame:
     """Run one query in DuckDB."""
-    import polars as pl
-
     connection = connect(store)
     import duckdb
 
-    if timeout is not None and not 0 <= timeout < threading.TIMEOUT_MAX:
-        raise invalid("timeout is a number of seconds, not below 0")
-    late = threading.Event()
+    _duckdb_limits.check_timeout(timeout)
 
-    def stop() -> None:
-        late.set()
-        connection.interrupt()
-
-    timer = None if timeout is None else threading.Timer(timeout, stop)
-    try:
+    def answer() -> pl.DataFrame:
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
             raise from_kind("invalid-query", "pass one query at a time")
         if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
             raise from_kind("read-only", "only queries are allowed: a store is not changed by SQL")
-        if timer is not None:
-            timer.start()
-        return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
-    except duckdb.InterruptException as e:
-        if late.is_set():
-            raise from_kind("time-limit", f"the query took longer than {timeout} s") from e
-        raise from_kind("interrupted", "the query was stopped") from e
-    except duckdb.OutOfMemoryException as e:
-        raise from_kind("memory-limit", str(e)) from e
-    except duckdb.PermissionException as e:
-        raise from_kind("read-only", str(e)) from e
+        return _duckdb_limits.collect(connection.sql(sql, params=params))
+
+    try:
+        return _duckdb_limits.run(connection, answer, timeout)
     except duckdb.Error as e:
-        raise from_kind("invalid-query", str(e)) from e
-    finally:
-        if timer is not None:
-            timer.cancel()
-        connection.close()
+        raise _duckdb_limits.from_duckdb(e) from e

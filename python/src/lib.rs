@@ -25,6 +25,12 @@ fn error_kinds() -> Vec<&'static str> {
     slaf::ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect()
 }
 
+/// The bytes that the queries of a handle may hold together.
+#[pyfunction]
+fn query_memory() -> usize {
+    slaf::query_memory()
+}
+
 /// The command `slaf`; gives its exit status.
 #[pyfunction]
 fn cli_main(py: Python<'_>, args: Vec<OsString>) -> i32 {
@@ -65,6 +71,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<loader::Batches>()?;
     module.add_function(wrap_pyfunction!(loader::split_points, module)?)?;
     module.add_function(wrap_pyfunction!(error_kinds, module)?)?;
+    module.add_function(wrap_pyfunction!(query_memory, module)?)?;
     module.add_function(wrap_pyfunction!(cli_main, module)?)?;
     module.add_function(wrap_pyfunction!(encode_row_of, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::compute_stored, module)?)?;

@@ -66,8 +66,20 @@ impl ArrowStream {
     ) -> PyResult<Bound<'py, PyAny>> {
         let reader = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let reader = reader.ok_or_else(|| invalid(py, "the stream was read before"))?;
+        let schema = reader.schema();
+        if let Some(name) = slaf::name_with_nul(schema.fields()) {
+            let message = format!("the name {name:?} has a NUL character, which Arrow's interface cannot hold");
+            return Err(to_py(py, &Error::new(ErrorKind::UnsupportedFeature, message)));
+        }
+        let reader = Box::new(RecordBatchIterator::new(reader.map(|batch| batch.map_err(without_nul)), schema));
         PyRecordBatchReader::new(reader).into_pyobject(py)?.call_method1("__arrow_c_stream__", (requested_schema,))
     }
+}
+
+/// Texts of errors cross Arrow's interface as C strings.
+fn without_nul(error: ArrowError) -> ArrowError {
+    let text = error.to_string();
+    if text.contains('\0') { ArrowError::ComputeError(text.replace('\0', "\\0")) } else { error }
 }
 
 /// The values as a numpy array that takes over their memory.

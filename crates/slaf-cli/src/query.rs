@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// How many rows a table shows
     #[arg(long, value_name = "N", default_value_t = 20)]
     rows: usize,
-    /// Stop if the next rows take longer
+    /// Stop if the query takes longer
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
 }

@@ -17,6 +17,9 @@ type Slot<T> = Mutex<Option<(u32, &'static T)>>;
 #[cfg(unix)]
 const ENOUGH_PAIRS: usize = 5;
 
+/// Expressions are evaluated as deep as a query nests them.
+const STACK: usize = 8 << 20;
+
 static RUNTIME: Slot<Runtime> = Mutex::new(None);
 static POOL: Slot<ThreadPool> = Mutex::new(None);
 
@@ -38,7 +41,7 @@ pub fn runtime() -> Result<&'static Runtime> {
         // Tokio panics where it gets no sockets for its signals.
         #[cfg(unix)]
         drop((0..ENOUGH_PAIRS).map(|_| UnixStream::pair()).collect::<std::io::Result<Vec<_>>>()?);
-        Ok(Builder::new_multi_thread().enable_all().thread_name("slaf").build()?)
+        Ok(Builder::new_multi_thread().enable_all().thread_name("slaf").thread_stack_size(STACK).build()?)
     })
 }
 

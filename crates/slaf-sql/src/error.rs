@@ -19,6 +19,16 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             None => copy,
         };
     }
+    // Reading has errors of ours, so that these are about the temporary files of the query.
+    if let Some(io) = cause::<std::io::Error>(&error) {
+        let kind = match ErrorKind::of_io(io) {
+            ErrorKind::NotFound => ErrorKind::Io,
+            kind => kind,
+        };
+        let folder = std::env::temp_dir();
+        let message = format!("a temporary file of the query: {io}; TMPDIR says where they are");
+        return Error::new(kind, message).at(folder.display());
+    }
     let root = match error.find_root() {
         DataFusionError::Diagnostic(_, inner) => inner.find_root(),
         root => root,
@@ -37,9 +47,10 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         | DataFusionError::NotImplemented(_)
         | DataFusionError::Configuration(_) => ErrorKind::InvalidQuery,
         DataFusionError::ArrowError(e, _) => match **e {
-            ArrowError::ExternalError(_) | ArrowError::IoError(..) => ErrorKind::Internal,
+            ArrowError::ExternalError(_) => ErrorKind::Internal,
             _ => ErrorKind::InvalidQuery,
         },
+        DataFusionError::External(e) if is_of_a_pattern(&e.to_string()) => ErrorKind::InvalidQuery,
         _ => ErrorKind::Internal,
     };
     let text = root.strip_backtrace();
@@ -49,6 +60,11 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         || text.starts_with("Invalid function");
     let hint = if duckdb { "; if this is DuckDB's dialect, pass engine=\"duckdb\"" } else { "" };
     Error::new(kind, format!("{text}{hint}"))
+}
+
+/// Whether an error is the regex crate's, which DataFusion passes on as it is.
+fn is_of_a_pattern(text: &str) -> bool {
+    text.starts_with("regex parse error") || text.starts_with("Compiled regex exceeds size limit")
 }
 
 fn unknown_column<'a>(name: &str, columns: impl Iterator<Item = &'a str>) -> Error {

@@ -11,13 +11,17 @@
 //! Only queries pass: nothing writes, defines or sets something. This crate knows no store and no
 //! files, so that it builds and is tested without them.
 
+mod depth;
 pub mod error;
 pub mod functions;
 mod genes;
+mod guard;
+pub mod limits;
 mod names;
 mod parameters;
 mod query;
 
+pub use depth::PLANNING_STACK;
 pub use genes::{gene_table, genes_of_table};
 pub use parameters::{Parameter, Parameters};
 pub use query::{Query, UnknownName};

@@ -1,6 +1,6 @@
 use crate::error::from_datafusion;
 use crate::names::{defined, for_each_ident, plain_name, reads, words_to_strings};
-use crate::{Parameters, genes, parameters};
+use crate::{Parameters, depth, genes, parameters};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
@@ -32,19 +32,28 @@ pub struct UnknownName {
 }
 
 impl Query {
-    /// Parses one statement, for tables with these columns.
+    /// Parses one statement, for tables with these columns. This and what follows until there is
+    /// a plan must run with a stack of [`PLANNING_STACK`](crate::PLANNING_STACK).
     ///
     /// # Errors
-    /// `invalid-query`.
+    /// `invalid-query`, also for a query that is too deep or too large to be planned.
     pub fn parse(sql: &str, columns: HashSet<String>) -> Result<Query> {
+        depth::check_text(sql)?;
         let mut statements = DFParserBuilder::new(sql)
             .with_dialect(&GenericDialect {})
             .build()
             .and_then(|mut p| p.parse_statements())
-            .map_err(from_datafusion)?;
+            .map_err(depth::from_parser)?;
         let invalid = |what| Err(Error::new(ErrorKind::InvalidQuery, what));
         match (statements.pop_front(), statements.is_empty()) {
-            (Some(statement), true) => Ok(Query { statement, columns }),
+            (Some(statement), true) => {
+                let mut query = Query { statement, columns };
+                if let Some(ast) = query.ast() {
+                    depth::balance(ast);
+                    depth::check(ast)?;
+                }
+                Ok(query)
+            }
             (Some(_), false) => invalid("more than one statement: pass one query at a time"),
             (None, _) => invalid("no statement"),
         }
@@ -112,6 +121,7 @@ impl Query {
             let mut known = defined(ast);
             known.extend(columns);
             words_to_strings(ast, &known, false);
+            depth::equalities_to_lists(ast);
             parameters::number(ast);
             check_tables(ast, tables)?;
             parameters.bind(ast)

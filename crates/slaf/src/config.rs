@@ -33,6 +33,6 @@ pub(crate) fn pushdown() -> bool {
 
 /// Bytes that the queries of a handle may hold together before they spill or stop.
 /// `SLAF_QUERY_MEMORY` overrides it.
-pub(crate) fn query_memory() -> usize {
+pub fn query_memory() -> usize {
     from_env("SLAF_QUERY_MEMORY", 4 << 30)
 }

@@ -38,11 +38,13 @@ mod slafdb;
 mod tokenize;
 mod values;
 
+pub use config::query_memory;
 pub use convert::{ConvertOptions, ConvertReport, convert};
 pub use dataset::{CellStats, Damage, Dataset, DatasetOptions, GeneStats, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
+pub use query::name_with_nul;
 pub use query::{Cancel, Parameter, Parameters, QueryOptions, QueryResult};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};

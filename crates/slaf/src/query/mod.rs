@@ -11,33 +11,34 @@ mod frame_table;
 mod grouped_exec;
 mod grouping;
 mod ids;
+mod running;
 mod session;
 mod side_groups;
 mod stopping;
 mod stored_sums;
 mod view;
 
+pub use running::name_with_nul;
 pub(crate) use session::Session;
 pub use slaf_sql::{Parameter, Parameters};
 
 use crate::dataset::Dataset;
 use crate::selection::Selection;
-use arrow::array::{RecordBatch, RecordBatchIterator, RecordBatchReader};
+use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::StreamExt;
+use datafusion::prelude::SessionContext;
+use running::Running;
 use slaf_core::{Error, ErrorKind, Result};
-use slaf_lance::runtime::{block_on, runtime};
+use slaf_lance::runtime::block_on;
 use slaf_sql::error::from_datafusion;
+use slaf_sql::limits::Limits;
 use slaf_sql::{Query, UnknownName};
-use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
 use view::ViewTable;
 
 /// The rows of an SQL query.
@@ -67,12 +68,16 @@ pub struct QueryOptions {
 
 /// Stops a query: clones share what they stop.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<Notify>);
+pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
     /// Lets the query end soon with `interrupted`, also one that has not begun.
     pub fn cancel(&self) {
-        self.0.notify_one();
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -92,26 +97,16 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::query`].
     pub fn query_with(&self, sql: &str, options: &QueryOptions) -> Result<QueryResult> {
-        block_on(within(options, async {
-            let frame = self.plan(sql, &options.parameters).await?;
-            let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-            let batches = frame.collect().await.map_err(from_datafusion)?;
-            let schema = batches.first().map_or(schema, RecordBatch::schema);
-            Ok(QueryResult { schema, batches })
-        }))
+        Running::plan(self, sql, options)?.collect()
     }
 
     /// Runs an SQL query and hands its rows out as they come.
     ///
     /// # Errors
-    /// As [`Dataset::query`]; while rows are read, as Arrow errors from the reader. The time limit
-    /// holds for each batch.
+    /// As [`Dataset::query`]; while rows are read, as Arrow errors from the reader. The time between
+    /// reads does not count against the time limit.
     pub fn query_stream(&self, sql: &str, options: &QueryOptions) -> Result<Box<dyn RecordBatchReader + Send>> {
-        let start = async {
-            let frame = self.plan(sql, &options.parameters).await?;
-            frame.execute_stream().await.map_err(from_datafusion)
-        };
-        reader(block_on(within(options, start))?, options)
+        Running::plan(self, sql, options)?.stream()
     }
 
     /// Reads columns of a table as they come, in order: of `expression` and the other tables of
@@ -148,7 +143,8 @@ impl Dataset {
             };
             execute_stream(plan, context.task_ctx()).map_err(from_datafusion)
         })?;
-        reader(stream, &QueryOptions::default())
+        let limits = session.limits();
+        Running::new(stream.schema(), &QueryOptions::default(), limits).stream_of(stream)
     }
 
     /// The names of the tables that queries may read.
@@ -168,7 +164,7 @@ impl Dataset {
         Ok(self.session.get_or_init(|| session))
     }
 
-    async fn plan(&self, sql: &str, parameters: &Parameters) -> Result<DataFrame> {
+    async fn plan(&self, sql: &str, parameters: &Parameters, limits: &Limits) -> Result<DataFrame> {
         let session = self.session()?;
         let mut query = Query::parse(sql, session.columns.clone())?;
         let mut genes = Vec::new();
@@ -182,37 +178,10 @@ impl Dataset {
             }
         }
         query.add_genes(&genes);
-        let context = &session.context;
+        let mut state = session.context.state();
+        limits.put_into(&mut state);
+        let context = SessionContext::new_with_state(state);
         let plan = query.plan(&context.state(), &session.tables, parameters).await?;
         context.execute_logical_plan(plan).await.map_err(from_datafusion)
-    }
-}
-
-/// The batches of a stream for callers that block.
-fn reader(mut stream: SendableRecordBatchStream, options: &QueryOptions) -> Result<Box<dyn RecordBatchReader + Send>> {
-    let (schema, runtime, options) = (stream.schema(), runtime()?, options.clone());
-    let next = std::iter::from_fn(move || {
-        let next = async { stream.next().await.transpose().map_err(from_datafusion) };
-        let next = runtime.block_on(within(&options, next));
-        next.map_err(|e| ArrowError::from_external_error(Box::new(e))).transpose()
-    });
-    Ok(Box::new(RecordBatchIterator::new(next, schema)))
-}
-
-/// Runs until the end, the time limit, or the user's stop.
-async fn within<T>(options: &QueryOptions, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let over = async {
-        match options.time_limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => futures::future::pending().await,
-        }
-    };
-    tokio::select! {
-        result = work => result,
-        () = over => {
-            let seconds = options.time_limit.unwrap_or_default().as_secs_f64();
-            Err(Error::new(ErrorKind::TimeLimit, format!("the query took longer than {seconds} s")))
-        }
-        () = options.cancel.0.notified() => Err(Error::new(ErrorKind::Interrupted, "the query was stopped")),
     }
 }

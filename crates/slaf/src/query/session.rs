@@ -15,6 +15,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::Axis;
 use slaf_sql::error::{from_datafusion, to_datafusion};
+use slaf_sql::limits::Limits;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -62,7 +63,8 @@ impl Session {
             state = state.with_physical_optimizer_rule(Arc::new(GroupWhileDecoding));
         }
         state = state.with_physical_optimizer_rule(Arc::new(BreaksBehindJoins));
-        let context = SessionContext::new_with_state(state.build());
+        let state = slaf_sql::limits::protect(state.build()).map_err(from_datafusion)?;
+        let context = SessionContext::new_with_state(state);
         slaf_sql::functions::register(&context).map_err(from_datafusion)?;
         let store = StoreTables { tables: tables(inner, pushdown)?, inner: inner.clone() };
         let names: Vec<String> = store.tables.keys().cloned().collect();
@@ -71,6 +73,13 @@ impl Session {
         let catalog = context.catalog("datafusion").ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
         catalog.register_schema("public", Arc::new(store)).map_err(from_datafusion)?;
         Ok(Session { context, tables: names, columns })
+    }
+}
+
+impl Session {
+    /// Limits for one query.
+    pub(super) fn limits(&self) -> Limits {
+        Limits::new(self.context.runtime_env().memory_pool.clone(), config::query_memory())
     }
 }
 

@@ -1,0 +1,243 @@
+//! Queries while they run.
+//!
+//! Planning and executing are synchronous work of unknown length, in code of others that looks at
+//! no clock. Both run on threads that the caller does not wait for after the time limit or a stop:
+//! planning on one with a large stack, executing on those of the runtime. What is left behind ends
+//! at its next check (`slaf_sql::limits`), or with the batch that it works on.
+
+use super::{QueryOptions, QueryResult};
+use crate::dataset::Dataset;
+use arrow::array::{Array, ArrayData, RecordBatch, RecordBatchIterator, RecordBatchReader};
+use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::StreamExt;
+use slaf_core::{Error, ErrorKind, Result};
+use slaf_lance::runtime::runtime;
+use slaf_sql::PLANNING_STACK;
+use slaf_sql::error::from_datafusion;
+use slaf_sql::limits::Limits;
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// How often a waiting caller looks whether the user stopped the query.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A query that is planned or runs.
+pub(super) struct Running {
+    schema: SchemaRef,
+    plan: Option<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)>,
+    options: QueryOptions,
+    limits: Limits,
+    /// The time that the query has used of its limit.
+    used: Duration,
+}
+
+impl Running {
+    pub(super) fn new(schema: SchemaRef, options: &QueryOptions, limits: Limits) -> Running {
+        Running { schema, plan: None, options: options.clone(), limits, used: Duration::ZERO }
+    }
+
+    /// Plans a query.
+    pub(super) fn plan(dataset: &Dataset, sql: &str, options: &QueryOptions) -> Result<Running> {
+        let limits = dataset.session()?.limits();
+        let mut running = Running::new(Arc::new(Schema::empty()), options, limits.clone());
+        let (dataset, sql, parameters) = (dataset.clone(), sql.to_string(), options.parameters.clone());
+        let (done, planned) = oneshot::channel();
+        let runtime = runtime()?;
+        let plan = async move {
+            let frame = dataset.plan(&sql, &parameters, &limits).await?;
+            let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
+            let context = Arc::new(frame.task_ctx());
+            let plan = frame.create_physical_plan().await.map_err(from_datafusion)?;
+            Ok::<_, Error>((schema, plan, context))
+        };
+        // The receiver is gone when the time is over.
+        let work = move || drop(done.send(runtime.block_on(plan)));
+        thread::Builder::new().name("slaf-plan".into()).stack_size(PLANNING_STACK).spawn(work)?;
+        let (schema, plan, context) = running.wait(planned)?.map_err(|_| panicked())??;
+        if let Some(name) = name_with_nul(schema.fields()) {
+            let message = format!("the column {name:?} has a NUL character in its name: give it another with AS");
+            return Err(Error::new(ErrorKind::InvalidQuery, message));
+        }
+        running.schema = schema;
+        running.plan = Some((plan, context));
+        Ok(running)
+    }
+
+    fn execute(&mut self) -> Result<SendableRecordBatchStream> {
+        let (plan, context) =
+            self.plan.take().ok_or_else(|| Error::new(ErrorKind::Internal, "a query without a plan"))?;
+        // Operators start tasks.
+        let _runtime = runtime()?.enter();
+        execute_stream(plan, context).map_err(from_datafusion)
+    }
+
+    /// All rows. They count against the memory of queries until the last one is there.
+    pub(super) fn collect(mut self) -> Result<QueryResult> {
+        let mut stream = self.execute()?;
+        let mut held = Held::new(self.limits.reserve("result", 0).map_err(from_datafusion)?);
+        let mut task = Task(runtime()?.spawn(async move {
+            let mut batches = Vec::new();
+            while let Some(batch) = stream.next().await.transpose().map_err(from_datafusion)? {
+                held.add(&batch)?;
+                batches.push(batch);
+            }
+            Ok::<_, Error>(batches)
+        }));
+        let batches = self.wait(&mut task.0)?.map_err(|_| panicked())??;
+        let schema = batches.first().map_or(self.schema, RecordBatch::schema);
+        Ok(QueryResult { schema, batches })
+    }
+
+    /// The rows as they come.
+    pub(super) fn stream(mut self) -> Result<Box<dyn RecordBatchReader + Send>> {
+        let stream = self.execute()?;
+        self.stream_of(stream)
+    }
+
+    /// The batches of a stream for callers that block.
+    pub(super) fn stream_of(
+        mut self,
+        mut stream: SendableRecordBatchStream,
+    ) -> Result<Box<dyn RecordBatchReader + Send>> {
+        let schema = stream.schema();
+        // None is the end: a sender that is dropped without it has panicked.
+        let (send, mut receive) = mpsc::channel(1);
+        let task = Task(runtime()?.spawn(async move {
+            loop {
+                let batch = stream.next().await.transpose().map_err(from_datafusion).transpose();
+                let last = !matches!(batch, Some(Ok(_)));
+                // The receiver is gone when nobody reads on.
+                if send.send(batch).await.is_err() || last {
+                    return;
+                }
+            }
+        }));
+        let mut over = false;
+        let next = std::iter::from_fn(move || {
+            let _running = &task;
+            if over {
+                return None;
+            }
+            let next = match self.wait(receive.recv()) {
+                Ok(Some(next)) => next,
+                Ok(None) => Some(Err(panicked())),
+                Err(e) => Some(Err(e)),
+            };
+            over = !matches!(next, Some(Ok(_)));
+            next.map(|batch| batch.map_err(|e| ArrowError::from_external_error(Box::new(e))))
+        });
+        Ok(Box::new(RecordBatchIterator::new(next, schema)))
+    }
+
+    /// Waits for work on other threads: until its end, the time limit, or the user's stop.
+    fn wait<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let (mut work, mut context) = (pin!(work), Context::from_waker(&waker));
+        let (start, used) = (Instant::now(), self.used);
+        loop {
+            let done = work.as_mut().poll(&mut context);
+            self.used = used + start.elapsed();
+            if let Poll::Ready(value) = done {
+                return Ok(value);
+            }
+            let left = self.options.time_limit.map(|limit| limit.saturating_sub(self.used));
+            let error = if self.options.cancel.is_cancelled() {
+                Error::new(ErrorKind::Interrupted, "the query was stopped")
+            } else if left.is_some_and(|left| left.is_zero()) {
+                let seconds = self.options.time_limit.unwrap_or_default().as_secs_f64();
+                Error::new(ErrorKind::TimeLimit, format!("the query took longer than {seconds} s"))
+            } else {
+                thread::park_timeout(left.map_or(LOOK, |left| left.min(LOOK)));
+                continue;
+            };
+            self.limits.stop();
+            return Err(error);
+        }
+    }
+}
+
+/// The first name among these fields and those inside of them that no C string can hold, as
+/// Arrow's interface between languages has them.
+pub fn name_with_nul(fields: &Fields) -> Option<String> {
+    fields.iter().find_map(|field| {
+        if field.name().contains('\0') {
+            return Some(field.name().clone());
+        }
+        match field.data_type() {
+            DataType::Struct(inner) => name_with_nul(inner),
+            DataType::List(inner)
+            | DataType::LargeList(inner)
+            | DataType::ListView(inner)
+            | DataType::LargeListView(inner)
+            | DataType::FixedSizeList(inner, _)
+            | DataType::Map(inner, _) => name_with_nul(&Fields::from(vec![inner.clone()])),
+            _ => None,
+        }
+    })
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Internal, "a thread of the query panicked (see stderr); this is a defect, please report it")
+}
+
+/// Wakes a thread that waits for a future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A task that ends with whoever waits for it.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The memory of batches that are kept. Batches share buffers, as names of cells: each is counted
+/// once.
+struct Held {
+    memory: MemoryReservation,
+    seen: HashSet<usize>,
+}
+
+impl Held {
+    fn new(memory: MemoryReservation) -> Held {
+        Held { memory, seen: HashSet::new() }
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let bytes = batch.columns().iter().map(|column| self.new_bytes(&column.to_data())).sum();
+        self.memory.try_grow(bytes).map_err(|_| {
+            let message = "the result does not fit in the memory of queries: ask for less, read it in parts \
+                           (query_stream, slaf query -o), or raise SLAF_QUERY_MEMORY";
+            Error::new(ErrorKind::MemoryLimit, message)
+        })
+    }
+
+    fn new_bytes(&mut self, data: &ArrayData) -> usize {
+        let buffers = data.buffers().iter().chain(data.nulls().map(|nulls| nulls.buffer()));
+        let mut bytes = 0;
+        for buffer in buffers {
+            if self.seen.insert(buffer.data_ptr().as_ptr() as usize) {
+                bytes += buffer.capacity();
+            }
+        }
+        bytes + data.child_data().iter().map(|child| self.new_bytes(child)).sum::<usize>()
+    }
+}

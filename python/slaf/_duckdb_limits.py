@@ -1,0 +1,178 @@
+"""Memory and time of queries in DuckDB.
+
+DuckDB's memory limit does not count the texts and lists that a function makes, and an interrupt
+waits for the end of a function. So the functions that make much of little are macros here, which
+refuse too much before it is made, and a query runs in a thread that is left behind where it does
+not stop.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from slaf._errors import SlafError, from_kind, invalid
+from slaf._slaf import query_memory
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+T = TypeVar("T")
+
+# Rows that DuckDB computes at once.
+_VECTOR = 2048
+# Seconds that an interrupted query has to end.
+_GRACE = 0.5
+# What the errors of the macros begin with.
+_REFUSED = "memory-limit: "
+
+
+def _threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_limits(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bound the memory, threads and temporary files of a connection of our own."""
+    threads = _threads()
+    folder = Path(tempfile.gettempdir()) / f".slaf-{os.getpid()}-{uuid.uuid4().hex}.tmp"
+    connection.execute(f"SET memory_limit = '{query_memory()}B'")
+    connection.execute(f"SET threads = {threads}")
+    quoted = str(folder).replace("'", "''")
+    connection.execute(f"SET temp_directory = '{quoted}'")
+    for macro in _macros(max(4096, query_memory() // (2 * _VECTOR * threads))):
+        connection.execute(f"CREATE OR REPLACE TEMP MACRO {macro}")
+
+
+def _macros(limit: int) -> list[str]:
+    """Functions in place of DuckDB's of the same name: a value has at most `limit` bytes."""
+
+    def unless(function: str, bytes_: str, argument: str) -> str:
+        # Around an argument: constants are computed whether they are needed or not.
+        text = f"{_REFUSED}{function} would make a value of more than {limit} bytes"
+        return f"CASE WHEN {bytes_} > {limit} THEN error('{text}') ELSE {argument} END"
+
+    def point(of: str, unit: str) -> str:
+        # Numbers, or points in time in seconds, whichever an argument is.
+        text = f"{of}::VARCHAR"
+        return f"coalesce(try_cast({text} AS DOUBLE), epoch(try_cast({text} AS {unit})))"
+
+    macros = [
+        "repeat(value, times) AS system.main.repeat(value, "
+        + unless("repeat", "len(value)::DOUBLE * times", "times")
+        + ")",
+        "replace(text, old, new) AS system.main.replace("
+        + unless(
+            "replace",
+            "length(text)::DOUBLE / greatest(length(old), 1) * length(new)",
+            "text",
+        )
+        + ", old, new)",
+    ]
+    for pad in ("lpad", "rpad"):
+        size = unless(pad, "size", "size")
+        macros.append(f"{pad}(text, size, fill) AS system.main.{pad}(text, {size}, fill)")
+    for resize in ("list_resize", "array_resize"):
+        size = unless(resize, "size::DOUBLE * 8", "size")
+        macros.append(
+            f"{resize}(list, size) AS system.main.{resize}(list, {size}), "
+            f"(list, size, value) AS system.main.{resize}(list, {size}, value)"
+        )
+    start, stop = point("start", "TIMESTAMP"), point("stop", "TIMESTAMP")
+    step = point("step", "INTERVAL")
+    for series in ("range", "generate_series"):
+        own = f"system.main.{series}"
+        one = unless(series, f"8 * {stop}", "stop")
+        two = unless(series, f"8 * abs({stop} - {start})", "stop")
+        three = unless(
+            series, f"8 * abs({stop} - {start}) / greatest(abs({step}), 1e-6)", "stop"
+        )
+        macros.append(
+            f"{series}(stop) AS {own}({one}), (start, stop) AS {own}(start, {two}), "
+            f"(start, stop, step) AS {own}(start, {three}, step)"
+        )
+    return macros
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Refuse what is no number of seconds."""
+    if timeout is not None and not 0 <= timeout < threading.TIMEOUT_MAX:
+        raise invalid("timeout is a number of seconds, not below 0")
+
+
+def run(
+    connection: duckdb.DuckDBPyConnection, work: Callable[[], T], timeout: float | None
+) -> T:
+    """Do `work` on a connection and close it; stop it after `timeout` seconds or by Ctrl-C."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            results.append(work())
+        except BaseException as e:
+            errors.append(e)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=do, name="slaf-duckdb", daemon=True)
+    thread.start()
+    try:
+        thread.join(timeout)
+        late = thread.is_alive()
+    except BaseException:
+        connection.interrupt()
+        raise
+    if late:
+        connection.interrupt()
+        thread.join(_GRACE)
+        raise from_kind("time-limit", f"the query took longer than {timeout} s")
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def collect(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """Read all rows, as many as the memory of queries holds."""
+    import polars as pl
+    import pyarrow as pa
+
+    reader = relation.to_arrow_reader()
+    batches, held = [], 0
+    for batch in reader:
+        held += batch.nbytes
+        if held > query_memory():
+            raise from_kind(
+                "memory-limit",
+                "the result does not fit in the memory of queries: ask for less, or raise "
+                "SLAF_QUERY_MEMORY",
+            )
+        batches.append(batch)
+    return pl.DataFrame(pa.Table.from_batches(batches, reader.schema))
+
+
+def from_duckdb(error: duckdb.Error) -> SlafError:
+    """Make the exception for an error of DuckDB."""
+    import duckdb
+
+    text = str(error)
+    if _REFUSED in text:
+        text = text.split(_REFUSED, 1)[1]
+        return from_kind("memory-limit", f"{text}: ask for less, or raise SLAF_QUERY_MEMORY")
+    if isinstance(error, duckdb.InterruptException):
+        return from_kind("interrupted", "the query was stopped")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return from_kind("memory-limit", text)
+    if isinstance(error, duckdb.PermissionException):
+        return from_kind("read-only", text)
+    if isinstance(error, duckdb.IOException):
+        full = "No space left" in text or "max_temp_directory_size" in text
+        return from_kind("disk-full" if full else "io", f"a temporary file of the query: {text}")
+    return from_kind("invalid-query", text)
