@@ -11,6 +11,7 @@ mod report;
 mod stripe;
 mod target;
 
+pub(crate) use cells::{array_fields, frame_fields};
 pub use report::ConvertReport;
 
 use crate::frames::{Categories, categories_to_ipc};

@@ -3,8 +3,9 @@
 use super::ConvertOptions;
 use crate::Durability;
 use crate::manifest::{self, FileEntry, Manifest};
+use crate::manifest_check::next_version;
 use bytes::Bytes;
-use slaf_core::{Error, ErrorKind, Result};
+use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
 use std::fs::File;
@@ -50,7 +51,7 @@ impl Target {
         let is_version = |f: &String| old_versions.iter().any(|v| *f == manifest::path(*v));
         Ok(Target {
             spare: SpareFiles::reserve(),
-            version: old_versions.last().map_or(1, |v| v + 1),
+            version: next_version(&old_versions).at(storage.uri())?,
             write_id: uuid::Uuid::new_v4().simple().to_string(),
             durability: options.durability,
             replaced: there.into_iter().map(|(f, _)| f).filter(|f| !is_version(f)).collect(),
