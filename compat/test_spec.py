@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROWS = list(csv.DictReader((ROOT / "compat/packed_rows_v1.tsv").open(), delimiter="\t"))
+ROWS = [
+    {**row, "name": f"v{version} {row['name']}"}
+    for version in (1, 2)
+    for row in csv.DictReader((ROOT / f"compat/packed_rows_v{version}.tsv").open(), delimiter="\t")
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,18 @@ def test_the_specified_decoder_reads_the_row(decode, row):
     bits = np.array(numbers(row["value bits"], 16), "<u8")
     expected = bits.view(np.uint8).reshape(-1, 8)[:, : dtype.itemsize].copy().view(dtype).ravel()
     assert values.astype(dtype).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in ROWS if r["row"].startswith("02")], ids=lambda row: row["name"]
+)
+def test_the_specified_decoder_finds_flips_of_a_row_with_a_checksum(decode, row):
+    data = bytearray.fromhex(row["row"])
+    for at in range(0, len(data), 7):
+        data[at] ^= 1 << at % 8
+        with pytest.raises(ValueError):
+            decode(bytes(data))
+        data[at] ^= 1 << at % 8
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])

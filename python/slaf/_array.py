@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,11 @@ class SLAFArray:
     load_metadata
         Begin at once to read :attr:`obs` and :attr:`var` in the background (data sets of up to
         2,000,000 cells). Otherwise they are read when they are touched.
+    verify
+        ``"first-touch"`` reads each file whole and compares it with the hash that was committed,
+        before something of it is used for the first time; the process remembers which files were
+        right. By default this is done for what is read as a whole and, by checksums of their own,
+        for all counts; :command:`slaf verify` checks all files.
 
     Raises
     ------
@@ -91,8 +96,9 @@ class SLAFArray:
         version: int | None = None,
         storage_options: Mapping[str, str] | None = None,
         load_metadata: bool = True,
+        verify: Literal["first-touch"] | None = None,
     ):
-        self._opened: Store | None = Store(path, version, storage_options)
+        self._opened: Store | None = Store(path, version, storage_options, verify)
         self._frames: dict[str, pl.DataFrame] = {}
         self._load_metadata = load_metadata
         if load_metadata and self.n_obs <= _BACKGROUND_LIMIT:

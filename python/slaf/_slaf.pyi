@@ -56,7 +56,9 @@ class ArrowStream:
 
 @final
 class Dataset:
-    def __new__(cls, uri: str, version: int | None, storage_options: dict[str, str]) -> Dataset: ...
+    def __new__(
+        cls, uri: str, version: int | None, storage_options: dict[str, str], first_touch: bool
+    ) -> Dataset: ...
     @property
     def uri(self) -> str: ...
     @property

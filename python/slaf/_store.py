@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from slaf import _slaf
-from slaf._errors import from_kind
+from slaf._errors import from_kind, invalid
+from slaf._numbers import whole
 from slaf._selectors import Axis, Positions, positions
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
 WHAT = {"obs": "cell", "var": "gene"}
+
+
+def _path(path: Any) -> str:
+    try:
+        text = os.fspath(path)
+    except TypeError as e:
+        raise invalid(f"the path of a store is a text or a path, not {path!r}") from e
+    return os.fsdecode(text)
+
+
+def _texts_by_text(options: Any) -> dict[str, str]:
+    """Check options of an object store; values may be secrets, and are not repeated."""
+    if not isinstance(options, Mapping):
+        raise invalid(f"storage_options is a dict of texts, not a {type(options).__name__}")
+    for name, value in options.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            kind = type(value).__name__
+            raise invalid(f"storage_options is a dict of texts: {name!r} has a {kind}")
+    return dict(options)
 
 
 def _texts(values: Any) -> list[str]:
@@ -51,6 +71,8 @@ class Store:
         The version to open; the newest by default.
     storage_options
         Options of the object store, as Lance names them.
+    verify
+        ``"first-touch"``, or ``None``.
     """
 
     def __init__(
@@ -58,9 +80,17 @@ class Store:
         path: str | os.PathLike[str],
         version: int | None,
         storage_options: Mapping[str, str] | None,
+        verify: Literal["first-touch"] | None = None,
     ):
-        self.storage_options = dict(storage_options or {})
-        self.native = _slaf.Dataset(os.fspath(path), version, self.storage_options)
+        if verify not in (None, "first-touch"):
+            raise invalid(f"verify={verify!r}; there are 'first-touch' and None")
+        if version is not None:
+            version = whole("version", version, 1, (1 << 64) - 1)
+        self.storage_options = _texts_by_text(storage_options or {})
+        self.verify = verify
+        self.native = _slaf.Dataset(
+            _path(path), version, self.storage_options, verify == "first-touch"
+        )
         self.version = self.native.version
         self.shape = self.native.shape
         self.matrices = {
@@ -69,7 +99,13 @@ class Store:
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store, (self.path, self.version, self.storage_options)
+        return Store, (self.path, self.version, self.storage_options, self.verify)
+
+    def verified(self, verify: Literal["first-touch"]) -> Store:
+        """Give this version with another `verify`."""
+        if verify == self.verify:
+            return self
+        return Store(self.path, self.version, self.storage_options, verify)
 
     @property
     def path(self) -> str:

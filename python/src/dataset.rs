@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use slaf::{ArrayKey, Axis, DatasetOptions, ExportFormat, ExportOptions, Selection};
+use slaf::{ArrayKey, Axis, DatasetOptions, ExportFormat, ExportOptions, Selection, Verify};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -110,8 +110,10 @@ impl Dataset {
         uri: String,
         version: Option<u64>,
         storage_options: HashMap<String, String>,
+        first_touch: bool,
     ) -> PyResult<Self> {
-        let mut options = DatasetOptions { version, storage_options };
+        let verify = if first_touch { Verify::FirstTouch } else { Verify::OnRequest };
+        let mut options = DatasetOptions { version, storage_options, verify };
         let handle = open(py, uri.clone(), options.clone())?;
         options.version = Some(handle.dataset.version());
         Ok(Dataset { uri, options, opened: Mutex::new((std::process::id(), handle)) })

@@ -1,5 +1,7 @@
 """A decoder of packed rows in numpy, written from SPEC.md and not from the Rust code."""
 
+import zlib
+
 import numpy as np
 
 
@@ -29,7 +31,10 @@ def numbers(row, at, n, width, patches):
 
 def decode(row):
     """Columns and values of a packed row; values in the type that their kind implies."""
-    assert row[0] == 1, "version"
+    assert row[0] in (1, 2), "version"
+    if row[0] == 2:
+        checksum, row = int.from_bytes(row[-4:], "little"), row[:-4]
+        assert zlib.crc32(row) == checksum, "checksum"
     kind, index_bytes = row[1] & 0x0F, (row[1] >> 4) + 1
     nnz, at = varint(row, 2)
     dictionary = None

@@ -24,7 +24,7 @@ from slaf.integrations import read_slaf
 
 
 def test_pickles(store_path):
-    array = pickle.loads(pickle.dumps(SLAFArray(store_path, storage_options={"a": "b"})))
+    array = pickle.loads(pickle.dumps(SLAFArray(store_path, storage_options={"aws_region": "b"})))
     assert array.shape == (6, 4)
     assert array.version == 1
     view = pickle.loads(pickle.dumps(read_slaf(store_path)[[4, 0], 1:]))

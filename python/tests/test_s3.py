@@ -39,5 +39,5 @@ def test_nothing_on_s3(s3):
 def test_the_secret_is_in_no_error(s3):
     wrong = {**s3, "aws_endpoint": "http://127.0.0.1:9", "aws_secret_access_key": "hunter2"}
     with pytest.raises(slaf.SlafError) as caught:
-        SLAFArray("s3://bucket/a.slaf", storage_options={**wrong, "max_retries": "0"})
+        SLAFArray("s3://bucket/a.slaf", storage_options={**wrong, "client_max_retries": "0"})
     assert "hunter2" not in str(caught.value)

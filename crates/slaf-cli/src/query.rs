@@ -5,7 +5,7 @@ use crate::output::{NewFile, Sink, write};
 use crate::say;
 use crate::store::StoreArgs;
 use crate::table::with_commas;
-use slaf::QueryOptions;
+use slaf::{QueryOptions, Verify};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// How many rows a table shows
     #[arg(long, value_name = "N", default_value_t = 20)]
     rows: usize,
+    /// Compare each file with its hash before it is first read
+    #[arg(long)]
+    verify: bool,
     /// Stop if the query takes longer
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
@@ -67,7 +70,9 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     };
     let (store, sql, rows) = (args.store, args.sql, args.rows);
     let options = QueryOptions { time_limit: args.timeout, ..QueryOptions::default() };
-    let n = interrupt.abandonable(move || write(store.open()?.query_stream(&sql, &options)?, format, rows, sink))?;
+    let verify = if args.verify { Verify::FirstTouch } else { Verify::OnRequest };
+    let query = move || write(store.open_with(verify)?.query_stream(&sql, &options)?, format, rows, sink);
+    let n = interrupt.abandonable(query)?;
     match file {
         Some(file) => say(format_args!("{}: {} rows", file.keep()?.display(), with_commas(n))),
         None => Ok(()),

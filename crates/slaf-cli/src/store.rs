@@ -1,4 +1,4 @@
-use slaf::{Dataset, DatasetOptions, Result};
+use slaf::{Dataset, DatasetOptions, Result, Verify};
 use std::collections::HashMap;
 
 /// Options for reaching a store in the cloud.
@@ -29,7 +29,11 @@ pub(crate) struct StoreArgs {
 
 impl StoreArgs {
     pub(crate) fn open(&self) -> Result<Dataset> {
-        let options = DatasetOptions { version: self.version, storage_options: self.storage.to_map() };
+        self.open_with(Verify::OnRequest)
+    }
+
+    pub(crate) fn open_with(&self, verify: Verify) -> Result<Dataset> {
+        let options = DatasetOptions { version: self.version, storage_options: self.storage.to_map(), verify };
         Dataset::open_with(&self.store, &options)
     }
 }

@@ -5,11 +5,14 @@
 //! build in seconds. It is a part of the crate `slaf`, without a promise of its own.
 
 pub mod error;
+mod first_touch;
 mod foreign;
+mod options;
 pub mod runtime;
 mod storage;
 mod table;
 
+pub use first_touch::{FirstTouch, Identity};
 pub use foreign::ForeignTable;
 pub use storage::{Storage, create_with_folders};
 pub use table::{Explain, Table, TableEntry, TableWriter, ranges_of};

@@ -1,6 +1,8 @@
 //! Files of a store, on a local disk or in an object store, by paths relative to its root.
 
 use crate::error::from_object_store;
+use crate::first_touch::Identity;
+use crate::options;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use lance::io::{ObjectStore, ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor};
@@ -9,7 +11,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,10 +51,11 @@ impl Storage {
                 .to_string(),
             None => uri.to_string(),
         };
-        let params = Self::params(options);
+        let options = options::checked(&absolute, local.is_some(), options)?;
+        let params = Self::params(&options);
         let connect = ObjectStore::from_uri_and_params(Arc::new(ObjectStoreRegistry::default()), &absolute, &params);
         let (store, base) = connect.boxed().await.map_err(crate::error::from_lance).at(uri)?;
-        Ok(Storage { uri: absolute, store, base, options: options.clone(), local })
+        Ok(Storage { uri: absolute, store, base, options, local })
     }
 
     fn params(options: &HashMap<String, String>) -> ObjectStoreParams {
@@ -188,6 +191,12 @@ impl Storage {
 
     /// The BLAKE3 hash of a file's content, in hex.
     pub async fn hash(&self, relative: &str) -> Result<String> {
+        if let Some(root) = self.local() {
+            let path = root.join(relative);
+            let hash = tokio::task::spawn_blocking(move || hash_local(&path)).await;
+            let hash = hash.map_err(|e| Error::new(ErrorKind::Internal, format!("a reader stopped: {e}")))?;
+            return Ok(hash.at(self.full(relative))?.to_hex().to_string());
+        }
         let mut hasher = blake3::Hasher::new();
         let read = async {
             let mut stream = self.store.inner.get(&self.path(relative)).await?.into_stream();
@@ -198,6 +207,14 @@ impl Storage {
         };
         read.await.map_err(from_object_store).at(self.full(relative))?;
         Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// What tells the file from another one in its place.
+    pub async fn identity(&self, relative: &str) -> Result<Identity> {
+        let head = self.store.inner.head(&self.path(relative)).await;
+        let meta = head.map_err(from_object_store).at(self.full(relative))?;
+        let file = self.full(relative);
+        Ok(Identity { file, length: meta.size, modified: meta.last_modified.into(), tag: meta.e_tag })
     }
 
     /// Removes all that is below a folder, and the folder itself on a local disk.
@@ -265,6 +282,23 @@ fn with_folders<T>(path: &std::path::Path, make: impl Fn() -> std::io::Result<T>
         match path.parent().map_or(Ok(()), std::fs::create_dir_all) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}
+        }
+    }
+}
+
+/// Reads in large parts: the object store's stream of a local file has small ones, each a task.
+fn hash_local(path: &std::path::Path) -> std::io::Result<blake3::Hash> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut part = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut part) {
+            Ok(0) => return Ok(hasher.finalize()),
+            Ok(n) => {
+                hasher.update(&part[..n]);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The Lance tables of a store: writing one in a stream, and reading rows of a pinned version.
 
 use crate::error::{from_lance, while_reading};
+use crate::first_touch::FirstTouch;
 use crate::runtime;
 use crate::storage::Storage;
 use arrow::array::RecordBatch;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -131,6 +133,10 @@ pub struct Table {
     /// Each fragment with its first row.
     fragments: Vec<(u64, FileFragment)>,
     rows: u64,
+    /// Its folder below the root of the store.
+    path: String,
+    /// Compares files before they are read, if that is wanted.
+    first_touch: Option<Arc<FirstTouch>>,
     /// Opened files, by fragment and columns.
     readers: Mutex<Readers>,
 }
@@ -165,10 +171,14 @@ impl Table {
             if rows != entry.rows {
                 return Err(Error::corrupt(format!("{rows} rows, but the root manifest says {}", entry.rows)));
             }
-            Ok(Table { uri, explain, dataset, fragments, rows, readers: Mutex::default() })
+            let (path, first_touch) = (entry.path.clone(), None);
+            Ok(Table { uri, explain, dataset, fragments, rows, path, first_touch, readers: Mutex::default() })
         };
+        // Lance's arithmetic may panic over a damaged file.
+        let open = AssertUnwindSafe(open).catch_unwind();
+        let damaged = |_| Err(Error::corrupt("the structure of the table is damaged"));
         async move {
-            match open.await.map_err(while_reading).at(storage.full(&entry.path)) {
+            match open.await.unwrap_or_else(damaged).map_err(while_reading).at(storage.full(&entry.path)) {
                 Err(e) => Err(why.explain(e).await),
                 opened => opened,
             }
@@ -184,6 +194,34 @@ impl Table {
     /// unique.
     pub fn transaction(&self) -> Option<&str> {
         self.dataset.manifest().transaction_file.as_deref()
+    }
+
+    /// Lets each file be compared before something of it is read; compares what opening has read.
+    ///
+    /// # Errors
+    /// Those of [`FirstTouch::check`].
+    pub async fn compare_on_first_touch(&mut self, first_touch: Arc<FirstTouch>) -> Result<()> {
+        let name = self.dataset.manifest_location().path.filename().unwrap_or_default();
+        first_touch.check(vec![format!("{}/_versions/{name}", self.path)]).await?;
+        self.first_touch = Some(first_touch);
+        Ok(())
+    }
+
+    /// The data files, by their paths below the root.
+    ///
+    /// # Errors
+    /// `corrupt` for a file outside of the store.
+    pub fn data_files(&self) -> Result<Vec<String>> {
+        let files = self.fragments.iter().map(|(_, fragment)| self.files_of(fragment));
+        Ok(files.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    fn files_of(&self, fragment: &FileFragment) -> Result<Vec<String>> {
+        let files = fragment.metadata().files.iter().map(|file| match file.base_id {
+            None => Ok(format!("{}/data/{}", self.path, file.path)),
+            Some(_) => Err(Error::corrupt(format!("data file {} is outside of the store", file.path))),
+        });
+        files.collect()
     }
 
     async fn reader(&self, fragment: usize, columns: &[&str]) -> Result<Arc<FragmentReader>> {
@@ -214,8 +252,13 @@ impl Table {
             if let Some(r) = ranges.iter().find(|r| r.end > self.rows) {
                 return Err(Error::new(ErrorKind::OutOfRange, format!("row {} of {}", r.end - 1, self.rows)));
             }
+            let parts = self.split(ranges);
+            if let Some(first_touch) = &self.first_touch {
+                let files = parts.iter().map(|(i, _)| self.files_of(&self.fragments[*i].1));
+                first_touch.check(files.collect::<Result<Vec<_>>>()?.concat()).await?;
+            }
             let mut batches = Vec::new();
-            for (i, local) in self.split(ranges) {
+            for (i, local) in parts {
                 let reader = self.reader(i, columns).await?;
                 let stream = reader.read_ranges(local.into(), batch_rows as u32).await.map_err(from_lance)?;
                 batches.extend(decode_in_parallel(stream).try_collect::<Vec<_>>().await?);

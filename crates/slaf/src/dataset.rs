@@ -6,6 +6,7 @@ use crate::names::Names;
 use crate::query::Session;
 use crate::schema;
 use crate::selection::Selection;
+use crate::table_check;
 use crate::values::{self, primitive};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{concat, take};
@@ -16,21 +17,12 @@ use futures::future::BoxFuture;
 use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result, Values, near};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey};
-use slaf_lance::Storage;
 use slaf_lance::error::{from_arrow, while_reading};
 use slaf_lance::runtime::block_on;
-use slaf_lance::{Explain, Table};
+use slaf_lance::{Explain, FirstTouch, Storage, Table};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::OnceCell;
-
-/// A file of a store that is not as it was committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// Its path below the root.
-    pub file: String,
-    pub reason: String,
-}
 
 /// How to open a store.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +31,21 @@ pub struct DatasetOptions {
     pub version: Option<u64>,
     /// Credentials and settings of an object store.
     pub storage_options: HashMap<String, String>,
+    pub verify: Verify,
+}
+
+/// When the files of a store are compared with the hashes that were committed.
+///
+/// Packed rows carry checksums of their own, and are compared with them whenever they are decoded;
+/// so is each small file that is read as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Where [`Dataset::verify`](crate::Dataset::verify) is called.
+    #[default]
+    OnRequest,
+    /// Also each file of a table, before something of it is read for the first time: it is read
+    /// whole, once for each handle, or not at all if the process has found it right before.
+    FirstTouch,
 }
 
 /// A committed version.
@@ -93,6 +100,7 @@ pub(crate) struct Inner {
     pub(crate) storage: Storage,
     pub(crate) manifest: Manifest,
     pinned: Arc<Pinned>,
+    first_touch: Option<Arc<FirstTouch>>,
     cells: OnceCell<Table>,
     genes: OnceCell<Table>,
     by_gene: OnceCell<Table>,
@@ -186,8 +194,20 @@ impl Inner {
         };
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::Internal, format!("the store has no table {name:?}")))?;
         let open = async || {
-            let table = Table::open(&self.storage, entry, self.pinned.clone()).await?;
+            let opened = Table::open(&self.storage, entry, self.pinned.clone()).await;
+            let is_corrupt = opened.as_ref().is_err_and(|e| e.kind() == ErrorKind::Corrupt);
+            if let (Some(first_touch), true) = (&self.first_touch, is_corrupt) {
+                // What differs is a better name of the fault than what came of it.
+                let folder = format!("{}/_versions/", entry.path);
+                let files = self.manifest.files.iter().filter(|f| f.path.starts_with(&folder));
+                first_touch.check(files.map(|f| f.path.clone()).collect()).await?;
+            }
+            let mut table = opened?;
             self.check_is_ours(&table, entry)?;
+            if let Some(first_touch) = &self.first_touch {
+                table.compare_on_first_touch(first_touch.clone()).await?;
+            }
+            table_check::check(&self.manifest, name, &table).at(self.storage.full(&entry.path))?;
             Ok(table)
         };
         cell.get_or_try_init(open).await
@@ -281,6 +301,16 @@ impl Inner {
     /// The gene order of raw.
     pub(crate) async fn raw_order(&self) -> Result<&GeneOrder> {
         self.raw_order.get_or_try_init(|| self.load_order(TableName::RawGenes)).await
+    }
+
+    /// A file of this version, whole, compared with its hash.
+    async fn read_file(&self, path: &str) -> Result<Bytes> {
+        let bytes = self.storage.read(path).await.map_err(while_reading)?;
+        let hash = self.manifest.files.iter().find(|f| f.path == path).map(|f| f.blake3.as_str());
+        if hash != Some(blake3::hash(&bytes).to_hex().as_str()) {
+            return Err(while_reading(Error::corrupt("its content has changed")).at(self.storage.full(path)));
+        }
+        Ok(bytes)
     }
 
     pub(crate) async fn categories(&self) -> Result<&Categories> {
@@ -413,10 +443,15 @@ impl Dataset {
         block_on(async {
             let storage = Storage::new(uri, &options.storage_options).await?;
             let manifest = manifest::load(&storage, options.version).await?;
+            let first_touch = (options.verify == Verify::FirstTouch).then(|| {
+                let files = manifest.files.iter().map(|f| (f.path.clone(), f.length, f.blake3.clone()));
+                Arc::new(FirstTouch::new(storage.clone(), files))
+            });
             Ok(Dataset::of(Arc::new(Inner {
                 pinned: Arc::new(Pinned::new(&storage, &manifest)),
                 storage,
                 manifest,
+                first_touch,
                 cells: OnceCell::new(),
                 genes: OnceCell::new(),
                 by_gene: OnceCell::new(),
@@ -470,31 +505,6 @@ impl Dataset {
                 });
             }
             Ok(out)
-        })
-    }
-
-    /// Reads every file of this version and compares length and hash with the root manifest.
-    /// Returns the files that differ.
-    ///
-    /// # Errors
-    /// Those of reading, other than a missing file.
-    pub fn verify(&self) -> Result<Vec<Damage>> {
-        let storage = &self.inner.storage;
-        block_on(async {
-            let there: HashMap<String, u64> = storage.list("").await?.into_iter().collect();
-            let mut damaged = Vec::new();
-            for entry in &self.inner.manifest.files {
-                let reason = match there.get(&entry.path) {
-                    None => "missing".to_string(),
-                    Some(length) if *length != entry.length => format!("{length} bytes, not {}", entry.length),
-                    Some(_) if storage.hash(&entry.path).await? != entry.blake3 => {
-                        "its content has changed".to_string()
-                    }
-                    Some(_) => continue,
-                };
-                damaged.push(Damage { file: entry.path.clone(), reason });
-            }
-            Ok(damaged)
         })
     }
 

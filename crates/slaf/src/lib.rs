@@ -26,6 +26,7 @@ mod frames;
 mod info;
 pub mod loader;
 pub mod manifest;
+mod manifest_check;
 mod matrix;
 mod memory;
 mod names;
@@ -35,12 +36,14 @@ mod schema;
 mod selection;
 mod size;
 mod slafdb;
+mod table_check;
 mod tokenize;
 mod values;
+mod verify;
 
 pub use config::query_memory;
 pub use convert::{ConvertOptions, ConvertReport, convert};
-pub use dataset::{CellStats, Damage, Dataset, DatasetOptions, GeneStats, VersionInfo};
+pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStats, Verify, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
@@ -59,6 +62,7 @@ pub use slaf_kernels::sampling;
 /// Tokenizers for foundation models; see [`Dataset::tokenize`].
 pub use slaf_kernels::tokenizers;
 pub use tokenize::Tokens;
+pub use verify::Damage;
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

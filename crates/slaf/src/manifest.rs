@@ -1,6 +1,7 @@
 //! The root manifest: one JSON file for each version, which pins the version of every table and
 //! the hash of every file. `SPEC.md` describes it.
 
+use crate::manifest_check::{check, version_of};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use slaf_core::{Context, Dtype, Error, ErrorKind, Result};
@@ -315,10 +316,8 @@ fn file_of(version: u64) -> String {
 /// The committed versions, oldest first. A file that is no version is not one.
 pub(crate) async fn versions(storage: &Storage) -> Result<Vec<u64>> {
     let files = storage.list(FOLDER).await?;
-    let mut versions: Vec<u64> = files
-        .iter()
-        .filter_map(|(f, _)| f.strip_prefix(FOLDER)?.trim_start_matches('/').strip_suffix(".json")?.parse().ok())
-        .collect();
+    let mut versions: Vec<u64> =
+        files.iter().filter_map(|(f, _)| version_of(f.strip_prefix(FOLDER)?.strip_prefix('/')?)).collect();
     versions.sort_unstable();
     Ok(versions)
 }
@@ -371,9 +370,7 @@ pub(crate) async fn read(storage: &Storage, version: u64) -> Result<Manifest> {
     if manifest.version != version {
         return Err(Error::corrupt(format!("holds version {}", manifest.version)).at(storage.full(&file)));
     }
-    if manifest.tables.by_gene.is_some() {
-        check_stripes(&manifest.stripes, manifest.n_cells).at(storage.full(&file))?;
-    }
+    check(&manifest).at(storage.full(&file))?;
     Ok(manifest)
 }
 
@@ -445,19 +442,6 @@ pub(crate) async fn commit(
 pub(crate) fn path(version: u64) -> String {
     file_of(version)
 }
-
-/// Checks that the stripes cover all cells, as reading relies on.
-fn check_stripes(stripes: &[Stripe], n_cells: u64) -> Result<()> {
-    let mut next = 0;
-    for stripe in stripes {
-        if stripe.first_cell != next {
-            return Err(Error::corrupt(format!("stripe of cell {} where cell {next} should come", stripe.first_cell)));
-        }
-        next += stripe.n_cells;
-    }
-    if next == n_cells { Ok(()) } else { Err(Error::corrupt(format!("stripes of {next} cells, not {n_cells}"))) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

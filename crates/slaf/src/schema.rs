@@ -25,6 +25,29 @@ pub(crate) const SUM: &str = "sum";
 /// `by_gene`: packed values over the cells of a stripe.
 pub(crate) const PACKED: &str = "packed";
 
+/// `cells` before the user's columns.
+pub(crate) fn cell_fields() -> Vec<Field> {
+    vec![
+        Field::new(CELL_ID, DataType::Utf8, false),
+        Field::new(NNZ, DataType::UInt32, false),
+        Field::new(N_GENES, DataType::UInt32, false),
+        Field::new(TOTAL, DataType::Float64, false),
+    ]
+}
+
+/// `raw_genes` before the user's columns.
+pub(crate) fn raw_gene_fields() -> Vec<Field> {
+    vec![Field::new(GENE_ID, DataType::Utf8, false), Field::new(RANK, DataType::UInt32, false)]
+}
+
+/// `genes` before the user's columns.
+pub(crate) fn gene_fields() -> Vec<Field> {
+    let mut fields = raw_gene_fields();
+    fields.push(Field::new(N_CELLS, DataType::UInt64, false));
+    fields.push(Field::new(TOTAL, DataType::Float64, false));
+    fields
+}
+
 /// A column of packed rows.
 pub(crate) fn packed_field(name: &str) -> Field {
     // Rows are already compressed; whole values apart from each other make random access cheap.

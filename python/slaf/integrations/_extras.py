@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from slaf._errors import SlafError, from_kind
 from slaf._store import Store
 
 
@@ -30,14 +31,39 @@ def names_below(store: Store, slot: str) -> list[str]:
 
 @contextmanager
 def _open(store: Store, path: str) -> Iterator[Any]:
-    image = store.native.extras() if path in store.native.extra_elements() else None
-    if image is None:
+    if path not in store.native.extra_elements():
         yield None
         return
     import h5py
 
-    with h5py.File(io.BytesIO(image), "r") as file:
-        yield file[path]
+    try:
+        image = store.native.extras()
+    except SlafError as e:
+        place = store.path if e.location is None else e.location
+        raise from_kind(e.kind, e.message, f"{place}: {path}") from e
+    try:
+        with h5py.File(io.BytesIO(image or b""), "r") as file:
+            yield file[path]
+    except (ImportError, MemoryError, SlafError):
+        raise
+    # anndata raises whatever the content of an element leads to, h5py the same of the file.
+    except Exception as e:
+        is_damage = isinstance(e, (OSError, KeyError)) or _is_of(e, "h5py")
+        reason = f"{type(e).__name__}: {e}".splitlines()[0]
+        message = f"cannot be read ({reason})"
+        if not is_damage:
+            message += "; a later anndata may read it"
+        kind = "corrupt" if is_damage else "unsupported-feature"
+        raise from_kind(kind, message, f"{store.path}: {path}") from e
+
+
+def _is_of(error: BaseException, package: str) -> bool:
+    """Tell whether an error was raised by a package, and not by what it calls."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    name = "" if traceback is None else str(traceback.tb_frame.f_globals.get("__name__", ""))
+    return name.split(".")[0] == package
 
 
 def read_elem() -> Any:

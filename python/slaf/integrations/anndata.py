@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -34,12 +34,13 @@ def read_slaf(
     *,
     version: int | None = None,
     storage_options: Mapping[str, str] | None = None,
+    verify: Literal["first-touch"] | None = None,
 ) -> LazyAnnData:
     """Open a store as an AnnData that reads what is touched, when it is touched.
 
     Parameters
     ----------
-    path, version, storage_options
+    path, version, storage_options, verify
         As in :class:`slaf.SLAFArray`.
 
     Examples
@@ -52,7 +53,7 @@ def read_slaf(
     array([[1., 0., 0., 2.],
            [0., 3., 0., 0.]], dtype=float32)
     """
-    return of_store(Store(path, version, storage_options))
+    return of_store(Store(path, version, storage_options, verify))
 
 
 def of_store(store: Store) -> LazyAnnData:

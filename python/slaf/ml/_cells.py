@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from slaf import SLAFArray, _slaf
 from slaf._errors import invalid
+from slaf._numbers import CELLS, MANY, whole
 from slaf._store import Store
 from slaf.ml import _labels
 from slaf.ml.samplers import Balanced, Mixture, SamplerLike, Sets, Split, Weighted, interval
@@ -116,14 +117,15 @@ def ids_of(pool: Pool) -> npt.NDArray[np.int64]:
 
 
 def _split_points(stores: Sequence[Store], split: Split) -> npt.NDArray[np.float64]:
+    seed = whole("seed of the split", split.seed, 0, (1 << 63) - 1)
     by = [split.by] if isinstance(split.by, str) else list(split.by)
     if not by:
         # Row numbers within a store, and the store: appended cells move no others.
         keys = [np.arange(s.shape[0], dtype=np.uint64) | (i << 48) for i, s in enumerate(stores)]
-        return _slaf.split_points(np.concatenate(keys).astype(np.uint64), split.seed)
+        return _slaf.split_points(np.concatenate(keys).astype(np.uint64), seed)
     codes, names = _labels.groups(stores, by)
     keys_of_groups = np.array([_labels.hashed(g) for g in names], dtype=np.uint64)
-    points = _slaf.split_points(keys_of_groups, split.seed)
+    points = _slaf.split_points(keys_of_groups, seed)
     # A cell without a group is in no part.
     return np.append(points, np.inf)[codes]
 
@@ -150,8 +152,9 @@ def recipe(
         if len(sampler.proportions) != len(stores):
             n = len(sampler.proportions)
             raise invalid(f"{n} proportions for {len(stores)} stores")
-        parts = [(cover(p), float(w)) for p, w in zip(chosen, sampler.proportions, strict=True)]
-        n = sum(map(size, chosen)) if sampler.n is None else sampler.n
+        proportions = _floats("proportions", sampler.proportions)
+        parts = [(cover(p), w) for p, w in zip(chosen, proportions.tolist(), strict=True)]
+        n = sum(map(size, chosen)) if sampler.n is None else _epoch_size(sampler.n)
         return Recipe("mixture", (parts, n, seed))
     pool = _joined(chosen)
     if sampler is None:
@@ -164,10 +167,21 @@ def recipe(
         weights = _balance(stores, ids_of(pool), sampler.column)
     else:
         weights = _weights(stores, ids_of(pool), sampler)
-    n = size(pool) if sampler.n is None else sampler.n
+    n = size(pool) if sampler.n is None else _epoch_size(sampler.n)
     if not sampler.replacement and sampler.n is None:
         n = int((weights > 0).sum())
     return Recipe("weighted", (pool, weights, n, sampler.replacement, seed))
+
+
+def _epoch_size(n: Any) -> int:
+    return whole("n of the sampler", n, 1, CELLS)
+
+
+def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise invalid(f"{name} are numbers: {e}") from e
 
 
 def _joined(chosen: list[Pool]) -> Pool:
@@ -184,7 +198,7 @@ def _weights(
         columns = [_labels.numbers(_labels.column(s, sampler.weights)) for s in stores]
         weights = np.concatenate(columns).astype(np.float64)
     else:
-        weights = np.asarray(sampler.weights, dtype=np.float64)
+        weights = _floats("weights", sampler.weights)
         n = int(offsets(stores)[-1])
         if weights.shape != (n,):
             raise invalid(f"weights of shape {weights.shape}: one for each of the {n} cells")
@@ -204,6 +218,8 @@ def _balance(
 def _sets(
     stores: Sequence[Store], cells: npt.NDArray[np.int64], sampler: Sets, seed: int
 ) -> Recipe:
+    set_size = whole("set_size", sampler.set_size, 1, MANY)
+    n_controls = whole("n_controls", sampler.n_controls, 0, MANY)
     columns = [sampler.group, *sampler.match]
     codes, names = _labels.groups(stores, columns)
     codes = codes[cells]
@@ -216,11 +232,11 @@ def _sets(
     for name, cells_of_group in zip(names, members, strict=True):
         if name[0] == sampler.control or len(cells_of_group) == 0:
             continue
-        if sampler.n_controls and len(controls.get(name[1:], ())) == 0:
+        if n_controls and len(controls.get(name[1:], ())) == 0:
             raise invalid(f"no controls {sampler.control!r} match the group {name}")
         groups.append((cells_of_group, numbers.get(name[1:], 0)))
     if not groups:
         raise invalid(f"no cells but controls in {sampler.group!r}")
     pools_of_controls = list(controls.values())
-    arguments = (groups, pools_of_controls, sampler.set_size, sampler.n_controls, seed)
+    arguments = (groups, pools_of_controls, set_size, n_controls, seed)
     return Recipe("sets", arguments)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from slaf import SLAFArray, _slaf
 from slaf._errors import from_kind, invalid
+from slaf._numbers import CELLS, MANY, positive, whole
 from slaf._store import Key, Store
 from slaf.ml import _batches, _cells, _labels
 from slaf.ml.samplers import SamplerLike, Sets, Split
@@ -24,6 +25,9 @@ Shard: TypeAlias = tuple[int, int, int, int]
 # in an object store, where it costs a request.
 _LOCAL_BLOCK, _REMOTE_BLOCK = 16, 64
 _WINDOW = 65_536
+
+# Tokens of a row: more than any model takes, few enough for a batch in memory.
+_TOKENS = 1 << 20
 
 
 class Plan:
@@ -63,15 +67,18 @@ class Plan:
         memory: int,
         device: str | torch.device | None,
         pin_memory: bool,
+        verify: Literal["first-touch"] | None,
     ):
         _batches.check(return_tensors)
-        for name, number in {"batch_size": batch_size, "memory": memory}.items():
-            if number < 1:
-                raise invalid(f"{name}={number} is not above 0")
+        batch_size = whole("batch_size", batch_size, 1, MANY - 1)
+        memory = whole("memory", memory, 1, (1 << 63) - 1)
         if uneven not in ("pad", "uneven"):
             raise invalid(f"uneven={uneven!r}; there are 'pad' and 'uneven'")
-        if not 0 <= seed < 1 << 63:
-            raise invalid(f"seed={seed} is not in 0..2^63")
+        seed = whole("seed", seed, 0, (1 << 63) - 1)
+        unknown_code = whole("unknown_code", unknown_code, -(1 << 63), (1 << 63) - 1)
+        max_genes = whole("max_genes", max_genes, 1, _TOKENS)
+        vocab_size = whole("vocab_size", vocab_size, 1, MANY)
+        n_expression_bins = whole("n_expression_bins", n_expression_bins, 1, 1 << 16)
         self.transform: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
         if tokenizer is not None and not isinstance(tokenizer, SLAFTokenizer):
             self.transform, tokenizer, tokenizer_type = tokenizer, None, None
@@ -83,6 +90,8 @@ class Plan:
         if not arrays:
             raise invalid("no store to load from")
         self.stores: list[Store] = [a._store for a in arrays]
+        if verify is not None:
+            self.stores = [s.verified(verify) for s in self.stores]
         self.batch_size = batch_size
         self.seed = seed
         self.key = Key("layers", layer) if layer is not None else Key("X")
@@ -104,8 +113,11 @@ class Plan:
             self.width = self.tokenizers[0]._native.length
         else:
             self._genes, self.width = _columns_of(self.stores, genes)
-        self._dtype = None if dtype is None else np.dtype(dtype).name
-        self._change = (None if normalize is None else float(normalize), log1p)
+        self._dtype = None if dtype is None else _dtype_name(dtype)
+        self._change = (
+            None if normalize is None else positive("normalize", normalize),
+            bool(log1p),
+        )
         self._memory = memory
         self._remainder = "drop" if drop_last else uneven
 
@@ -251,9 +263,15 @@ def _shuffle(
         return _cells.Shuffle(bool(shuffle), 0, 0)
     size = block if block is not None else _REMOTE_BLOCK if is_remote else _LOCAL_BLOCK
     window = _WINDOW if window is None else window
-    if size < 1 or window < 1:
-        raise invalid("block_size= and window= are above 0")
-    return _cells.Shuffle(True, size, window)
+    size = whole("block_size", size, 1, CELLS)
+    return _cells.Shuffle(True, size, whole("window", window, 1, CELLS))
+
+
+def _dtype_name(dtype: npt.DTypeLike) -> str:
+    try:
+        return np.dtype(dtype).name
+    except TypeError as e:
+        raise invalid(f"dtype={dtype!r} is no type of numpy: {e}") from e
 
 
 def _encoded(
@@ -294,6 +312,25 @@ def _encoded(
         for of_store, column in zip(arrays, columns, strict=True):
             of_store.append(_labels.encode(column, table, unknown))
     return tables, arrays
+
+
+def positions_of(plan: Plan, state: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """Give epoch, end, start and skip of a state, as far as a loader can have come.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For a position that this loader never reaches; the message names it.
+    """
+    names = ("epoch", "end_epoch", "start", "skip")
+    if missing := [n for n in names if n not in state]:
+        raise invalid(f"not the state of a loader: it has no {', '.join(missing)}")
+    epoch = whole("epoch of the state", state["epoch"], 0, 2 * MANY)
+    end = whole("end_epoch of the state", state["end_epoch"], epoch + 1, 4 * MANY)
+    start = whole("start of the state", state["start"], 0, len(plan.sampler))
+    # One consumer of all has the most batches.
+    most = plan.n_batches(start, 0, (0, 1, 0, 1))
+    return epoch, end, start, whole("skip of the state", state["skip"], 0, most)
 
 
 def check_state(plan: Plan, state: Mapping[str, Any]) -> None:

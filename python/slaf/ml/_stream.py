@@ -11,14 +11,18 @@ import numpy.typing as npt
 
 from slaf import SLAFArray, _slaf
 from slaf._errors import invalid
+from slaf._numbers import MANY, whole
 from slaf._report import Report
-from slaf.ml._plan import Plan, check_state
+from slaf.ml._plan import Plan, check_state, positions_of
 from slaf.ml._shuffle_report import shuffle_report
 from slaf.ml.samplers import SamplerLike, Split
 from slaf.ml.tokenizers import SLAFTokenizer
 
 if TYPE_CHECKING:
     import torch
+
+# Processes of one run.
+_RANKS = 1 << 20
 
 _SUMS = (
     "batches",
@@ -72,13 +76,14 @@ class Stream:
         memory: int = 512 << 20,
         device: str | torch.device | None = None,
         pin_memory: bool = False,
+        verify: Literal["first-touch"] | None = None,
     ):
-        if n_epochs < 1:
-            raise invalid(f"n_epochs={n_epochs} is not above 0")
+        n_epochs = whole("n_epochs", n_epochs, 1, MANY)
         if (rank is None) != (world_size is None):
             raise invalid("rank= and world_size= come together")
-        if rank is not None and world_size is not None and not 0 <= rank < world_size:
-            raise invalid(f"rank {rank} of {world_size}")
+        if rank is not None and world_size is not None:
+            world_size = whole("world_size", world_size, 1, _RANKS)
+            rank = whole("rank", rank, 0, world_size - 1)
         self._plan = Plan(
             slaf_array,
             tokenizer_type=tokenizer_type,
@@ -111,6 +116,7 @@ class Stream:
             memory=memory,
             device=device,
             pin_memory=pin_memory,
+            verify=verify,
         )
         self.n_epochs = n_epochs
         self._given = None if rank is None or world_size is None else (rank, world_size)
@@ -145,8 +151,7 @@ class Stream:
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration begin with this epoch, at its start."""
-        if epoch < 0:
-            raise invalid(f"epoch {epoch} is below 0")
+        epoch = whole("epoch", epoch, 0, MANY)
         self._at = self._next = _Position(epoch, epoch + self.n_epochs)
 
     @property
@@ -267,10 +272,7 @@ class Stream:
             If it is no state.
         """
         check_state(self._plan, state)
-        keys = ("epoch", "end_epoch", "start", "skip")
-        if any(not isinstance(state.get(k), int) or state[k] < 0 for k in keys):
-            raise invalid(f"not the state of a loader: {', '.join(keys)} are whole numbers")
-        self._at = self._next = _Position(*(state[k] for k in keys))
+        self._at = self._next = _Position(*positions_of(self._plan, state))
 
     # Numbers.
 
@@ -322,7 +324,7 @@ class Stream:
             (1 is ideal). ``label_entropy``: the mean entropy in bits of the label in a batch;
             ``ideal_label_entropy``: that of random batches of the same sizes.
         """
-        return shuffle_report(self._plan, label, epoch)
+        return shuffle_report(self._plan, label, whole("epoch", epoch, 0, MANY))
 
 
 class _Position:

@@ -92,6 +92,9 @@ class SLAFDataLoader(Stream):
         Copy tensors to this device, without waiting for the copy if `pin_memory` is set.
     pin_memory
         Put tensors into pinned memory first.
+    verify
+        As in :class:`slaf.SLAFArray`: ``"first-touch"`` compares each file with its hash before
+        something of it is read.
 
     Raises
     ------

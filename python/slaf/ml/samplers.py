@@ -158,7 +158,10 @@ def interval(split: Split) -> tuple[float, float]:
 
     if split.part not in split.fractions:
         raise invalid(f"no part {split.part!r} in {list(split.fractions)}")
-    shares = np.array(list(split.fractions.values()), dtype=np.float64)
+    try:
+        shares = np.array(list(split.fractions.values()), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise invalid(f"fractions of a split are numbers: {e}") from e
     if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
         raise invalid("fractions of a split are finite, not negative, and not all 0")
     ends = np.cumsum(shares) / shares.sum()

@@ -1,4 +1,4 @@
-use super::{BLOCK, Block, ENTRY, Kind, MINUS_ONE, VERSION, bits};
+use super::{BLOCK, Block, CHECKSUM, ENTRY, Kind, MINUS_ONE, UNCHECKED, VERSION, bits, checksum};
 use crate::dtype::Number;
 use crate::{Dtype, Error, ErrorKind, Result, Value};
 
@@ -11,6 +11,8 @@ pub struct Row<'a> {
     dict: &'a [u8],
     table: &'a [u8],
     payload: &'a [u8],
+    /// The bytes under the checksum, and the checksum, of a row that has one.
+    checked: Option<(&'a [u8], u32)>,
 }
 
 fn corrupt(what: &str) -> Error {
@@ -18,18 +20,27 @@ fn corrupt(what: &str) -> Error {
 }
 
 impl<'a> Row<'a> {
-    /// Reads the header.
+    /// Reads the header. The checksum is compared when values are decoded.
     ///
     /// # Errors
     /// `corrupt` if the header is cut or senseless; `unsupported-feature` for a later version.
     pub fn parse(bytes: &'a [u8]) -> Result<Row<'a>> {
         let [version, tag, ..] = *bytes else { return Err(corrupt("shorter than its header")) };
-        if version != VERSION {
-            return Err(Error::new(
-                ErrorKind::UnsupportedFeature,
-                format!("packed row of version {version}; this SLAF reads version {VERSION}: please upgrade"),
-            ));
-        }
+        let (bytes, checked) = match version {
+            UNCHECKED => (bytes, None),
+            VERSION => {
+                let (row, sum) = bytes.split_last_chunk::<CHECKSUM>().ok_or_else(|| corrupt("cut in its header"))?;
+                (row, Some((row, u32::from_le_bytes(*sum))))
+            }
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::UnsupportedFeature,
+                    format!(
+                        "packed row of version {version}; this SLAF reads versions up to {VERSION}: please upgrade"
+                    ),
+                ));
+            }
+        };
         let kind = Kind::from_byte(tag & 0x0f).ok_or_else(|| corrupt("unknown kind of values"))?;
         if tag >> 4 > 3 {
             return Err(corrupt("reserved bits are set"));
@@ -48,7 +59,16 @@ impl<'a> Row<'a> {
         // Every 128 nonzeros need a table entry, so that `nnz` is bounded by the bytes at hand.
         let end = at + nnz.div_ceil(BLOCK) * (index_bytes + ENTRY);
         let table = bytes.get(at..end).ok_or_else(cut)?;
-        Ok(Row { kind, nnz, index_bytes, dict, table, payload: &bytes[end..] })
+        Ok(Row { kind, nnz, index_bytes, dict, table, payload: &bytes[end..], checked })
+    }
+
+    /// Compares the row with its checksum; a row of version 1 has none.
+    #[inline]
+    fn check(&self) -> Result<()> {
+        match self.checked {
+            Some((row, sum)) if checksum(row) != sum => Err(corrupt("its content does not match its checksum")),
+            _ => Ok(()),
+        }
     }
 
     /// The number of stored values.
@@ -110,6 +130,7 @@ impl<'a> Row<'a> {
         if columns.len() != self.nnz || values.len() != self.nnz {
             return Err(Error::invalid(format!("a row of {} values needs slices of that length", self.nnz)));
         }
+        self.check()?;
         let mut rest = self.payload;
         // The lowest column that the next block may begin with.
         let mut floor = 0;
@@ -135,6 +156,7 @@ impl<'a> Row<'a> {
     /// # Errors
     /// As [`Row::decode`].
     pub fn lookup<T: Value>(&self, wanted: &[u32], mut found: impl FnMut(usize, T)) -> Result<()> {
+        self.check()?;
         let mut rest = self.payload;
         let mut columns = [0u32; BLOCK];
         let mut values = [T::default(); BLOCK];

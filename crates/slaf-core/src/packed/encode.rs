@@ -1,4 +1,4 @@
-use super::{BLOCK, Block, ENTRY, Kind, MINUS_ONE, VERSION, bits};
+use super::{BLOCK, Block, CHECKSUM, ENTRY, Kind, MINUS_ONE, UNCHECKED, VERSION, bits, checksum};
 use crate::{Dtype, Error, Result, Value};
 use std::collections::HashMap;
 
@@ -196,8 +196,11 @@ impl Blocks {
     pub(super) fn write(&self, kind: Kind, nnz: usize, dict: &[u8], out: &mut Vec<u8>) {
         let last_first = self.table.last().map_or(0, |b| b.first);
         let index_bytes = ((32 - last_first.leading_zeros()).div_ceil(8) as usize).max(1);
-        out.reserve(12 + dict.len() + self.table.len() * (ENTRY + index_bytes) + self.payload.len());
-        out.extend([VERSION, kind as u8 | ((index_bytes - 1) << 4) as u8]);
+        out.reserve(12 + dict.len() + self.table.len() * (ENTRY + index_bytes) + self.payload.len() + CHECKSUM);
+        let start = out.len();
+        // An empty row has nothing to protect, and there are many among genes.
+        let version = if nnz == 0 { UNCHECKED } else { VERSION };
+        out.extend([version, kind as u8 | ((index_bytes - 1) << 4) as u8]);
         bits::write_varint(nnz as u64, out);
         if kind.dict_size() > 0 {
             bits::write_varint((dict.len() / kind.dict_size()) as u64, out);
@@ -208,5 +211,9 @@ impl Blocks {
             out.extend([b.gap_width, b.value_code, b.gap_patches, b.value_patches]);
         }
         out.extend(&self.payload);
+        if version == VERSION {
+            let sum = checksum(&out[start..]);
+            out.extend(sum.to_le_bytes());
+        }
     }
 }

@@ -10,6 +10,9 @@
 //! Rows are lossless for every [`Value`]: NaN payloads, infinities and -0.0 included. Explicit
 //! zeros are stored like any other value.
 //!
+//! A row ends with a checksum, which is compared before values are decoded. Version 1 of the layout
+//! had none; its rows are read as ever.
+//!
 //! Decoding is safe on arbitrary bytes: it returns [`ErrorKind::Corrupt`](crate::ErrorKind) and
 //! never allocates more than a fixed multiple of the input's length.
 
@@ -25,7 +28,18 @@ pub use encode::{encode_row, encode_row_into};
 use crate::{Result, Value};
 
 /// The version of the layout, the first byte of every row.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
+
+/// The version of rows without a checksum.
+const UNCHECKED: u8 = 1;
+
+/// Bytes of the checksum at the end of a row.
+const CHECKSUM: usize = 4;
+
+/// CRC-32 (that of zlib) of a row without its last four bytes.
+fn checksum(row: &[u8]) -> u32 {
+    crc32fast::hash(row)
+}
 
 /// Nonzeros in a full block.
 pub const BLOCK: usize = 128;

@@ -73,10 +73,16 @@ round_trip!(f64_bits, f64, prop_oneof![3 => (0u32..5).prop_map(f64::from), 1 => 
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..600), kind in 0u8..8, wide in 0u8..4) {
+    fn arbitrary_bytes_never_panic(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..600), kind in 0u8..8, wide in 0u8..4, has_checksum: bool,
+    ) {
         if bytes.len() > 1 {
-            bytes[0] = VERSION;
+            bytes[0] = if has_checksum { VERSION } else { UNCHECKED };
             bytes[1] = kind | wide << 4;
+        }
+        if has_checksum {
+            let sum = checksum(&bytes);
+            bytes.extend(sum.to_le_bytes());
         }
         let _ = decode_row::<f32>(&bytes, &mut Vec::new(), &mut Vec::new());
         let _ = decode_row::<i64>(&bytes, &mut Vec::new(), &mut Vec::new());
@@ -91,8 +97,37 @@ proptest! {
         let mut bytes = encode_row(&columns, &values).unwrap();
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
-        let _ = decode_row::<f32>(&bytes, &mut Vec::new(), &mut Vec::new());
+        let (mut c, mut v) = (Vec::new(), Vec::<f32>::new());
+        if decode_row(&bytes, &mut c, &mut v).is_ok() {
+            // Only a row without values is without a checksum.
+            prop_assert!(columns.is_empty() && c.is_empty());
+        }
     }
+}
+
+/// A row as version 1 has it.
+fn without_checksum(row: &[u8]) -> Vec<u8> {
+    [&[UNCHECKED], &row[1..row.len() - CHECKSUM]].concat()
+}
+
+#[test]
+fn every_flip_is_found_by_the_checksum() {
+    let row = encode_row(&[2, 3, 40_000], &[1u16, 7, 1]).unwrap();
+    let decode = |row: &[u8]| decode_row::<u16>(row, &mut Vec::new(), &mut Vec::new());
+    let mut silent = 0;
+    for bit in 0..row.len() * 8 {
+        let flip = |row: &[u8]| {
+            let mut row = row.to_vec();
+            row[bit / 8] ^= 1 << (bit % 8);
+            row
+        };
+        assert!(decode(&flip(&row)).is_err(), "bit {bit}");
+        let found = Row::parse(&flip(&row)).and_then(|row| row.lookup(&[3], |_, _: u16| ()));
+        assert!(found.is_err(), "bit {bit} in a lookup");
+        let old = without_checksum(&row);
+        silent += usize::from(bit / 8 < old.len() && decode(&flip(&old)).is_ok());
+    }
+    assert!(silent > 0, "rows of version 1 cannot tell");
 }
 
 /// Pins the bytes: a change of this test is a change of the format.
@@ -103,7 +138,7 @@ fn the_bytes_are_those_of_the_specification() {
     // 0, 6, 0: three bits each.
     assert_eq!(
         encode_row(&[2, 3, 40_000], &[1u16, 7, 1]).unwrap(),
-        [1, 0, 3, 2, 8, MINUS_ONE | 3, 1, 0, 0x00, 0x00, 0x3c, 2, 0x9c, 0x30, 0x00]
+        [2, 0, 3, 2, 8, MINUS_ONE | 3, 1, 0, 0x00, 0x00, 0x3c, 2, 0x9c, 0x30, 0x00, 0xe9, 0xe3, 0x06, 0x13]
     );
 }
 

@@ -1,21 +1,22 @@
-//! The bytes of packed rows, pinned: `compat/packed_rows_v1.tsv` holds rows as version 1 of the
-//! format has them. They must stay readable forever, and this version must write the same bytes.
+//! The bytes of packed rows, pinned: `compat/packed_rows_v<n>.tsv` holds rows as version n of the
+//! format has them. They must stay readable forever, and the newest version must be written with
+//! the same bytes.
 //!
-//! `SLAF_WRITE_SNAPSHOTS=1 cargo test -p slaf-core` writes the file anew after a deliberate change
-//! of the writer.
+//! `SLAF_WRITE_SNAPSHOTS=1 cargo test -p slaf-core` writes the file of the newest version anew after
+//! a deliberate change of the writer.
 
 // clippy.toml exempts tests, but not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use slaf_core::packed::{decode_row, encode_row};
+use slaf_core::packed::{VERSION, decode_row, encode_row};
 use slaf_core::{Dtype, ErrorKind, Value, with_dtype};
 use std::fmt::Write;
 use std::path::PathBuf;
 
 // Cargo runs tests in the folder of their package. A path of compile time would be wrong where
 // several clones share a target folder.
-fn snapshot() -> PathBuf {
-    PathBuf::from("../../compat/packed_rows_v1.tsv")
+fn snapshot(version: u8) -> PathBuf {
+    PathBuf::from(format!("../../compat/packed_rows_v{version}.tsv"))
 }
 
 /// Numbers that look random and are the same for ever.
@@ -86,9 +87,9 @@ fn lines() -> String {
 #[test]
 fn packed_rows_are_written_as_ever() {
     if std::env::var_os("SLAF_WRITE_SNAPSHOTS").is_some() {
-        std::fs::write(snapshot(), lines()).unwrap();
+        std::fs::write(snapshot(VERSION), lines()).unwrap();
     }
-    let pinned = std::fs::read_to_string(snapshot()).unwrap();
+    let pinned = std::fs::read_to_string(snapshot(VERSION)).unwrap();
     for (now, then) in lines().lines().zip(pinned.lines()) {
         assert_eq!(now, then);
     }
@@ -106,8 +107,8 @@ fn pinned_rows_are_read() {
     fn list<T>(text: &str, parse: impl Fn(&str) -> T) -> Vec<T> {
         text.split(',').filter(|t| !t.is_empty()).map(parse).collect()
     }
-    let pinned = std::fs::read_to_string(snapshot()).unwrap();
-    for line in pinned.lines().skip(1) {
+    let pinned = (1..=VERSION).map(|version| std::fs::read_to_string(snapshot(version)).unwrap());
+    for line in pinned.flat_map(|text| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()) {
         let [_, dtype, columns, bits, row] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let columns = list(columns, |t| t.parse().unwrap());
         let bits = list(bits, |t| u64::from_str_radix(t, 16).unwrap());

@@ -3,7 +3,7 @@
 //! `hdf5-pure` lists hard links only, so that elements behind other links would be lost without
 //! a word. This walk counts the links that the file itself holds.
 
-use super::{guard, unsupported};
+use super::{MAX_DEPTH, guard, unsupported};
 use hdf5_pure::{FormatError, Source};
 use slaf_core::Result;
 use std::collections::HashSet;
@@ -53,6 +53,11 @@ pub(super) fn check(path: &Path) -> Result<()> {
         first.store(NONE, Ordering::Relaxed);
         guard(shown, || group.attrs())?;
         let address = first.load(Ordering::Relaxed);
+        if path.matches('/').count() > MAX_DEPTH {
+            let top: Vec<&str> = path.splitn(4, '/').take(3).collect();
+            let message = format!("groups within groups, more than {MAX_DEPTH} of them: too deep to be read back");
+            return Err(unsupported(message).at(top.join("/")));
+        }
         if !seen.insert(address) {
             return Err(unsupported("a second link to a group, or a cycle of links").at(shown));
         }

@@ -17,6 +17,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Groups within each other. Readers of nested elements call themselves for each, anndata in about
+/// eight frames of Python's thousand.
+pub(crate) const MAX_DEPTH: usize = 100;
+
 /// An HDF5 file, opened for reading.
 pub(crate) struct H5File {
     inner: hdf5_pure::File,

@@ -1,6 +1,7 @@
 //! Elements of an h5ad that come from elsewhere than an HDF5 file.
 
 use super::{check_name, encoding_attrs, matrix};
+use crate::h5::{MAX_DEPTH, unsupported};
 use crate::h5_out::{DatasetWriter, Filter, H5Out, Space, Type, dtype_type, write_small};
 use slaf_core::{Context, Dtype, Error, Result, Values};
 use std::path::Path;
@@ -45,6 +46,9 @@ pub fn write_element(target: &Path, path: &str, element: &Element) -> Result<()>
 fn write(out: &mut H5Out, path: &str, element: &Element) -> Result<()> {
     let attrs = |name: &str, version: &str| encoding_attrs(name, version);
     match element {
+        Element::Dict(_) if path.matches('/').count() >= MAX_DEPTH => {
+            Err(unsupported(format!("mappings within mappings, more than {MAX_DEPTH} of them: too deep to be read back")))
+        }
         Element::Dict(items) => {
             attrs("dict", "0.1.0").iter().try_for_each(|a| out.set_attr(path, a))?;
             for (key, item) in items {

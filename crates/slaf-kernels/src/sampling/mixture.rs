@@ -10,6 +10,9 @@ use slaf_core::{Error, Result};
 /// Positions in which each part has its share exactly, to one position.
 const PERIOD: u64 = 4096;
 
+/// Passes through one part in an epoch, each of which is held.
+const MOST_PASSES: u64 = 1 << 20;
+
 /// One sampler of a mixture.
 #[derive(Clone, Debug)]
 pub struct Part {
@@ -57,9 +60,13 @@ impl MixtureEpoch {
     pub(super) fn new(parts: &[Part], quotas: &[u64], n: u64, seed: u64, epoch: u64) -> Result<MixtureEpoch> {
         let periods = n.div_ceil(PERIOD);
         let passes = |(part, &quota): (&Part, &u64)| {
-            let passes = (periods * quota).div_ceil(part.sampler.len().max(1));
+            let cells = part.sampler.len().max(1);
+            let passes = periods.saturating_mul(quota).div_ceil(cells);
+            if passes > MOST_PASSES {
+                return Err(Error::invalid(format!("{n} cells of a mixture go {passes} times through a store of {cells}")));
+            }
             // Passes are numbered on from epoch to epoch, so that none repeats another.
-            (0..passes).map(|pass| part.sampler.epoch(epoch * passes + pass)).collect::<Result<Vec<_>>>()
+            (0..passes).map(|pass| part.sampler.epoch(epoch.wrapping_mul(passes).wrapping_add(pass))).collect()
         };
         let parts = parts.iter().zip(quotas).map(passes).collect::<Result<Vec<_>>>()?;
         Ok(MixtureEpoch { parts, quotas: quotas.to_vec(), seed, epoch })

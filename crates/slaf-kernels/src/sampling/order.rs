@@ -71,7 +71,7 @@ impl Order {
                 let n_blocks = n / block;
                 Kind::Block {
                     block,
-                    n_windows: ((n + window / 2) / window.max(1)).max(1),
+                    n_windows: (n.saturating_add(window / 2) / window.max(1)).max(1),
                     blocks: Permutation::new(n_blocks, stream(Purpose::Blocks)),
                     n_blocks,
                     rotation: stream(Purpose::Rotation).below(0, n.max(1) as usize) as u64,

@@ -1,5 +1,6 @@
 //! Which positions make which batch of which rank and worker.
 
+use slaf_core::{Error, Result};
 use std::ops::Range;
 
 /// What becomes of the last positions, where they are fewer than a batch for each rank.
@@ -27,6 +28,20 @@ pub struct Shard {
 impl Shard {
     /// The only consumer.
     pub const ALL: Shard = Shard { rank: 0, world: 1, worker: 0, workers: 1 };
+
+    /// Checks that such a consumer can be.
+    ///
+    /// # Errors
+    /// `invalid-argument` for a rank or worker beyond their numbers, and for numbers that are absurd.
+    pub fn check(&self) -> Result<()> {
+        const MOST: u64 = 1 << 32;
+        for (what, number, of) in [("rank", self.rank, self.world), ("worker", self.worker, self.workers)] {
+            if number >= of || of > MOST {
+                return Err(Error::invalid(format!("{what} {number} of {of}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The batches of an epoch. Step `k` of a rank is one batch; the ranks' batches of one step are
@@ -49,9 +64,14 @@ impl Schedule {
         self.n.saturating_sub(self.start)
     }
 
+    /// Positions of a step in which every rank has a whole batch.
+    fn round(&self, world: u64) -> u64 {
+        self.batch.saturating_mul(world).max(1)
+    }
+
     /// Steps in which every rank has a whole batch.
     fn whole_steps(&self, world: u64) -> u64 {
-        self.left() / (self.batch * world)
+        self.left() / self.round(world)
     }
 
     /// Batches of one rank.
@@ -63,36 +83,40 @@ impl Schedule {
     /// Batches of one consumer.
     pub fn steps(&self, shard: Shard) -> u64 {
         let steps = self.rank_steps(shard.rank, shard.world);
-        (steps + shard.workers - 1 - shard.worker) / shard.workers
+        steps.saturating_sub(shard.worker).div_ceil(shard.workers.max(1))
     }
 
     /// The positions of a consumer's batch `step`; they may go beyond the end, where the epoch
     /// goes on from its beginning.
     pub fn positions(&self, shard: Shard, step: u64) -> Range<u64> {
-        self.rank_positions(shard.rank, shard.world, step * shard.workers + shard.worker)
+        let step = step.saturating_mul(shard.workers).saturating_add(shard.worker);
+        self.rank_positions(shard.rank, shard.world, step)
     }
 
     fn rank_positions(&self, rank: u64, world: u64, step: u64) -> Range<u64> {
-        let whole = self.whole_steps(world);
-        let first = self.start + step * self.batch * world;
+        let (whole, round) = (self.whole_steps(world), self.round(world));
+        let tail = self.left() - whole * round;
+        if step > whole || (step == whole && tail == 0) {
+            return 0..0;
+        }
+        let first = self.start + step * round;
         if step < whole {
             return first + rank * self.batch..first + (rank + 1) * self.batch;
-        }
-        let tail = self.left().saturating_sub(whole * self.batch * world);
-        if step > whole || tail == 0 {
-            return 0..0;
         }
         let granules = tail.div_ceil(self.granule);
         match self.remainder {
             Remainder::Drop => 0..0,
             Remainder::Pad => {
-                let share = granules.div_ceil(world) * self.granule;
+                let share = granules.div_ceil(world.max(1)).saturating_mul(self.granule);
                 // Without other ranks there is nobody to be equal with.
                 let share = if world == 1 { tail } else { share };
-                first + rank * share..first + (rank + 1) * share
+                let begin = |rank: u64| first.saturating_add(rank.saturating_mul(share));
+                begin(rank)..begin(rank.saturating_add(1))
             }
             Remainder::Uneven => {
-                let bound = |rank: u64| (granules * rank / world * self.granule).min(tail);
+                // Of any width: the product may be beyond 64 bits.
+                let share = |rank: u64| u128::from(granules) * u128::from(rank) / u128::from(world.max(1));
+                let bound = |rank: u64| (share(rank) * u128::from(self.granule)).min(u128::from(tail)) as u64;
                 first + bound(rank)..first + bound(rank + 1)
             }
         }
@@ -101,7 +125,7 @@ impl Schedule {
     /// Positions consumed by all ranks together, after each of them has had this many batches of
     /// this schedule.
     pub fn consumed(&self, world: u64, steps: u64) -> u64 {
-        let end = self.start + steps.min(self.whole_steps(world)) * self.batch * world;
+        let end = self.start + steps.min(self.whole_steps(world)) * self.round(world);
         if steps > self.whole_steps(world) { self.n.max(end) } else { end }
     }
 }

@@ -43,6 +43,10 @@ impl Sets {
             }
             first_set.push(first_set[i] + group.cells.len().div_ceil(set_size));
         }
+        let rows = set_size.checked_add(n_controls).and_then(|rows| rows.checked_mul(first_set[groups.len()]));
+        if rows.is_none() {
+            return Err(Error::invalid(format!("sets of {set_size} cells and {n_controls} controls are too large")));
+        }
         Ok(Sets { groups, controls, set_size, n_controls, first_set })
     }
 

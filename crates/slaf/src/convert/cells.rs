@@ -317,12 +317,7 @@ impl Job<'_> {
     }
 
     fn cell_fields(&self, obs: &FrameSchema, arrays: &[ArrayEntry], packings: &[Packing]) -> Result<Vec<Field>> {
-        let mut fields = vec![
-            Field::new(schema::CELL_ID, DataType::Utf8, false),
-            Field::new(schema::NNZ, DataType::UInt32, false),
-            Field::new(schema::N_GENES, DataType::UInt32, false),
-            Field::new(schema::TOTAL, DataType::Float64, false),
-        ];
+        let mut fields = schema::cell_fields();
         fields.extend(frame_fields(obs)?);
         fields.extend(array_fields(arrays)?);
         fields.extend(packings.iter().map(Packing::field));
@@ -389,7 +384,7 @@ fn order_of<'a>(key: &MatrixKey, genes: &'a GeneOrder, raw: Option<&'a GeneOrder
     }
 }
 
-pub(super) fn frame_fields(schema: &FrameSchema) -> Result<Vec<Field>> {
+pub(crate) fn frame_fields(schema: &FrameSchema) -> Result<Vec<Field>> {
     let fields = schema.columns.iter().map(|c| {
         let held = if c.kind == "categorical" { DataType::Int32 } else { type_of(&c.data_type)? };
         Ok(Field::new(&c.id, held, true))
@@ -397,8 +392,8 @@ pub(super) fn frame_fields(schema: &FrameSchema) -> Result<Vec<Field>> {
     fields.collect()
 }
 
-pub(super) fn array_fields(arrays: &[ArrayEntry]) -> Result<Vec<Field>> {
-    let held = arrays.iter().filter_map(|a| Some((a.column.as_ref()?, a)));
+pub(crate) fn array_fields<'a>(arrays: impl IntoIterator<Item = &'a ArrayEntry>) -> Result<Vec<Field>> {
+    let held = arrays.into_iter().filter_map(|a| Some((a.column.as_ref()?, a)));
     held.map(|(column, a)| Ok(array_field(column, Dtype::from_name(&a.dtype)?, a.width))).collect()
 }
 

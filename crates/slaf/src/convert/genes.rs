@@ -5,9 +5,9 @@ use super::cells::{CellsWritten, Packing, array_fields, frame_fields};
 use crate::config;
 use crate::frames::Categories;
 use crate::manifest::{ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
-use crate::schema;
+use crate::schema::{self, raw_gene_fields};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::Schema;
 use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, Result};
 use slaf_ingest::{Axis, Frame, MatrixKey};
@@ -37,9 +37,7 @@ impl Job<'_> {
         for (i, info) in description.matrices.iter().filter(|m| matches!(m.key, MatrixKey::Varp(_))).enumerate() {
             packings.push(Packing::new(self, info, format!("q{i}"))?);
         }
-        let mut fields = gene_fields();
-        fields.push(Field::new(schema::N_CELLS, DataType::UInt64, false));
-        fields.push(Field::new(schema::TOTAL, DataType::Float64, false));
+        let mut fields = schema::gene_fields();
         fields.extend(frame_fields(&var)?);
         fields.extend(array_fields(&arrays)?);
         fields.extend(packings.iter().map(Packing::field));
@@ -82,7 +80,7 @@ impl Job<'_> {
         let description = self.input.description();
         let schema = FrameSchema::new(description.raw_var.as_ref().unwrap_or(&description.var), "r");
         let frame = self.input.raw_var()?.ok_or_else(|| Error::malformed("missing").at("raw/var"))?;
-        let mut fields = gene_fields();
+        let mut fields = raw_gene_fields();
         fields.extend(frame_fields(&schema)?);
         let lance = Arc::new(Schema::new(fields));
         let mut columns = self.gene_columns(&frame, order).at("raw/var")?;
@@ -108,8 +106,4 @@ impl Job<'_> {
             Arc::new(UInt32Array::from(order.rank_of.clone())),
         ])
     }
-}
-
-fn gene_fields() -> Vec<Field> {
-    vec![Field::new(schema::GENE_ID, DataType::Utf8, false), Field::new(schema::RANK, DataType::UInt32, false)]
 }

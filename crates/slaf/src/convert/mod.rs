@@ -12,6 +12,7 @@ mod stripe;
 mod survey;
 mod target;
 
+pub(crate) use cells::{array_fields, frame_fields};
 pub use report::ConvertReport;
 
 use crate::frames::{Categories, categories_to_ipc};

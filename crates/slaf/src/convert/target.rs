@@ -4,7 +4,8 @@ use super::ConvertOptions;
 use super::survey::{self, Survey};
 use crate::Durability;
 use crate::manifest::{self, FileEntry, Manifest};
-use slaf_core::{Error, ErrorKind, Result};
+use crate::manifest_check::next_version;
+use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
 use std::collections::BTreeSet;
@@ -61,7 +62,7 @@ impl Target {
         let begun = |root: &std::path::PathBuf| root.join("_slaf").exists();
         Ok(Target {
             held: Held::reserve(),
-            version: before.versions.last().map_or(1, |v| v + 1),
+            version: next_version(&before.versions).at(storage.uri())?,
             write_id: uuid::Uuid::new_v4().simple().to_string(),
             durability: options.durability,
             overwrite: options.overwrite,

@@ -178,6 +178,10 @@ impl Loader {
         if sources.is_empty() {
             return Err(Error::invalid("a loader needs a store"));
         }
+        if options.batch_size > i32::MAX as usize || sampler.len() > 1 << 62 {
+            let message = format!("batches of {} cells in an epoch of {}", options.batch_size, sampler.len());
+            return Err(Error::invalid(message));
+        }
         for source in &sources {
             source.dataset.matrix_info(&options.matrix)?;
             if options.form == Form::Tokens {
@@ -195,7 +199,22 @@ impl Loader {
             }
         }
         build::out_dtype(&sources, &options)?;
-        Ok(Loader { sources, sampler, options })
+        let loader = Loader { sources, sampler, options };
+        let (cells, width) = (loader.sampler.len().min(loader.options.batch_size as u64), loader.width());
+        if cells.saturating_mul(width) > i32::MAX as u64 {
+            let message = format!("a batch of {cells} cells has {width} values of each: take fewer cells");
+            return Err(Error::invalid(message));
+        }
+        Ok(loader)
+    }
+
+    /// Values that a row of a batch has in any case: none of a sparse one.
+    fn width(&self) -> u64 {
+        match self.options.form {
+            Form::Tokens => self.sources[0].tokenizer.as_ref().map_or(0, |t| t.length() as u64),
+            Form::Dense => self.sources[0].genes.len(self.sources[0].dataset.n_genes()),
+            Form::Sparse => 0,
+        }
     }
 
     fn schedule(&self, start: u64) -> Schedule {
@@ -222,9 +241,14 @@ impl Loader {
     /// Starts to make the batches of a part of an epoch.
     ///
     /// # Errors
-    /// `corrupt`, those of the storage, `out-of-range` for genes; the iterator gives those of
-    /// reading the rows.
+    /// `invalid-argument` for a part that there is not; `corrupt`, those of the storage,
+    /// `out-of-range` for genes; the iterator gives those of reading the rows.
     pub fn epoch(&self, part: &EpochPart) -> Result<LoadedBatches> {
+        part.shard.check()?;
+        if part.start > self.sampler.len() {
+            let message = format!("an epoch of {} positions does not begin at {}", self.sampler.len(), part.start);
+            return Err(Error::invalid(message));
+        }
         let order = self.sampler.epoch(part.epoch)?;
         let dtype = build::out_dtype(&self.sources, &self.options)?;
         let sources = self
@@ -249,7 +273,8 @@ impl Loader {
             let entry = s.dataset.matrix_info(&self.options.matrix).ok()?;
             Some((of_source(entry), entry.n_rows))
         });
-        let (total, rows) = sums.fold((0, 1), |(a, b), (total, rows)| (a + total, b + rows));
+        let add = |(a, b): (u64, u64), (total, rows): (u64, u64)| (a.saturating_add(total), b.saturating_add(rows));
+        let (total, rows) = sums.fold((0, 1), add);
         total.div_ceil(rows) as usize
     }
 
@@ -263,10 +288,10 @@ impl Loader {
     /// Batches that wait for the consumer.
     fn queue(&self) -> usize {
         let row = match self.options.form {
-            Form::Tokens => self.sources[0].tokenizer.as_ref().map_or(0, |t| t.length()) * 13,
-            Form::Sparse => self.mean(|m| m.nnz) * 8,
-            Form::Dense => self.sources[0].genes.len(self.sources[0].dataset.n_genes()) as usize * 4,
+            Form::Tokens => (self.width() as usize).saturating_mul(13),
+            Form::Sparse => self.mean(|m| m.nnz).saturating_mul(8),
+            Form::Dense => (self.width() as usize).saturating_mul(4),
         };
-        (self.options.memory / 4 / (row * self.options.batch_size).max(1)).clamp(2, 32)
+        (self.options.memory / 4 / row.saturating_mul(self.options.batch_size).max(1)).clamp(2, 32)
     }
 }

@@ -1,12 +1,13 @@
 //! Damaged stores give named errors, never a panic and never wrong data without a word.
 
 use crate::Fixture;
-use slaf::{Dataset, ErrorKind, MatrixKey, Selection};
+use crate::manifest::rewrite;
+use slaf::{Dataset, DatasetOptions, ErrorKind, MatrixKey, Selection, Values, Verify};
 use slaf_testing::{files_below, truncate};
 use std::path::Path;
 
 /// Everything that a reader can touch.
-fn read_all(dataset: &Dataset) -> slaf::Result<()> {
+pub(crate) fn read_all(dataset: &Dataset) -> slaf::Result<()> {
     dataset.obs(None, &Selection::All)?;
     dataset.var(None, &Selection::All)?;
     dataset.read(&MatrixKey::X, &Selection::All, &Selection::All)?;
@@ -16,7 +17,7 @@ fn read_all(dataset: &Dataset) -> slaf::Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -110,14 +111,7 @@ fn what_is_no_store_says_so() {
 fn a_later_version_of_the_format_is_refused_by_feature() {
     let fixture = Fixture::new(3, 20, 10);
     let file = files_below(&fixture.store().join("_slaf/versions")).unwrap().remove(0);
-    let text = std::fs::read_to_string(&file).unwrap();
-    let future = text.replace("\"reader_features\": []", "\"reader_features\": [\"quantum\"]");
-    assert_ne!(text, future);
-    let blank = "0".repeat(64);
-    let at = future.find("\"checksum\": \"").unwrap() + 13;
-    let zeroed = format!("{}{blank}{}", &future[..at], &future[at + 64..]);
-    let hash = blake3::hash(zeroed.as_bytes()).to_hex();
-    std::fs::write(&file, format!("{}{hash}{}", &future[..at], &future[at + 64..])).unwrap();
+    rewrite(&file, |m| m["reader_features"] = vec!["quantum"].into());
     let error = fixture.open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedFeature);
     assert!(error.to_string().contains("quantum"), "{error}");
@@ -146,4 +140,85 @@ fn verify_finds_every_flipped_bit() {
     }
     std::fs::remove_file(&files[0]).unwrap();
     assert_eq!(dataset.verify().unwrap()[0].reason, "missing");
+}
+
+/// The files of a store of which reading uses something, in the order of their paths.
+fn used_files(store: &Path) -> Vec<std::path::PathBuf> {
+    let unused = ["_slaf/versions", "_transactions", "latest_version_hint.json"];
+    let mut files = files_below(store).unwrap();
+    files.retain(|f| !unused.iter().any(|u| f.to_str().unwrap().contains(u)));
+    files
+}
+
+fn first_touch(store: &Path) -> Dataset {
+    let options = DatasetOptions { verify: Verify::FirstTouch, ..DatasetOptions::default() };
+    Dataset::open_with(store.to_str().unwrap(), &options).unwrap()
+}
+
+/// Calls `check` after each of 200 flips, which it undoes.
+fn flips_of(files: &[std::path::PathBuf], mut check: impl FnMut(&Path, String)) {
+    let mut random = slaf_testing::Random(7);
+    for _ in 0..200 {
+        let file = &files[random.below(files.len() as u64) as usize];
+        let length = std::fs::metadata(file).unwrap().len();
+        let (offset, bit) = (random.below(length), random.below(8) as u8);
+        slaf_testing::flip_bit(file, offset, bit).unwrap();
+        check(file, format!("{} bit {bit} of byte {offset}", file.display()));
+        slaf_testing::flip_bit(file, offset, bit).unwrap();
+    }
+}
+
+#[test]
+fn first_touch_names_every_flipped_bit() {
+    let fixture = Fixture::new(4, 50, 20);
+    let files = used_files(&fixture.store());
+    read_all(&first_touch(&fixture.store())).unwrap();
+    flips_of(&files, |file, what| {
+        let error = read_all(&first_touch(&fixture.store())).expect_err(&what);
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(error.to_string().contains(name), "{what}: {error}");
+    });
+    read_all(&first_touch(&fixture.store())).unwrap();
+}
+
+#[test]
+fn first_touch_finds_swapped_files() {
+    let fixture = Fixture::new(4, 50, 20);
+    let data = |table: &str| files_below(&fixture.store().join(table).join("data")).unwrap().remove(0);
+    let (cells, other) = (data("cells.lance"), Fixture::new(5, 50, 20));
+    let stranger = files_below(&other.store().join("cells.lance/data")).unwrap().remove(0);
+    std::fs::copy(stranger, &cells).unwrap();
+    let error = first_touch(&fixture.store()).cell_stats().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    // What is not touched is not read.
+    first_touch(&fixture.store()).gene_stats().unwrap();
+}
+
+#[test]
+fn flipped_counts_are_never_read_as_others() {
+    let fixture = Fixture::new(6, 120, 40);
+    let x = |cols: Selection| {
+        let read = fixture.dataset().read(&MatrixKey::X, &Selection::All, &cols)?;
+        let Values::F32(values) = &read.values else { panic!("{:?}", read.values.dtype()) };
+        Ok::<_, slaf::Error>((read.indptr.clone(), read.indices.clone(), values.clone()))
+    };
+    let selections = || [Selection::All, Selection::Ids(vec![3]), Selection::Ids((5..30).collect())];
+    let right = selections().map(|s| x(s).unwrap());
+    let data =
+        ["cells.lance/data", "by_gene.lance/data"].map(|f| files_below(&fixture.store().join(f)).unwrap().remove(0));
+    let mut named = 0;
+    flips_of(&data, |_, what| {
+        for (selection, right) in selections().into_iter().zip(&right) {
+            match x(selection.clone()) {
+                Ok(found) => assert_eq!(found, *right, "{what}, {selection:?}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+                    named += 1;
+                }
+            }
+        }
+    });
+    // Much of these files is packed rows.
+    assert!(named > 50, "{named}");
 }

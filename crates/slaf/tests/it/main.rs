@@ -6,6 +6,7 @@
 mod convert;
 mod damage;
 mod loader;
+mod manifest;
 mod matrix;
 mod query;
 mod read;

@@ -1,0 +1,276 @@
+//! Names of options of object stores. The libraries beneath ignore what they do not know, so that a
+//! misspelt region or key would be as good as none.
+
+use slaf_core::{Context, Error, Result, near};
+use std::collections::HashMap;
+
+/// Of every HTTP client (`object_store::ClientConfigKey`).
+const CLIENT: [&str; 20] = [
+    "allow_http",
+    "allow_invalid_certificates",
+    "disable_system_certificates",
+    "connect_timeout",
+    "default_content_type",
+    "http1_only",
+    "http2_only",
+    "http2_keep_alive_interval",
+    "http2_keep_alive_timeout",
+    "http2_keep_alive_while_idle",
+    "http2_max_frame_size",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
+    "proxy_url",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "randomize_addresses",
+    "read_timeout",
+    "timeout",
+    "user_agent",
+];
+
+/// Of Lance, for every object store.
+const LANCE: [&str; 15] = [
+    "download_retry_count",
+    "client_max_retries",
+    "client_retry_timeout",
+    "use_opendal",
+    "expires_at_millis",
+    "refresh_offset_millis",
+    "lance_aimd_initial_rate",
+    "lance_aimd_min_rate",
+    "lance_aimd_max_rate",
+    "lance_aimd_decrease_factor",
+    "lance_aimd_additive_increment",
+    "lance_aimd_burst_capacity",
+    "lance_aimd_max_retries",
+    "lance_aimd_min_backoff_ms",
+    "lance_aimd_max_backoff_ms",
+];
+
+/// Of S3, with `aws_` before them or without (`object_store::aws::AmazonS3ConfigKey`).
+const S3: [&str; 33] = [
+    "access_key_id",
+    "secret_access_key",
+    "default_region",
+    "region",
+    "bucket_name",
+    "bucket",
+    "endpoint_url",
+    "endpoint",
+    "session_token",
+    "token",
+    "virtual_hosted_style_request",
+    "s3_express",
+    "imdsv1_fallback",
+    "metadata_endpoint",
+    "unsigned_payload",
+    "checksum_algorithm",
+    "container_credentials_relative_uri",
+    "container_credentials_full_uri",
+    "container_authorization_token_file",
+    "web_identity_token_file",
+    "role_arn",
+    "role_session_name",
+    "endpoint_url_sts",
+    "skip_signature",
+    "copy_if_not_exists",
+    "conditional_put",
+    "disable_tagging",
+    "disable_bulk_delete",
+    "request_payer",
+    "server_side_encryption",
+    "sse_kms_key_id",
+    "sse_bucket_key_enabled",
+    "sse_customer_key_base64",
+];
+
+/// Of S3, as they are: the second one is Lance's.
+const S3_WHOLE: [&str; 2] = ["aws_endpoint_url_s3", "aws_provider_scheme"];
+
+/// Of Google, with `google_` before them or without (`object_store::gcp::GoogleConfigKey`).
+const GOOGLE: [&str; 9] = [
+    "service_account",
+    "service_account_path",
+    "service_account_key",
+    "bucket",
+    "bucket_name",
+    "base_url",
+    "application_credentials",
+    "bearer_token",
+    "skip_signature",
+];
+
+/// Of Google, as it is: Lance's.
+const GOOGLE_WHOLE: [&str; 1] = ["google_storage_token"];
+
+/// Of Azure, as they are (`object_store::azure::AzureConfigKey`).
+const AZURE_WHOLE: [&str; 67] = [
+    "azure_storage_account_key",
+    "azure_storage_access_key",
+    "azure_storage_master_key",
+    "master_key",
+    "account_key",
+    "access_key",
+    "azure_storage_account_name",
+    "account_name",
+    "azure_storage_client_id",
+    "azure_client_id",
+    "client_id",
+    "azure_storage_client_secret",
+    "azure_client_secret",
+    "client_secret",
+    "azure_storage_tenant_id",
+    "azure_storage_authority_id",
+    "azure_tenant_id",
+    "azure_authority_id",
+    "tenant_id",
+    "authority_id",
+    "azure_storage_authority_host",
+    "azure_authority_host",
+    "authority_host",
+    "azure_storage_sas_key",
+    "azure_storage_sas_token",
+    "sas_key",
+    "sas_token",
+    "azure_storage_token",
+    "bearer_token",
+    "token",
+    "azure_storage_use_emulator",
+    "use_emulator",
+    "azure_storage_endpoint",
+    "azure_endpoint",
+    "endpoint",
+    "azure_msi_endpoint",
+    "azure_identity_endpoint",
+    "identity_endpoint",
+    "msi_endpoint",
+    "azure_object_id",
+    "object_id",
+    "azure_msi_resource_id",
+    "msi_resource_id",
+    "azure_federated_token_file",
+    "federated_token_file",
+    "azure_use_fabric_endpoint",
+    "use_fabric_endpoint",
+    "azure_use_azure_cli",
+    "use_azure_cli",
+    "azure_skip_signature",
+    "skip_signature",
+    "azure_container_name",
+    "container_name",
+    "azure_disable_tagging",
+    "disable_tagging",
+    "azure_fabric_token_service_url",
+    "fabric_token_service_url",
+    "azure_fabric_workload_host",
+    "fabric_workload_host",
+    "azure_fabric_session_token",
+    "fabric_session_token",
+    "azure_fabric_cluster_identifier",
+    "fabric_cluster_identifier",
+    "azure_credential_type",
+    "credential_type",
+    "azure_storage_encryption_key",
+    "encryption_key",
+];
+
+/// Names with a prefix or without it, and names as they are, of one kind of store.
+struct Names {
+    prefix: &'static str,
+    either: &'static [&'static str],
+    whole: &'static [&'static str],
+}
+
+const OF_S3: Names = Names { prefix: "aws_", either: &S3, whole: &S3_WHOLE };
+const OF_GOOGLE: Names = Names { prefix: "google_", either: &GOOGLE, whole: &GOOGLE_WHOLE };
+const OF_AZURE: Names = Names { prefix: "azure_", either: &[], whole: &AZURE_WHOLE };
+
+impl Names {
+    fn all(&self) -> impl Iterator<Item = String> {
+        let either = self.either.iter().chain(&CLIENT);
+        let both = either.flat_map(|name| [name.to_string(), format!("{}{name}", self.prefix)]);
+        both.chain(self.whole.iter().chain(&LANCE).map(ToString::to_string))
+    }
+}
+
+/// The options in lower case, in which every library finds them.
+///
+/// # Errors
+/// `invalid-argument` for a name that the store of this address does not know (with near ones), or
+/// that comes twice.
+pub(crate) fn checked(uri: &str, is_local: bool, options: &HashMap<String, String>) -> Result<HashMap<String, String>> {
+    let stores: &[Names] = match uri.split_once("://").filter(|_| !is_local).map(|(scheme, _)| scheme) {
+        Some("s3" | "s3+ddb") => &[OF_S3],
+        Some("gs") => &[OF_GOOGLE],
+        Some("az" | "abfs" | "abfss" | "azure") => &[OF_AZURE],
+        // A local store needs none; what would be right elsewhere does no harm.
+        _ => &[OF_S3, OF_GOOGLE, OF_AZURE],
+    };
+    let mut known = HashMap::with_capacity(options.len());
+    for (given, value) in options {
+        let name = given.to_ascii_lowercase();
+        if !name.starts_with("headers.") && !stores.iter().flat_map(Names::all).any(|known| known == name) {
+            let all: Vec<String> = stores.iter().flat_map(Names::all).collect();
+            let near = near(&name, all.iter().map(String::as_str));
+            let hint = match near.is_empty() {
+                true => {
+                    "; for example aws_region, aws_endpoint, google_service_account, azure_storage_account_name".into()
+                }
+                false => format!("; did you mean \"{}\"?", near.join("\", \"")),
+            };
+            return Err(Error::invalid(format!("no storage option is called \"{given}\"{hint}"))).at(uri);
+        }
+        if known.insert(name, value.clone()).is_some() {
+            return Err(Error::invalid(format!("the storage option \"{given}\" comes twice, in another case"))).at(uri);
+        }
+    }
+    Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slaf_core::ErrorKind;
+
+    fn check(uri: &str, name: &str) -> Result<HashMap<String, String>> {
+        checked(uri, false, &HashMap::from([(name.to_string(), "x".to_string())]))
+    }
+
+    #[test]
+    fn a_misspelt_option_is_refused_with_near_ones() {
+        for (uri, name, near) in [
+            ("s3://b/a.slaf", "aws_regoin", "aws_region"),
+            ("s3://b/a.slaf", "endpiont", "endpoint"),
+            ("s3://b/a.slaf", "AWS_ACCES_KEY_ID", "aws_access_key_id"),
+            ("gs://b/a.slaf", "google_service_acount", "google_service_account"),
+            ("az://b/a.slaf", "azure_storage_acount_name", "azure_storage_account_name"),
+            ("/data/a.slaf", "allow_htp", "allow_http"),
+        ] {
+            let error = check(uri, name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.to_string().contains(name) && error.to_string().contains(near), "{error}");
+        }
+        assert!(check("s3://b/a.slaf", "google_service_account").is_err());
+        assert!(check("s3://b/a.slaf", "max_retries").is_err());
+    }
+
+    #[test]
+    fn right_options_are_given_in_lower_case() {
+        for name in ["AWS_REGION", "region", "aws_allow_http", "headers.X-Team", "client_max_retries"] {
+            let options = check("s3://b/a.slaf", name).unwrap();
+            assert_eq!(options[&name.to_lowercase()], "x");
+        }
+        let twice = HashMap::from([("region", "a"), ("REGION", "b")].map(|(k, v)| (k.to_string(), v.to_string())));
+        assert!(checked("s3://b/a.slaf", false, &twice).is_err());
+    }
+
+    /// The library knows these and no others: what it would ignore is not let through.
+    #[cfg(feature = "aws")]
+    #[test]
+    fn the_names_of_s3_are_those_of_the_library() {
+        use object_store::aws::AmazonS3ConfigKey;
+        for name in OF_S3.all().filter(|n| !LANCE.contains(&n.as_str()) && n != "aws_provider_scheme") {
+            name.parse::<AmazonS3ConfigKey>().unwrap();
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Comparing a whole store with what was committed.
+
+use crate::dataset::{Dataset, Inner, TableName};
+use crate::manifest::{self, MatrixEntry};
+use crate::reader::PackedRows;
+use crate::schema;
+use crate::selection::Selection;
+use crate::values::primitive;
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use futures::{StreamExt, TryStreamExt, stream};
+use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_ingest::MatrixKey;
+use slaf_lance::runtime::block_on;
+use std::collections::HashMap;
+
+/// Files that are hashed at once.
+const FILES_AT_ONCE: usize = 8;
+/// Packed rows that are counted at once: those of popular genes are long.
+const ROWS_AT_ONCE: u64 = 256;
+
+/// A file of a store that is not as it was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Its path below the root.
+    pub file: String,
+    pub reason: String,
+}
+
+impl Dataset {
+    /// Reads every file of this version and compares length and hash with the root manifest.
+    /// Where all are right, compares what the root manifest says with what the tables hold.
+    /// Returns the files that differ.
+    ///
+    /// # Errors
+    /// Those of reading, other than a missing file.
+    pub fn verify(&self) -> Result<Vec<Damage>> {
+        block_on(async {
+            let damaged = self.damaged_files().await?;
+            if !damaged.is_empty() {
+                return Ok(damaged);
+            }
+            match self.inner.contents().await {
+                Ok(()) => Ok(Vec::new()),
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFeature) => {
+                    Ok(vec![Damage { file: manifest::path(self.version()), reason: e.to_string() }])
+                }
+                Err(e) => Err(e),
+            }
+        })
+    }
+
+    async fn damaged_files(&self) -> Result<Vec<Damage>> {
+        let storage = &self.inner.storage;
+        let there: HashMap<String, u64> = storage.list("").await?.into_iter().collect();
+        let compare = async |entry: &manifest::FileEntry| {
+            let reason = match there.get(&entry.path) {
+                None => "missing".to_string(),
+                Some(length) if *length != entry.length => format!("{length} bytes, not {}", entry.length),
+                Some(_) if storage.hash(&entry.path).await? != entry.blake3 => "its content has changed".to_string(),
+                Some(_) => return Ok(None),
+            };
+            Ok::<_, Error>(Some(Damage { file: entry.path.clone(), reason }))
+        };
+        let compared = stream::iter(self.inner.manifest.files.iter().map(compare)).buffered(FILES_AT_ONCE);
+        compared.try_filter_map(async |damage| Ok(damage)).try_collect().await
+    }
+}
+
+impl Inner {
+    /// Compares what the root manifest says with what the tables hold.
+    async fn contents(&self) -> Result<()> {
+        let tables = &self.manifest.tables;
+        let mut names = vec![TableName::Cells, TableName::Genes];
+        names.extend(tables.by_gene.as_ref().map(|_| TableName::ByGene));
+        names.extend(tables.raw_genes.as_ref().map(|_| TableName::RawGenes));
+        for name in names {
+            self.table(name).await?;
+        }
+        self.order().await?;
+        if tables.raw_genes.is_some() {
+            self.raw_order().await?;
+        }
+        let m = &self.manifest;
+        let frames = [("obs", Some(&m.obs)), ("var", Some(&m.var)), ("raw_var", m.raw_var.as_ref())];
+        for (field, frame) in frames.into_iter().filter_map(|(field, frame)| Some((field, frame?))) {
+            for column in frame.columns.iter().filter(|c| c.kind == "categorical") {
+                if !self.categories().await?.contains_key(&column.id) {
+                    return Err(Error::corrupt("its categories are missing").at(&column.name).at(field));
+                }
+            }
+        }
+        for entry in &self.manifest.matrices {
+            self.counts(entry).await.at(entry.key()?)?;
+        }
+        self.stripes().await
+    }
+
+    /// Counts the values and bytes of a matrix.
+    async fn counts(&self, entry: &MatrixEntry) -> Result<()> {
+        let table = self.table(Self::table_of(&entry.key()?)).await?;
+        let (mut nnz, mut bytes) = (0, 0);
+        for start in (0..entry.n_rows).step_by(ROWS_AT_ONCE as usize) {
+            let rows = Selection::Range(start..(start + ROWS_AT_ONCE).min(entry.n_rows)).resolve(table.rows());
+            let packed = PackedRows::fetch(table, &entry.column, rows, 0).await?;
+            for i in 0..packed.len() {
+                nnz += packed.row(i)?.nnz() as u64;
+            }
+            bytes += packed.bytes_read;
+        }
+        for (field, said, found) in [("nnz", entry.nnz, nnz), ("bytes", entry.bytes, bytes)] {
+            if said != found {
+                return Err(Error::corrupt(format!("{said}, but its rows have {found}")).at(field));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the values of each stripe with those of its cells: a stripe that begins at another
+    /// cell would give the values of other cells.
+    async fn stripes(&self) -> Result<()> {
+        let has_x = self.manifest.matrix(&MatrixKey::X).is_some();
+        if self.manifest.tables.by_gene.is_none() || !has_x {
+            return Ok(());
+        }
+        let of_cells = self.column(TableName::Cells, schema::NNZ).await?;
+        let of_cells = primitive::<UInt32Type>(&of_cells, schema::NNZ)?;
+        let of_genes = self.column(TableName::ByGene, schema::NNZ).await?;
+        let of_genes = primitive::<UInt64Type>(&of_genes, schema::NNZ)?;
+        for (i, stripe) in self.manifest.stripes.iter().enumerate() {
+            let cells = &of_cells[stripe.first_cell as usize..(stripe.first_cell + stripe.n_cells) as usize];
+            let genes = &of_genes[stripe.first_row as usize..(stripe.first_row + stripe.n_genes) as usize];
+            let in_cells: u128 = cells.iter().map(|&n| u128::from(n)).sum();
+            let in_genes: u128 = genes.iter().map(|&n| u128::from(n)).sum();
+            if in_cells != in_genes {
+                let what = format!("its cells have {in_cells} values, its genes {in_genes}");
+                return Err(Error::corrupt(what).at(format!("stripes.{i}")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+"""Checks of numbers that users give, before they reach Rust's fixed widths."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from slaf._errors import invalid
+
+# More than any run has; products of two of them fit 64 bits.
+MANY = 1 << 31
+# More cells than there are on earth's disks; what is computed with them fits 64 bits.
+CELLS = 1 << 40
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """Give a whole number, of Python or numpy, in ``low..high``.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For anything else; the message names the argument.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise invalid(f"{name}={value!r} is no whole number")
+    if not low <= value <= high:
+        raise invalid(f"{name}={value} is not in {low}..{high}")
+    return int(value)
+
+
+def positive(name: str, value: Any) -> float:
+    """Give a finite number above 0.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For anything else; the message names the argument.
+    """
+    is_number = isinstance(value, (int, float, np.integer, np.floating))
+    if isinstance(value, (bool, np.bool_)) or not is_number:
+        raise invalid(f"{name}={value!r} is no number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and number > 0):
+        raise invalid(f"{name}={value} is not finite and above 0")
+    return number
