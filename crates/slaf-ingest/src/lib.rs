@@ -7,6 +7,7 @@
 mod arrow_types;
 mod chunk_builder;
 mod detect;
+mod fields;
 mod h5;
 mod h5_out;
 mod h5ad;
@@ -14,12 +15,14 @@ mod h5ad_writer;
 mod loom;
 mod model;
 mod mtx;
+mod number;
 mod parallel;
 mod plain;
 mod row_sorter;
 mod tenx_h5;
 mod tenx_mtx_writer;
 mod text;
+mod text_columns;
 mod union;
 mod union_columns;
 
