@@ -151,6 +151,14 @@ fn value_types() {
     }
 }
 
+#[test]
+fn sums_of_counts_are_exact() {
+    let body = format!("{HEAD}3 2 4\n1 1 16777216\n1 1 1\n3 2 1\n1 1 2\n");
+    let chunks = open_default(folder(&body).path()).unwrap().matrix(&MatrixKey::X, Default::default());
+    let chunk = chunks.unwrap().next().unwrap().unwrap();
+    assert_eq!(chunk.values, Values::F64(vec![16_777_219.0, 1.0]));
+}
+
 /// As `scipy.io.mmread` reads a file of integers.
 #[test]
 fn integers_are_exact_or_refused() {
