@@ -174,12 +174,23 @@ def test_splits(array, adata):
     assert sum(map(len, by_cell)) == N_CELLS
     assert 60 < len(by_cell[0]) < 98
     halves = {"train": 1, "val": 1}
-    by_donor = [cells_of(raw(array, split=Split(p, halves, "donor"))) for p in halves]
+    missing = int(adata.obs.donor.isna().sum())
+    assert missing > 0
+    with pytest.raises(slaf.InvalidArgumentError, match=rf"^{missing} cells have no value in") as e:
+        raw(array, split=Split("train", halves, "donor"))
+    known = "donor IS NOT NULL"
+    assert "IS NOT NULL" in str(e.value)
+    by_donor = [cells_of(raw(array, where=known, split=Split(p, halves, "donor"))) for p in halves]
     donors = [set(adata.obs.donor.iloc[cells]) for cells in by_donor]
     assert donors[0].isdisjoint(donors[1])
-    # A cell without a donor is on no side.
     assert donors[0] | donors[1] == set(adata.obs.donor.dropna())
-    again = raw(SLAFArray(array.path), split=Split("train", halves, ["donor"]), seed=9)
+    assert sum(map(len, by_donor)) == N_CELLS - missing
+    chosen = np.flatnonzero(adata.obs.donor.notna())
+    assert raw(array, cells=chosen, split=Split("train", halves, "donor")).n_cells == len(
+        by_donor[0]
+    )
+    split = Split("train", halves, ["donor"])
+    again = raw(SLAFArray(array.path), where=known, split=split, seed=9)
     assert sorted(cells_of(again)) == sorted(by_donor[0])
     with pytest.raises(slaf.InvalidArgumentError):
         raw(array, split=Split("other"))

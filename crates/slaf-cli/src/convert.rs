@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// cells are put one after the other, their genes are joined by name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The files (or 10x folders) to read
+    /// The files or folders to read
     #[arg(required = true, num_args = 1..)]
     inputs: Vec<PathBuf>,
     /// The store to make
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// How much memory to use, for example 800M or 4G
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<usize>,
-    /// 10x HDF5 files with several genomes: read this one
+    /// 10x files and folders with several genomes: read this one
     #[arg(long, value_name = "NAME")]
     genome: Option<String>,
     /// 10x files: read only features of this type, for example "Gene Expression"

@@ -269,6 +269,22 @@ impl Values {
         with_values!(all, v => of(v, &next))
     }
 
+    /// The position of the first integer that [`Values::cast`] to `dtype` would round, where `dtype`
+    /// holds the type by [`Dtype::promote`].
+    pub fn first_rounded(&self, dtype: Dtype) -> Option<usize> {
+        fn find<T: Value>(v: &[T]) -> Option<usize> {
+            v.iter().position(|x| match x.to_number() {
+                Number::Int(i) => (i as f64) as i128 != i,
+                Number::Float(_) => false,
+            })
+        }
+        match self {
+            Values::I64(v) if dtype.is_float() => find(v),
+            Values::U64(v) if dtype.is_float() => find(v),
+            _ => None,
+        }
+    }
+
     /// A copy in another type. Floats cut to integers and narrowed integers saturate: meant for
     /// types that hold every value, such as a [`Dtype::promote`]d one.
     #[must_use]
@@ -430,6 +446,16 @@ mod tests {
         ] {
             assert_eq!((a.promote(b), b.promote(a)), (c, c), "{a} and {b}");
         }
+    }
+
+    #[test]
+    fn finds_the_integer_that_a_float_rounds() {
+        let big = (1_u64 << 53) + 1;
+        assert_eq!(Values::U64(vec![1 << 53, 1 << 60, big, big]).first_rounded(Dtype::F64), Some(2));
+        assert_eq!(Values::I64(vec![i64::MIN, -(big as i64)]).first_rounded(Dtype::F64), Some(1));
+        assert_eq!(Values::I64(vec![i64::MAX]).first_rounded(Dtype::F64), Some(0));
+        assert_eq!(Values::I64(vec![big as i64]).first_rounded(Dtype::I64), None);
+        assert_eq!(Values::I32(vec![i32::MAX]).first_rounded(Dtype::F64), None);
     }
 
     #[test]

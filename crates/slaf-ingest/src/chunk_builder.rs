@@ -14,8 +14,9 @@ pub(crate) enum Wide {
 pub(crate) trait Entry: Value {
     /// The value, wide.
     fn widen(self) -> Wide;
-    /// Adds `other` as numpy adds values of this type, but without overflow: a sum that leaves
-    /// the type's range stays in `sum` alone and gives `None`.
+    /// Adds `other` as numpy adds values of this type, but without overflow, and without rounding
+    /// whole numbers of float32: a sum that the type cannot hold stays in `sum` alone and gives
+    /// `None`.
     fn add(sum: Wide, other: Self) -> (Wide, Option<Self>);
     /// Appends the little-endian bytes of the value.
     fn put(self, bytes: &mut [u8]);
@@ -50,17 +51,22 @@ macro_rules! float_entry {
             fn add(sum: Wide, other: Self) -> (Wide, Option<Self>) {
                 let Wide::Float(sum) = sum else { return (sum, None) };
                 let narrow = sum as $t + other;
-                // Past the range of the type (and then for good), the sum goes on in f64.
+                if size_of::<$t>() == 8 {
+                    return (Wide::Float(f64::from(narrow)), Some(narrow));
+                }
+                // Past the range of the type (and then for good), the sum goes on in f64; so do
+                // whole numbers that the type would round: counts are exact.
+                let wide = sum + f64::from(other);
                 let overflow = other.is_finite()
                     && sum.is_finite()
                     && (narrow.is_infinite() || (sum as $t).is_infinite());
-                if overflow && size_of::<$t>() < 8 {
-                    let wide = sum + f64::from(other);
-                    let back = wide as $t;
-                    (Wide::Float(wide), back.is_finite().then_some(back))
-                } else {
-                    (Wide::Float(f64::from(narrow)), Some(narrow))
+                let whole = sum.fract() == 0.0 && other.fract() == 0.0 && f64::from(narrow) != wide;
+                if !overflow && !whole {
+                    return (Wide::Float(f64::from(narrow)), Some(narrow));
                 }
+                let back = wide as $t;
+                let fits = back.is_finite() && (!whole || f64::from(back) == wide);
+                (Wide::Float(wide), fits.then_some(back))
             }
             fn put(self, bytes: &mut [u8]) { bytes.copy_from_slice(&self.to_le_bytes()); }
             fn get(bytes: &[u8]) -> Self {

@@ -2,13 +2,14 @@
 
 use crate::h5::{H5File, Node};
 use crate::model::{Input, OpenOptions};
+use crate::plain::MARK;
 use crate::{h5ad, loom, mtx, tenx_h5, text};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::io::Read;
 use std::path::Path;
 
-const ACCEPTED: &str = "expected an h5ad, 10x HDF5 or loom file, a folder with matrix.mtx[.gz], \
-                        an mtx file, or a csv or tsv file";
+const ACCEPTED: &str = "expected an h5ad, 10x HDF5 or loom file, an mtx file or a folder with one (10x, STARsolo, \
+                        kb-python, Parse, alevin-fry), or a csv, tsv or blank-delimited table";
 
 /// Opens whatever is at `path`: the format is found from the content.
 ///
@@ -31,14 +32,46 @@ fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
         return open_hdf5(path, options);
     }
     let begin = beginning(path)?;
+    let begin = begin.strip_prefix(MARK).unwrap_or(&begin);
     if begin.starts_with(b"%%MatrixMarket") {
         return mtx::open(path, options);
     }
-    match begin.as_slice() {
+    if let Some(what) = needs_a_tool(path, begin) {
+        return Err(Error::new(ErrorKind::UnsupportedInput, what));
+    }
+    match begin {
         [] => Err(unknown("an empty file")),
         b if b.starts_with(b"PK\x03\x04") => Err(unknown("a zip archive")),
         b if b.contains(&0) => Err(unknown("a binary file of unknown content")),
         _ => text::open(path, options),
+    }
+}
+
+/// What a file is that another program has to unpack or export, and how.
+fn needs_a_tool(path: &Path, begin: &[u8]) -> Option<String> {
+    let packed = |what: &str, tool: &str| format!("{what}; unpack it first: {tool} \"{}\"", path.display());
+    let tar = begin.get(257..262) == Some(b"ustar");
+    let r = [&b"X\n\0\0\0"[..], b"B\n\x02\0\0\0", b"B\n\x03\0\0\0", b"A\n2\n", b"A\n3\n", b"RDX2\n", b"RDX3\n"];
+    match begin {
+        b if b.starts_with(b"\x89HDF\r\n\x1a\n") => {
+            Some(packed("an HDF5 file packed with gzip, which cannot be read in parts", "gunzip -k"))
+        }
+        _ if tar => Some(packed("a tar archive", "tar -xf")),
+        b if b.starts_with(b"BZh") && b.get(4..10) == Some(b"1AY&SY") => {
+            Some(packed("a file packed with bzip2", "bunzip2 -k"))
+        }
+        b if b.starts_with(b"\xfd7zXZ\0") => Some(packed("a file packed with xz", "unxz -k")),
+        b if b.starts_with(b"\x28\xb5\x2f\xfd") => Some(packed("a file packed with zstd", "unzstd")),
+        b if b.starts_with(b"\xff\xfe") || b.starts_with(b"\xfe\xff") => {
+            Some("text in UTF-16; save it as UTF-8".to_owned())
+        }
+        b if r.iter().any(|magic| b.starts_with(magic)) => Some(
+            "an object of R (RDS or RData); export it in R: zellkonverter::writeH5AD(sce, \"x.h5ad\") for a \
+             SingleCellExperiment (Seurat: sce <- as.SingleCellExperiment(x)), or \
+             DropletUtils::write10xCounts(\"folder\", counts, version = \"3\") for a matrix of counts"
+                .to_owned(),
+        ),
+        _ => None,
     }
 }
 

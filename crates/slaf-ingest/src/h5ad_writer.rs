@@ -253,7 +253,7 @@ impl H5adWriter {
 }
 
 /// Refuses what HDF5 cannot hold as one name.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let why = match name {
         "" => "it is empty",
         "." => "it means the group itself",

@@ -7,6 +7,7 @@
 mod arrow_types;
 mod chunk_builder;
 mod detect;
+mod fields;
 mod h5;
 mod h5_out;
 mod h5ad;
@@ -14,6 +15,7 @@ mod h5ad_writer;
 mod loom;
 mod model;
 mod mtx;
+mod number;
 mod parallel;
 mod plain;
 mod row_sorter;
@@ -21,6 +23,7 @@ pub mod temporary;
 mod tenx_h5;
 mod tenx_mtx_writer;
 mod text;
+mod text_columns;
 mod union;
 mod union_columns;
 

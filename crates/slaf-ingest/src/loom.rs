@@ -1,16 +1,19 @@
 //! loom files, versions 2 and 3: a dense matrix genes x cells, with attributes for both axes.
 //!
 //! The names are found as scanpy's `read_loom` does; layers become layers, attributes of two
-//! dimensions become obsm and varm, graphs become obsp and varp.
+//! dimensions become obsm and varm, graphs become obsp and varp, attributes of the file uns. The
+//! fields of a compound attribute, as SCope writes them, are columns: `Embedding._X`.
 
-use crate::h5::{Dataset, Group, H5File, Node, unsupported};
+use crate::h5::{Dataset, Elem, Group, H5File, Node, unsupported};
 use crate::h5ad::{ColumnSource, FrameReader, Refusal};
+use crate::h5ad_writer::{Element, check_name, write_element};
 use crate::model::{
     ArrayInfo, ArrayKey, Axis, ColumnInfo, Description, Frame, FrameInfo, Input, Loss, MatrixEncoding, MatrixInfo,
     MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
 use crate::plain::absent;
 use crate::row_sorter::RowSorter;
+use hdf5_pure::AttrValue;
 use slaf_core::{Context, Dtype, Error, Result, Values, with_values};
 use std::ops::Range;
 use std::path::Path;
@@ -18,6 +21,9 @@ use std::path::Path;
 /// Attributes that name cells and genes, the most usual first.
 const CELL_NAMES: [&str; 6] = ["CellID", "obs_names", "cell_id", "cell_names", "barcodes", "index"];
 const GENE_NAMES: [&str; 7] = ["Gene", "var_names", "gene_names", "gene_symbols", "Accession", "gene_ids", "index"];
+const VERSION: &str = "LOOM_SPEC_VERSION";
+/// Attributes of the file that are about the file, not the data.
+const HOUSEKEEPING: [&str; 2] = ["CreationDate", "last_modified"];
 /// An axis longer than this must have names.
 const MAX_UNNAMED: u64 = 10_000_000;
 const DEFAULT_MEMORY: usize = 256 << 20;
@@ -33,6 +39,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
         var: None,
         matrices: vec![Source::Dense(Box::new(matrix.clone()))],
         arrays: Vec::new(),
+        uns: Vec::new(),
         options: options.clone(),
     };
     loom.add_matrix(MatrixKey::X, &matrix)?;
@@ -54,17 +61,26 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
     }
     loom.graphs(&root, "col_graphs", Axis::Cells)?;
     loom.graphs(&root, "row_graphs", Axis::Genes)?;
-    let mut version = root.attrs()?.str("LOOM_SPEC_VERSION").map(str::to_owned);
+    let mut version = None;
+    let mut attributes = Vec::new();
+    // Version 2 keeps attributes of the file at the root, version 3 in a group.
+    for (name, value) in root.attrs()?.all() {
+        match element(value) {
+            Some(Element::String(text)) if name == VERSION => version = Some(text),
+            _ if HOUSEKEEPING.contains(&name) => {}
+            Some(value) => attributes.push((name.to_owned(), value)),
+            None => loom.lose(name, "an attribute of the whole file"),
+        }
+    }
     for (name, node) in root.members()? {
         match (name.as_str(), node) {
             ("matrix" | "layers" | "col_attrs" | "row_attrs" | "col_graphs" | "row_graphs", _) => {}
             ("attrs", Node::Group(attrs)) => {
                 for (name, node) in attrs.members()? {
                     match (name.as_str(), node) {
-                        ("LOOM_SPEC_VERSION", Node::Dataset(d)) if d.elem().is_string() => {
-                            version = d.read_strings()?.pop();
-                        }
-                        ("CreationDate" | "last_modified", _) => {}
+                        (VERSION, Node::Dataset(d)) if d.elem().is_string() => version = d.read_strings()?.pop(),
+                        (name, _) if HOUSEKEEPING.contains(&name) => {}
+                        (_, Node::Dataset(d)) if text(&d) => attributes.push((name, strings(&d)?)),
                         (_, node) => loom.lose(node.path(), "an attribute of the whole file"),
                     }
                 }
@@ -72,11 +88,50 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
             (_, node) => loom.lose(node.path(), "not a part of a loom file"),
         }
     }
+    for (name, value) in attributes {
+        if check_name(&name).is_err() || loom.uns.iter().any(|(other, _)| *other == name) {
+            loom.lose(&name, "an attribute of the whole file whose name uns cannot have");
+        } else {
+            loom.uns.push((name, value));
+        }
+    }
+    if !loom.uns.is_empty() {
+        loom.description.extras.push("uns".to_owned());
+    }
     loom.description.format = match version {
         Some(version) => format!("loom {version}"),
         None => "loom".to_owned(),
     };
     Ok(Box::new(loom))
+}
+
+/// An attribute's value as an entry of uns.
+fn element(value: &AttrValue) -> Option<Element> {
+    if let Some(text) = value.as_str() {
+        return Some(Element::String(text.to_owned()));
+    }
+    if let Some(strings) = value.as_strings() {
+        return Some(Element::Strings { shape: vec![strings.len() as u64], strings: strings.to_vec() });
+    }
+    let values = match value {
+        AttrValue::F64(_) | AttrValue::F32(_) => Values::F64(value.to_f64s()?),
+        AttrValue::U64(v) => Values::U64(vec![*v]),
+        _ => Values::I64(vec![value.as_i64()?]),
+    };
+    Some(Element::Scalar(values))
+}
+
+/// Whether a dataset is one text, or a list of them.
+fn text(d: &Dataset) -> bool {
+    d.elem().is_string() && d.shape().len() <= 1
+}
+
+fn strings(d: &Dataset) -> Result<Element> {
+    let strings = d.read_strings()?;
+    Ok(match (d.shape(), &strings[..]) {
+        ([], [one]) => Element::String(one.clone()),
+        _ => Element::Strings { shape: vec![strings.len() as u64], strings },
+    })
 }
 
 /// Rows and columns.
@@ -103,6 +158,7 @@ struct Loom {
     var: Option<Names>,
     matrices: Vec<Source>,
     arrays: Vec<Dataset>,
+    uns: Vec<(String, Element)>,
     options: OpenOptions,
 }
 
@@ -139,6 +195,18 @@ impl Loom {
         }
     }
 
+    fn add_array(&mut self, axis: Axis, name: String, d: Dataset) -> Result<()> {
+        let (n_rows, n_cols) = (self.len(axis), d.shape()[1]);
+        if d.shape()[0] != n_rows {
+            return Err(Error::malformed(format!("{} rows instead of {n_rows}", d.shape()[0])).at(d.path()));
+        }
+        d.check_storage()?;
+        let (dtype, _) = d.number()?;
+        self.description.arrays.push(ArrayInfo { key: ArrayKey { axis, name }, dtype, n_rows, n_cols });
+        self.arrays.push(d);
+        Ok(())
+    }
+
     fn attributes(&mut self, root: &Group, name: &str, axis: Axis) -> Result<Option<Names>> {
         let n = self.len(axis);
         let (what, candidates): (_, &[&str]) = match axis {
@@ -146,19 +214,16 @@ impl Loom {
             Axis::Genes => ("genes", &GENE_NAMES),
         };
         let group = root.group(name)?;
-        let mut columns = Vec::new();
+        let (mut columns, mut fields) = (Vec::new(), Vec::new());
         for (name, node) in group.as_ref().map(Group::members).transpose()?.unwrap_or_default() {
             let path = node.path().to_owned();
             match (&group, node) {
-                (_, Node::Dataset(d)) if d.shape().len() == 2 && d.number().is_ok() => {
-                    if d.shape()[0] != n {
-                        return Err(Error::malformed(format!("{} rows for {n} {what}", d.shape()[0])).at(path));
-                    }
-                    d.check_storage()?;
-                    let key = ArrayKey { axis, name };
-                    let (dtype, _) = d.number()?;
-                    self.description.arrays.push(ArrayInfo { key, dtype, n_rows: n, n_cols: d.shape()[1] });
-                    self.arrays.push(d);
+                (_, Node::Dataset(d)) if d.shape().len() == 2 && d.number().is_ok() => self.add_array(axis, name, d)?,
+                (_, Node::Dataset(d)) if *d.elem() == Elem::Compound && d.shape().len() == 1 => {
+                    fields.push((name, d));
+                }
+                (_, Node::Dataset(d)) if d.shape().len() != 1 => {
+                    self.lose(&path, &format!("{} values of {} dimensions", d.elem().name(), d.shape().len()));
                 }
                 (Some(group), node @ Node::Dataset(_)) => match ColumnSource::open(group, node, n) {
                     Ok(source) => columns.push((name, source)),
@@ -166,6 +231,25 @@ impl Loom {
                     Err(Refusal::Error(e)) => return Err(e),
                 },
                 _ => self.lose(&path, "a group, not an attribute"),
+            }
+        }
+        for (attribute, d) in fields {
+            d.expect_len(n)?;
+            d.check_storage()?;
+            for (field, d) in d.fields()? {
+                let (name, path) = (format!("{attribute}.{field}"), d.path().to_owned());
+                if d.shape().len() == 2 && d.number().is_ok() {
+                    self.add_array(axis, name, d)?;
+                    continue;
+                }
+                let source = ColumnSource::Plain(d);
+                let taken = columns.iter().any(|(other, _)| *other == name);
+                match source.check(n) {
+                    _ if taken => self.lose(&path, &format!("there is an attribute \"{name}\" as well")),
+                    Ok(()) => columns.push((name, source)),
+                    Err(Refusal::Loss(reason)) => self.lose(&path, &reason),
+                    Err(Refusal::Error(e)) => return Err(e),
+                }
             }
         }
         let found = candidates.iter().find_map(|c| columns.iter().position(|(name, _)| name == c));
@@ -379,5 +463,9 @@ impl Input for Loom {
         let mut all = self.description.arrays.iter().zip(&self.arrays);
         let (_, d) = all.find(|(info, _)| info.key == *key).ok_or_else(|| absent(&key.name))?;
         d.reader()?.values(rows)
+    }
+
+    fn write_extras(&self, target: &Path) -> Result<()> {
+        write_element(target, "uns", &Element::Dict(self.uns.clone()))
     }
 }

@@ -120,8 +120,8 @@ impl MatrixEncoding {
 pub struct MatrixInfo {
     pub key: MatrixKey,
     pub encoding: MatrixEncoding,
-    /// The type of the values as stored. Text formats give the type that all values of the file
-    /// need: `int64` when every value is an integer, else `float64`.
+    /// The type of the values as stored. Text formats give the type that holds all values of
+    /// the file exactly: an integer that none holds is a loss.
     pub dtype: Dtype,
     pub n_rows: u64,
     pub n_cols: u64,
@@ -178,7 +178,8 @@ pub struct Description {
 /// How to open an input.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
-    /// 10x h5 v2 with several genomes: read this one only.
+    /// 10x h5 of v2 and folders with several genomes: read this one only; 10x h5 of v3: read the
+    /// features of this genome only.
     pub genome: Option<String>,
     /// 10x v3: read the features of this type only, for example `Gene Expression`.
     pub feature_type: Option<String>,
@@ -208,7 +209,7 @@ impl Default for StreamOptions {
 ///
 /// Every chunk satisfies [`CsrChunk::validate`]: columns rise strictly within a row. Unsorted
 /// rows are sorted; values at duplicate positions are added (as SciPy reads them; the stream
-/// counts them, and the value type widens rather than overflow). Explicit zeros of sparse inputs
+/// counts them, and the value type widens rather than overflow or round whole numbers). Explicit zeros of sparse inputs
 /// are kept; zeros of dense inputs are left out, but -0.0 is kept.
 pub trait RowStream: Iterator<Item = Result<CsrChunk>> + Send {
     /// How many duplicate positions were added up so far.

@@ -1,255 +1,158 @@
-//! Folders of 10x Genomics in Matrix Market form, of Cell Ranger 2 (`genes.tsv`) and 3
-//! (`features.tsv.gz`).
+//! Data sets in Matrix Market form: folders of 10x Genomics (Cell Ranger 2, 3 and ARC), STARsolo,
+//! kb-python, Parse and alevin-fry.
 
+mod layout;
 mod parse;
+mod side;
 
-use crate::chunk_builder::{ChunkBuilder, Entry as Value};
+use crate::chunk_builder::ChunkBuilder;
 use crate::model::{
-    ArrayKey, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixEncoding, MatrixInfo,
-    MatrixKey, OpenOptions, RowStream, StreamOptions,
+    ArrayKey, ColumnInfo, Description, Frame, FrameInfo, Input, Loss, MatrixEncoding, MatrixInfo, MatrixKey,
+    OpenOptions, RowStream, StreamOptions,
 };
-use crate::plain::{Lines, absent, name_frame, name_of, only_x, open_text};
+use crate::number::{Extent, Number, ROUNDED};
+use crate::plain::{absent, changed, filter_frame, frame_rows, name_of, open_text};
 use crate::row_sorter::RowSorter;
-use arrow::array::StringArray;
-use arrow::datatypes::DataType;
+use layout::Layout;
 use parse::{Entries, Entry};
+use side::GeneFrame;
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Values};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-/// How deep the folder of the matrix may lie below the one that was given.
-const DEPTH: usize = 3;
 /// In place of the new number of a gene that is left out.
 const LEFT_OUT: u32 = u32::MAX;
+/// The layers of a gene's three columns, in the order of alevin-fry.
+const BLOCKS: [&str; 3] = ["spliced", "unspliced", "ambiguous"];
 
 /// Opens a folder, or the matrix file in one.
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
-    let files = Files::find(path, options.genome.as_deref(), DEPTH)?;
-    let barcodes: Vec<String> =
-        read_table(&files.barcodes)?.into_iter().map(|mut row| std::mem::take(&mut row[0])).collect();
-    let mut features = Features::read(&files.features)?;
-    let mut notes = Vec::new();
-    let entries = open_entries(&files.matrix)?;
-    let (n_genes, n_cells) = (features.names.len() as u64, barcodes.len() as u64);
-    let shape = (entries.n_rows, entries.n_cols);
-    let cells_in_rows = shape != (n_genes, n_cells) && shape == (n_cells, n_genes);
-    if cells_in_rows {
-        notes.push("cells in rows (detected: the numbers of barcodes and features)".to_owned());
-    } else if shape != (n_genes, n_cells) {
-        return Err(Error::malformed(format!(
-            "a matrix of {} x {}, but {n_genes} features in {} and {n_cells} barcodes in {}",
-            shape.0,
-            shape.1,
-            name_of(&files.features),
-            name_of(&files.barcodes)
-        ))
-        .at(name_of(&files.matrix)));
-    }
-    let genes = features.select(options.feature_type.as_deref(), &mut notes)?;
-    let version = if features.types.is_some() { "v3" } else { "v2" };
-    let plan = Plan { matrix: files.matrix, genes, cells_in_rows, n_cells, n_genes: features.names.len() as u64 };
-    let found = Survey::take(&plan, entries).at(name_of(&plan.matrix))?;
-    if found.dtype == Dtype::F64 {
-        notes.push("values as float64: not all of them are exact as float32".to_owned());
-    }
-    let info = MatrixInfo {
-        key: MatrixKey::X,
-        encoding: MatrixEncoding::Csr,
-        dtype: found.dtype,
-        n_rows: n_cells,
-        n_cols: plan.n_genes,
-        nnz: (found.order == Order::Strict).then_some(found.nnz),
+    let layout = Layout::find(path, options.genome.as_deref())?;
+    let mut notes = layout.notes.clone();
+    let (obs, cell_index) = side::read_cells(&layout.cells, &mut notes)?;
+    let genes = GeneFrame::read(&layout.genes, &mut notes)?;
+    let n_cells = obs.index.len() as u64;
+    let n_all = genes.frame.index.len();
+    let keep = select(&genes, options.feature_type.as_deref(), &mut notes)?;
+    let var = match &keep {
+        Some(keep) => filter_frame(genes.frame, keep)?,
+        None => genes.frame,
     };
-    let losses = features
-        .more_columns
-        .then(|| Loss { path: name_of(&files.features), reason: "columns after the third are not read".into() });
+    let mut matrices = Vec::new();
+    let mut described = Vec::new();
+    let mut losses = Vec::new();
+    for (key, path) in &layout.matrices {
+        for block in 0..genes.blocks {
+            let key = if genes.blocks == 1 { key.clone() } else { MatrixKey::Layer(BLOCKS[block].to_owned()) };
+            let entries = open_entries(path)?;
+            let shape = (entries.n_rows, entries.n_cols);
+            let cells_in_rows = orientation(shape, n_cells, (genes.blocks * n_all) as u64, &layout, path)?;
+            if cells_in_rows != layout.cells_in_rows {
+                let axis = if cells_in_rows { "cells" } else { "genes" };
+                notes.push(format!("{axis} in rows (detected: the numbers of barcodes and features)"));
+            }
+            let plan = Plan {
+                matrix: path.clone(),
+                genes: numbers(keep.as_deref(), n_all, genes.blocks, block),
+                cells_in_rows,
+                n_cells,
+                n_genes: var.index.len() as u64,
+            };
+            let found = Survey::take(&plan, entries).at(name_of(path))?;
+            if found.dtype != Dtype::F32 {
+                notes.push(format!("{key}: values as {}: not all of them are exact as float32", found.dtype));
+            }
+            let rounded = found.extent.rounded_by(found.dtype);
+            losses.extend(
+                rounded.map(|place| Loss { path: format!("{}: {place}", name_of(path)), reason: ROUNDED.into() }),
+            );
+            described.push(MatrixInfo {
+                key,
+                encoding: MatrixEncoding::Csr,
+                dtype: found.dtype,
+                n_rows: n_cells,
+                n_cols: plan.n_genes,
+                nnz: (found.order == Order::Strict).then_some(found.nnz),
+            });
+            matrices.push((plan, found));
+        }
+    }
+    if !described.iter().any(|m| m.key == MatrixKey::X) {
+        let names: Vec<_> = described.iter().map(|m| m.key.to_string()).collect();
+        notes.push(format!("no X: the counts are in {}", names.join(", ")));
+    }
+    let version = match (layout.program, genes.types.is_some()) {
+        ("10x", true) => " v3",
+        ("10x", false) => " v2",
+        _ => "",
+    };
+    let columns = |frame: &Frame| -> Vec<ColumnInfo> { frame.columns.iter().map(|c| c.info.clone()).collect() };
     let description = Description {
-        format: format!("10x mtx {version}"),
+        format: format!("{} mtx{version}", layout.program),
         n_cells,
-        n_genes: plan.n_genes,
-        var: FrameInfo { index_name: None, columns: features.columns().into_iter().map(|c| c.info).collect() },
-        matrices: vec![info],
-        losses: losses.into_iter().collect(),
+        n_genes: var.index.len() as u64,
+        obs: FrameInfo { index_name: cell_index, columns: columns(&obs) },
+        var: FrameInfo { index_name: genes.index_name, columns: columns(&var) },
+        matrices: described,
+        losses,
         notes,
         ..Description::default()
     };
-    Ok(Box::new(Mtx { description, barcodes, features, plan, found, options: options.clone() }))
+    Ok(Box::new(Mtx { description, obs, var, matrices, options: options.clone() }))
 }
 
-/// The three files of a data set.
-struct Files {
-    matrix: PathBuf,
-    features: PathBuf,
-    barcodes: PathBuf,
-}
-
-impl Files {
-    fn find(path: &Path, genome: Option<&str>, depth: usize) -> Result<Files> {
-        if !path.is_dir() {
-            return Files::beside(path);
-        }
-        let mut matrices = Vec::new();
-        let mut folders = Vec::new();
-        for entry in std::fs::read_dir(path)? {
-            let entry = entry?.path();
-            if entry.is_dir() {
-                folders.push(entry);
-            } else if prefix_of(&entry).is_some() {
-                matrices.push(entry);
-            }
-        }
-        matrices.sort();
-        folders.sort();
-        // A plain file and its packed copy are one.
-        matrices.dedup_by_key(|m| prefix_of(m));
-        if let [matrix] = &matrices[..] {
-            return Files::beside(matrix);
-        }
-        if !matrices.is_empty() {
-            let names: Vec<_> = matrices.iter().map(|m| name_of(m)).collect();
-            return Err(Error::invalid(format!("several matrices, give the path of one: {}", names.join(", "))));
-        }
-        if depth > 0 {
-            let mut found: Vec<_> = folders.iter().filter(|f| holds_matrix(f, depth - 1)).collect();
-            if let Some(genome) = genome.filter(|_| found.len() > 1) {
-                found.retain(|f| name_of(f) == genome);
-            }
-            match found[..] {
-                [folder] => return Files::find(folder, genome, depth - 1),
-                [] => {}
-                _ => {
-                    let names: Vec<_> = found.iter().map(|f| name_of(f)).collect();
-                    return Err(Error::invalid(format!("several genomes, name one: {}", names.join(", "))));
-                }
-            }
-        }
-        Err(Error::new(ErrorKind::UnknownFormat, "a folder without a matrix.mtx or matrix.mtx.gz"))
+/// Whether the cells are in the rows of a matrix.
+fn orientation(shape: (u64, u64), n_cells: u64, n_genes: u64, layout: &Layout, matrix: &Path) -> Result<bool> {
+    let expected = if layout.cells_in_rows { (n_cells, n_genes) } else { (n_genes, n_cells) };
+    if shape == expected {
+        return Ok(layout.cells_in_rows);
     }
-
-    /// The files that belong to a matrix, whose names may begin with one prefix.
-    fn beside(matrix: &Path) -> Result<Files> {
-        let folder = matrix.parent().unwrap_or(Path::new("."));
-        let prefix = prefix_of(matrix).unwrap_or_default();
-        let find = |names: &[&str]| {
-            names
-                .iter()
-                .flat_map(|n| [format!("{prefix}{n}.tsv"), format!("{prefix}{n}.tsv.gz")])
-                .map(|n| folder.join(n))
-                .find(|p| p.is_file())
-                .ok_or_else(|| {
-                    let name = format!("{prefix}{}.tsv[.gz]", names.join(".tsv[.gz] or "));
-                    Error::new(ErrorKind::NotFound, format!("no {name} beside {}", name_of(matrix)))
-                })
-        };
-        Ok(Files { features: find(&["features", "genes"])?, barcodes: find(&["barcodes"])?, matrix: matrix.to_owned() })
+    if shape == (expected.1, expected.0) {
+        return Ok(!layout.cells_in_rows);
     }
-}
-
-/// Whether there is a matrix file in the folder or below it.
-pub(crate) fn holds_matrix(folder: &Path, depth: usize) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|entries| {
-        entries.filter_map(std::result::Result::ok).any(|e| {
-            let path = e.path();
-            if path.is_dir() { depth > 0 && holds_matrix(&path, depth - 1) } else { prefix_of(&path).is_some() }
-        })
-    })
-}
-
-/// What comes before `matrix.mtx` or `matrix.mtx.gz` in the name of a file.
-fn prefix_of(path: &Path) -> Option<String> {
-    let name = name_of(path);
-    let stem = name.strip_suffix(".gz").unwrap_or(&name);
-    stem.strip_suffix("matrix.mtx").map(str::to_owned)
+    Err(Error::malformed(format!(
+        "a matrix of {} x {}, but {n_genes} features in {} and {n_cells} barcodes in {}",
+        shape.0,
+        shape.1,
+        name_of(layout.genes.path()),
+        name_of(layout.cells.path())
+    ))
+    .at(name_of(matrix)))
 }
 
 fn open_entries(matrix: &Path) -> Result<Entries> {
     Entries::new(open_text(matrix)?).at(name_of(matrix))
 }
 
-/// The fields of a tab-separated file; every row has at least one.
-fn read_table(path: &Path) -> Result<Vec<Vec<String>>> {
-    let read = || -> Result<_> {
-        let mut lines = Lines::new(open_text(path)?);
-        let mut rows = Vec::new();
-        while let Some(line) = lines.line()? {
-            let line = std::str::from_utf8(line)
-                .map_err(|_| Error::malformed(format!("line {}: not UTF-8", rows.len() + 1)))?;
-            rows.push(line.split('\t').map(str::to_owned).collect());
-        }
-        Ok(rows)
+/// Which features are of the type that is wanted, if not all are.
+fn select(genes: &GeneFrame, feature_type: Option<&str>, notes: &mut Vec<String>) -> Result<Option<Vec<bool>>> {
+    let Some(wanted) = feature_type else { return Ok(None) };
+    let Some(types) = &genes.types else {
+        notes.push("no feature types in the file: all features are read".to_owned());
+        return Ok(None);
     };
-    read().at(name_of(path))
+    let keep: Vec<bool> = types.iter().map(|t| t == wanted).collect();
+    if !keep.contains(&true) {
+        let mut known: Vec<_> = types.iter().map(String::as_str).collect();
+        known.sort_unstable();
+        known.dedup();
+        return Err(Error::invalid(format!("no features of type {wanted:?}; the file has: {}", known.join(", "))));
+    }
+    Ok(Some(keep))
 }
 
-struct Features {
-    names: Vec<String>,
-    ids: Option<Vec<String>>,
-    types: Option<Vec<String>>,
-    more_columns: bool,
-}
-
-impl Features {
-    fn read(path: &Path) -> Result<Features> {
-        let rows = read_table(path)?;
-        let width = rows.first().map_or(2, Vec::len);
-        if let Some(i) = rows.iter().position(|r| r.len() != width) {
-            return Err(Error::malformed(format!(
-                "line {}: {} columns, but the first line has {width}",
-                i + 1,
-                rows[i].len()
-            ))
-            .at(name_of(path)));
-        }
-        let column = |i: usize| -> Vec<String> { rows.iter().map(|r| r[i].clone()).collect() };
-        Ok(Features {
-            names: column(usize::from(width > 1)),
-            ids: (width > 1).then(|| column(0)),
-            types: (width > 2).then(|| column(2)),
-            more_columns: width > 3,
-        })
+/// The new number of each column of genes, if some are left out: those of other blocks, and
+/// features that are not kept.
+fn numbers(keep: Option<&[bool]>, n: usize, blocks: usize, block: usize) -> Option<Vec<u32>> {
+    if keep.is_none() && blocks == 1 {
+        return None;
     }
-
-    /// Leaves only the features of a type; gives the new number of each, if any goes.
-    fn select(&mut self, feature_type: Option<&str>, notes: &mut Vec<String>) -> Result<Option<Vec<u32>>> {
-        let Some(wanted) = feature_type else { return Ok(None) };
-        let Some(types) = &self.types else {
-            notes.push("no feature types in the file: all features are read".to_owned());
-            return Ok(None);
-        };
-        let keep: Vec<bool> = types.iter().map(|t| t == wanted).collect();
-        if !keep.contains(&true) {
-            let mut known: Vec<_> = types.iter().map(String::as_str).collect();
-            known.sort_unstable();
-            known.dedup();
-            return Err(Error::invalid(format!("no features of type {wanted:?}; the file has: {}", known.join(", "))));
-        }
-        let mut next = 0;
-        let numbers = keep.iter().map(|&k| {
-            if !k {
-                return LEFT_OUT;
-            }
-            next += 1;
-            next - 1
-        });
-        let numbers = numbers.collect();
-        for list in [Some(&mut self.names), self.ids.as_mut(), self.types.as_mut()].into_iter().flatten() {
-            let mut kept = keep.iter();
-            list.retain(|_| kept.next().copied().unwrap_or(false));
-        }
-        Ok(Some(numbers))
+    let mut numbers = vec![LEFT_OUT; n * blocks];
+    let kept = (0..n).filter(|&i| keep.is_none_or(|k| k[i]));
+    for (number, i) in (0..).zip(kept) {
+        numbers[block * n + i] = number;
     }
-
-    fn columns(&self) -> Vec<Column> {
-        let column = |name: &str, values: &Option<Vec<String>>| {
-            values.as_ref().map(|v| Column {
-                info: ColumnInfo { name: name.into(), data_type: DataType::Utf8, kind: ColumnKind::Plain },
-                array: Arc::new(StringArray::from_iter_values(v)),
-            })
-        };
-        let columns = [column("gene_ids", &self.ids), column("feature_types", &self.types)];
-        columns.into_iter().flatten().collect()
-    }
+    Some(numbers)
 }
 
 /// How the entries of the file map to cells and genes.
@@ -290,6 +193,7 @@ enum Order {
 /// What one pass over the file finds: the value type depends on every value.
 struct Survey {
     dtype: Dtype,
+    extent: Extent,
     order: Order,
     nnz: u64,
     counts: Vec<u64>,
@@ -300,17 +204,14 @@ impl Survey {
         if plan.n_genes >= u64::from(LEFT_OUT) {
             return Err(Error::new(ErrorKind::UnsupportedInput, "2^32 features or more"));
         }
-        let mut found =
-            Survey { dtype: Dtype::F32, order: Order::Strict, nnz: 0, counts: vec![0; plan.n_genes as usize] };
+        let counts = vec![0; plan.n_genes as usize];
+        let mut found = Survey { dtype: Dtype::F32, extent: Extent::default(), order: Order::Strict, nnz: 0, counts };
         let mut last = None;
         let mut block = Vec::new();
         while entries.read(&mut block)? {
             for entry in &block {
                 let Some(place) = plan.place(entry) else { continue };
-                let narrow = entry.value as f32;
-                if f64::from(narrow) != entry.value && !entry.value.is_nan() {
-                    found.dtype = Dtype::F64;
-                }
+                found.extent.add(entry.value, || format!("the entry at {}, {}", entry.row + 1, entry.col + 1));
                 if Some(place) <= last {
                     let forward = last.is_some_and(|(cell, _)| cell == place.0);
                     let order = if forward { Order::Cells } else { Order::None };
@@ -323,45 +224,33 @@ impl Survey {
                 found.counts[place.1 as usize] += 1;
             }
         }
+        found.dtype = found.extent.smallest_float();
         Ok(found)
-    }
-}
-
-/// The two value types of this format.
-trait Real: Value {
-    fn from_f64(value: f64) -> Self;
-}
-
-impl Real for f32 {
-    fn from_f64(value: f64) -> f32 {
-        value as f32
-    }
-}
-
-impl Real for f64 {
-    fn from_f64(value: f64) -> f64 {
-        value
     }
 }
 
 struct Mtx {
     description: Description,
-    barcodes: Vec<String>,
-    features: Features,
-    plan: Plan,
-    found: Survey,
+    obs: Frame,
+    var: Frame,
+    /// Beside the matrices of the description.
+    matrices: Vec<(Plan, Survey)>,
     options: OpenOptions,
 }
 
 impl Mtx {
-    fn stream<T: Real>(&self, limits: StreamOptions) -> Result<Box<dyn RowStream>> {
-        let entries = open_entries(&self.plan.matrix)?;
-        let name = name_of(&self.plan.matrix);
-        if self.found.order == Order::None {
-            return self.sort(entries, limits).at(name);
+    fn source(&self, key: &MatrixKey) -> Result<&(Plan, Survey)> {
+        let position = self.description.matrices.iter().position(|m| m.key == *key);
+        position.and_then(|i| self.matrices.get(i)).ok_or_else(|| absent(key))
+    }
+
+    fn stream<T: Number>(&self, plan: &Plan, found: &Survey, limits: StreamOptions) -> Result<Box<dyn RowStream>> {
+        let entries = open_entries(&plan.matrix)?;
+        if found.order == Order::None {
+            return self.sort::<T>(plan, entries, limits).at(name_of(&plan.matrix));
         }
         Ok(Box::new(Stream::<T> {
-            plan: self.plan.clone(),
+            plan: plan.clone(),
             entries,
             block: Vec::new(),
             next: 0,
@@ -372,27 +261,21 @@ impl Mtx {
         }))
     }
 
-    fn sort(&self, mut entries: Entries, limits: StreamOptions) -> Result<Box<dyn RowStream>> {
-        let Plan { n_cells, n_genes, .. } = self.plan;
-        let mut sorter = RowSorter::new(n_cells, n_genes, self.found.dtype, &self.options)?;
+    fn sort<T: Number>(&self, plan: &Plan, mut entries: Entries, limits: StreamOptions) -> Result<Box<dyn RowStream>> {
+        let mut sorter = RowSorter::new(plan.n_cells, plan.n_genes, T::DTYPE, &self.options)?;
         let (mut block, mut cells, mut genes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut values = Vec::new();
         while entries.read(&mut block)? {
             cells.clear();
             genes.clear();
-            values.clear();
+            let mut values = Vec::with_capacity(block.len());
             for entry in &block {
-                if let Some((cell, gene)) = self.plan.place(entry) {
+                if let Some((cell, gene)) = plan.place(entry) {
                     cells.push(cell);
                     genes.push(gene);
-                    values.push(entry.value);
+                    values.push(T::of(entry.value).ok_or_else(changed)?);
                 }
             }
-            let typed = match self.found.dtype {
-                Dtype::F32 => Values::F32(values.iter().map(|&v| v as f32).collect()),
-                _ => Values::F64(values.clone()),
-            };
-            sorter.push(&cells, &genes, &typed)?;
+            sorter.push(&cells, &genes, &T::wrap(values))?;
         }
         sorter.finish(limits)
     }
@@ -404,11 +287,11 @@ impl Input for Mtx {
     }
 
     fn obs(&self, rows: Range<u64>) -> Result<Frame> {
-        name_frame(&self.barcodes, rows)
+        frame_rows(&self.obs, rows)
     }
 
     fn var(&self) -> Result<Frame> {
-        Ok(Frame { index: self.features.names.clone(), columns: self.features.columns() })
+        Ok(self.var.clone())
     }
 
     fn raw_var(&self) -> Result<Option<Frame>> {
@@ -416,13 +299,17 @@ impl Input for Mtx {
     }
 
     fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
-        only_x(key)?;
-        if self.found.dtype == Dtype::F32 { self.stream::<f32>(options) } else { self.stream::<f64>(options) }
+        let (plan, found) = self.source(key)?;
+        match found.dtype {
+            Dtype::F32 => self.stream::<f32>(plan, found, options),
+            Dtype::I64 => self.stream::<i64>(plan, found, options),
+            Dtype::U64 => self.stream::<u64>(plan, found, options),
+            _ => self.stream::<f64>(plan, found, options),
+        }
     }
 
     fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
-        only_x(key)?;
-        Ok(self.found.counts.clone())
+        Ok(self.source(key)?.1.counts.clone())
     }
 
     fn array(&self, key: &ArrayKey, _rows: Range<u64>) -> Result<Values> {
@@ -451,7 +338,7 @@ struct Stream<T> {
     state: State,
 }
 
-impl<T: Real> Stream<T> {
+impl<T: Number> Stream<T> {
     fn end_row(&mut self) -> Option<CsrChunk> {
         if !self.row.is_sorted_by_key(|(gene, _)| *gene) {
             self.row.sort_by_key(|(gene, _)| *gene);
@@ -475,7 +362,7 @@ impl<T: Real> Stream<T> {
                 continue;
             };
             if cell < self.cell {
-                return Err(Error::malformed("the file changed while it was read"));
+                return Err(changed());
             }
             if cell > self.cell {
                 if let Some(chunk) = self.end_row() {
@@ -483,7 +370,7 @@ impl<T: Real> Stream<T> {
                 }
                 continue;
             }
-            self.row.push((gene, T::from_f64(entry.value)));
+            self.row.push((gene, T::of(entry.value).ok_or_else(changed)?));
             self.next += 1;
         }
         while self.cell < self.plan.n_cells {
@@ -496,7 +383,7 @@ impl<T: Real> Stream<T> {
     }
 }
 
-impl<T: Real> Iterator for Stream<T> {
+impl<T: Number> Iterator for Stream<T> {
     type Item = Result<CsrChunk>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -511,7 +398,7 @@ impl<T: Real> Iterator for Stream<T> {
     }
 }
 
-impl<T: Real> RowStream for Stream<T> {
+impl<T: Number> RowStream for Stream<T> {
     fn duplicates(&self) -> u64 {
         self.builder.duplicates()
     }

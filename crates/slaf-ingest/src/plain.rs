@@ -1,6 +1,7 @@
 //! Text files, plain or gzip: which of the two is seen from the content.
 
-use crate::model::{Frame, MatrixKey};
+use crate::model::{Column, Frame, MatrixKey};
+use arrow::array::BooleanArray;
 use flate2::read::MultiGzDecoder;
 use slaf_core::ErrorKind::{NotFound, OutOfRange};
 use slaf_core::{Context, Error, Result};
@@ -10,15 +11,24 @@ use std::ops::Range;
 use std::path::Path;
 
 const BUFFER: usize = 256 << 10;
+/// The byte-order mark that Windows programs put before UTF-8.
+pub(crate) const MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Opens a file, and unpacks it as it is read if it is gzip.
+/// Opens a file, and unpacks it as it is read if it is gzip. A byte-order mark is passed over.
 pub(crate) fn open_text(path: &Path) -> Result<Box<dyn Read + Send>> {
     let mut file = File::open(path).at(name_of(path))?;
     let mut magic = [0; 2];
     let n = file.read(&mut magic).at(name_of(path))?;
     file.rewind().at(name_of(path))?;
     let file = BufReader::with_capacity(BUFFER, file);
-    Ok(if n == 2 && magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+    let mut text: Box<dyn Read + Send> =
+        if n == 2 && magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let mut begin = Vec::new();
+    (&mut text).take(MARK.len() as u64).read_to_end(&mut begin).map_err(read_error).at(name_of(path))?;
+    if begin == MARK {
+        begin.clear();
+    }
+    Ok(Box::new(std::io::Cursor::new(begin).chain(text)))
 }
 
 /// An error of reading text: what gzip finds wrong is the file's fault.
@@ -119,9 +129,36 @@ pub(crate) fn name_frame(names: &[String], rows: Range<u64>) -> Result<Frame> {
     Ok(Frame { index: index.to_vec(), columns: Vec::new() })
 }
 
+/// Some rows of a frame.
+pub(crate) fn frame_rows(frame: &Frame, rows: Range<u64>) -> Result<Frame> {
+    let names = name_frame(&frame.index, rows.clone())?;
+    let columns = frame
+        .columns
+        .iter()
+        .map(|c| Column { info: c.info.clone(), array: c.array.slice(rows.start as usize, names.index.len()) });
+    Ok(Frame { columns: columns.collect(), ..names })
+}
+
+/// The rows of a frame that are kept.
+pub(crate) fn filter_frame(frame: Frame, keep: &[bool]) -> Result<Frame> {
+    let mask = BooleanArray::from(keep.to_vec());
+    let index = frame.index.into_iter().zip(keep).filter(|(_, k)| **k).map(|(name, _)| name).collect();
+    let filter = |c: Column| {
+        let array =
+            arrow::compute::filter(&c.array, &mask).map_err(|e| Error::malformed(e.to_string()).at(&c.info.name))?;
+        Ok(Column { info: c.info, array })
+    };
+    Ok(Frame { index, columns: frame.columns.into_iter().map(filter).collect::<Result<_>>()? })
+}
+
 /// An element that the input does not have.
 pub(crate) fn absent(element: impl std::fmt::Display) -> Error {
     Error::new(NotFound, format!("no {element} in the input"))
+}
+
+/// A file whose second reading is not as the first.
+pub(crate) fn changed() -> Error {
+    Error::malformed("the file changed while it was read")
 }
 
 /// Refuses every matrix but X.

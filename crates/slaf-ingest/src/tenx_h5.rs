@@ -6,10 +6,10 @@
 use crate::h5::{Dataset, Elem, Group, H5File, Node};
 use crate::h5ad::{ColumnSource, FrameReader, Refusal, Sparse};
 use crate::model::{
-    ArrayKey, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixEncoding, MatrixInfo,
+    ArrayKey, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixEncoding, MatrixInfo,
     MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
-use arrow::array::BooleanArray;
+use crate::plain::filter_frame;
 use slaf_core::{CsrChunk, Error, Result, Value, Values, with_values};
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,7 +55,10 @@ pub(crate) fn open(file: &Arc<H5File>, options: &OpenOptions) -> Result<Option<B
         (all, Some(g)) if all.contains(g) => g,
         (_, Some(g)) => return Err(Error::invalid(format!("no genome \"{g}\"; there are {}", quoted()))),
         ([one], None) => one,
-        (_, None) => return Err(Error::invalid(format!("several genomes: choose one of {}", quoted()))),
+        (_, None) => {
+            let message = format!("several genomes: choose one of {} with --genome NAME (genome=NAME)", quoted());
+            return Err(Error::invalid(message));
+        }
     };
     let group = root.group(genome)?.ok_or_else(|| Error::malformed("missing").at(genome))?;
     let mut losses = unknown(&root, &genomes);
@@ -198,14 +201,7 @@ impl Input for TenX {
     fn var(&self) -> Result<Frame> {
         let frame = self.var.read(0..self.var.n_rows)?;
         let Some(keep) = &self.keep else { return Ok(frame) };
-        let mask = BooleanArray::from(keep.clone());
-        let kept = frame.index.into_iter().zip(keep).filter(|(_, k)| **k).map(|(name, _)| name);
-        let filter = |c: Column| {
-            let array = arrow::compute::filter(&c.array, &mask)
-                .map_err(|e| Error::malformed(e.to_string()).at(&c.info.name))?;
-            Ok(Column { info: c.info, array })
-        };
-        Ok(Frame { index: kept.collect(), columns: frame.columns.into_iter().map(filter).collect::<Result<_>>()? })
+        filter_frame(frame, keep)
     }
 
     fn raw_var(&self) -> Result<Option<Frame>> {

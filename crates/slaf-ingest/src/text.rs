@@ -2,13 +2,15 @@
 
 mod orientation;
 
-use crate::chunk_builder::{ChunkBuilder, Entry};
+use crate::chunk_builder::ChunkBuilder;
+use crate::fields::Records;
 use crate::model::{
-    ArrayKey, Description, Frame, Input, MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
+    ArrayKey, Description, Frame, Input, Loss, MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream,
+    StreamOptions,
 };
-use crate::plain::{absent, name_frame, only_x, open_text, read_error};
+use crate::number::{Extent, Number, ROUNDED, TextNumber};
+use crate::plain::{absent, changed, name_frame, only_x, open_text, read_error};
 use crate::row_sorter::RowSorter;
-use csv::ByteRecord;
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Values};
 use std::io::Read;
 use std::ops::Range;
@@ -37,13 +39,19 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
             (genes, Some(format!("{axis} in rows (detected: {why})")))
         }
     };
-    let dtype = if survey.fraction { Dtype::F64 } else { Dtype::I64 };
+    let dtype = survey.extent.integer_or_float();
+    let losses = survey.extent.rounded_by(dtype).map(|place| Loss { path: place.to_owned(), reason: ROUNDED.into() });
     let (cells, genes, counts) = match genes_in_rows {
         true => (columns, survey.names, survey.row_counts),
         false => (survey.names, columns, survey.column_counts),
     };
+    let format = match delimiter {
+        b'\t' => "tsv",
+        b' ' => "text table",
+        _ => "csv",
+    };
     let description = Description {
-        format: if delimiter == b'\t' { "tsv" } else { "csv" }.to_owned(),
+        format: format.to_owned(),
         n_cells: cells.len() as u64,
         n_genes: genes.len() as u64,
         matrices: vec![MatrixInfo {
@@ -54,6 +62,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
             n_cols: genes.len() as u64,
             nnz: Some(counts.iter().sum()),
         }],
+        losses: losses.into_iter().collect(),
         notes: note.into_iter().collect(),
         ..Description::default()
     };
@@ -62,29 +71,34 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
     Ok(Box::new(Text { path, delimiter, options, description, cells, genes, counts, dtype, genes_in_rows }))
 }
 
-/// The delimiter that the first line has most often, outside of quotes.
+/// The delimiter that the first line has most often, outside of quotes; a blank only where there
+/// is no other. R leaves the corner out: of a table of one column, the second line tells.
 fn delimiter_of(path: &Path) -> Result<u8> {
     let mut head = Vec::new();
     open_text(path)?.take(PEEK).read_to_end(&mut head).map_err(read_error)?;
-    let mut counts = [(b',', 0), (b'\t', 0), (b';', 0)];
-    let mut quoted = false;
-    for &byte in head.iter().take_while(|&&b| b != b'\n') {
-        quoted ^= byte == b'"';
-        counts.iter_mut().filter(|(d, _)| !quoted && *d == byte).for_each(|(_, n)| *n += 1);
-    }
     if head.contains(&0) {
         return Err(Error::new(ErrorKind::UnknownFormat, "a binary file, not a table of text"));
     }
-    match counts.into_iter().rev().max_by_key(|(_, n)| *n) {
-        Some((delimiter, n)) if n > 0 => Ok(delimiter),
-        _ => Err(Error::malformed("line 1: no comma, tab or semicolon: not a table")),
+    for line in head.split(|&b| b == b'\n' || b == b'\r').filter(|line| !line.is_empty()).take(2) {
+        let mut counts = [(b',', 0), (b'\t', 0), (b';', 0), (b' ', 0)];
+        let mut quoted = false;
+        for &byte in line {
+            quoted ^= byte == b'"';
+            counts.iter_mut().filter(|(d, _)| !quoted && *d == byte).for_each(|(_, n)| *n += 1);
+        }
+        let [others @ .., blank] = counts;
+        let most = others.into_iter().rev().max_by_key(|(_, n)| *n).filter(|(_, n)| *n > 0);
+        if let Some((delimiter, _)) = most.or_else(|| (blank.1 > 0).then_some(blank)) {
+            return Ok(delimiter);
+        }
     }
+    Err(Error::malformed("line 1: no comma, tab, semicolon or blank: not a table"))
 }
 
 /// A pass over the rows of the file.
 struct Table {
-    reader: csv::Reader<Box<dyn Read + Send>>,
-    record: ByteRecord,
+    records: Records,
+    delimiter: u8,
     /// The names in the header; whether they begin with the first field is known from the first row.
     columns: Vec<String>,
     width: usize,
@@ -94,30 +108,25 @@ struct Table {
 
 impl Table {
     fn open(path: &Path, delimiter: u8) -> Result<Table> {
-        let reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(open_text(path)?);
-        let mut table = Table { reader, record: ByteRecord::new(), columns: Vec::new(), width: 0, pending: false };
-        if !table.read()? {
+        let records = Records::open(path, delimiter)?;
+        let mut table = Table { records, delimiter, columns: Vec::new(), width: 0, pending: false };
+        if !table.records.read()? {
             return Err(Error::malformed("an empty file"));
         }
-        let mut columns = table.record.iter().map(|f| table.text(f)).collect::<Result<Vec<_>>>()?;
-        if let Some(first) = columns.first_mut()
-            && let Some(rest) = first.strip_prefix('\u{feff}')
-        {
-            *first = rest.to_owned();
-        }
-        table.pending = table.read()?;
-        table.width = if table.pending { table.record.len() } else { columns.len() };
+        let mut columns = (0..table.records.len()).map(|i| table.name(i)).collect::<Result<Vec<_>>>()?;
+        table.pending = table.records.read()?;
+        table.width = if table.pending { table.records.len() } else { columns.len() };
         // R leaves the corner out.
         if table.width == columns.len() {
             columns.remove(0);
         } else if table.width != columns.len() + 1 {
             return Err(table.ragged(columns.len()));
         }
+        if delimiter == b' ' && columns.iter().any(String::is_empty) {
+            return Err(Error::malformed("line 1: two blanks between names; separate them by tabs or commas"));
+        }
         table.columns = columns;
+        table.check_blanks()?;
         Ok(table)
     }
 
@@ -126,83 +135,67 @@ impl Table {
         if std::mem::take(&mut self.pending) {
             return Ok(true);
         }
-        if !self.read()? {
+        if !self.records.read()? {
             return Ok(false);
         }
-        if self.record.len() == self.width { Ok(true) } else { Err(self.ragged(self.width)) }
+        if self.records.len() != self.width {
+            return Err(self.ragged(self.width));
+        }
+        self.check_blanks()?;
+        Ok(true)
     }
 
-    fn read(&mut self) -> Result<bool> {
-        self.reader.read_byte_record(&mut self.record).map_err(|e| match e.into_kind() {
-            csv::ErrorKind::Io(e) => read_error(e),
-            other => Error::malformed(format!("{other:?}")),
-        })
-    }
-
-    fn line(&self) -> u64 {
-        self.record.position().map_or(0, csv::Position::line)
+    /// Between two blanks there is no missing value, but an alignment.
+    fn check_blanks(&self) -> Result<()> {
+        let empty = |i| self.records.bytes(i).is_empty();
+        if self.delimiter == b' ' && (0..self.records.len()).any(empty) {
+            let line = self.records.line();
+            return Err(Error::malformed(format!(
+                "line {line}: two blanks in a row; separate fields by tabs or commas"
+            )));
+        }
+        Ok(())
     }
 
     fn ragged(&self, expected: usize) -> Error {
-        Error::malformed(format!(
-            "line {}: {} fields, where the lines before have {expected}",
-            self.line(),
-            self.record.len()
-        ))
+        let (line, n) = (self.records.line(), self.records.len());
+        Error::malformed(format!("line {line}: {n} fields, where the lines before have {expected}"))
     }
 
-    fn text(&self, field: &[u8]) -> Result<String> {
-        let text =
-            std::str::from_utf8(field).map_err(|_| Error::malformed(format!("line {}: not UTF-8", self.line())))?;
-        Ok(text.trim().to_owned())
-    }
-
-    fn name(&self) -> Result<String> {
-        self.text(self.record.get(0).unwrap_or_default())
+    /// A field that is a name.
+    fn name(&self, i: usize) -> Result<String> {
+        Ok(self.records.text(i)?.trim().to_owned())
     }
 
     /// The values of the row.
-    fn values(&self) -> impl Iterator<Item = Option<Cell>> {
-        self.record.iter().skip(1).map(Cell::parse)
+    fn values(&self) -> impl Iterator<Item = Option<TextNumber>> {
+        (1..self.records.len()).map(|i| parse(self.records.bytes(i)))
+    }
+
+    fn place(&self, column: usize, name: &str) -> String {
+        format!("line {}, column {} (\"{name}\")", self.records.line(), column + 2)
     }
 
     /// The error for a value that is none.
     fn not_a_number(&self, column: usize, name: &str) -> Error {
-        let field = String::from_utf8_lossy(self.record.get(column + 1).unwrap_or_default()).into_owned();
+        let field = String::from_utf8_lossy(self.records.bytes(column + 1)).into_owned();
         let shown: String = field.chars().take(40).collect();
-        Error::malformed(format!("line {}, column {} (\"{name}\"): not a number: {shown:?}", self.line(), column + 2))
+        Error::malformed(format!("{}: not a number: {shown:?}", self.place(column, name)))
+    }
+
+    /// A value of the type that the pass at opening found.
+    fn typed<T: Number>(&self, column: usize, value: Option<TextNumber>) -> Result<T> {
+        let value = value.ok_or_else(|| self.not_a_number(column, ""))?;
+        T::of(value).ok_or_else(changed)
     }
 }
 
 /// A value of the table.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Cell {
-    Int(i64),
-    Float(f64),
-}
-
-impl Cell {
-    fn parse(field: &[u8]) -> Option<Cell> {
-        if let [digit @ b'0'..=b'9'] = field {
-            return Some(Cell::Int(i64::from(digit - b'0')));
-        }
-        let text = std::str::from_utf8(field).ok()?.trim();
-        if let Ok(int) = text.parse() {
-            return Some(Cell::Int(int));
-        }
-        match text {
-            "" | "NA" | "N/A" | "#N/A" | "NaN" | "nan" | "NULL" | "null" => Some(Cell::Float(f64::NAN)),
-            _ => text.parse().ok().map(Cell::Float),
-        }
+fn parse(field: &[u8]) -> Option<TextNumber> {
+    if let [digit @ b'0'..=b'9'] = field {
+        return Some(TextNumber::Int(i64::from(digit - b'0')));
     }
-
-    /// Zeros are left out, -0.0 is not.
-    fn is_stored(self) -> bool {
-        match self {
-            Cell::Int(i) => i != 0,
-            Cell::Float(f) => f.to_bits() != 0,
-        }
-    }
+    TextNumber::parse_or_missing(std::str::from_utf8(field).ok()?.trim())
 }
 
 /// What the pass at opening finds.
@@ -211,7 +204,7 @@ struct Survey {
     names: Vec<String>,
     row_counts: Vec<u64>,
     column_counts: Vec<u64>,
-    fraction: bool,
+    extent: Extent,
 }
 
 impl Survey {
@@ -220,37 +213,14 @@ impl Survey {
         for (i, value) in table.values().enumerate() {
             let name = columns.get(i).map_or("", String::as_str);
             let value = value.ok_or_else(|| table.not_a_number(i, name))?;
-            self.fraction |= matches!(value, Cell::Float(_));
+            self.extent.add(value, || table.place(i, name));
             let count = u64::from(value.is_stored());
             stored += count;
             self.column_counts[i] += count;
         }
-        self.names.push(table.name()?);
+        self.names.push(table.name(0)?);
         self.row_counts.push(stored);
         Ok(())
-    }
-}
-
-/// The two value types of this format.
-trait Number: Entry {
-    fn of(cell: Cell) -> Self;
-}
-
-impl Number for i64 {
-    fn of(cell: Cell) -> i64 {
-        match cell {
-            Cell::Int(i) => i,
-            Cell::Float(f) => f as i64,
-        }
-    }
-}
-
-impl Number for f64 {
-    fn of(cell: Cell) -> f64 {
-        match cell {
-            Cell::Int(i) => i as f64,
-            Cell::Float(f) => f,
-        }
     }
 }
 
@@ -284,10 +254,9 @@ impl Text {
             cells.clear();
             let mut values = Vec::new();
             for (cell, value) in table.values().enumerate() {
-                let value = value.ok_or_else(|| table.not_a_number(cell, ""))?;
-                if value.is_stored() {
+                if value.is_none_or(TextNumber::is_stored) {
                     cells.push(cell as u64);
-                    values.push(T::of(value));
+                    values.push(table.typed::<T>(cell, value)?);
                 }
             }
             genes.clear();
@@ -318,7 +287,11 @@ impl Input for Text {
 
     fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
         only_x(key)?;
-        if self.dtype == Dtype::I64 { self.stream::<i64>(options) } else { self.stream::<f64>(options) }
+        match self.dtype {
+            Dtype::I64 => self.stream::<i64>(options),
+            Dtype::U64 => self.stream::<u64>(options),
+            _ => self.stream::<f64>(options),
+        }
     }
 
     fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
@@ -342,9 +315,8 @@ impl<T: Number> Stream<T> {
     fn step(&mut self) -> Result<Option<CsrChunk>> {
         while self.table.next()? {
             for (i, value) in self.table.values().enumerate() {
-                let value = value.ok_or_else(|| self.table.not_a_number(i, ""))?;
-                if value.is_stored() {
-                    self.builder.push(i as u32, T::of(value));
+                if value.is_none_or(TextNumber::is_stored) {
+                    self.builder.push(i as u32, self.table.typed(i, value)?);
                 }
             }
             if let Some(chunk) = self.builder.end_row() {

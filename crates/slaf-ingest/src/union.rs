@@ -5,10 +5,11 @@ use crate::model::{
     MatrixKey, RowStream, StreamOptions,
 };
 use crate::row_sorter::canonicalize;
-use crate::union_columns::{United, unite_columns};
+use crate::union_columns::{Columns, United, all_missing, unite_columns};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, StringArray, UInt32Array};
 use arrow::compute::take;
 use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Value, Values, with_values};
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -206,13 +207,12 @@ fn unite_var(vars: &[Frame], maps: &[Vec<u32>], n: usize, names: &[String], loss
         .iter()
         .map(|v| FrameInfo { index_name: None, columns: v.columns.iter().map(|c| c.info.clone()).collect() })
         .collect();
-    let categories = |i: usize, c: usize| Ok(vars[i].columns[c].array.clone());
-    for united in unite_columns(&infos.iter().collect::<Vec<_>>(), names, "var", categories, losses)? {
+    for united in unite_columns(&infos.iter().collect::<Vec<_>>(), names, "var", &VarColumns(vars), losses)? {
         let mut merged: Option<ArrayRef> = None;
         let mut same = true;
         for (i, var) in vars.iter().enumerate() {
             let Some(at) = united.places[i] else { continue };
-            let here = united.convert(i, &var.columns[at].array)?;
+            let here = united.convert(i, &var.columns[at].array).at("var").at(&names[i])?;
             let here = take(&here, &UInt32Array::from(rows[i].clone()), None).map_err(arrow_error)?;
             merged = Some(match merged {
                 None => here,
@@ -263,7 +263,59 @@ fn unite_obs(inputs: &[(String, Box<dyn Input>)], infos: &[&FrameInfo], losses: 
     for (name, input) in inputs {
         empty.push(input.obs(0..0).at("obs").at(name)?);
     }
-    unite_columns(infos, &names, "obs", |i, c| Ok(empty[i].columns[c].array.clone()), losses)
+    let columns = ObsColumns { inputs, empty, missing: inputs.iter().map(|_| OnceCell::new()).collect() };
+    unite_columns(infos, &names, "obs", &columns, losses)
+}
+
+struct VarColumns<'a>(&'a [Frame]);
+
+impl Columns for VarColumns<'_> {
+    fn column(&self, i: usize, c: usize) -> Result<ArrayRef> {
+        Ok(self.0[i].columns[c].array.clone())
+    }
+
+    fn is_empty(&self, i: usize, c: usize) -> Result<bool> {
+        Ok(all_missing(&self.0[i].columns[c].array))
+    }
+}
+
+struct ObsColumns<'a> {
+    inputs: &'a [(String, Box<dyn Input>)],
+    /// Frames without rows.
+    empty: Vec<Frame>,
+    /// For each input, which columns have no value: found by one pass, if it is asked for.
+    missing: Vec<OnceCell<Vec<bool>>>,
+}
+
+impl ObsColumns<'_> {
+    fn find_missing(&self, i: usize) -> Result<Vec<bool>> {
+        const ROWS: u64 = 1 << 16;
+        let (name, input) = &self.inputs[i];
+        let n = input.description().n_cells;
+        let mut missing = vec![true; self.empty[i].columns.len()];
+        let mut begin = 0;
+        while begin < n && missing.contains(&true) {
+            let end = n.min(begin + ROWS);
+            let frame = input.obs(begin..end).at("obs").at(name)?;
+            missing.iter_mut().zip(&frame.columns).for_each(|(m, c)| *m = *m && all_missing(&c.array));
+            begin = end;
+        }
+        Ok(missing)
+    }
+}
+
+impl Columns for ObsColumns<'_> {
+    fn column(&self, i: usize, c: usize) -> Result<ArrayRef> {
+        Ok(self.empty[i].columns[c].array.clone())
+    }
+
+    fn is_empty(&self, i: usize, c: usize) -> Result<bool> {
+        if let Some(missing) = self.missing[i].get() {
+            return Ok(missing[c]);
+        }
+        let missing = self.find_missing(i)?;
+        Ok(self.missing[i].get_or_init(|| missing)[c])
+    }
 }
 
 /// X, and the layers and obsm that every input has.
@@ -353,7 +405,7 @@ impl Input for Union {
             let n = frame.index.len();
             for (united, parts) in self.obs.iter().zip(&mut parts) {
                 parts.push(match united.places[i] {
-                    Some(at) => united.convert(i, &frame.columns[at].array)?,
+                    Some(at) => united.convert(i, &frame.columns[at].array).at("obs").at(&source.name)?,
                     None => united.missing(n),
                 });
             }
@@ -407,20 +459,19 @@ impl Input for Union {
     }
 
     fn array(&self, key: &ArrayKey, rows: Range<u64>) -> Result<Values> {
-        let mut all: Option<Values> = None;
+        let found = self.description.arrays.iter().find(|a| a.key == *key);
+        let dtype = found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no array {}", key.name)))?.dtype;
+        let mut all = Values::empty(dtype);
         for (i, local) in self.split(&rows) {
             let source = &self.sources[i];
             let part = source.input.array(key, local).at(&source.name)?;
-            all = Some(match all {
-                Some(before) => before.concat(&part),
-                None => part,
-            });
+            if part.first_rounded(dtype).is_some() {
+                let message = format!("integers would be rounded: other inputs need {dtype}; give all inputs one type");
+                return Err(Error::new(ErrorKind::WouldLoseData, message).at(&key.name).at(&source.name));
+            }
+            all = all.concat(&part);
         }
-        let dtype = self.description.arrays.iter().find(|a| a.key == *key).map(|a| a.dtype);
-        match (all, dtype) {
-            (Some(values), Some(dtype)) => Ok(values.cast(dtype)),
-            _ => Err(Error::new(ErrorKind::Internal, format!("no array {}", key.name))),
-        }
+        Ok(all)
     }
 }
 

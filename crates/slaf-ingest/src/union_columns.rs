@@ -4,7 +4,7 @@ use crate::arrow_types::{arrow_type, dtype_of};
 use crate::model::{ColumnInfo, ColumnKind, FrameInfo, Loss};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, new_null_array};
 use arrow::compute::{cast, concat, take};
-use arrow::datatypes::{DataType, Int32Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type, UInt64Type};
 use slaf_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,12 +27,31 @@ fn internal(e: arrow::error::ArrowError) -> Error {
     Error::new(ErrorKind::Internal, e.to_string()).with_source(e)
 }
 
-/// Unites columns; `column(i, c)` gives column `c` of input `i` (its categories are enough).
+/// The columns of the inputs.
+pub(crate) trait Columns {
+    /// Column `c` of input `i`; without rows, its categories are enough.
+    fn column(&self, i: usize, c: usize) -> Result<ArrayRef>;
+
+    /// Whether column `c` of input `i` has no value at all.
+    fn is_empty(&self, i: usize, c: usize) -> Result<bool>;
+}
+
+/// Whether no value is there: NaN is none.
+pub(crate) fn all_missing(array: &ArrayRef) -> bool {
+    match array.data_type() {
+        DataType::Float32 => array.as_primitive::<Float32Type>().iter().all(|v| v.is_none_or(f32::is_nan)),
+        DataType::Float64 => array.as_primitive::<Float64Type>().iter().all(|v| v.is_none_or(f64::is_nan)),
+        _ => array.logical_null_count() == array.len(),
+    }
+}
+
+/// Unites columns. One that has no value says nothing about the type: beside another type it
+/// counts as missing, as the columns of NaN do that `concat` makes.
 pub(crate) fn unite_columns(
     infos: &[&FrameInfo],
     inputs: &[String],
     slot: &str,
-    column: impl Fn(usize, usize) -> Result<ArrayRef>,
+    columns: &impl Columns,
     losses: &mut Vec<Loss>,
 ) -> Result<Vec<United>> {
     let mut order: Vec<&str> = Vec::new();
@@ -45,11 +64,23 @@ pub(crate) fn unite_columns(
     }
     let mut out = Vec::new();
     for name in order {
-        let places: Vec<Option<usize>> = infos.iter().map(|f| f.columns.iter().position(|c| c.name == name)).collect();
-        let here: Vec<(usize, usize, &ColumnInfo)> =
+        let mut places: Vec<Option<usize>> =
+            infos.iter().map(|f| f.columns.iter().position(|c| c.name == name)).collect();
+        let all: Vec<(usize, usize, &ColumnInfo)> =
             places.iter().enumerate().filter_map(|(i, p)| p.map(|p| (i, p, &infos[i].columns[p]))).collect();
+        let mut here = all.clone();
+        if all.windows(2).any(|w| value_type(w[0].2) != value_type(w[1].2)) {
+            here.clear();
+            for &(i, c, info) in &all {
+                if !columns.is_empty(i, c)? {
+                    here.push((i, c, info));
+                }
+            }
+            here.extend(all.first().filter(|_| here.is_empty()));
+            all.iter().filter(|a| !here.contains(a)).for_each(|a| places[a.0] = None);
+        }
         let missing = here.len() < infos.len();
-        match unite(name, &here, missing, infos.len(), &column)? {
+        match unite(name, &here, missing, infos.len(), columns)? {
             Some((info, categories)) => out.push(United { info, places, categories }),
             None => {
                 let kinds: Vec<_> = here.iter().map(|(i, _, c)| format!("{} in {}", c.data_type, inputs[*i])).collect();
@@ -70,13 +101,9 @@ fn unite(
     here: &[(usize, usize, &ColumnInfo)],
     missing: bool,
     n_inputs: usize,
-    column: &impl Fn(usize, usize) -> Result<ArrayRef>,
+    columns: &impl Columns,
 ) -> Result<Option<Merged>> {
-    let value = |t: &DataType| match t {
-        DataType::Dictionary(_, v) => (**v).clone(),
-        other => other.clone(),
-    };
-    let Some(data_type) = here.iter().map(|h| Some(value(&h.2.data_type))).reduce(|a, b| common(&a?, &b?)).flatten()
+    let Some(data_type) = here.iter().map(|h| Some(value_type(h.2).clone())).reduce(|a, b| common(&a?, &b?)).flatten()
     else {
         return Ok(None);
     };
@@ -85,11 +112,11 @@ fn unite(
     if here.iter().all(|h| categorical(h.2)) {
         let mut values = Vec::new();
         for (i, c, _) in here {
-            let array = column(*i, *c)?;
+            let array = columns.column(*i, *c)?;
             let dictionary = array
                 .as_dictionary_opt::<Int32Type>()
                 .ok_or_else(|| Error::new(ErrorKind::Internal, "a categorical without a dictionary"))?;
-            values.push((*i, cast(dictionary.values(), &data_type).map_err(internal)?));
+            values.push((*i, exact_cast(dictionary.values(), &data_type, name)?));
         }
         let same = values.windows(2).all(|w| w[0].1.to_data() == w[1].1.to_data());
         let ordered = same && here.iter().all(|h| h.2.kind == ColumnKind::Categorical { ordered: true });
@@ -106,6 +133,43 @@ fn unite(
     };
     let kind = if data_type.is_floating() && !nullable { ColumnKind::Plain } else { kind };
     Ok(Some((info(data_type, kind), None)))
+}
+
+/// The type of the values, or of the categories.
+fn value_type(column: &ColumnInfo) -> &DataType {
+    match &column.data_type {
+        DataType::Dictionary(_, values) => values,
+        other => other,
+    }
+}
+
+/// The values in a type that their own promotes to.
+///
+/// # Errors
+/// `would-lose-data` for an integer that a float would round.
+fn exact_cast(array: &ArrayRef, to: &DataType, name: &str) -> Result<ArrayRef> {
+    let rounded = match array.data_type() {
+        _ if !to.is_floating() => None,
+        DataType::Int64 => first_rounded(array.as_primitive::<Int64Type>().iter().flatten().map(i128::from)),
+        DataType::UInt64 => first_rounded(array.as_primitive::<UInt64Type>().iter().flatten().map(i128::from)),
+        DataType::Dictionary(..) => {
+            let values = array.as_any_dictionary().values();
+            return exact_cast(values, to, name).and_then(|_| cast(array, to).map_err(internal));
+        }
+        _ => None,
+    };
+    match rounded {
+        Some(value) => Err(Error::new(
+            ErrorKind::WouldLoseData,
+            format!("the integer {value} would be rounded: other inputs need {to}; give all inputs one type"),
+        )
+        .at(name)),
+        None => cast(array, to).map_err(internal),
+    }
+}
+
+fn first_rounded(mut integers: impl Iterator<Item = i128>) -> Option<i128> {
+    integers.find(|&i| (i as f64) as i128 != i)
 }
 
 /// The type that holds the values of both; `None` for text beside numbers.
@@ -142,7 +206,7 @@ impl United {
     /// The values of input `i` in the united type.
     pub(crate) fn convert(&self, i: usize, array: &ArrayRef) -> Result<ArrayRef> {
         let Some((categories, maps)) = &self.categories else {
-            return cast(array, &self.info.data_type).map_err(internal);
+            return exact_cast(array, &self.info.data_type, &self.info.name);
         };
         let dictionary = array
             .as_dictionary_opt::<Int32Type>()

@@ -81,7 +81,8 @@ def pools(
     Raises
     ------
     InvalidArgumentError
-        If no cell is left, or `cells` are given for several stores.
+        If no cell is left, if `cells` are given for several stores, or if selected cells have no
+        value in a column that the split goes by.
     """
     if cells is not None and len(arrays) > 1:
         raise invalid("cells are chosen in one store: use where= or split= with several")
@@ -89,6 +90,7 @@ def pools(
     starts = offsets(stores)
     points = None if split is None else _split_points(stores, split)
     chosen: list[Pool] = []
+    without_group = 0
     for i, array in enumerate(arrays):
         n, start = array.n_obs, int(starts[i])
         if cells is None and where is None and points is None:
@@ -99,8 +101,17 @@ def pools(
         if split is not None and points is not None:
             low, high = interval(split)
             part = points[start : start + n]
+            without_group += int((np.isinf(part) & mask)[ids].sum())
             mask &= (part >= low) & (part < high)
         chosen.append(ids[mask[ids]] + start)
+    if split is not None and without_group:
+        by = [split.by] if isinstance(split.by, str) else list(split.by)
+        known = " AND ".join(f'"{name}" IS NOT NULL' for name in by)
+        message = (
+            f"{without_group} cells have no value in {by}: a split by it has no part for them; "
+            f"leave them out with where='{known}', or give them a value"
+        )
+        raise invalid(message)
     if sum(size(p) for p in chosen) == 0:
         raise invalid("no cell is selected: see where=, cells= and split=")
     return chosen
@@ -126,7 +137,7 @@ def _split_points(stores: Sequence[Store], split: Split) -> npt.NDArray[np.float
     codes, names = _labels.groups(stores, by)
     keys_of_groups = np.array([_labels.hashed(g) for g in names], dtype=np.uint64)
     points = _slaf.split_points(keys_of_groups, seed)
-    # A cell without a group is in no part.
+    # A cell without a group is in no part: `pools` refuses it.
     return np.append(points, np.inf)[codes]
 
 

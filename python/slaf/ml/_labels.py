@@ -92,9 +92,14 @@ def groups(
     Returns
     -------
     codes, combinations
-        -1 where a value is missing; combinations are tuples of texts, sorted.
+        -1 where a value is missing (of floats, NaN too); combinations are tuples of texts, sorted.
     """
-    frames = [pl.DataFrame({n: column(s, n).cast(pl.String) for n in names}) for s in stores]
+
+    def texts(store: Store, name: str) -> pl.Series:
+        values = column(store, name)
+        return (values.fill_nan(None) if values.dtype.is_float() else values).cast(pl.String)
+
+    frames = [pl.DataFrame({n: texts(s, n) for n in names}) for s in stores]
     frame = pl.concat(frames)
     there = frame.drop_nulls().unique().sort(by=list(names))
     table = there.with_row_index("code")

@@ -120,7 +120,7 @@ class Split:
         The parts with their shares, in any scale.
     by
         Columns of obs: cells that are equal in all of them are in the same part, such as those of
-        one donor.
+        one donor. A selected cell without a value is an error: leave it out with ``where=``.
     seed
         Another seed makes another split; it is not the seed of the loader.
 

@@ -7,7 +7,7 @@ use super::{Attrs, H5File, guard, unsupported};
 use hdf5_pure::Layout;
 use slaf_core::{Context, Dtype, Error, Result, Values};
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Storage that was never written reads as the fill value, which costs nothing in the file: more
 /// than this many bytes of it are taken for a damaged shape.
@@ -25,8 +25,20 @@ pub(crate) struct Dataset {
     stored: Vec<u64>,
     elem_size: u64,
     field: Option<Range<usize>>,
+    /// What the fields of one table share.
+    records: Option<Arc<Mutex<Records>>>,
     access: OnceLock<Arc<Access>>,
 }
+
+/// The records that were read last: the fields of a table are read one after the other.
+#[derive(Default)]
+struct Records {
+    rows: Range<u64>,
+    bytes: Arc<Vec<u8>>,
+}
+
+/// More bytes of records than this are read again for each field.
+const MAX_RECORDS: usize = 64 << 20;
 
 /// How the bytes are reached.
 enum Access {
@@ -43,7 +55,7 @@ impl Dataset {
         let elem_size = u64::from(datatype.type_size());
         let stored = shape.clone();
         let access = OnceLock::new();
-        Ok(Dataset { file, inner, path, shape, elem, stored, elem_size, field: None, access })
+        Ok(Dataset { file, inner, path, shape, elem, stored, elem_size, field: None, records: None, access })
     }
 
     /// The fields of a one-dimensional table, as datasets of their own; a field that is an array
@@ -55,6 +67,7 @@ impl Dataset {
             return Err(Error::malformed(format!("{} values, not a table", self.elem.name())).at(&self.path));
         };
         let mut fields = Vec::with_capacity(members.len());
+        let records = Arc::new(Mutex::new(Records::default()));
         for m in members {
             let (elem, shape) = match &m.datatype {
                 hdf5_pure::Datatype::Array { base_type, dimensions } => {
@@ -74,6 +87,7 @@ impl Dataset {
                     shape,
                     elem,
                     field: Some(m.byte_offset as usize..end as usize),
+                    records: Some(records.clone()),
                     ..self.clone()
                 },
             ));
@@ -285,17 +299,40 @@ impl Reader {
         if len == 0 {
             return Ok(Vec::new());
         }
+        let Some(field) = &d.field else { return self.stored_bytes(rows, len) };
+        let field = field.clone();
+        let bytes = self.records(rows, len)?;
+        let records = bytes.chunks_exact(row_bytes as usize);
+        Ok(records.flat_map(|r| &r[field.clone()]).copied().collect())
+    }
+
+    /// The records that hold some rows of a field.
+    fn records(&mut self, rows: Range<u64>, len: u64) -> Result<Arc<Vec<u8>>> {
+        let shared = self.dataset.records.clone();
+        let last = || shared.as_ref().and_then(|r| r.lock().ok());
+        if let Some(last) = last()
+            && last.rows == rows
+        {
+            return Ok(last.bytes.clone());
+        }
+        let bytes = Arc::new(self.stored_bytes(rows.clone(), len)?);
+        if bytes.len() <= MAX_RECORDS
+            && let Some(mut last) = last()
+        {
+            *last = Records { rows, bytes: bytes.clone() };
+        }
+        Ok(bytes)
+    }
+
+    fn stored_bytes(&mut self, rows: Range<u64>, len: u64) -> Result<Vec<u8>> {
+        let d = &self.dataset;
         let bytes = match &*self.access {
-            Access::Contiguous(address) => d.file.read_vec(address + rows.start * row_bytes, len).at(&d.path)?,
+            Access::Contiguous(address) => d.file.read_vec(address + rows.start * d.row_bytes()?, len).at(&d.path)?,
             Access::Chunks(table) => table.read(&d.file, rows.clone(), &mut self.cache).at(&d.path)?,
-            Access::Library => guard(&d.path, || d.inner.read_raw_rows(rows.start, n_rows))?,
+            Access::Library => guard(&d.path, || d.inner.read_raw_rows(rows.start, rows.end - rows.start))?,
         };
         if bytes.len() as u64 != len {
             return Err(Error::malformed("the storage does not fit the shape").at(&d.path));
-        }
-        if let Some(field) = &d.field {
-            let records = bytes.chunks_exact(row_bytes as usize);
-            return Ok(records.flat_map(|r| &r[field.clone()]).copied().collect());
         }
         Ok(bytes)
     }

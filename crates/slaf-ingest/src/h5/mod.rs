@@ -259,6 +259,13 @@ impl Attrs {
         self.0.get(name)?.as_i64()
     }
 
+    /// All of them, sorted by name.
+    pub(crate) fn all(&self) -> Vec<(&str, &AttrValue)> {
+        let mut all: Vec<_> = self.0.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        all.sort_unstable_by_key(|(name, _)| *name);
+        all
+    }
+
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

@@ -1,5 +1,6 @@
 //! The Matrix Market coordinate format.
 
+use crate::number::TextNumber;
 use crate::plain::Lines;
 use slaf_core::{Error, ErrorKind, Result};
 use std::io::Read;
@@ -9,7 +10,7 @@ use std::io::Read;
 pub(super) struct Entry {
     pub(super) row: u64,
     pub(super) col: u64,
-    pub(super) value: f64,
+    pub(super) value: TextNumber,
 }
 
 /// The entries of a file, after its header was checked.
@@ -144,7 +145,7 @@ impl Cursor<'_> {
 
     /// A line: `None` for a wrong one, `Some(None)` for an empty one or a comment.
     #[inline]
-    fn entry(&mut self, pattern: bool) -> Option<Option<(u64, u64, f64)>> {
+    fn entry(&mut self, pattern: bool) -> Option<Option<(u64, u64, TextNumber)>> {
         self.blanks();
         match self.peek() {
             None => return Some(None),
@@ -165,7 +166,7 @@ impl Cursor<'_> {
         self.blanks();
         let col = self.integer()?;
         self.blanks();
-        let value = if pattern { 1.0 } else { self.number()? };
+        let value = if pattern { TextNumber::Int(1) } else { self.number()? };
         self.blanks();
         match self.peek() {
             None => {}
@@ -190,17 +191,16 @@ impl Cursor<'_> {
     }
 
     #[inline]
-    fn number(&mut self) -> Option<f64> {
+    fn number(&mut self) -> Option<TextNumber> {
         let begin = self.at;
-        match self.integer() {
-            // Up to 2^53, the integer is the number.
-            Some(n) if n <= 1 << 53 => return Some(n as f64),
+        match self.integer().map(i64::try_from) {
+            Some(Ok(n)) => return Some(TextNumber::Int(n)),
             _ => self.at = begin,
         }
         while self.peek().is_some_and(|b| !b.is_ascii_whitespace()) {
             self.at += 1;
         }
-        std::str::from_utf8(&self.bytes[begin..self.at]).ok()?.parse().ok()
+        TextNumber::parse(std::str::from_utf8(&self.bytes[begin..self.at]).ok()?)
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn reads_blanks_comments_and_missing_ends() {
         let text = format!("{HEAD}% a comment\n\n 3 2 3\n1 1 4\r\n% x\n\n2\t2\t-1.5e1 \n3 2 +7");
-        let values: Vec<_> = read(&text).unwrap().iter().map(|e| (e.row, e.col, e.value)).collect();
+        let values: Vec<_> = read(&text).unwrap().iter().map(|e| (e.row, e.col, e.value.to_f64())).collect();
         assert_eq!(values, [(0, 0, 4.0), (1, 1, -15.0), (2, 1, 7.0)]);
     }
 
@@ -269,7 +269,7 @@ mod tests {
         #[test]
         fn values_are_read_as_rust_reads_them(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
             let entries = read(&format!("{HEAD}1 1 1\n1 1 {value:e}\n")).unwrap();
-            prop_assert_eq!(entries[0].value.to_bits(), value.to_bits());
+            prop_assert_eq!(entries[0].value.to_f64().to_bits(), value.to_bits());
         }
     }
 }

@@ -133,8 +133,10 @@ fn sums_widen() {
     assert_eq!(sum(Values::F32(vec![3e38, 3e38])), Values::F64(vec![2.0 * f64::from(3e38_f32)]));
     assert_eq!(sum(Values::F32(vec![3e38, 3e38, -3e38])), Values::F32(vec![3e38]));
     assert_eq!(sum(Values::F32(vec![f32::INFINITY, 1.0])), Values::F32(vec![f32::INFINITY]));
-    // As SciPy: each sum is rounded to the value type.
-    assert_eq!(sum(Values::F32(vec![16_777_216.0, 1.0, 1.0])), Values::F32(vec![16_777_216.0]));
+    // Whole numbers are exact; other sums are rounded to the value type, as SciPy does.
+    assert_eq!(sum(Values::F32(vec![16_777_216.0, 1.0, 1.0])), Values::F32(vec![16_777_218.0]));
+    assert_eq!(sum(Values::F32(vec![16_777_216.0, 1.0])), Values::F64(vec![16_777_217.0]));
+    assert_eq!(sum(Values::F32(vec![16_777_216.0, 0.5])), Values::F32(vec![16_777_216.0]));
 }
 
 #[test]

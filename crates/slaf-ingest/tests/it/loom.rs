@@ -2,7 +2,7 @@
 
 use crate::support::read;
 use arrow::array::AsArray;
-use hdf5_pure::{FileBuilder, GroupBuilder};
+use hdf5_pure::{AttrValue, FileBuilder, GroupBuilder};
 use slaf_core::{Dtype, ErrorKind, Values};
 use slaf_ingest::{ArrayKey, Axis, Input, MatrixKey, OpenOptions, open};
 use std::path::PathBuf;
@@ -53,7 +53,10 @@ fn reads_every_part() {
     let input = open_loom(&path).unwrap();
     let d = input.description();
     assert_eq!((d.format.as_str(), d.n_cells, d.n_genes), ("loom 3.0.0", 2, 3));
-    assert_eq!((d.losses.len(), d.losses[0].path.as_str()), (1, "attrs/title"));
+    assert_eq!((d.losses.len(), &d.extras[..]), (0, &["uns".to_owned()][..]));
+    let extras = path.with_file_name("extras.h5");
+    input.write_extras(&extras).unwrap();
+    assert_eq!(hdf5_pure::File::open(&extras).unwrap().dataset("uns/title").unwrap().read_string().unwrap(), ["x"]);
     let obs = input.obs(0..2).unwrap();
     assert_eq!((obs.index, d.obs.index_name.as_deref()), (vec!["c1".to_owned(), "c2".into()], Some("CellID")));
     let var = input.var().unwrap();
@@ -74,6 +77,30 @@ fn reads_every_part() {
     let key = ArrayKey { axis: Axis::Cells, name: "pca".into() };
     assert_eq!(d.arrays[0].dtype, Dtype::F64);
     assert_eq!(input.array(&key, 1..2).unwrap(), Values::F64(vec![0.3, 0.4]));
+}
+
+/// What has no slot is named, and the rest is read.
+#[test]
+fn attributes_without_a_slot_are_losses() {
+    let path = write(|file, rows, columns| {
+        matrix(file);
+        rows.create_dataset("Gene").with_vlen_strings(&["g1", "g2", "g3"]);
+        columns.create_dataset("CellID").with_vlen_strings(&["c1", "c2"]);
+        columns.create_dataset("cube").with_f32_data(&[1.0; 4]).with_shape(&[2, 2, 1]);
+        file.set_attr("LOOM_SPEC_VERSION", AttrValue::VarLenString("2.0.1".into()));
+        file.set_attr("MetaData", AttrValue::VarLenString("{}".into()));
+        file.set_attr("a/b", AttrValue::I64(1));
+        file.set_attr("n", AttrValue::U64(u64::MAX));
+    });
+    let input = open_loom(&path).unwrap();
+    let d = input.description();
+    let lost: Vec<_> = d.losses.iter().map(|l| l.path.as_str()).collect();
+    assert_eq!((d.format.as_str(), &lost[..]), ("loom 2.0.1", &["col_attrs/cube", "a/b"][..]));
+    let extras = path.with_file_name("extras.h5");
+    input.write_extras(&extras).unwrap();
+    let extras = hdf5_pure::File::open(&extras).unwrap();
+    assert_eq!(extras.dataset("uns/MetaData").unwrap().read_string().unwrap(), ["{}"]);
+    assert_eq!(extras.dataset("uns/n").unwrap().read_u64().unwrap(), [u64::MAX]);
 }
 
 #[test]

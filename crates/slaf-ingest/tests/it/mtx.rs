@@ -2,8 +2,9 @@
 
 use crate::support::{gzip, put, read, shared};
 use arrow::array::AsArray;
+use arrow::util::display::array_value_to_string;
 use slaf_core::{CsrChunk, Dtype, ErrorKind, Values};
-use slaf_ingest::{Feature, Input, MatrixKey, OpenOptions, open, write_10x_mtx};
+use slaf_ingest::{Column, Feature, Frame, Input, MatrixKey, OpenOptions, open, write_10x_mtx};
 use std::path::Path;
 
 const HEAD: &str = "%%MatrixMarket matrix coordinate integer general\n";
@@ -107,8 +108,16 @@ fn several_genomes_need_a_choice() {
     let e = open_default(dir.path()).err().unwrap();
     assert_eq!(e.kind(), ErrorKind::InvalidArgument);
     assert!(e.to_string().contains("hg19, mm10"), "{e}");
-    let options = OpenOptions { genome: Some("mm10".into()), ..OpenOptions::default() };
-    assert!(open(dir.path(), &options).is_ok());
+    assert!(e.to_string().contains("--genome NAME"), "{e}");
+    let of = |genome: &str| OpenOptions { genome: Some(genome.into()), ..OpenOptions::default() };
+    assert!(open(dir.path(), &of("mm10")).is_ok());
+    assert!(open(dir.path(), &of("GRCm38")).err().unwrap().to_string().contains("hg19, mm10"));
+    // One folder alone is not that of another genome.
+    std::fs::remove_dir_all(dir.path().join("mm10")).unwrap();
+    let e = open(dir.path(), &of("mm10")).err().unwrap();
+    assert!(e.to_string().contains("no folder \"mm10\"; the matrix is in \"hg19\""), "{e}");
+    let input = open(&dir.path().join("hg19"), &of("x")).unwrap();
+    assert_eq!(input.description().notes, ["genome \"x\" is not used: the folder has one set of genes"]);
 }
 
 #[test]
@@ -140,6 +149,92 @@ fn value_types() {
         assert_eq!(input.description().notes.len(), usize::from(dtype == Dtype::F64));
         assert_eq!(read(&*input, &MatrixKey::X).unwrap().values[&(0, 0)], value);
     }
+}
+
+#[test]
+fn sums_of_counts_are_exact() {
+    let body = format!("{HEAD}3 2 4\n1 1 16777216\n1 1 1\n3 2 1\n1 1 2\n");
+    let chunks = open_default(folder(&body).path()).unwrap().matrix(&MatrixKey::X, Default::default());
+    let chunk = chunks.unwrap().next().unwrap().unwrap();
+    assert_eq!(chunk.values, Values::F64(vec![16_777_219.0, 1.0]));
+}
+
+/// As `scipy.io.mmread` reads a file of integers.
+#[test]
+fn integers_are_exact_or_refused() {
+    let big = 9_007_199_254_740_993_u64;
+    for (value, dtype) in [(big, Dtype::I64), (u64::MAX, Dtype::U64)] {
+        for body in [format!("1 1 {value}\n2 2 3\n"), format!("2 2 3\n1 1 {value}\n")] {
+            let dir = folder(&format!("{HEAD}3 2 2\n{body}"));
+            let input = open_default(dir.path()).unwrap();
+            let d = input.description();
+            assert_eq!((d.matrices[0].dtype, d.losses.len()), (dtype, 0));
+            let chunk = input.matrix(&MatrixKey::X, Default::default()).unwrap().next().unwrap().unwrap();
+            let expected =
+                if dtype == Dtype::I64 { Values::I64(vec![big as i64, 3]) } else { Values::U64(vec![value, 3]) };
+            assert_eq!(chunk.values, expected);
+        }
+    }
+    for (other, place) in [("0.1", "the entry at 2, 2"), ("99999999999999999999999", "the entry at 1, 1")] {
+        let dir = folder(&format!("{HEAD}3 2 2\n1 1 {other}\n2 2 {big}\n"));
+        let input = open_default(dir.path()).unwrap();
+        assert_eq!(input.description().losses[0].path, format!("matrix.mtx: {place}"));
+    }
+}
+
+/// As pandas reads the fields.
+#[test]
+fn side_files_are_read_as_tables() {
+    let body = format!("{HEAD}3 2 1\n1 1 5\n");
+    for (genes, cells) in [
+        ("\u{feff}E1\tA\r\nE2\tB 5\" x\r\nE3\tC 3' UTR\r\n", "\u{feff}c1\r\nc2\r\n"),
+        ("\"E1\"\t\"A\"\n\"E2\"\tB 5\" x\nE3\tC 3' UTR\n\n", "\"c1\"\n\"c2\""),
+        ("\"E1\tA\"\n\"E2\tB 5\"\" x\"\n\"E3\tC 3' UTR\"\n", "c1\n\nc2\n"),
+    ] {
+        let dir = folder(&format!("\u{feff}{body}"));
+        put(dir.path(), "genes.tsv", genes);
+        put(dir.path(), "barcodes.tsv", gzip(cells));
+        let input = open_default(dir.path()).unwrap();
+        assert_eq!(input.obs(0..2).unwrap().index, ["c1", "c2"], "{cells:?}");
+        assert_eq!(input.var().unwrap().index, ["A", "B 5\" x", "C 3' UTR"], "{genes:?}");
+        assert_eq!(text(&*input, 0), ["E1", "E2", "E3"]);
+        assert!(open_default(&dir.path().join("matrix.mtx")).is_ok());
+    }
+    let dir = folder(&body);
+    put(dir.path(), "genes.tsv", "E1\tA\nE2\t\"B\nE3\tC\n");
+    let e = open_default(dir.path()).err().unwrap();
+    assert!(e.to_string().contains("genes.tsv: line 2: a quoted field goes over the end of the line"), "{e}");
+}
+
+#[test]
+fn every_column_of_side_files_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (peak, none) = ("chr1:5-9\tchr1:5-9\tPeaks\tchr1\t5\t9\n", "E3\tC\tGene Expression\t\t\t\n");
+    put(dir.path(), "features.tsv", format!("E1\tA\tGene Expression\t1\t9007199254740993\t20\n{peak}{none}"));
+    put(dir.path(), "barcodes.tsv", "c1\tlane 1\t7\nc2\t\t8\n");
+    put(dir.path(), "matrix.mtx", format!("{HEAD}3 2 1\n1 1 5\n"));
+    let input = open_default(dir.path()).unwrap();
+    let d = input.description();
+    assert!(d.losses.is_empty());
+    assert_eq!(d.notes, ["barcodes.tsv: columns without a name are kept as obs[\"column_2\"], obs[\"column_3\"]"]);
+    let shown = |frame: &Frame| -> Vec<String> {
+        let column = |c: &Column| {
+            let values: Vec<_> = (0..c.array.len()).map(|i| array_value_to_string(&c.array, i).unwrap()).collect();
+            format!("{} {}: {}", c.info.name, c.info.data_type, values.join("|"))
+        };
+        frame.columns.iter().map(column).collect()
+    };
+    let var = shown(&input.var().unwrap());
+    let expected = ["chromosome Utf8: 1|chr1|", "start Int64: 9007199254740993|5|", "end Int64: 20|9|"];
+    assert_eq!(var[2..], expected);
+    assert_eq!(shown(&input.obs(1..2).unwrap()), ["column_2 Utf8: ", "column_3 Int64: 8"]);
+    let options = OpenOptions { feature_type: Some("Peaks".into()), ..OpenOptions::default() };
+    let peaks = open(dir.path(), &options).unwrap().var().unwrap();
+    assert_eq!((peaks.index.len(), &shown(&peaks)[3][..]), (1, "start Int64: 5"));
+
+    put(dir.path(), "features.tsv", "E1\tA\tx\ty\nE2\tB\tx\t\nE3\tC\tx\tz\n");
+    let var = shown(&open_default(dir.path()).unwrap().var().unwrap());
+    assert_eq!(var[2..], ["column_4 Utf8: y||z"]);
 }
 
 #[test]

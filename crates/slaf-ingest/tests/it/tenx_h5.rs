@@ -84,7 +84,7 @@ fn several_genomes_need_a_choice() {
     let e = open(&path).map(|_| ()).unwrap_err();
     assert_eq!(
         (e.kind().as_str(), e.message()),
-        ("invalid-argument", "several genomes: choose one of \"hg19\", \"mm10\"")
+        ("invalid-argument", "several genomes: choose one of \"hg19\", \"mm10\" with --genome NAME (genome=NAME)")
     );
     let options = OpenOptions { genome: Some("mm10".into()), ..OpenOptions::default() };
     let input = slaf_ingest::open(&path, &options).unwrap();

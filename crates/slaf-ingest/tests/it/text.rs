@@ -1,8 +1,8 @@
 //! csv and tsv tables.
 
 use crate::support::{gzip, put, read, shared};
-use slaf_core::{Dtype, ErrorKind};
-use slaf_ingest::{Input, MatrixKey, OpenOptions, open};
+use slaf_core::{Dtype, ErrorKind, with_values};
+use slaf_ingest::{Input, MatrixKey, OpenOptions, StreamOptions, open};
 
 fn open_text(content: impl AsRef<[u8]>, genes_in_rows: Option<bool>) -> slaf_core::Result<Box<dyn Input>> {
     let dir = tempfile::tempdir().unwrap();
@@ -68,7 +68,7 @@ fn the_type_comes_from_all_values() {
     let ints = "c,1,2\n".repeat(5000);
     let input = open_text(format!(",a,b\n{ints}"), Some(false)).unwrap();
     assert_eq!(input.description().matrices[0].dtype, Dtype::I64);
-    for last in ["0.5", "NA", "", "nan", "1e3", "-0.0", "9223372036854775808"] {
+    for last in ["0.5", "NA", "", "nan", "1e3", "-0.0", "-18446744073709551616"] {
         let input = open_text(format!(",a,b\n{ints}c,1,{last}\n"), Some(false)).unwrap();
         assert_eq!(input.description().matrices[0].dtype, Dtype::F64, "{last}");
         let x = read(&*input, &MatrixKey::X).unwrap();
@@ -80,6 +80,87 @@ fn the_type_comes_from_all_values() {
     }
 }
 
+/// As pandas reads them, where it is exact.
+#[test]
+fn integers_are_exact_or_refused() {
+    let big = 9_007_199_254_740_993_u64;
+    for (value, dtype) in [(big, Dtype::I64), (1 << 63, Dtype::U64), (u64::MAX, Dtype::U64)] {
+        for genes_in_rows in [false, true] {
+            let input = open_text(format!(",a,b\nc,3,{value}\nd,0,1\n"), Some(genes_in_rows)).unwrap();
+            let d = input.description();
+            assert_eq!((d.matrices[0].dtype, d.losses.len()), (dtype, 0), "{value}");
+            let mut values = Vec::new();
+            for chunk in input.matrix(&MatrixKey::X, StreamOptions::default()).unwrap() {
+                with_values!(&chunk.unwrap().values, v => values.extend(v.iter().map(|x| format!("{x:?}"))));
+            }
+            assert_eq!(values, ["3", &value.to_string(), "1"]);
+        }
+    }
+    for (other, place) in [
+        ("0.5", "line 3, column 3 (\"b\")"),
+        ("", "line 3, column 3 (\"b\")"),
+        ("99999999999999999999999", "line 2, column 2 (\"a\")"),
+    ] {
+        let input = open_text(format!(",a,b\nc,{other},1\nd,2,{big}\n"), Some(false)).unwrap();
+        let losses = &input.description().losses;
+        assert_eq!((losses.len(), losses[0].path.as_str()), (1, place), "{other}");
+        assert!(losses[0].reason.contains("would round it"), "{}", losses[0].reason);
+    }
+    // Beside a negative number no integer type holds 2^64 - 1, but what a float holds is kept.
+    let input = open_text(",a\nc,-1\nd,18446744073709551615\n", Some(false)).unwrap();
+    assert_eq!(input.description().losses[0].path, "line 3, column 2 (\"a\")");
+    assert!(open_text(",a\nc,0.5\nd,18446744073709551616\n", Some(false)).unwrap().description().losses.is_empty());
+}
+
+/// `write.table` of R: separated by blanks, the corner left out, names quoted.
+#[test]
+fn tables_of_r() {
+    let expected = [((0, 0), 1.0), ((1, 0), 100_000.0), ((1, 1), -4.0)];
+    for table in
+        ["\"g 1\" \"g2\"\n\"c1\" 1 0\n\"c2\" 1e+05 -4\n", "\"\" \"g 1\" \"g2\"\r\n\"c1\" 1 0\r\n\"c2\" 1e+05 -4\r\n"]
+    {
+        let input = open_text(table, Some(false)).unwrap();
+        assert_eq!(input.description().format, "text table");
+        assert_eq!(input.obs(0..2).unwrap().index, ["c1", "c2"], "{table}");
+        assert_eq!(input.var().unwrap().index, ["g 1", "g2"], "{table}");
+        assert_eq!(read(&*input, &MatrixKey::X).unwrap().values.into_iter().collect::<Vec<_>>(), expected);
+    }
+    for one in ["g1\nc1 3\n", "g1\nc1,3\n", "\"g1\"\n\"c1\"\t3\n"] {
+        let input = open_text(one, Some(false)).unwrap();
+        assert_eq!((&input.obs(0..1).unwrap().index[0], &input.var().unwrap().index[0]), (&"c1".into(), &"g1".into()));
+    }
+}
+
+#[test]
+fn a_field_has_a_limit() {
+    let e = open_text(format!(",a\nc,1\nd,\"{}", "2,\n".repeat(1 << 20)), Some(false)).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::MalformedInput);
+    assert!(e.to_string().contains("line 3: field 2 has more than 1048576 bytes; is a quote not closed?"), "{e}");
+}
+
+#[test]
+fn what_other_programs_unpack_is_named() {
+    let tar = [vec![b'x'; 257], b"ustar\000".to_vec(), vec![0; 300]].concat();
+    for (content, kind, what) in [
+        (gzip("\u{58}\n\0\0\0\u{3}\0\u{4}"), ErrorKind::UnsupportedInput, "zellkonverter::writeH5AD"),
+        (gzip("RDX3\nX\n"), ErrorKind::UnsupportedInput, "an object of R"),
+        (tar, ErrorKind::UnsupportedInput, "tar -xf"),
+        (b"BZh91AY&SY....".to_vec(), ErrorKind::UnsupportedInput, "bunzip2 -k"),
+        (b"\xff\xfea\0,\0".to_vec(), ErrorKind::UnsupportedInput, "UTF-16"),
+        (b"PK\x03\x04".to_vec(), ErrorKind::UnknownFormat, "a zip archive"),
+    ] {
+        let e = open_text(content, None).err().unwrap();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains(what), "{e}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let h5ad = std::fs::read(crate::made::with_x(folder.path(), &crate::made::GOOD)).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &h5ad).unwrap();
+    let e = open_text(packed.finish().unwrap(), None).err().unwrap();
+    assert!(e.to_string().contains("unpack it first: gunzip -k"), "{e}");
+}
+
 #[test]
 fn malformed_tables() {
     for (table, what) in [
@@ -87,7 +168,10 @@ fn malformed_tables() {
         (",a,b\nc1,1,2,3,4\n", "line 2: 5 fields, where the lines before have 3"),
         (",a,b\nc1,1,2\nc2,1,x\n", "line 3, column 3 (\"b\"): not a number: \"x\""),
         (",a,b\n\"c\n1\",1,2\nc2,0x10,1\n", "line 4, column 2 (\"a\"): not a number: \"0x10\""),
-        ("abc\ndef\n", "line 1: no comma, tab or semicolon"),
+        ("abc\ndef\n", "line 1: no comma, tab, semicolon or blank"),
+        ("a b\nc1 1  2\n", "line 2: 4 fields, where the lines before have 2"),
+        ("a  b\nc1 1 2\n", "line 1: two blanks between names"),
+        ("a b c\nc1 1  2\n", "line 2: two blanks in a row"),
     ] {
         let e = open_text(table, Some(false)).err().unwrap();
         assert_eq!(e.kind(), ErrorKind::MalformedInput, "{table:?}");

@@ -1,6 +1,7 @@
 //! The `cells` table and `by_gene`, from one pass over the cells.
 
 use super::Job;
+use super::exact::Exact;
 use super::pack::{Part, pack_chunk, packed_column};
 use super::stripe::{AnyStripe, GeneSums, Stripe, shard_bounds};
 use crate::config;
@@ -45,7 +46,12 @@ pub(super) struct Packing {
 impl Packing {
     pub(super) fn new(job: &Job<'_>, info: &MatrixInfo, column: String) -> Result<Packing> {
         let options = StreamOptions { max_rows: config::batch_rows(), max_nnz: job.chunk_nnz() };
-        let rows = Rows { stream: job.input.matrix(&info.key, options)?, chunk: CsrChunk::empty(info.dtype), at: 0 };
+        let rows = Rows {
+            stream: job.input.matrix(&info.key, options)?,
+            exact: Exact::new(info, job.options.allow_loss),
+            chunk: CsrChunk::empty(info.dtype),
+            at: 0,
+        };
         Ok(Packing { info: info.clone(), column, rows, dtype: info.dtype, nnz: 0, bytes: 0 })
     }
 
@@ -93,6 +99,7 @@ impl Packing {
 /// A row stream from which any number of rows can be taken.
 struct Rows {
     stream: Box<dyn RowStream>,
+    exact: Exact,
     chunk: CsrChunk,
     /// Rows of `chunk` that were taken.
     at: usize,
@@ -103,7 +110,11 @@ impl Rows {
     fn next(&mut self) -> Result<Option<CsrChunk>> {
         match self.stream.next().transpose()? {
             Some(chunk) if chunk.n_rows() == 0 => self.next(),
-            other => Ok(other),
+            Some(chunk) => {
+                self.exact.add(&chunk)?;
+                Ok(Some(chunk))
+            }
+            None => Ok(None),
         }
     }
 

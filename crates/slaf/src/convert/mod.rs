@@ -5,6 +5,7 @@
 //! `by_gene`. Memory holds some chunks and one stripe.
 
 mod cells;
+mod exact;
 mod genes;
 mod pack;
 mod report;
