@@ -188,17 +188,77 @@ def test_every_reduction(opened, kind, name):
         for axis in (None, 0, 1):
             expected = of_numpy(matrix, axis=axis)
             for X in (ours.X, ours.X[::-1], ours.X[:, ::-1]):
-                got = np.sort(np.atleast_1d(getattr(X, name)(axis=axis)))
+                got = getattr(X, name)(axis=axis)
+                got = np.sort(np.ravel(got.toarray() if sp.issparse(got) else got))
                 np.testing.assert_allclose(got, np.sort(np.atleast_1d(expected)), 1e-5, 1e-6)
 
 
 def test_genes_with_nan_are_not_highly_variable(opened):
     _, ours = opened("nan", INPUTS["nan"])
-    has_nan = np.isnan(ours.X.sum(axis=0))
+    has_nan = np.isnan(ours.X.sum(axis=0).A1)
     assert has_nan.any()
     slaf_sc.pp.highly_variable_genes(ours, n_top_genes=10)
     assert ours.var["highly_variable"].sum() == 10
     assert not ours.var["highly_variable"][has_nan].any()
+
+
+@pytest.mark.parametrize("options", [{}, {"n_top_genes": 10}])
+@pytest.mark.parametrize("flavor", ["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper"])
+def test_a_batch_of_one_cell_has_no_say(opened, flavor, options):
+    def made():
+        adata = counts()
+        adata.obs["batch"] = adata.obs["batch"].cat.add_categories(["alone", "empty"])
+        adata.obs.loc["c3", "batch"] = "alone"
+        return adata
+
+    _, whole = opened("alone", made)
+    others = whole[whole.obs_names != "c3"].copy()
+    whole.obs["batch"] = whole.obs["batch"].cat.add_categories("empty too")
+    for adata in (whole, others):
+        slaf_sc.pp.highly_variable_genes(adata, flavor=flavor, batch_key="batch", **options)
+    names = ["highly_variable_nbatches"]
+    if "v3" in flavor:
+        names += ["highly_variable", "highly_variable_rank", "variances_norm"]
+    elif options:
+        names += ["dispersions_norm"]
+    absent = whole[whole.obs_names == "c3"].X.toarray()[0] == 0
+    for name in names:
+        ours, expected = whole.var[name], others.var[name]
+        if name == "dispersions_norm":
+            # What a batch does not express counts as 0 in means over batches.
+            ours, expected = ours[~absent], expected[~absent]
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    with pytest.raises(slaf.InvalidArgumentError):
+        slaf_sc.pp.highly_variable_genes(
+            whole[["c3"]].copy(), flavor="seurat_v3", batch_key="batch"
+        )
+
+
+def test_errors_are_typed(opened):
+    _, ours = opened("typed", counts)
+    pp, tl, get = slaf_sc.pp, slaf_sc.tl, slaf_sc.get
+    for call, kind in (
+        (lambda: pp.highly_variable_genes(ours, batch_key="nothing"), "unknown-column"),
+        (
+            lambda: pp.highly_variable_genes(ours, batch_key="nothing", flavor="seurat_v3"),
+            "unknown-column",
+        ),
+        (lambda: pp.highly_variable_genes(ours, layer="nothing"), "unknown-table"),
+        (lambda: pp.regress_out(ours, "nothing"), "unknown-column"),
+        (lambda: pp.calculate_qc_metrics(ours, qc_vars=["nothing"]), "unknown-column"),
+        (lambda: pp.scale(ours, obsm="nothing"), "unknown-table"),
+        (lambda: pp.log1p(ours, obsm="nothing"), "unknown-table"),
+        (lambda: pp.sample(ours, n=10**6), "invalid-argument"),
+        (lambda: pp.sample(ours, n=3, p="nothing"), "unknown-column"),
+        (lambda: pp.subsample(ours, n_obs=10**6), "invalid-argument"),
+        (lambda: get.aggregate(ours, "nothing", "sum"), "unknown-column"),
+        (lambda: tl.score_genes(ours, list(ours.var_names)), "invalid-argument"),
+    ):
+        with pytest.raises(slaf.SlafError) as caught:
+            call()
+        assert caught.value.kind == kind
+    with pytest.raises(RuntimeError, match="No control genes"):
+        tl.score_genes(ours, list(ours.var_names))
 
 
 @pytest.mark.parametrize("call", ["seurat_v3", "seurat_v3_of_batches"])

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slaf import _slaf
-from slaf._errors import from_kind, invalid
+from slaf._errors import SlafError, from_kind, invalid
 from slaf._progress import bar
 from slaf._report import Report
 
 if TYPE_CHECKING:
     import anndata
+
+    from slaf.integrations.anndata import LazyAnnData
 
 PathLike = str | os.PathLike[str]
 
@@ -113,11 +115,12 @@ class SLAFConverter:
         inputs = [input] if isinstance(input, (str, os.PathLike)) else list(input)
         return self._convert(inputs, output)
 
-    def convert_anndata(self, adata: anndata.AnnData, output: PathLike) -> Report:
-        """Convert an AnnData object.
+    def convert_anndata(self, adata: anndata.AnnData | LazyAnnData, output: PathLike) -> Report:
+        """Convert an AnnData object, or what :func:`slaf.integrations.read_slaf` gives.
 
         Every slot that anndata can write is kept, by way of a temporary h5ad file beside the
         target. Of a backed object the file is converted, and must hold all that the object does.
+        The matrices of a lazy object stream, in bounded memory.
 
         Parameters
         ----------
@@ -131,7 +134,10 @@ class SLAFConverter:
         InputError
             If anndata cannot write an element: the message names it.
         """
-        if adata.isbacked and not adata.is_view:
+        from slaf.integrations.anndata import LazyAnnData
+
+        is_lazy = isinstance(adata, LazyAnnData)
+        if adata.isbacked and not adata.is_view and not is_lazy:
             _check_backed(adata)
             return self._convert([str(adata.filename)], output)
         target = os.fspath(output)
@@ -140,7 +146,7 @@ class SLAFConverter:
             raise from_kind("not-found", "no such folder", str(beside))
         with _slaf.TemporaryFolder(beside) as folder:
             file = Path(folder.path, "anndata.h5ad")
-            _write(adata.to_memory() if adata.isbacked else adata, file)
+            _write(adata.to_memory() if adata.isbacked and not is_lazy else adata, file)
             return self._convert([file], output)
 
     def _convert(self, inputs: Sequence[PathLike], output: PathLike) -> Report:
@@ -151,7 +157,7 @@ class SLAFConverter:
         return Report(*report)
 
 
-def _check_names(adata: anndata.AnnData) -> None:
+def check_names(adata: anndata.AnnData | LazyAnnData) -> None:
     """Refuse names that HDF5 takes for paths or cuts: anndata writes them as something else."""
     frames = {"obs": adata.obs, "var": adata.var}
     slots: dict[str, Any] = {
@@ -184,16 +190,18 @@ def _check_each(place: str, names: Iterable[Any], *, slashes: bool) -> None:
             raise from_kind("would-lose-data", message, place)
 
 
-def _write(adata: anndata.AnnData, file: Path) -> None:
+def _write(adata: anndata.AnnData | LazyAnnData, file: Path) -> None:
     import anndata as ad
 
-    _check_names(adata)
+    check_names(adata)
     settings: dict[str, Any] = {}
     if hasattr(ad.settings, "allow_write_nullable_strings"):
         settings["allow_write_nullable_strings"] = True
     try:
         with ad.settings.override(**settings):
             adata.write_h5ad(file, convert_strings_to_categoricals=False)
+    except SlafError:
+        raise
     except Exception as e:
         # anndata raises whatever the type of the element leads to, with the element's name in a
         # note or in the text.

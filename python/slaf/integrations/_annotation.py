@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from slaf._errors import from_kind, invalid
 from slaf._selectors import Axis
 from slaf._store import WHAT
 from slaf.integrations._contents import Contents, categories, without_unused_categories
+from slaf.integrations._foreign import is_concat, needs_matrix, not_in_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +48,9 @@ class Annotation:
     @property
     def shape(self) -> tuple[int, int]:
         """Number of cells and number of genes."""
+        if is_concat(sys._getframe(1)):
+            # It drops a lazy matrix or makes it dense; this is what it asks for first.
+            raise not_in_memory("anndata.concat")
         return self.n_obs, self.n_vars
 
     def __len__(self) -> int:
@@ -167,6 +172,12 @@ class Annotation:
                 if len(column.cat.categories) < len(column):
                     in_order = natsorted(column.cat.categories)
                     frame[name] = column.cat.reorder_categories(in_order)
+
+    def _sanitize(self) -> None:
+        """What scanpy's functions begin with."""
+        if needs_matrix(sys._getframe(1)):
+            raise not_in_memory("scanpy")
+        self.strings_to_categoricals()
 
     def obs_keys(self) -> list[str]:
         """Names of the columns of :attr:`obs`."""

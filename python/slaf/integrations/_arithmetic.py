@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf import _slaf
-from slaf._errors import from_kind, invalid
+from slaf._errors import invalid
+from slaf.integrations._foreign import not_lazy
 from slaf.integrations._plan import Step
 
 if TYPE_CHECKING:
@@ -128,14 +129,12 @@ class Arithmetic:
             return self.apply("negative").combine("add", other)
         if op in SWAPPED:
             return self.combine(SWAPPED[op], other)
-        what = f"np.{op} with a lazy matrix as its second operand"
-        raise from_kind("unsupported-feature", f"{what} is not lazy: use X.toarray()")
+        raise not_lazy(f"np.{op} with a lazy matrix as its second operand")
 
     def _operand(self, other: Any, op: str) -> tuple[str, npt.NDArray[Any], bool]:
         """The kind of a step, its numbers, and whether the number takes the matrix's type."""
         if isinstance(other, Arithmetic) or hasattr(other, "tocsr"):
-            what = f"np.{op} of a lazy and another matrix"
-            raise from_kind("unsupported-feature", f"{what} is not lazy: use X.compute()")
+            raise not_lazy(f"np.{op} of a lazy and another matrix")
         numbers = np.asarray(other)
         if numbers.dtype.kind not in "biuf":
             raise invalid(f"np.{op} of a lazy matrix and {numbers.dtype} values")
@@ -147,8 +146,7 @@ class Arithmetic:
         if numbers.shape in ((cols,), (1, cols)):
             return "columns", numbers.ravel(), False
         if numbers.shape == self.shape:
-            what = f"np.{op} with a whole matrix"
-            raise from_kind("unsupported-feature", f"{what} is not lazy: use X.compute()")
+            raise not_lazy(f"np.{op} with a whole matrix")
         raise invalid(
             f"operands could not be broadcast together with shapes {self.shape} {numbers.shape}"
         )

@@ -11,14 +11,17 @@ from slaf._errors import from_kind, invalid
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import Key, Store
 from slaf.integrations._arithmetic import BINARY, COMPARISONS, UNARY, Arithmetic
+from slaf.integrations._foreign import Foreign, not_lazy
+from slaf.integrations._like_scipy import LikeSciPy, sparse_class
 from slaf.integrations._plan import Source, Step, Stored
 from slaf.integrations._statistics import Statistics
+from slaf.integrations._transposed import Transposed
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
 
-class LazyMatrix(Arithmetic, Statistics):
+class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
     """Rows and columns of a matrix, and arithmetic on them, not done yet.
 
     Slicing and arithmetic give another lazy matrix and read nothing; :meth:`compute` and
@@ -32,6 +35,10 @@ class LazyMatrix(Arithmetic, Statistics):
     multiplying and dividing leave what is not stored. What changes zeros, such as ``X + 1``, gives
     a lazy matrix whose :meth:`compute` is a dense array.
 
+    Reductions, and attributes such as ``data``, ``indices`` and ``indptr``, are those of the matrix
+    that :meth:`to_memory` gives: of a sparse one, sums are ``np.matrix``. Such attributes read the
+    matrix each time and cannot be written into.
+
     Examples
     --------
     >>> import numpy as np
@@ -43,10 +50,13 @@ class LazyMatrix(Arithmetic, Statistics):
     array([[0.  , 0.  , 1.95, 0.  ],
            [2.2 , 0.  , 0.  , 0.  ]], dtype=float32)
     >>> X.sum(axis=0)
-    array([13., 11., 15.,  7.], dtype=float32)
+    matrix([[13., 11., 15.,  7.]], dtype=float32)
+    >>> X.sum(axis=1).A1
+    array([ 3.,  3.,  3., 12., 12., 13.], dtype=float32)
     """
 
     ndim = 2
+    _called = "a lazy matrix"
 
     def __init__(self, source: Source, steps: tuple[Step, ...] = ()):
         self._source = source
@@ -60,6 +70,11 @@ class LazyMatrix(Arithmetic, Statistics):
     def stored(cls, store: Store, key: Key, rows: Axis, cols: Axis) -> LazyMatrix:
         """Rows and columns of a matrix of a store."""
         return cls(Stored(store, key, rows, cols))
+
+    @property
+    def name(self) -> str:
+        """Where the values come from."""
+        return self._source.name
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -157,22 +172,23 @@ class LazyMatrix(Arithmetic, Statistics):
         Returns
         -------
         scipy.sparse.csr_matrix
-            Whatever the original encoding was; or a dense array if :attr:`is_dense`.
+            Whatever the original encoding was; or a dense array if :attr:`is_dense`. With
+            anndata's setting ``use_sparse_array_on_read`` a ``csr_array``, as everywhere here.
         """
         return self.toarray() if self.is_dense else self.tocsr()
 
     def tocsr(self) -> sp.csr_matrix:
         """Read the matrix as a ``scipy.sparse.csr_matrix``, every value stored if it is dense."""
-        import scipy.sparse as sp
-
+        made = sparse_class("csr")
         if not self._steps:
-            return self._source.csr()
+            matrix = self._source.csr()
+            return matrix if isinstance(matrix, made) else made(matrix)
         indptr, indices, data = self._source.compute(self.native_steps())
         if max(len(data), self.shape[1]) <= np.iinfo(np.int32).max:
             parts = (data, indices.view(np.int32), indptr.astype(np.int32))
         else:
             parts = (data, indices.astype(np.int64), indptr.view(np.int64))
-        matrix = sp.csr_matrix(parts, shape=self.shape)
+        matrix = made(parts, shape=self.shape)
         # Rust promises it, and SciPy would spend a pass to find out.
         matrix.has_canonical_format = True
         return matrix
@@ -198,15 +214,19 @@ class LazyMatrix(Arithmetic, Statistics):
         return self.tocsc() if self.encoding == "csc" else self.tocsr()
 
     @property
-    def T(self) -> Any:
-        """Not there: a lazy matrix has its cells in rows."""
-        raise from_kind("unsupported-feature", "a lazy matrix has no transpose: use X.compute().T")
+    def T(self) -> LazyMatrix:
+        """The transpose, lazily; of its reductions sums and products stream."""
+        return self.transpose()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        if copy is False:
-            raise invalid("a lazy matrix has no array without reading it")
-        array = self.toarray()
-        return array if dtype is None else array.astype(dtype, copy=False)
+    def transpose(self, axes: None = None) -> LazyMatrix:
+        """The transpose, lazily; ``axes`` is there for numpy's signature."""
+        if not self._steps and isinstance(self._source, Transposed):
+            return self._source.matrix
+        return LazyMatrix(Transposed(self))
+
+    def reduce(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Statistics as the source gives them; see :meth:`summarize`."""
+        return self._source.reduce(self.native_steps(), request)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__
@@ -222,8 +242,7 @@ class LazyMatrix(Arithmetic, Statistics):
                     return left.combine(name, right)
                 return self.combine_reflected(name, left)
         how = name if method == "__call__" else f"{name}.{method}"
-        what = f"np.{how} of a lazy matrix"
-        raise from_kind("unsupported-feature", f"{what} is not lazy: use X.compute()")
+        raise not_lazy(f"np.{how} of a lazy matrix")
 
 
 def _is_all(chosen: Positions, n: int) -> bool:

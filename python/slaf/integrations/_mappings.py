@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from slaf._errors import invalid
+from slaf._errors import from_kind, invalid
 from slaf._selectors import Axis
 from slaf._store import Key, Store
 from slaf.integrations._extras import read_element
@@ -66,23 +67,21 @@ class LazyMapping(MutableMapping[str, Any]):
 
         The entries are those of now. With ``own`` it is a view; else its values are its own.
         """
-        values = dict(self._values)
-
-        def load(name: str, rows: Axis) -> Any:
-            if name in values:
-                return subset(values[name], rows, self._ndim)
-            return self._load(name, self._axis.select(rows.rows))
-
+        load = partial(_of_part, dict(self._values), self._load, self._axis, self._ndim)
         return LazyMapping(self._slot, axis, self._ndim, list(self), load, own)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
             if name not in self._names:
-                raise KeyError(f"{name!r} is not in {self._slot}; there are {list(self)}")
+                message = f"{name!r} is not in {self._slot}; there are {list(self)}"
+                raise from_kind("unknown-table", message)
             self._values[name] = self._load(name, self._axis)
         return self._values[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
+        if isinstance(value, LazyMatrix):
+            # An entry is in memory.
+            value = value.to_memory()
         shape = np.shape(value) if not hasattr(value, "shape") else value.shape
         n = len(self._axis)
         if tuple(shape[: self._ndim]) != (n,) * self._ndim:
@@ -128,6 +127,15 @@ class LazyMapping(MutableMapping[str, Any]):
         return self.changed or bool(self._values)
 
 
+def _of_part(
+    values: dict[str, Any], load: Load, axis: Axis, ndim: int, name: str, rows: Axis
+) -> Any:
+    """Rows of an entry of a part: of what was read, or of the store."""
+    if name in values:
+        return subset(values[name], rows, ndim)
+    return load(name, axis.select(rows.rows))
+
+
 class Layers(MutableMapping[str, Any]):
     """The layers: lazy matrices by name, set with any matrix of the shape of the data set."""
 
@@ -145,7 +153,7 @@ class Layers(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> LazyMatrix:
         if name not in self._matrices:
-            raise KeyError(f"{name!r} is not in layers; there are {list(self)}")
+            raise from_kind("unknown-table", f"{name!r} is not in layers; there are {list(self)}")
         return self._matrices[name]
 
     def __setitem__(self, name: str, value: Any) -> None:

@@ -133,6 +133,14 @@ class LazyRaw:
         axis = Axis(self.n_vars).select(chosen)
         return LazyRaw(view, raw.X.select(range(view.n_obs), chosen), self._genes.select(axis))
 
+    def obs_vector(self, k: str) -> Any:
+        """The values of a gene, one for each cell."""
+        return self[:, k].X.ravel()
+
+    def var_vector(self, k: str) -> Any:
+        """One value for each gene: a column of var as pandas has it, or the values of a cell."""
+        return self.var[k].values if k in self.var else self[k].X.ravel()
+
     def to_adata(self) -> LazyAnnData:
         """Give raw as a data set of its own, with the cells' annotation."""
         return self._adata.with_genes(self.X, self.var.copy(), dict(self.varm))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf._errors import from_kind, invalid
-from slaf.integrations._plan import Source
+from slaf.integrations._like_scipy import sparse_class
 
 #: How much may be known of rows and columns.
 DETAILS = ("sums", "squares", "all")
@@ -160,12 +160,11 @@ class Statistics:
     """Reductions that stream: memory does not grow with the number of stored values.
 
     Sums are accumulated in float64, of integers exactly; one that is beyond int64 (uint64 of
-    uint64) is an error where it is asked for. Results are one-dimensional arrays (SciPy's
-    ``csr_matrix`` gives ``np.matrix``), or scalars for ``axis=None``, in the types that numpy
-    gives.
+    uint64) is an error where it is asked for. Results along an axis are what the matrix in memory
+    gives: ``np.matrix`` of a sparse matrix (of its ``max`` and ``min`` a COO matrix), and
+    one-dimensional arrays of a dense one; scalars for ``axis=None``. Types are numpy's.
     """
 
-    _source: Source
     # Statistics of the rows and of the columns that are known, and in which detail.
     _known: dict[str, tuple[str, Moments]]
 
@@ -179,9 +178,14 @@ class Statistics:
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
 
+    @property
     @abstractmethod
-    def native_steps(self) -> list[tuple[str, str, Any, Any]]:
-        """The steps as Rust takes them."""
+    def encoding(self) -> str:
+        """The form that the matrix has in memory."""
+
+    @abstractmethod
+    def reduce(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Statistics as the source gives them."""
 
     def summarize(self, **request: Any) -> Summary:
         """Several statistics in one pass over the stored rows.
@@ -203,7 +207,7 @@ class Statistics:
             if name in request:
                 weights, k = request[name]
                 request[name] = (np.ascontiguousarray(weights, dtype=np.float64).ravel(), k)
-        native = self._source.reduce(self.native_steps(), request)
+        native = self.reduce(request)
         summary = Summary(native, *self.shape, request)
         if not request.get("skip_nan"):
             detail = request.get("detail", "sums")
@@ -252,38 +256,67 @@ class Statistics:
             return self.dtype
         return np.dtype(np.uint64 if self.dtype.kind == "u" else np.int64)
 
-    def sum(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
+    def _mean_dtype(self) -> np.dtype[Any]:
+        return self.dtype if self.dtype.kind == "f" else np.dtype(np.float64)
+
+    def _as_in_memory(self, values: Any, axis: int | None, dtype: Any, keepdims: bool) -> Any:
+        """A result of a reduction in the type that the matrix in memory gives."""
+        values = np.asarray(values).astype(dtype)
+        if axis is None:
+            return values.reshape(1, 1) if keepdims else values[()]
+        two = values[:, None] if axis in (1, -1) else values[None]
+        if self.encoding != "dense" and not sparse_class("csr").__name__.endswith("array"):
+            return two.view(np.matrix)
+        return two if keepdims else values
+
+    def sum(
+        self, axis: int | None = None, dtype: Any = None, out: None = None, keepdims: bool = False
+    ) -> Any:
         """Sum over all values, over each column (``axis=0``) or each row (``axis=1``)."""
         _no_out(out)
         sums = self._moments(axis)[0].sum
         result = _exact_sum(sums) if axis is None else sums
-        return np.asarray(result).astype(dtype or self._sum_dtype())[()]
+        return self._as_in_memory(result, axis, dtype or self._sum_dtype(), keepdims)
 
-    def mean(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
+    def mean(
+        self, axis: int | None = None, dtype: Any = None, out: None = None, keepdims: bool = False
+    ) -> Any:
         """Mean over all values, over each column or each row; of integers in float64."""
         _no_out(out)
         moments, n = self._moments(axis)
         total = _exact_sum(moments.sum) if axis is None else moments.sum
         n = self.shape[0] * self.shape[1] if axis is None else n
-        return np.asarray(np.true_divide(total, n)).astype(dtype or self._mean_dtype())[()]
-
-    def _mean_dtype(self) -> np.dtype[Any]:
-        return self.dtype if self.dtype.kind == "f" else np.dtype(np.float64)
+        means = np.true_divide(total, n)
+        return self._as_in_memory(means, axis, dtype or self._mean_dtype(), keepdims)
 
     def var(
-        self, axis: int | None = None, dtype: Any = None, out: None = None, ddof: int = 0
+        self,
+        axis: int | None = None,
+        dtype: Any = None,
+        out: None = None,
+        ddof: int = 0,
+        keepdims: bool = False,
     ) -> Any:
-        """Variance; ``axis=0`` and ``axis=None`` take two passes, which keeps it accurate."""
+        """Variance; ``axis=0`` and ``axis=None`` take two passes, which keeps it accurate.
+
+        In the form of :meth:`mean`; SciPy's matrices have none.
+        """
         _no_out(out)
-        return np.asarray(self._variance(axis, ddof)).astype(dtype or self._mean_dtype())[()]
+        var = self._variance(axis, ddof)
+        return self._as_in_memory(var, axis, dtype or self._mean_dtype(), keepdims)
 
     def std(
-        self, axis: int | None = None, dtype: Any = None, out: None = None, ddof: int = 0
+        self,
+        axis: int | None = None,
+        dtype: Any = None,
+        out: None = None,
+        ddof: int = 0,
+        keepdims: bool = False,
     ) -> Any:
         """Standard deviation; see :meth:`var`."""
         _no_out(out)
         std = np.sqrt(self._variance(axis, ddof))
-        return np.asarray(std).astype(dtype or self._mean_dtype())[()]
+        return self._as_in_memory(std, axis, dtype or self._mean_dtype(), keepdims)
 
     def _variance(self, axis: int | None, ddof: int) -> Any:
         rows, cols = self.shape
@@ -300,24 +333,29 @@ class Statistics:
             return moments.variance(n, centre, ddof)
         return moments.variance(rows, centre, 0).sum() * rows / (n - ddof)
 
-    def min(self, axis: int | None = None, out: None = None) -> Any:
+    def min(self, axis: int | None = None, out: None = None, keepdims: bool = False) -> Any:
         """Least value, zeros included; NaN if there is one."""
         _no_out(out)
-        return self._extreme("min", axis)
+        return self._extreme("min", axis, keepdims)
 
-    def max(self, axis: int | None = None, out: None = None) -> Any:
+    def max(self, axis: int | None = None, out: None = None, keepdims: bool = False) -> Any:
         """Greatest value, zeros included; NaN if there is one."""
         _no_out(out)
-        return self._extreme("max", axis)
+        return self._extreme("max", axis, keepdims)
 
-    def _extreme(self, name: str, axis: int | None) -> Any:
+    def _extreme(self, name: str, axis: int | None, keepdims: bool) -> Any:
         rows, cols = self.shape
         if (rows * cols if axis is None else (cols if axis in (1, -1) else rows)) == 0:
             raise invalid(f"{name} of no values")
         extremes = getattr(self._moments(axis, "all")[0], name)
         if axis is None:
             extremes = getattr(np, name)(extremes)
-        return np.asarray(extremes).astype(self.dtype)[()]
+        elif self.encoding != "dense":
+            # Of one row or column, SciPy gives it back in the form that its versions differ in.
+            two = extremes.astype(self.dtype)
+            two = two[:, None] if axis in (1, -1) else two[None]
+            return getattr(sparse_class("csr")(two), name)(axis=axis)
+        return self._as_in_memory(extremes, axis, self.dtype, keepdims)
 
     def count_nonzero(self, axis: int | None = None) -> Any:
         """How many values are not zero."""

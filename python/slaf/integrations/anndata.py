@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from slaf._errors import from_kind, invalid
-from slaf._progress import bar
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import WHAT, Store
 from slaf.integrations._annotation import Annotation
 from slaf.integrations._contents import SLOTS, Contents, categories, without_unused_categories
 from slaf.integrations._extras import keys_of
+from slaf.integrations._foreign import Foreign
 from slaf.integrations._index import lookup_in, unpack_index
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._mappings import Layers, LazyMapping, as_lazy
 from slaf.integrations._raw import Genes, LazyRaw
+from slaf.integrations._whole import Whole
 
 if TYPE_CHECKING:
     import anndata
@@ -64,7 +65,7 @@ def of_store(store: Store) -> LazyAnnData:
     return adata
 
 
-class LazyAnnData(Annotation):
+class LazyAnnData(Annotation, Whole, Foreign):
     """The slots of an AnnData over a store.
 
     Slicing follows AnnData and reads nothing of the matrices; slices of slices are composed. X and
@@ -77,8 +78,12 @@ class LazyAnnData(Annotation):
     copies, so that a changed column shows in the view alone; setting anything else of a view makes
     it an actual object first, with anndata's ``ImplicitModificationWarning``.
 
-    Made by :func:`read_slaf`.
+    Made by :func:`read_slaf`. It is no ``anndata.AnnData``: functions that need one refuse it with
+    an error that tells what to do. scanpy's functions that only take genes apart, its plots and
+    ``sc.get.obs_df`` among them, take it as it is.
     """
+
+    _called = "a lazy AnnData"
 
     def __init__(self, contents: Contents, rows: dict[str, Axis] | None):
         self._contents = contents
@@ -154,6 +159,10 @@ class LazyAnnData(Annotation):
         self._contents.layers = lazy
         self._contents.change()
 
+    @layers.deleter
+    def layers(self) -> None:
+        self.layers = {}
+
     def _own_layers(self) -> Layers:
         self._make_actual("layers")
         return self.layers
@@ -190,6 +199,10 @@ class LazyAnnData(Annotation):
     def obsm(self, value: Mapping[str, Any]) -> None:
         self._set_mapping("obsm", value)
 
+    @obsm.deleter
+    def obsm(self) -> None:
+        self._set_mapping("obsm", {})
+
     @property
     def varm(self) -> LazyMapping:
         """Arrays beside the genes."""
@@ -198,6 +211,10 @@ class LazyAnnData(Annotation):
     @varm.setter
     def varm(self, value: Mapping[str, Any]) -> None:
         self._set_mapping("varm", value)
+
+    @varm.deleter
+    def varm(self) -> None:
+        self._set_mapping("varm", {})
 
     @property
     def obsp(self) -> LazyMapping:
@@ -208,6 +225,10 @@ class LazyAnnData(Annotation):
     def obsp(self, value: Mapping[str, Any]) -> None:
         self._set_mapping("obsp", value)
 
+    @obsp.deleter
+    def obsp(self) -> None:
+        self._set_mapping("obsp", {})
+
     @property
     def varp(self) -> LazyMapping:
         """Matrices of genes by genes."""
@@ -216,6 +237,10 @@ class LazyAnnData(Annotation):
     @varp.setter
     def varp(self, value: Mapping[str, Any]) -> None:
         self._set_mapping("varp", value)
+
+    @varp.deleter
+    def varp(self) -> None:
+        self._set_mapping("varp", {})
 
     def _mapping(self, slot: str) -> LazyMapping:
         if self._rows is None:
@@ -251,6 +276,10 @@ class LazyAnnData(Annotation):
     def uns(self, value: Mapping[str, Any]) -> None:
         self._make_actual("uns")
         self._contents.uns = dict(value)
+
+    @uns.deleter
+    def uns(self) -> None:
+        self.uns = {}
 
     def _uns_of_view(self, uns: dict[str, Any]) -> dict[str, Any]:
         """Drop the colours of categories that the view does not have, as AnnData does."""
@@ -288,28 +317,22 @@ class LazyAnnData(Annotation):
                 return list(uns)
         return keys_of(self._store, "uns")
 
-    @property
-    def T(self) -> Any:
-        """Not there: a store has its cells in rows."""
-        message = "a lazy AnnData has no transpose: use adata.to_memory().T"
-        raise from_kind("unsupported-feature", message)
-
     # Values beside cells and genes
 
-    def obs_vector(self, k: str, layer: str | None = None) -> npt.NDArray[Any]:
-        """One value for each cell: a column of obs, or a gene of X or of a layer."""
+    def obs_vector(self, k: str, layer: str | None = None) -> Any:
+        """One value for each cell: a column of obs as pandas has it, or a gene of X or a layer."""
         return self._vector(k, layer, "obs", "var")
 
-    def var_vector(self, k: str, layer: str | None = None) -> npt.NDArray[Any]:
-        """One value for each gene: a column of var, or a cell of X or of a layer."""
+    def var_vector(self, k: str, layer: str | None = None) -> Any:
+        """One value for each gene: a column of var as pandas has it, or a cell of X or a layer."""
         return self._vector(k, layer, "var", "obs")
 
-    def _vector(self, k: str, layer: str | None, of: str, other: str) -> npt.NDArray[Any]:
+    def _vector(self, k: str, layer: str | None, of: str, other: str) -> Any:
         in_frame, in_names = k in self._frame(of), k in self._names(other)
         if in_frame and in_names:
             raise from_kind("ambiguous-name", f"{k!r} is a column of {of} and in {other}_names")
         if in_frame:
-            return np.asarray(self._frame(of)[k])
+            return self._frame(of)[k].values
         found = self[:, k] if of == "obs" else self[k]
         matrix = found.X if layer is None else found.layers[layer]
         if matrix is None:
@@ -406,6 +429,13 @@ class LazyAnnData(Annotation):
         self._contents, self._rows = contents, None
         self._forget_view()
 
+    def _init_as_actual(self, other: LazyAnnData) -> None:
+        """Become another object, as scanpy makes a view that it is given its copy."""
+        self._contents, self._rows = other._contents, other._rows
+        self._forget_view()
+        if self._contents.raw is not None:
+            self._contents.raw = self._contents.raw.beside(self, Axis(self.n_obs))
+
     def _inplace_subset_obs(self, index: Any) -> None:
         """Keep some cells; views that were made before keep what they show."""
         self._subset(lambda: self[index])
@@ -415,11 +445,10 @@ class LazyAnnData(Annotation):
         self._subset(lambda: self[:, index])
 
     def _subset(self, choose: Callable[[], LazyAnnData]) -> None:
-        chosen = choose().copy()
-        self._contents, self._rows = chosen._contents, None
-        self._forget_view()
-        if self._contents.raw is not None:
-            self._contents.raw = self._contents.raw.beside(self, Axis(self.n_obs))
+        self._init_as_actual(choose().copy())
+
+    def _of(self, contents: Contents) -> LazyAnnData:
+        return LazyAnnData(contents, None)
 
     def with_genes(
         self, matrix: LazyMatrix, var: pd.DataFrame, varm: Mapping[str, Any]
@@ -486,42 +515,6 @@ class LazyAnnData(Annotation):
         from slaf.integrations._dask import to_dask
 
         return to_dask(self, chunk_rows)
-
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the present state to an h5ad file.
-
-        A whole data set of which nothing was touched streams from the store in bounded memory;
-        anything else is read first.
-
-        Parameters
-        ----------
-        path
-            Where to; a file that is there is replaced.
-
-        Raises
-        ------
-        InvalidArgumentError
-            For a path that does not end in ``.h5ad``: other formats are made by
-            :meth:`slaf.SLAFArray.export`, from what the store has.
-        """
-        if not os.fspath(path).endswith(".h5ad"):
-            raise invalid(f"{os.fspath(path)!r} does not end in .h5ad: write() makes h5ad files")
-        if self.is_view or self._is_touched():
-            self.to_memory().write_h5ad(path, convert_strings_to_categoricals=False)
-            return
-        with bar() as progress:
-            self._store.native.export(path, "h5ad", True, False, progress)
-
-    write_h5ad = write
-
-    def _is_touched(self) -> bool:
-        contents = self._contents
-        return (
-            not contents.is_stored
-            or bool(contents.frames)
-            or contents.uns is not None
-            or any(mapping.touched for mapping in contents.mappings.values())
-        )
 
     def __repr__(self) -> str:
         text = f"LazyAnnData object with n_obs × n_vars = {self.n_obs} × {self.n_vars}"

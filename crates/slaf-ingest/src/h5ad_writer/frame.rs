@@ -22,11 +22,12 @@ pub(super) fn write(
     filter: Filter,
     frames: impl IntoIterator<Item = Result<Frame>>,
 ) -> Result<()> {
-    // A column of the index's name would be the same object.
-    let taken = |name: &&str| info.columns.iter().any(|c| c.name == **name);
-    let index_name = index_name.filter(|n| !taken(n)).unwrap_or("_index");
-    check_name(index_name)?;
-    let mut names = vec![index_name];
+    // A column of the index's name is the same object, which AnnData allows if values are the same.
+    let namesake = info.columns.iter().position(|c| Some(c.name.as_str()) == index_name);
+    let mut is_shared = namesake.is_some_and(|i| info.columns[i].data_type == DataType::Utf8);
+    let own_name = index_name.filter(|_| namesake.is_none()).unwrap_or("_index");
+    check_name(own_name)?;
+    let mut names = vec![own_name];
     for column in &info.columns {
         check_name(&column.name)?;
         names.push(&column.name);
@@ -48,21 +49,31 @@ pub(super) fn write(
         if !same {
             return Err(internal("a block of rows has other columns than the frame"));
         }
+        is_shared = is_shared && namesake.is_some_and(|i| holds(&frame.columns[i].array, &frame.index));
         for (writer, column) in columns.iter_mut().zip(&frame.columns) {
             writer.push(out, column).at(&column.info.name)?;
         }
     }
     let mut attrs = encoding_attrs("dataframe", "0.2.0");
+    let index_name = index_name.filter(|_| is_shared).unwrap_or(own_name);
     attrs.push(Attr::string("_index", index_name));
     let order = info.columns.iter().map(|c| c.name.clone()).collect();
     attrs.push(Attr::strings("column-order", order));
     attrs.iter().try_for_each(|a| out.set_attr(group, a))?;
-    let strings = encoding_attrs("string-array", "0.2.0");
-    index.finish(out, &format!("{group}/{index_name}"), n_rows, &strings)?;
+    if !is_shared {
+        let strings = encoding_attrs("string-array", "0.2.0");
+        index.finish(out, &format!("{group}/{index_name}"), n_rows, &strings)?;
+    }
     for (writer, column) in columns.into_iter().zip(&info.columns) {
         writer.finish(out, &format!("{group}/{}", column.name), n_rows, filter).at(&column.name)?;
     }
     Ok(())
+}
+
+/// Whether a column of text has the names of the rows.
+fn holds(column: &ArrayRef, names: &[String]) -> bool {
+    let texts = column.as_string_opt::<i32>();
+    texts.is_some_and(|texts| texts.iter().zip(names).all(|(text, name)| text == Some(name.as_str())))
 }
 
 fn internal(message: &str) -> Error {

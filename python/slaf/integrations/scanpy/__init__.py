@@ -7,13 +7,16 @@
 >>> slaf_sc.pp.normalize_total(adata, target_sum=1e4)
 >>> slaf_sc.pp.log1p(adata)
 >>> adata.X.sum(axis=1).round(1)
-array([16.9,  9.2,  9.2, 17. ], dtype=float32)
+matrix([[16.9],
+        [ 9.2],
+        [ 9.2],
+        [17. ]], dtype=float32)
 
 scanpy itself is not needed.
 """
 
+from slaf.integrations._foreign import not_offered
 from slaf.integrations.scanpy import get, pp, tl
-from slaf.integrations.scanpy._common import not_offered
 
 __all__ = ["get", "pp", "tl"]
 

@@ -19,6 +19,7 @@ from slaf.integrations.scanpy._common import (
     as_scanpy_adds,
     axis_name,
     checked,
+    column,
     mask_of,
     matrix_of,
     row_groups,
@@ -95,8 +96,8 @@ def aggregate(
     if dof < 0:
         raise invalid(f"{dof=} is below zero")
     matrix, other, groups_are_rows = _data(adata, of, layer, obsm, varm)
-    frame = adata.obs if of == "obs" else adata.var
-    labels, groups = _groups(frame, [by] if isinstance(by, str) else list(by))
+    keys = [by] if isinstance(by, str) else list(by)
+    labels, groups = _groups({key: column(adata, key, of) for key in keys})
     kept = mask_of(adata, mask, of)
     if kept is not None:
         labels = np.where(kept, labels, -1)
@@ -133,20 +134,20 @@ def _data(
     return matrix_of(adata, layer), other, of == "obs"
 
 
-def _groups(frame: pd.DataFrame, by: list[str]) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
+def _groups(by: dict[str, pd.Series[Any]]) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
     """The group of each row, -1 for none, and the groups that there are, in order."""
-    columns = [pd.Categorical(frame[key]).remove_unused_categories() for key in by]
+    columns = [pd.Categorical(values).remove_unused_categories() for values in by.values()]
     codes = np.stack([c.codes.astype(np.int64) for c in columns])
     shape = [len(c.categories) for c in columns]
     missing = (codes < 0).any(axis=0)
     combined = np.ravel_multi_index(tuple(np.maximum(codes, 0)[:, ~missing]), shape)
     present, labels = np.unique(combined, return_inverse=True)
-    all_labels = np.full(len(frame), -1, dtype=np.int64)
+    all_labels = np.full(len(missing), -1, dtype=np.int64)
     all_labels[~missing] = labels
     of_groups = np.unravel_index(present, shape)
     data = {
-        key: pd.Categorical.from_codes(code, column.categories)
-        for key, code, column in zip(by, of_groups, columns, strict=True)
+        key: pd.Categorical.from_codes(code, of_key.categories)
+        for key, code, of_key in zip(by, of_groups, columns, strict=True)
     }
     texts = [[str(value) for value in column] for column in data.values()]
     index = pd.Index(["_".join(parts) for parts in zip(*texts, strict=True)], dtype=object)

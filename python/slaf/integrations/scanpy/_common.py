@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slaf._errors import UnsupportedError, invalid
+from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._statistics import Moments
 from slaf.integrations.anndata import LazyAnnData
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def checked(adata: Any, what: str) -> LazyAnnData:
@@ -81,6 +83,20 @@ def as_scanpy_adds(matrix: LazyMatrix) -> LazyMatrix:
     return matrix.densified() if matrix.encoding == "dense" else matrix
 
 
+def column(adata: LazyAnnData, name: str, of: str) -> pd.Series[Any]:
+    """A column of obs or var.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name.
+    """
+    frame = adata.obs if of == "obs" else adata.var
+    if name not in frame:
+        raise from_kind("unknown-column", f"no column {name!r} in {of}; there are {list(frame)}")
+    return frame[name]
+
+
 def mask_of(adata: LazyAnnData, mask: Any, of: str) -> npt.NDArray[np.bool_] | None:
     """A mask along an axis: an array, or the name of a column of booleans."""
     if mask is None:
@@ -96,25 +112,6 @@ def mask_of(adata: LazyAnnData, mask: Any, of: str) -> npt.NDArray[np.bool_] | N
     if array.dtype != np.bool_:
         raise invalid("The mask must be a boolean array")
     return array
-
-
-def not_offered(module: str) -> Callable[[str], NoReturn]:
-    """The ``__getattr__`` of a module: names what to do about functions that are not there."""
-
-    def missing(name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise NotOfferedError(
-            f"slaf does not offer {module}.{name}: call scanpy's with adata.to_memory(), or with "
-            "adata.to_dask() where scanpy works with dask",
-            kind="unsupported-feature",
-        )
-
-    return missing
-
-
-class NotOfferedError(UnsupportedError, AttributeError):
-    """A function of scanpy that works on data in memory or on dask arrays only."""
 
 
 def axis_name(axis: Any) -> str:

@@ -17,6 +17,7 @@ from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import (
     changeable,
     checked,
+    column,
     matrix_of,
     mean_var,
     row_groups,
@@ -88,14 +89,15 @@ def highly_variable_genes(
 
     Raises
     ------
-    ValueError
-        ``Bin edges must be unique`` from pandas, if more than a tenth of the genes have the same
-        mean with ``"cell_ranger"``: filter genes first. For infinite values, from pandas or the
-        local regression.
+    InvalidArgumentError
+        ``Bin edges must be unique``, if more than a tenth of the genes have the same mean with
+        ``"cell_ranger"``: filter genes first. For infinite values, too.
 
     Notes
     -----
-    A gene with NaN has no dispersion and is not taken (scanpy raises a KeyError).
+    A gene with NaN has no dispersion and is not taken (scanpy raises a KeyError). In a batch of one
+    cell, and where nothing varies, no gene has one, and none is taken (scanpy fails for
+    ``n_top_genes``); its means count with ``"seurat"`` and ``"cell_ranger"``.
     """
     adata = changeable(adata, "highly_variable_genes") if inplace else checked(adata, "this")
     matrix = matrix_of(adata, layer)
@@ -109,8 +111,8 @@ def highly_variable_genes(
         return frame.loc[frame["highly_variable"]] if subset else frame
     adata.uns["hvg"] = {"flavor": flavor}
     for name in frame.columns.drop("mean_bin", errors="ignore"):
-        column = frame[name].to_numpy()
-        adata.var[name] = column.astype(np.float32) if name == "dispersions_norm" else column
+        values = frame[name].to_numpy()
+        adata.var[name] = values.astype(np.float32) if name == "dispersions_norm" else values
     if subset:
         adata._inplace_subset_var(frame["highly_variable"].to_numpy())
     return None
@@ -137,12 +139,16 @@ class Cutoffs:
         above = (mean > self.min_mean) & (dispersion > self.min_disp)
         return np.asarray(above & (mean < self.max_mean) & (dispersion < self.max_disp))
 
-    def select(self, mean: Any, dispersion: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    def select(
+        self, mean: Any, dispersion: npt.NDArray[np.float64], batch: str | None
+    ) -> npt.NDArray[np.bool_]:
         """The genes of one batch; more than ``n_top`` where dispersions are equal."""
         if self.n_top is None:
             return self.within(mean, np.nan_to_num(dispersion))
         known = np.sort(dispersion[~np.isnan(dispersion)])
         if len(known) == 0:
+            if batch is not None:
+                return np.zeros(len(dispersion), dtype=bool)
             raise invalid("no gene has a dispersion: none varies")
         n = min(self.n_top, len(dispersion))
         if n > len(known):
@@ -178,7 +184,7 @@ def _by_dispersion(
         frame = _one_batch(moments, matrix.shape[0], flavor, n_bins, cutoffs)
         return frame.set_index(genes)
     adata.strings_to_categoricals(adata.obs)
-    batches = adata.obs[batch_key].cat
+    batches = column(adata, batch_key, "obs").cat
     n_batches = len(batches.categories)
     labels = batches.codes.to_numpy().astype(np.int64)
     groups = row_groups(labels, n_batches)
@@ -186,12 +192,13 @@ def _by_dispersion(
     sizes = np.bincount(labels[labels >= 0], minlength=n_batches)
     frames = []
     for batch in range(n_batches):
+        if sizes[batch] == 0:
+            continue
         of_batch = moments.select(batch)
         expressed = of_batch.positive >= 1
-        if not expressed.any():
-            raise invalid(f"no gene is expressed in batch {batches.categories[batch]!r}")
+        name = str(batches.categories[batch])
         found = _one_batch(
-            of_batch.select(expressed), int(sizes[batch]), flavor, n_bins, cutoffs
+            of_batch.select(expressed), int(sizes[batch]), flavor, n_bins, cutoffs, name
         ).drop(columns="mean_bin")
         found = found.set_index(np.flatnonzero(expressed))
         filled = found.reindex(np.arange(len(genes)))
@@ -199,6 +206,8 @@ def _by_dispersion(
         filled.loc[absent, ["means", "dispersions", "dispersions_norm"]] = 0.0
         filled["highly_variable"] = filled["highly_variable"].where(expressed, False).astype(int)
         frames.append(filled)
+    if not moments.positive[sizes > 0].any():
+        raise invalid(f"no gene is expressed in any batch of obs[{batch_key!r}]")
     return _merged(frames, genes, cutoffs)
 
 
@@ -226,7 +235,12 @@ def _merged(frames: list[pd.DataFrame], genes: pd.Index[Any], cutoffs: Cutoffs) 
 
 
 def _one_batch(
-    moments: Moments, n: int, flavor: str, n_bins: int, cutoffs: Cutoffs
+    moments: Moments,
+    n: int,
+    flavor: str,
+    n_bins: int,
+    cutoffs: Cutoffs,
+    batch: str | None = None,
 ) -> pd.DataFrame:
     """Dispersions of genes, and normalised among genes of similar means."""
     mean, var = mean_var(moments, n)
@@ -242,7 +256,14 @@ def _one_batch(
         edges = np.percentile(mean, np.arange(10, 105, 5))
         bins = np.concatenate([[-np.inf], edges, [np.inf]])
     frame = pd.DataFrame({"means": mean, "dispersions": dispersion})
-    frame["mean_bin"] = pd.cut(frame["means"], bins=bins)
+    if batch is not None and (n == 1 or len(frame) == 0):
+        # One cell does not vary, nor do genes that are not there.
+        return frame.assign(mean_bin=np.nan, dispersions_norm=np.nan, highly_variable=False)
+    try:
+        frame["mean_bin"] = pd.cut(frame["means"], bins=bins)
+    except ValueError as e:
+        of_batch = "" if batch is None else f" of batch {batch!r}"
+        raise invalid(f"means of genes{of_batch} make no bins: {e}; filter genes first") from e
     binned = frame["dispersions"].groupby(frame["mean_bin"], observed=True)
     if flavor == "seurat":
         centre, spread = binned.transform("mean"), binned.transform("std")
@@ -254,7 +275,7 @@ def _one_batch(
     with np.errstate(invalid="ignore", divide="ignore"):
         frame["dispersions_norm"] = (frame["dispersions"] - centre) / spread
     normalised = frame["dispersions_norm"].to_numpy()
-    frame["highly_variable"] = cutoffs.select(mean, normalised)
+    frame["highly_variable"] = cutoffs.select(mean, normalised, batch)
     return frame
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
-from slaf.integrations.scanpy._common import as_scanpy_adds, mean_var, row_groups
+from slaf.integrations.scanpy._common import as_scanpy_adds, column, mean_var, row_groups
 
 Vector = npt.NDArray[np.float64]
 
@@ -41,14 +41,18 @@ def seurat_v3(
     if batch_key is None:
         normalised = _normalised_variance(matrix, means, variances, span)[None]
     else:
-        column = adata.obs[batch_key]
-        if column.isna().any():
+        of_cells = column(adata, batch_key, "obs")
+        if of_cells.isna().any():
             raise invalid(f"cells without a batch in obs[{batch_key!r}]: filter them first")
-        batches, labels = np.unique(column.to_numpy(), return_inverse=True)
+        batches, labels = np.unique(of_cells.to_numpy(), return_inverse=True)
         moments = _moments_of_batches(matrix, labels, len(batches))
-        parts = (matrix[labels == batch] for batch in range(len(batches)))
-        pairs = zip(parts, moments, strict=True)
-        normalised = np.stack([_normalised_variance(part, *m, span) for part, m in pairs])
+        # One cell does not vary: it has no say in the ranks.
+        several = np.flatnonzero(np.bincount(labels) > 1)
+        if len(several) == 0:
+            raise invalid(f"every batch in obs[{batch_key!r}] has one cell")
+        normalised = np.stack(
+            [_normalised_variance(matrix[labels == b], *moments[b], span) for b in several]
+        )
 
     rank = np.argsort(np.argsort(-normalised, axis=1), axis=1).astype(np.float32)
     taken = rank < n_top

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from slaf._errors import from_kind
+from slaf._errors import from_kind, invalid
+from slaf.integrations._index import lookup_in
 from slaf.integrations.anndata import LazyAnnData
-from slaf.integrations.scanpy._common import checked, matrix_of
+from slaf.integrations.scanpy._common import checked, column, matrix_of
 
 
 def calculate_qc_metrics(
@@ -40,7 +43,9 @@ def calculate_qc_metrics(
     percent_top
         For each number n the share of the counts that the n most expressed genes have.
     layer, use_raw
-        What to use in place of X.
+        What to use in place of X. Genes of raw are matched by name: those of the data set get the
+        numbers that they have in raw (scanpy goes by position), and totals of cells are over all
+        genes of raw.
     inplace
         Whether to put the columns into obs and var, or to return them as two frames.
     log1p
@@ -59,6 +64,9 @@ def calculate_qc_metrics(
     ------
     OutOfRangeError
         If ``percent_top`` asks for more genes than there are.
+    UnknownNameError
+        For a column that is not there. With ``use_raw``, for genes that raw does not have, for
+        names that repeat, and for a column that tells nothing of genes that are in raw only.
     """
     adata = checked(adata, "calculate_qc_metrics")
     matrix = matrix_of(adata, layer, use_raw)
@@ -67,8 +75,9 @@ def calculate_qc_metrics(
     if top and not (top[0] > 0 and top[-1] <= matrix.shape[1]):
         raise from_kind("out-of-range", "Positions outside range of features.")
     request = {}
+    places = _places_in_raw(adata) if use_raw else None
     if qc_vars:
-        chosen = np.stack([adata.var[v].to_numpy().astype(bool) for v in qc_vars], axis=1)
+        chosen = np.stack([_marked(adata, v, places) for v in qc_vars], axis=1)
         request["dot"] = (chosen, len(qc_vars))
     summary = matrix.summarize(rows=True, columns=True, top=top, **request)
     sum_dtype = matrix._sum_dtype()
@@ -99,6 +108,7 @@ def calculate_qc_metrics(
             cells[f"pct_{expr_type}_{v}"] = part / total * 100
 
     genes, columns, n = pd.DataFrame(index=adata.var_names), summary.of_columns(), matrix.shape[0]
+    columns = columns if places is None else columns.select(places)
     genes[f"n_cells_by_{expr_type}"] = columns.nonzero.astype(np.int64)
     with np.errstate(invalid="ignore"):
         mean = np.true_divide(columns.sum, n).astype(matrix._mean_dtype())
@@ -113,3 +123,39 @@ def calculate_qc_metrics(
     adata.obs[cells.columns] = cells
     adata.var[genes.columns] = genes
     return None
+
+
+def _places_in_raw(adata: LazyAnnData) -> npt.NDArray[np.int64]:
+    """Where raw has the genes of the data set."""
+    assert adata.raw is not None
+    ours, theirs = adata.var_names, adata.raw.var_names
+    if ours.equals(theirs):
+        return np.arange(len(ours))
+    for names, of in ((ours, "var_names"), (theirs, "raw.var_names")):
+        if not names.is_unique:
+            message = f"genes of raw are matched by name, and names in {of} repeat"
+            raise from_kind("ambiguous-name", message)
+    return np.asarray(lookup_in(theirs, list(ours), "gene"))
+
+
+def _marked(
+    adata: LazyAnnData, name: str, places: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.bool_]:
+    """Which genes of the matrix a boolean column marks; of raw, if places in it are given."""
+    if places is None:
+        return _as_bool(column(adata, name, "var"))
+    assert adata.raw is not None
+    if len(places) == adata.raw.n_vars:
+        marked = np.zeros(len(places), dtype=bool)
+        marked[places] = _as_bool(column(adata, name, "var"))
+        return marked
+    if name not in adata.raw.var:
+        message = f"no column {name!r} in raw.var, and raw has genes that var does not have"
+        raise from_kind("unknown-column", message)
+    return _as_bool(adata.raw.var[name])
+
+
+def _as_bool(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+    if values.isna().any():
+        raise invalid(f"genes without a value in var[{values.name!r}]: fill them first")
+    return values.to_numpy().astype(bool)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from slaf._errors import invalid
 from slaf.integrations.anndata import LazyAnnData
-from slaf.integrations.scanpy._common import axis_name, changeable, checked, mask_of
+from slaf.integrations.scanpy._common import axis_name, changeable, checked, column, mask_of
 
 
 def sample(
@@ -54,7 +54,8 @@ def sample(
             raise invalid(f"`{fraction=}` needs to be within [0, 1], or above with `replace`.")
         n = int(fraction * there)
     weights = _probabilities(adata, p, of)
-    chosen = np.random.default_rng(rng).choice(there, size=n, replace=replace, p=weights)
+    generator = np.random.default_rng(rng)
+    chosen = _drawn(generator, there, size=n, replace=replace, p=weights)
     return _keep(adata, chosen, of, copy)
 
 
@@ -91,7 +92,16 @@ def subsample(
     legacy = random_state
     if not isinstance(legacy, np.random.RandomState):
         legacy = np.random.RandomState(random_state)
-    return _keep(adata, legacy.choice(adata.n_obs, size=n_obs, replace=False), "obs", copy)
+    return _keep(adata, _drawn(legacy, adata.n_obs, size=n_obs, replace=False), "obs", copy)
+
+
+def _drawn(generator: Any, there: int, **how: Any) -> npt.NDArray[np.int64]:
+    """What a generator of numpy draws."""
+    try:
+        chosen: npt.NDArray[np.int64] = generator.choice(there, **how)
+    except ValueError as e:
+        raise invalid(f"{how['size']} of {there} cannot be drawn: {e}") from e
+    return chosen
 
 
 def _keep(adata: LazyAnnData, chosen: npt.NDArray[Any], of: str, copy: bool) -> LazyAnnData | None:
@@ -108,8 +118,8 @@ def _keep(adata: LazyAnnData, chosen: npt.NDArray[Any], of: str, copy: bool) -> 
 def _probabilities(adata: LazyAnnData, p: Any, of: str) -> npt.NDArray[np.float64] | None:
     if p is None:
         return None
-    frame, n = (adata.obs, adata.n_obs) if of == "obs" else (adata.var, adata.n_vars)
-    values = frame[p].to_numpy() if isinstance(p, str) else np.asarray(p)
+    n = adata.n_obs if of == "obs" else adata.n_vars
+    values = column(adata, p, of).to_numpy() if isinstance(p, str) else np.asarray(p)
     if values.dtype == np.bool_:
         mask = mask_of(adata, values, of)
         assert mask is not None

@@ -17,6 +17,7 @@ from slaf.integrations._plan import Step
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import (
     changeable,
+    column,
     mask_of,
     matrix_of,
     mean_var,
@@ -154,7 +155,7 @@ def regress_out(
     if matrix.dtype.kind in "biu":
         matrix = matrix.astype(np.float32 if matrix.dtype.itemsize <= 4 else np.float64)
     adata.strings_to_categoricals(adata.obs)
-    columns = adata.obs[keys]
+    columns = pd.DataFrame({key: column(adata, key, "obs") for key in keys})
     missing = [key for key in keys if columns[key].isna().any()]
     if missing:
         raise invalid(f"cells without a value in obs[{missing[0]!r}]: filter them first")
@@ -164,18 +165,21 @@ def regress_out(
             raise invalid("If providing categorical variable, only a single one is allowed.")
         result = _less_category_means(matrix, columns[keys[0]])
     else:
+        wrong = [k for k in keys if not pd.api.types.is_numeric_dtype(columns[k].dtype)]
+        if wrong:
+            raise invalid(f"obs[{wrong[0]!r}] is neither numeric nor categorical")
         numbers = columns.to_numpy(dtype=np.float64)
         result = residuals(matrix, np.column_stack([np.ones(adata.n_obs), numbers]))
     put_matrix(adata, result, layer)
     return adata if copy else None
 
 
-def _less_category_means(matrix: LazyMatrix, column: pd.Series[Any]) -> LazyMatrix:
+def _less_category_means(matrix: LazyMatrix, labels: pd.Series[Any]) -> LazyMatrix:
     """What the regression on the means of categories leaves: the difference from them.
 
     The regression of numbers on the means of their groups has intercept 0 and slope 1.
     """
-    categorical = column.cat.remove_unused_categories()
+    categorical = labels.cat.remove_unused_categories()
     codes, n = categorical.cat.codes.to_numpy().astype(np.int64), len(categorical.cat.categories)
     matrix = matrix.astype(np.float64)
     moments = matrix.summarize(columns=True, detail="all", groups=row_groups(codes, n)).of_columns()

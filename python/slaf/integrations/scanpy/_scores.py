@@ -10,12 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from slaf._errors import invalid
+from slaf._errors import InvalidArgumentError, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, matrix_of
 
 Genes = Sequence[str] | pd.Index
+
+
+class NoControlGenesError(InvalidArgumentError, RuntimeError):
+    """No gene is left to compare with; scanpy raises a RuntimeError."""
+
+    kind = "invalid-argument"
 
 
 def score_genes(
@@ -124,7 +130,7 @@ def _controls(
         controls = controls.union(drawn)
     if len(controls) == 0:
         hint = " Try setting `ctrl_as_ref=False`." if ctrl_as_ref else ""
-        raise RuntimeError(f"No control genes found in any cut.{hint}")
+        raise NoControlGenesError(f"No control genes found in any cut.{hint}")
     return controls
 
 

@@ -5,7 +5,7 @@ scanpy's do; nothing is written to the store. What is computed streams through t
 bounded memory; X becomes a lazier matrix.
 """
 
-from slaf.integrations.scanpy._common import not_offered
+from slaf.integrations._foreign import not_offered
 from slaf.integrations.scanpy._filter import filter_cells, filter_genes
 from slaf.integrations.scanpy._hvg import highly_variable_genes
 from slaf.integrations.scanpy._normalize import log1p, normalize_total, sqrt
