@@ -1,4 +1,5 @@
 use crate::column_cache::{ColumnCache, of_rows};
+use crate::elsewhere;
 use crate::frames::{Categories, categories_from_ipc, join_dictionary};
 use crate::info::Info;
 use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, TableEntry};
@@ -355,27 +356,29 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`]; `not-found` also for a version that does not exist.
     pub fn open_with(uri: &str, options: &DatasetOptions) -> Result<Dataset> {
-        block_on(async {
-            let storage = Storage::new(uri, &options.storage_options).await?;
-            let manifest = manifest::load(&storage, options.version).await?;
-            Ok(Dataset::of(Arc::new(Inner {
-                storage,
-                manifest,
-                cells: OnceCell::new(),
-                genes: OnceCell::new(),
-                by_gene: OnceCell::new(),
-                raw_genes: OnceCell::new(),
-                categories: OnceCell::new(),
-                order: OnceCell::new(),
-                raw_order: OnceCell::new(),
-                cell_ids: OnceCell::new(),
-                gene_ids: OnceCell::new(),
-                cell_names: OnceCell::new(),
-                gene_names: OnceCell::new(),
-                symbols: OnceCell::new(),
-                columns: Mutex::default(),
-            })))
-        })
+        elsewhere::refuse_web(uri)?;
+        let storage = block_on(Storage::new(uri, &options.storage_options))?;
+        let manifest = block_on(manifest::load(&storage, options.version)).map_err(|e| match e.kind() {
+            ErrorKind::NotAStore => elsewhere::explain(e, &storage),
+            _ => e,
+        })?;
+        Ok(Dataset::of(Arc::new(Inner {
+            storage,
+            manifest,
+            cells: OnceCell::new(),
+            genes: OnceCell::new(),
+            by_gene: OnceCell::new(),
+            raw_genes: OnceCell::new(),
+            categories: OnceCell::new(),
+            order: OnceCell::new(),
+            raw_order: OnceCell::new(),
+            cell_ids: OnceCell::new(),
+            gene_ids: OnceCell::new(),
+            cell_names: OnceCell::new(),
+            gene_names: OnceCell::new(),
+            symbols: OnceCell::new(),
+            columns: Mutex::default(),
+        })))
     }
 
     pub(crate) fn of(inner: Arc<Inner>) -> Dataset {
