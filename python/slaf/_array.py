@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from slaf import _conditions, _frames, _tables
 from slaf._errors import from_kind, invalid
+from slaf._keywords import keywords
 from slaf._progress import bar
 from slaf._report import Report
 from slaf._selectors import Axis
@@ -89,6 +90,7 @@ class SLAFArray:
     └───────┴─────┘
     """
 
+    @keywords(renamed={"slaf_path": "path"}, ignored={"cache_dir": None})
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -441,6 +443,7 @@ class SLAFArray:
             found[number] = (number, np.arange(len(self._store.axis(of))), None, None)
         return [found[n] for n in names]
 
+    @keywords(renamed={"cell_ids": "cells"})
     def get_cell_expression(self, cells: Any) -> pl.DataFrame:
         """Give the stored values of some cells.
 
@@ -457,6 +460,7 @@ class SLAFArray:
         """
         return self.get_submatrix(cells, None)
 
+    @keywords(renamed={"gene_ids": "genes"})
     def get_gene_expression(self, genes: Any) -> pl.DataFrame:
         """Give the stored values of some genes.
 
@@ -469,6 +473,7 @@ class SLAFArray:
         cells = np.repeat(np.arange(len(rows)), np.diff(indptr))
         return self._long(rows, cols, cells[order], indices[order], data[order])
 
+    @keywords(renamed={"layer_name": "layer"}, ignored={"table_name": "expression"})
     def get_submatrix(
         self, cell_selector: Any = None, gene_selector: Any = None, layer: str | None = None
     ) -> pl.DataFrame:
@@ -515,9 +520,18 @@ class SLAFArray:
     def _long(self, rows: Axis, cols: Axis, cells: Any, genes: Any, data: Any) -> pl.DataFrame:
         import polars as pl
 
-        cell_ids = pl.Series("cell_id", self._store.names("obs", rows), dtype=pl.String)
-        gene_ids = pl.Series("gene_id", self._store.names("var", cols), dtype=pl.String)
-        return pl.DataFrame([cell_ids[cells], gene_ids[genes], pl.Series("value", data)])
+        cell_ids = self._names_at("obs", rows, cells).alias("cell_id")
+        gene_ids = self._names_at("var", cols, genes).alias("gene_id")
+        return pl.DataFrame([cell_ids, gene_ids, pl.Series("value", data)])
+
+    def _names_at(self, of: str, rows: Axis, at: Any) -> pl.Series:
+        """Names at positions among some rows: those that occur are read, each once."""
+        occurs = np.zeros(len(rows), dtype=np.bool_)
+        occurs[at] = True
+        if not occurs.all():
+            rows = rows.select(np.flatnonzero(occurs))
+        names = _frames.names(self._store, of, rows)
+        return names[np.cumsum(occurs)[at] - 1]
 
     def to_csr(
         self, cells: Any = None, genes: Any = None, layer: str | None = None

@@ -29,6 +29,13 @@ def public_names(columns: list[str], of: str) -> list[str]:
     return names
 
 
+def names(store: Store, of: str, rows: Axis) -> pl.Series:
+    """Names of cells or genes, without an object of Python for each."""
+    import polars as pl
+
+    return pl.DataFrame(store.native.names(of, rows.native()))["name"]
+
+
 def to_polars(stream: ArrowStream, store: Store, of: str, rows: Axis) -> pl.DataFrame:
     """Make the frame that :attr:`slaf.SLAFArray.obs` documents from a batch of obs or var."""
     import polars as pl

@@ -15,8 +15,9 @@ def bar() -> Iterator[Callable[[str, int, int], None] | None]:
         return
 
     def show(phase: str, done: int, total: int) -> None:
-        percent = f" {100 * done // total} %" if total else ""
-        sys.stderr.write(f"\r\x1b[K{phase}: {done:,} of {total:,}{percent}")
+        # Before the number of cells is known there is nothing to measure.
+        counted = f": {done:,} of {total:,} {100 * done // total} %" if total else ""
+        sys.stderr.write(f"\r\x1b[K{phase}{counted}")
         sys.stderr.flush()
 
     try:

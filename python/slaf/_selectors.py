@@ -57,11 +57,19 @@ class Axis:
             return None
         if isinstance(self.rows, range) and self.rows.step == 1:
             return self.rows.start, self.rows.stop
-        return np.ascontiguousarray(self.array())
+        return for_rust(self.array())
 
     def indexer(self) -> slice | npt.NDArray[np.int64]:
         """The stored rows as numpy and pandas take them."""
         return _slice_of(self.rows) if isinstance(self.rows, range) else self.rows
+
+
+def for_rust(values: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    """The values as a contiguous array at an address that Rust can read.
+
+    Arrays that were unpickled from a message, as in the workers of Dask, begin anywhere.
+    """
+    return np.require(values, dtype, ["C", "A"])
 
 
 def _slice_of(rows: range) -> slice:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slaf import _duckdb_limits
+from slaf import _duckdb_limits, _frames
 from slaf._errors import from_kind, invalid
 from slaf._store import Store
 
@@ -134,8 +134,7 @@ def _chosen(
         return None
     columns = {number: pl.int_range(len(store.axis(of)), dtype=pl.Int64, eager=True)}
     if any(name in c.meta.root_names() for c in about):
-        ids = pl.Series(store.names(of, store.axis(of)), dtype=pl.String)
-        columns[name] = ids.cast(schema[name])
+        columns[name] = _frames.names(store, of, store.axis(of)).cast(schema[name])
     frame = pl.DataFrame(columns)
     return frame.filter(*about)[number].to_numpy()
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Converts one input, or several into one store; gives the report as text and as JSON.
 #[pyfunction]
 #[pyo3(signature = (inputs, output, *, overwrite, allow_loss, by_gene, memory, join, source_column,
-    genome, feature_type, genes_in_rows, durability, storage_options, progress))]
+    fill_layers, genome, feature_type, genes_in_rows, durability, storage_options, progress))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn convert(
     py: Python<'_>,
@@ -23,6 +23,7 @@ pub(crate) fn convert(
     memory: Option<usize>,
     join: &str,
     source_column: Option<String>,
+    fill_layers: bool,
     genome: Option<String>,
     feature_type: Option<String>,
     genes_in_rows: Option<bool>,
@@ -35,6 +36,7 @@ pub(crate) fn convert(
         allow_loss,
         by_gene,
         source_column,
+        fill_layers,
         storage_options,
         join: match join {
             "outer" => Join::Outer,

@@ -173,6 +173,13 @@ impl Dataset {
         ArrowStream::numbered(py, &batch)
     }
 
+    /// The names of rows, as one column.
+    fn names(&self, py: Python<'_>, of: &str, rows: &Bound<'_, PyAny>) -> PyResult<ArrowStream> {
+        let (dataset, of, rows) = (self.dataset(py)?, axis(py, of)?, selection(rows)?);
+        let names = work::run(py, move || dataset.names(of, &rows))?;
+        ArrowStream::of_column(py, "name", names)
+    }
+
     /// The names of the rows, unless they are not wanted, and columns.
     #[pyo3(signature = (of, columns, rows, names=true))]
     fn columns<'py>(

@@ -1,6 +1,6 @@
 //! Results of Rust as Python objects: numpy arrays and Arrow streams.
 
-use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch, RecordBatchIterator, RecordBatchReader};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow::datatypes::{self as types, ArrowPrimitiveType, DataType};
 use arrow::error::ArrowError;
 use numpy::{Element, PyArray1};
@@ -35,6 +35,14 @@ impl ArrowStream {
             .map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))
             .into_py(py)?;
         Ok(Self::of_batches(schema, vec![batch]))
+    }
+
+    /// A batch of one column.
+    pub(crate) fn of_column(py: Python<'_>, name: &str, column: ArrayRef) -> PyResult<Self> {
+        let batch = RecordBatch::try_from_iter([(name, column)])
+            .map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))
+            .into_py(py)?;
+        Ok(Self::of_batches(batch.schema(), vec![batch]))
     }
 }
 

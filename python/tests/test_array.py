@@ -326,3 +326,50 @@ def test_paths_of_any_kind(store_path):
 
     for path in (Path(store_path), f"file://{store_path}"):
         assert SLAFArray(path).shape == (6, 4)
+
+
+@pytest.mark.parametrize("cells", [None, "cell5", [5, 0, 5], slice(None, None, -2), []])
+@pytest.mark.parametrize("genes", [None, "gene2", [3, 1, 3], slice(1, 3), []])
+def test_names_of_long_frames(array, original, cells, genes):
+    rows = np.arange(6)[[5] if cells == "cell5" else slice(None) if cells is None else cells]
+    cols = np.arange(4)[[2] if genes == "gene2" else slice(None) if genes is None else genes]
+    X = original.X.toarray()
+    expected = [
+        (original.obs_names[r], original.var_names[c], X[r, c])
+        for r in rows
+        for c in cols
+        if X[r, c]
+    ]
+    assert array.get_submatrix(cells, genes).rows() == expected
+    if cells is None:
+        by_gene = [
+            (original.obs_names[r], original.var_names[c], X[r, c])
+            for c in cols
+            for r in rows
+            if X[r, c]
+        ]
+        assert array.get_gene_expression(genes).rows() == by_gene
+
+
+def test_expression_reads_only_the_names_that_occur(store_path, monkeypatch):
+    array = SLAFArray(store_path)
+    asked = []
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(native, name)
+
+        def names(self, of, rows):
+            asked.append((of, rows.tolist() if hasattr(rows, "tolist") else rows))
+            return native.names(of, rows)
+
+        def columns(self, *args):
+            raise AssertionError("names of Python for a long frame")
+
+    native = array._store.native
+    monkeypatch.setattr(array._store, "native", Watched())
+    assert array.get_cell_expression(3).rows() == [("cell3", "gene0", 5.0), ("cell3", "gene2", 6.0)]
+    assert asked == [("obs", (3, 4)), ("var", [0, 2])]
+    asked.clear()
+    assert array.get_gene_expression(1).rows() == [("cell1", "gene1", 3.0), ("cell5", "gene1", 8.0)]
+    assert asked == [("obs", [1, 5]), ("var", (1, 2))]

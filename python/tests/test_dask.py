@@ -1,5 +1,7 @@
 """Data sets as dask arrays, also in workers of a cluster."""
 
+import pickle
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import scipy.sparse as sp
 from helpers import assert_same
 
 import slaf
-from slaf.integrations import read_slaf
+from slaf.integrations import LazyMatrix, read_slaf
+from slaf.integrations._plan import InMemory
 
 pytest.importorskip("dask.array")
 
@@ -41,6 +44,32 @@ def test_arithmetic_goes_along(store_path, original):
     assert adata[:0].to_dask().shape == (0, 4)
     with pytest.raises(slaf.InvalidArgumentError, match="chunk_rows"):
         adata.to_dask(0)
+
+
+def moved(thing):
+    """Send a thing as Dask does: its arrays arrive at odd addresses."""
+    buffers = []
+    data = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
+    received = []
+    for buffer in buffers:
+        message = bytearray(1 + buffer.raw().nbytes)
+        message[1:] = buffer.raw()
+        received.append(memoryview(message)[1:])
+    return pickle.loads(data, buffers=received)
+
+
+def test_arrays_arrive_at_any_address(store_path, original):
+    X = original.X.toarray().astype(np.float64)
+    totals, weights = X.sum(axis=1) + 1, np.arange(1.0, 5.0)
+    rows = [5, 0, 3]
+    lazy = read_slaf(store_path)[rows].X
+    for matrix in (lazy, LazyMatrix(InMemory.of(original.X[rows]))):
+        there = moved(matrix / totals[rows][:, None] * weights)
+        expected = X[rows] / totals[rows][:, None] * weights
+        assert any(not s.numbers.flags.aligned for s in there._steps)
+        assert all(s.native()[2].flags.aligned for s in there._steps)
+        np.testing.assert_allclose(there.toarray(), expected)
+        np.testing.assert_allclose(np.asarray(there.sum(axis=0)).ravel(), expected.sum(axis=0))
 
 
 @pytest.mark.filterwarnings("ignore")

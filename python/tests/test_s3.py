@@ -36,6 +36,26 @@ def test_nothing_on_s3(s3):
         SLAFArray("s3://bucket/nothing.slaf", storage_options=s3)
 
 
+def test_other_things_on_s3(s3, h5ad_path):
+    """A missing bucket is one line and no XML, a single file is named as such."""
+    with pytest.raises(slaf.NotFoundError) as caught:
+        SLAFArray("s3://no-such-bucket/a.slaf", storage_options=s3)
+    assert "<" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(slaf.NotFoundError) as caught:
+        SLAFConverter(storage_options=s3).convert(h5ad_path, "s3://no-such-bucket/a.slaf")
+    assert "<" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    names = {"endpoint_url": "aws_endpoint", "region_name": "aws_region"}
+    keys = ("aws_access_key_id", "aws_secret_access_key")
+    options = {**{k: s3[v] for k, v in names.items()}, **{k: s3[k] for k in keys}}
+    client = boto3.client("s3", **options)
+    client.upload_file(str(h5ad_path), "bucket", "folder/x.h5ad")
+    client.close()
+    with pytest.raises(slaf.NotAStoreError, match=r"single file.*slaf convert"):
+        read_slaf("s3://bucket/folder/x.h5ad", storage_options=s3)
+
+
 def test_the_secret_is_in_no_error(s3):
     wrong = {**s3, "aws_endpoint": "http://127.0.0.1:9", "aws_secret_access_key": "hunter2"}
     with pytest.raises(slaf.SlafError) as caught:

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// cells are put one after the other, their genes are joined by name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The files or folders to read
+    /// The files or folders to read: folders of one data set, or of h5ad files
     #[arg(required = true, num_args = 1..)]
     inputs: Vec<PathBuf>,
     /// The store to make
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// The obs column that names the input of each cell, where there are several inputs
     #[arg(long, value_name = "NAME")]
     source_column: Option<String>,
+    /// Take a layer that some of several inputs lack as zeros in their cells
+    #[arg(long)]
+    fill_layers: bool,
     /// Leave out the gene-major copy: smaller, but queries of genes read every cell
     #[arg(long)]
     no_by_gene: bool,
@@ -80,6 +83,7 @@ impl Args {
                 JoinArg::Outer => Join::Outer,
             },
             source_column: self.source_column.clone().or(defaults.source_column),
+            fill_layers: self.fill_layers,
             input: OpenOptions {
                 genome: self.genome.clone(),
                 feature_type: self.feature_type.clone(),

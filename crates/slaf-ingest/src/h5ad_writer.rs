@@ -4,6 +4,7 @@ mod element;
 mod frame;
 mod matrix;
 
+pub(crate) use element::write as write_into;
 pub use element::{Element, write_element};
 
 use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, copy_tree, dtype_type};
@@ -183,7 +184,7 @@ impl H5adWriter {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.make_parent(parent)?;
         }
-        copy_tree(&mut self.out, source, path, self.filter)
+        copy_tree(&mut self.out, source, path, path, self.filter)
     }
 
     /// Copies elements from an HDF5 file that is held as bytes; see [`H5adWriter::copy_extra`].

@@ -8,6 +8,7 @@ mod arrow_types;
 mod chunk_builder;
 mod detect;
 mod fields;
+mod folder;
 mod h5;
 mod h5_out;
 mod h5ad;
@@ -26,9 +27,11 @@ mod text;
 mod text_columns;
 mod union;
 mod union_columns;
+mod union_uns;
 
 pub use arrow_types::arrow_type;
 pub use detect::open;
+pub use folder::h5ads_in;
 pub use h5ad_writer::{Compression, Element, H5adWriter, WriteOptions, write_element};
 pub use model::{
     ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,

@@ -277,7 +277,7 @@ pub trait Input: Send + Sync {
 }
 
 /// Writes an HDF5 file with an empty root.
-fn create_empty_hdf5(target: &Path) -> Result<()> {
+pub(crate) fn create_empty_hdf5(target: &Path) -> Result<()> {
     std::fs::File::create_new(target)?;
     hdf5_pure::FileBuilder::new()
         .write(target)

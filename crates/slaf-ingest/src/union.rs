@@ -2,16 +2,18 @@
 
 use crate::model::{
     ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixInfo,
-    MatrixKey, RowStream, StreamOptions,
+    MatrixKey, RowStream, StreamOptions, create_empty_hdf5,
 };
 use crate::row_sorter::canonicalize;
 use crate::union_columns::{Columns, United, all_missing, unite_columns};
+use crate::union_uns;
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, StringArray, UInt32Array};
 use arrow::compute::take;
-use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Value, Values, with_values};
+use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_values};
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Which genes the union has.
@@ -30,6 +32,8 @@ pub struct UnionOptions {
     pub join: Join,
     /// The obs column that names each cell's input.
     pub source_column: Option<String>,
+    /// Take a layer that an input lacks as zeros in its cells; otherwise such a layer is a loss.
+    pub fill_layers: bool,
 }
 
 /// A gene of an input that the union leaves out.
@@ -49,6 +53,7 @@ struct Union {
     var: Frame,
     obs: Vec<United>,
     source_column: Option<String>,
+    uns: bool,
 }
 
 /// Unites inputs, each with the name that its cells get in the source column.
@@ -56,7 +61,9 @@ struct Union {
 /// Genes are matched by `var["gene_ids"]` where every input has it without repeats, otherwise by
 /// the index of var; never by position. Obs columns are united by name: a column that an input
 /// lacks is missing there, categories are merged, numbers are promoted. X, and layers and obsm
-/// that every input has, are kept; what cannot be united is listed in [`Description::losses`].
+/// that every input has, are kept, and so is `uns`: entries that are the same in every input as
+/// they are, all others for each input under `by_source`. What cannot be united is listed in
+/// [`Description::losses`].
 ///
 /// # Errors
 /// `ambiguous-name` when genes cannot be told apart, `invalid-argument` for an empty inner join
@@ -82,7 +89,7 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
         return Err(Error::invalid(format!("obs has a column \"{column}\" already; choose another --source-column")));
     }
     let n_cells = inputs.iter().map(|(_, i)| i.description().n_cells).sum();
-    let (matrices, arrays) = unite_slots(&inputs, n_cells, union_genes.len() as u64, &mut losses);
+    let (matrices, arrays) = unite_slots(&inputs, n_cells, union_genes.len() as u64, options.fill_layers, &mut losses);
     let mut columns: Vec<ColumnInfo> = obs.iter().map(|c| c.info.clone()).collect();
     columns.extend(options.source_column.iter().map(|name| ColumnInfo {
         name: name.clone(),
@@ -94,8 +101,13 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
         let d = input.description();
         notes.push(format!("{name}: {}, {} cells x {} genes", d.format, d.n_cells, d.n_genes));
         notes.extend(d.notes.iter().map(|n| format!("{name}: {n}")));
+        let absent = absent_layers(&**input, &matrices);
+        if !absent.is_empty() {
+            notes.push(format!("{name}: zeros in {}, which it does not have", absent.join(", ")));
+        }
         losses.extend(d.losses.iter().map(|l| Loss { path: format!("{name}: {}", l.path), reason: l.reason.clone() }));
     }
+    let uns = inputs.iter().any(|(_, i)| union_uns::has_uns(&**i) || !absent_layers(&**i, &matrices).is_empty());
     let description = Description {
         format: format!("{} inputs", inputs.len()),
         n_cells,
@@ -108,7 +120,7 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
         raw_var: None,
         matrices,
         arrays,
-        extras: Vec::new(),
+        extras: if uns { vec!["uns".to_string()] } else { Vec::new() },
         losses,
         notes,
     };
@@ -124,6 +136,7 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
         var,
         obs,
         source_column: options.source_column.clone(),
+        uns,
     }))
 }
 
@@ -318,11 +331,23 @@ impl Columns for ObsColumns<'_> {
     }
 }
 
+/// The layers of a union that an input does not have.
+fn absent_layers(input: &dyn Input, matrices: &[MatrixInfo]) -> Vec<String> {
+    let own = &input.description().matrices;
+    let absent = matrices.iter().filter(|m| own.iter().all(|o| o.key != m.key));
+    let names = absent.filter_map(|m| match &m.key {
+        MatrixKey::Layer(name) => Some(name.clone()),
+        _ => None,
+    });
+    names.collect()
+}
+
 /// X, and the layers and obsm that every input has.
 fn unite_slots(
     inputs: &[(String, Box<dyn Input>)],
     n_cells: u64,
     n_genes: u64,
+    fill_layers: bool,
     losses: &mut Vec<Loss>,
 ) -> (Vec<MatrixInfo>, Vec<ArrayInfo>) {
     let lose = |path: String, reason: &str, losses: &mut Vec<Loss>| {
@@ -338,8 +363,15 @@ fn unite_slots(
                 inputs.iter().filter_map(|(_, i)| i.description().matrices.iter().find(|o| o.key == m.key)).collect();
             if !matches!(m.key, MatrixKey::X | MatrixKey::Layer(_)) {
                 lose(format!("{name}: {}", m.key), "not united over several inputs", losses);
-            } else if alike.len() < inputs.len() {
+            } else if alike.len() < inputs.len() && m.key == MatrixKey::X {
                 lose(m.key.to_string(), "not in every input", losses);
+            } else if alike.len() < inputs.len() && !fill_layers {
+                let lacks = |i: &Box<dyn Input>| i.description().matrices.iter().all(|o| o.key != m.key);
+                let without: Vec<&str> =
+                    inputs.iter().filter(|(_, i)| lacks(i)).take(3).map(|(n, _)| n.as_str()).collect();
+                let reason =
+                    format!("not in {}; --fill-layers (fill_layers=True) takes it as zeros there", without.join(", "));
+                lose(m.key.to_string(), &reason, losses);
             } else if !matrices.iter().any(|o| o.key == m.key) {
                 matrices.push(MatrixInfo {
                     dtype: alike.iter().fold(m.dtype, |d, o| d.promote(o.dtype)),
@@ -365,7 +397,7 @@ fn unite_slots(
                 arrays.push(ArrayInfo { dtype, n_rows: n_cells, ..a.clone() });
             }
         }
-        for extra in &d.extras {
+        for extra in d.extras.iter().filter(|e| *e != "uns") {
             lose(format!("{name}: {extra}"), "not united over several inputs", losses);
         }
         if d.raw_var.is_some() {
@@ -437,19 +469,22 @@ impl Input for Union {
 
     fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
         let mut streams = Vec::new();
+        let dtype = self.description.matrices.iter().find(|m| m.key == *key).map(|m| m.dtype);
         for source in &self.sources {
-            streams.push((
-                source.name.clone(),
-                source.input.matrix(key, options).at(&source.name)?,
-                source.genes.clone(),
-            ));
+            let stream = match dtype {
+                Some(dtype) if !has(&*source.input, key) => {
+                    Box::new(NoValues { left: source.input.description().n_cells, dtype, options })
+                }
+                _ => source.input.matrix(key, options).at(&source.name)?,
+            };
+            streams.push((source.name.clone(), stream, source.genes.clone()));
         }
         Ok(Box::new(UnionStream { streams, at: 0 }))
     }
 
     fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
         let mut counts = vec![0; self.description.n_genes as usize];
-        for source in &self.sources {
+        for source in self.sources.iter().filter(|s| has(&*s.input, key)) {
             let here = source.input.column_counts(key).at(&source.name)?;
             for (&gene, count) in source.genes.iter().zip(here).filter(|(g, _)| **g != DROP) {
                 counts[gene as usize] += count;
@@ -473,7 +508,43 @@ impl Input for Union {
         }
         Ok(all)
     }
+
+    fn write_extras(&self, target: &Path) -> Result<()> {
+        if !self.uns {
+            return create_empty_hdf5(target);
+        }
+        let parts = self.sources.iter().map(|s| union_uns::Part {
+            name: &s.name,
+            input: &*s.input,
+            absent_layers: absent_layers(&*s.input, &self.description.matrices),
+        });
+        union_uns::write(&parts.collect::<Vec<_>>(), target)
+    }
 }
+
+fn has(input: &dyn Input, key: &MatrixKey) -> bool {
+    input.description().matrices.iter().any(|m| m.key == *key)
+}
+
+/// The rows of a layer that an input does not have.
+struct NoValues {
+    left: u64,
+    dtype: Dtype,
+    options: StreamOptions,
+}
+
+impl Iterator for NoValues {
+    type Item = Result<CsrChunk>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let n = self.left.min(self.options.max_rows.max(1) as u64);
+        self.left -= n;
+        let chunk = || CsrChunk { indptr: vec![0; n as usize + 1], ..CsrChunk::empty(self.dtype) };
+        (n > 0).then(|| Ok(chunk()))
+    }
+}
+
+impl RowStream for NoValues {}
 
 /// The name of an input, its rows, and its map of genes.
 type SourceStream = (String, Box<dyn RowStream>, Arc<Vec<u32>>);

@@ -20,6 +20,7 @@ fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind 
         Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
             ErrorKind::PermissionDenied
         }
+        Some(e @ object_store::Error::Generic { .. }) if e.to_string().contains("NoSuchBucket") => ErrorKind::NotFound,
         // Listing has no errors of its own for these.
         Some(e @ object_store::Error::Generic { .. })
             if ["status code: 401", "status code: 403"].iter().any(|s| e.to_string().contains(s)) =>
@@ -30,13 +31,30 @@ fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind 
     }
 }
 
-/// The text of an error and its causes without the source locations that Lance adds.
+/// The text of an error and its causes without the source locations that Lance adds, in one line.
 fn text(error: &dyn StdError) -> String {
     let text = error.to_string();
-    match text.find(", /").or_else(|| text.find(", rust/")) {
-        Some(at) => text[..at].to_string(),
-        None => text,
+    if let Some(answer) = answer_of_store(&text) {
+        return answer;
     }
+    let text = match text.find(", /").or_else(|| text.find(", rust/")) {
+        Some(at) => &text[..at],
+        None => &text,
+    };
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What an object store answers in XML: the code of its error and the message.
+fn answer_of_store(text: &str) -> Option<String> {
+    let (_, error) = text.split_once("<Error>")?;
+    let element = |name: &str| {
+        let (_, rest) = error.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0.trim())
+    };
+    let code = element("Code")?;
+    let bucket = element("BucketName").map(|b| format!(" (bucket \"{b}\")")).unwrap_or_default();
+    let message = element("Message").map(|m| format!(": {m}")).unwrap_or_default();
+    Some(format!("the object store answers {code}{message}{bucket}"))
 }
 
 pub fn from_lance(error: lance::Error) -> Error {
@@ -70,5 +88,26 @@ pub fn while_reading(error: Error) -> Error {
             damaged.with_source(error)
         }
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(source: &str) -> Error {
+        from_object_store(object_store::Error::Generic { store: "S3", source: source.into() })
+    }
+
+    #[test]
+    fn an_answer_in_xml_is_one_line() {
+        let error = generic(
+            "Client error with status 404 Not Found: <?xml version=\"1.0\"?>\n<Error>\n <Code>NoSuchBucket</Code>\n \
+             <Message>The specified bucket does not exist</Message>\n <BucketName>b</BucketName></Error>",
+        );
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let line = "the object store answers NoSuchBucket: The specified bucket does not exist (bucket \"b\")";
+        assert_eq!(error.message(), line);
+        assert_eq!(generic("a\n  b").message(), "Generic S3 error: a b");
     }
 }

@@ -96,6 +96,18 @@ impl Storage {
         get.await.map_err(from_object_store).at(self.full(relative))
     }
 
+    /// Whether the root is a single file.
+    pub async fn is_file(&self) -> Result<bool> {
+        if let Some(path) = self.local() {
+            return Ok(path.is_file());
+        }
+        match self.store.inner.head(&self.base).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(from_object_store(e)).at(&self.uri),
+        }
+    }
+
     pub async fn write(&self, relative: &str, content: Bytes) -> Result<()> {
         self.store
             .inner

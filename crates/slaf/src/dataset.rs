@@ -1,4 +1,5 @@
 use crate::column_cache::{ColumnCache, of_rows};
+use crate::elsewhere;
 use crate::frames::{Categories, categories_from_ipc, join_dictionary};
 use crate::info::Info;
 use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, TableEntry};
@@ -440,33 +441,35 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`]; `not-found` also for a version that does not exist.
     pub fn open_with(uri: &str, options: &DatasetOptions) -> Result<Dataset> {
-        block_on(async {
-            let storage = Storage::new(uri, &options.storage_options).await?;
-            let manifest = manifest::load(&storage, options.version).await?;
-            let first_touch = (options.verify == Verify::FirstTouch).then(|| {
-                let files = manifest.files.iter().map(|f| (f.path.clone(), f.length, f.blake3.clone()));
-                Arc::new(FirstTouch::new(storage.clone(), files))
-            });
-            Ok(Dataset::of(Arc::new(Inner {
-                pinned: Arc::new(Pinned::new(&storage, &manifest)),
-                storage,
-                manifest,
-                first_touch,
-                cells: OnceCell::new(),
-                genes: OnceCell::new(),
-                by_gene: OnceCell::new(),
-                raw_genes: OnceCell::new(),
-                categories: OnceCell::new(),
-                order: OnceCell::new(),
-                raw_order: OnceCell::new(),
-                cell_ids: OnceCell::new(),
-                gene_ids: OnceCell::new(),
-                cell_names: OnceCell::new(),
-                gene_names: OnceCell::new(),
-                symbols: OnceCell::new(),
-                columns: Mutex::default(),
-            })))
-        })
+        elsewhere::refuse_web(uri)?;
+        let storage = block_on(Storage::new(uri, &options.storage_options))?;
+        let manifest = block_on(manifest::load(&storage, options.version)).map_err(|e| match e.kind() {
+            ErrorKind::NotAStore => elsewhere::explain(e, &storage),
+            _ => e,
+        })?;
+        let first_touch = (options.verify == Verify::FirstTouch).then(|| {
+            let files = manifest.files.iter().map(|f| (f.path.clone(), f.length, f.blake3.clone()));
+            Arc::new(FirstTouch::new(storage.clone(), files))
+        });
+        Ok(Dataset::of(Arc::new(Inner {
+            pinned: Arc::new(Pinned::new(&storage, &manifest)),
+            storage,
+            manifest,
+            first_touch,
+            cells: OnceCell::new(),
+            genes: OnceCell::new(),
+            by_gene: OnceCell::new(),
+            raw_genes: OnceCell::new(),
+            categories: OnceCell::new(),
+            order: OnceCell::new(),
+            raw_order: OnceCell::new(),
+            cell_ids: OnceCell::new(),
+            gene_ids: OnceCell::new(),
+            cell_names: OnceCell::new(),
+            gene_names: OnceCell::new(),
+            symbols: OnceCell::new(),
+            columns: Mutex::default(),
+        })))
     }
 
     pub(crate) fn of(inner: Arc<Inner>) -> Dataset {

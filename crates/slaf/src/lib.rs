@@ -21,6 +21,7 @@ mod column_cache;
 mod config;
 mod convert;
 mod dataset;
+mod elsewhere;
 mod export;
 mod frames;
 mod info;

@@ -324,6 +324,9 @@ pub(crate) async fn versions(storage: &Storage) -> Result<Vec<u64>> {
 
 /// Loads a version, the newest one by default.
 pub(crate) async fn load(storage: &Storage, version: Option<u64>) -> Result<Manifest> {
+    if storage.local().is_some_and(|path| path.is_file()) {
+        return Err(other_than_a_store(storage));
+    }
     for _ in 0..10 {
         match load_once(storage, version).await {
             // Somebody has just replaced what was the newest version.
@@ -374,12 +377,19 @@ pub(crate) async fn read(storage: &Storage, version: u64) -> Result<Manifest> {
     Ok(manifest)
 }
 
+/// Something is there that is no store; whoever opens it says what.
+fn other_than_a_store(storage: &Storage) -> Error {
+    Error::new(ErrorKind::NotAStore, "not a SLAF store (no _slaf/versions in it)").at(storage.uri())
+}
+
 /// Why a path without versions does not open.
 async fn no_store(storage: &Storage) -> Error {
     let error = match storage.list("").await {
-        Ok(files) if files.is_empty() && storage.local().is_none_or(|p| !p.exists()) => {
-            Error::new(ErrorKind::NotFound, "no such store")
-        }
+        Ok(files) if files.is_empty() && storage.local().is_none_or(|p| !p.exists()) => match storage.is_file().await {
+            Ok(true) => return other_than_a_store(storage),
+            Ok(false) => Error::new(ErrorKind::NotFound, "no such store"),
+            Err(e) => return e,
+        },
         Ok(files) if files.is_empty() => Error::new(
             ErrorKind::NotAStore,
             "an empty folder: perhaps of an interrupted conversion; convert again with --overwrite",
@@ -389,7 +399,7 @@ async fn no_store(storage: &Storage) -> Error {
             "a store without a committed version: its conversion is under way, or was interrupted; convert again with \
              --overwrite",
         ),
-        Ok(_) => Error::new(ErrorKind::NotAStore, "not a SLAF store (no _slaf/versions in it)"),
+        Ok(_) => return other_than_a_store(storage),
         Err(e) => e,
     };
     error.at(storage.uri())

@@ -1,9 +1,13 @@
 //! Lookup of cells and genes by name, and names that are near a wrong one.
 
-use arrow::array::{Array, StringArray};
+use crate::dataset::TableName;
+use crate::selection::Selection;
+use crate::{Dataset, schema};
+use arrow::array::{Array, ArrayRef, StringArray};
 use rayon::prelude::*;
 use slaf_core::{Error, ErrorKind, Result, near};
-use slaf_lance::runtime::in_pool;
+use slaf_ingest::Axis;
+use slaf_lance::runtime::{block_on, in_pool};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
@@ -70,6 +74,25 @@ impl Names {
         let list: Vec<_> = missing.iter().take(5).map(|n| format!("{n:?}")).collect();
         let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
         Err(Error::new(unknown, format!("no {what} named {}{more}{hint}", list.join(", "))))
+    }
+}
+
+impl Dataset {
+    /// The names (Utf8) of some cells or genes.
+    ///
+    /// # Errors
+    /// `out-of-range`, `corrupt`.
+    pub fn names(&self, axis: Axis, rows: &Selection) -> Result<ArrayRef> {
+        block_on(async {
+            match axis {
+                Axis::Cells => self.inner.column_of(TableName::Cells, schema::CELL_ID, rows).await,
+                Axis::Genes => {
+                    // Genes are few, and asked for again and again: once read, all stay.
+                    self.inner.gene_ids().await?;
+                    self.inner.column_of(TableName::Genes, schema::GENE_ID, rows).await
+                }
+            }
+        })
     }
 }
 

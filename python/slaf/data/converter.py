@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slaf import _slaf
 from slaf._errors import SlafError, from_kind, invalid
+from slaf._keywords import keywords
 from slaf._progress import bar
 from slaf._report import Report
 
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
     from slaf.integrations.anndata import LazyAnnData
 
 PathLike = str | os.PathLike[str]
+
+# Options of slafdb's converter: most tuned it, and these are the values that change no result.
+_FORMER: dict[str, Any] = {
+    "use_integer_keys": None,
+    "chunked": None,
+    "chunk_size": None,
+    "sort_metadata": False,
+    "create_indices": None,
+    "optimize_storage": None,
+    "use_optimized_dtypes": None,
+    "enable_v2_manifest": None,
+    "compact_after_write": None,
+    "tiledb_collection_name": "RNA",
+    "tiledb_layer_name": "data",
+    "enable_checkpointing": None,
+    "max_rows_per_file": None,
+}
 
 
 class SLAFConverter:
@@ -38,6 +56,9 @@ class SLAFConverter:
         Several inputs: keep the genes of any (``"outer"``) or of all (``"inner"``).
     source_column
         Several inputs: the obs column that tells the input of a cell; ``None`` for no such column.
+    fill_layers
+        Several inputs: take a layer that some of them lack as zeros in their cells. Otherwise such
+        a layer refuses the conversion.
     genome, feature_type
         10x files: read this genome, or the features of this type, only.
     genes_in_rows
@@ -56,6 +77,7 @@ class SLAFConverter:
     (6, 4)
     """
 
+    @keywords(ignored=_FORMER)
     def __init__(
         self,
         *,
@@ -65,6 +87,7 @@ class SLAFConverter:
         memory: int | None = None,
         join: Literal["outer", "inner"] = "outer",
         source_column: str | None = "source",
+        fill_layers: bool = False,
         genome: str | None = None,
         feature_type: str | None = None,
         genes_in_rows: bool | None = None,
@@ -78,6 +101,7 @@ class SLAFConverter:
             "memory": memory,
             "join": join,
             "source_column": source_column,
+            "fill_layers": fill_layers,
             "genome": genome,
             "feature_type": feature_type,
             "genes_in_rows": genes_in_rows,
@@ -85,6 +109,10 @@ class SLAFConverter:
             "storage_options": dict(storage_options or {}),
         }
 
+    @keywords(
+        renamed={"input_path": "input", "output_path": "output"},
+        ignored={"input_format": None, "skip_validation": None},
+    )
     def convert(self, input: PathLike | Sequence[PathLike], output: PathLike) -> Report:  # noqa: A002
         """Convert a file or folder, or several into one store.
 
@@ -94,7 +122,10 @@ class SLAFConverter:
         Parameters
         ----------
         input
-            A path, or a list of paths whose cells follow each other in the store.
+            A path, or a list of paths whose cells follow each other in the store. A folder of h5ad
+            files stands for the files, in the order of their names. Of several inputs, entries of
+            ``uns`` that all have and have the same are kept as they are; all others are in
+            ``uns["by_source"][str(i)]`` of input `i`, as ``{"source": name, "uns": {...}}``.
         output
             Path or URI of the store.
 
@@ -115,6 +146,7 @@ class SLAFConverter:
         inputs = [input] if isinstance(input, (str, os.PathLike)) else list(input)
         return self._convert(inputs, output)
 
+    @keywords(renamed={"output_path": "output"})
     def convert_anndata(self, adata: anndata.AnnData | LazyAnnData, output: PathLike) -> Report:
         """Convert an AnnData object, or what :func:`slaf.integrations.read_slaf` gives.
 

@@ -89,6 +89,10 @@ class Contents:
         """A copy of some rows of a frame, with all categories, used or not."""
         if of in self.frames:
             return self.frames[of].iloc[rows.indexer()].copy()
+        return self.store_frame(of, rows)
+
+    def store_frame(self, of: str, rows: Axis) -> pd.DataFrame:
+        """Some rows of a frame as the store has them."""
         info = self.store.native.frame_info(of)
         assert info is not None
         stored = self.axes[of].select(rows.rows)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf import _slaf
-from slaf._selectors import Axis
+from slaf._selectors import Axis, for_rust
 from slaf._store import Key, Store
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class Step:
 
     def native(self) -> Native:
         """The step as Rust takes it."""
-        numbers = np.ascontiguousarray(self.numbers)
+        numbers = for_rust(self.numbers)
         if self.kind == "product":
             assert self.right is not None
-            right = np.ascontiguousarray(self.right, dtype=np.float64).ravel()
+            right = for_rust(self.right, np.float64).ravel()
             return self.kind, str(numbers.shape[1]), numbers.astype(np.float64).ravel(), right
         return self.kind, self.what, numbers, self.mask
 
@@ -221,7 +221,7 @@ class InMemory:
 
     def _native(self) -> Csr:
         m = self._matrix
-        return m.indptr.astype(np.uint64), m.indices.astype(np.uint32), m.data
+        return m.indptr.astype(np.uint64), m.indices.astype(np.uint32), for_rust(m.data)
 
     def compute(self, steps: list[Native]) -> Csr:
         """The matrix after some steps."""

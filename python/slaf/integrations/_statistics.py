@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf._errors import from_kind, invalid
+from slaf._selectors import for_rust
 from slaf.integrations._like_scipy import sparse_class
 
 #: How much may be known of rows and columns.
@@ -206,7 +207,7 @@ class Statistics:
         for name in ("dot", "left"):
             if name in request:
                 weights, k = request[name]
-                request[name] = (np.ascontiguousarray(weights, dtype=np.float64).ravel(), k)
+                request[name] = (for_rust(weights, np.float64).ravel(), k)
         native = self.reduce(request)
         summary = Summary(native, *self.shape, request)
         if not request.get("skip_nan"):
@@ -246,7 +247,7 @@ class Statistics:
             raise from_kind("out-of-range", f"axis {axis} of a matrix with 2 axes")
         if centres is None:
             return self.known_columns(detail), self.shape[0]
-        centres = np.ascontiguousarray(centres, dtype=np.float64)
+        centres = for_rust(centres, np.float64)
         return self.summarize(
             columns=True, detail=detail, centres=centres
         ).of_columns(), self.shape[0]

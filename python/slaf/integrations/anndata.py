@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from slaf._errors import from_kind, invalid
+from slaf._keywords import keywords
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import WHAT, Store
 from slaf.integrations._annotation import Annotation
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@keywords(renamed={"filename": "path"}, ignored={"backend": None})
 def read_slaf(
     path: str | os.PathLike[str],
     *,

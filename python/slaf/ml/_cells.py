@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from slaf import SLAFArray, _slaf
+from slaf import _slaf
 from slaf._errors import invalid
 from slaf._numbers import CELLS, MANY, whole
 from slaf._store import Store
 from slaf.ml import _labels
+from slaf.ml._sources import Source
 from slaf.ml.samplers import Balanced, Mixture, SamplerLike, Sets, Split, Weighted, interval
 
 Pool: TypeAlias = "tuple[int, int] | npt.NDArray[np.int64]"
@@ -73,31 +74,27 @@ def offsets(stores: Sequence[Store]) -> npt.NDArray[np.int64]:
     return np.cumsum([0, *(s.shape[0] for s in stores)], dtype=np.int64)
 
 
-def pools(
-    arrays: Sequence[SLAFArray], where: str | None, cells: Any, split: Split | None
-) -> list[Pool]:
+def pools(sources: Sequence[Source], where: str | None, split: Split | None) -> list[Pool]:
     """Choose cells; one pool for each store, in the numbering of all.
 
     Raises
     ------
     InvalidArgumentError
-        If no cell is left, if `cells` are given for several stores, or if selected cells have no
-        value in a column that the split goes by.
+        If no cell is left, or if selected cells have no value in a column that the split goes by.
     """
-    if cells is not None and len(arrays) > 1:
-        raise invalid("cells are chosen in one store: use where= or split= with several")
-    stores = [a._store for a in arrays]
+    stores = [s.store for s in sources]
     starts = offsets(stores)
     points = None if split is None else _split_points(stores, split)
     chosen: list[Pool] = []
     without_group = 0
-    for i, array in enumerate(arrays):
-        n, start = array.n_obs, int(starts[i])
-        if cells is None and where is None and points is None:
+    for i, source in enumerate(sources):
+        n, start = source.array.n_obs, int(starts[i])
+        if source.cells is None and where is None and points is None:
             chosen.append((start, start + n))
             continue
-        ids = array._store.select("obs", cells).array()
-        mask = np.ones(n, dtype=np.bool_) if where is None else array._where("obs", where)
+        rows = source.store.axis("obs") if source.cells is None else source.cells
+        ids = rows.array()
+        mask = np.ones(n, dtype=np.bool_) if where is None else source.array._where("obs", where)
         if split is not None and points is not None:
             low, high = interval(split)
             part = points[start : start + n]

@@ -12,8 +12,8 @@ from slaf import SLAFArray, _slaf
 from slaf._errors import from_kind, invalid
 from slaf._numbers import CELLS, MANY, positive, whole
 from slaf._store import Key, Store
-from slaf.ml import _batches, _cells, _labels
-from slaf.ml.samplers import SamplerLike, Sets, Split
+from slaf.ml import _batches, _cells, _labels, _sources
+from slaf.ml.samplers import SamplerLike, Sets, Split, columns_of
 from slaf.ml.tokenizers import GeneformerTokenizer, ScGPTTokenizer, SLAFTokenizer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Plan:
 
     def __init__(
         self,
-        slaf_array: SLAFArray | Sequence[SLAFArray],
+        slaf_array: _sources.One | Sequence[_sources.One],
         *,
         tokenizer_type: str | None,
         tokenizer: SLAFTokenizer | Callable[[dict[str, Any]], Mapping[str, Any]] | None,
@@ -81,26 +81,31 @@ class Plan:
         n_expression_bins = whole("n_expression_bins", n_expression_bins, 1, 1 << 16)
         self.transform: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
         if tokenizer is not None and not isinstance(tokenizer, SLAFTokenizer):
+            if not callable(tokenizer):
+                raise invalid(f"tokenizer={tokenizer!r} is neither a tokenizer nor a function")
             self.transform, tokenizer, tokenizer_type = tokenizer, None, None
         makes_tensors = return_tensors == "torch" and self.transform is None
         if (device is not None or pin_memory) and not makes_tensors:
             raise invalid("device= and pin_memory= are for the tensors of return_tensors='torch'")
         _batches.check_place(device, pin_memory)
-        arrays = [slaf_array] if isinstance(slaf_array, SLAFArray) else list(slaf_array)
-        if not arrays:
-            raise invalid("no store to load from")
-        self.stores: list[Store] = [a._store for a in arrays]
+        self.key = Key("layers", layer) if layer is not None else Key("X")
+        sources = _sources.take(slaf_array, cells, genes, self.key)
         if verify is not None:
-            self.stores = [s.verified(verify) for s in self.stores]
+            sources = [_sources.verified(s, verify) for s in sources]
+        arrays = [s.array for s in sources]
+        self.stores: list[Store] = [s.store for s in sources]
         self.batch_size = batch_size
         self.seed = seed
-        self.key = Key("layers", layer) if layer is not None else Key("X")
         for store in self.stores:
             store.matrix(self.key)
         self._genes: list[Any] = [None] * len(self.stores)
         self.tokenizers: list[SLAFTokenizer] = []
-        if not raw_mode and (tokenizer is not None or tokenizer_type is not None):
-            if genes is not None or layer is not None or normalize is not None or log1p or dense:
+        has_genes = any(s.genes is not None for s in sources)
+        makes_tokens = not raw_mode and (tokenizer is not None or tokenizer_type is not None)
+        used = [*obs_columns, *columns_of(split), *columns_of(sampler)]
+        _sources.refuse_changed(sources, used, where, tokens=makes_tokens)
+        if makes_tokens:
+            if has_genes or layer is not None or normalize is not None or log1p or dense:
                 raise invalid(
                     "genes=, layer=, normalize=, log1p= and dense= are for raw_mode=True: "
                     "a tokenizer reads X by its vocabulary"
@@ -112,7 +117,14 @@ class Plan:
         if self.tokenizers:
             self.width = self.tokenizers[0]._native.length
         else:
-            self._genes, self.width = _columns_of(self.stores, genes)
+            if normalize is not None and any(
+                s.lazy is not None and s.genes is not None for s in sources
+            ):
+                raise invalid(
+                    "normalize= scales by the total over all genes of the store, not over those of "
+                    "a lazy AnnData: pass SLAFArray and genes="
+                )
+            self._genes, self.width = _columns_of(sources)
         self._dtype = None if dtype is None else _dtype_name(dtype)
         self._change = (
             None if normalize is None else positive("normalize", normalize),
@@ -121,7 +133,7 @@ class Plan:
         self._memory = memory
         self._remainder = "drop" if drop_last else uneven
 
-        pools = _cells.pools(arrays, where, cells, split)
+        pools = _cells.pools(sources, where, split)
         self.n_cells = sum(map(_cells.size, pools))
         self.shuffle = _shuffle(self.stores, shuffle, block_size, window)
         self.recipe = _cells.recipe(self.stores, pools, sampler, self.shuffle, seed)
@@ -191,9 +203,11 @@ class Plan:
         """Positions that all ranks together have consumed after some batches each."""
         return self._native()[1].consumed(self._datasets, start, world, batches)
 
-    def convert(self, native: Any) -> Any:
-        """Make the batch that the user gets."""
+    def convert(self, native: Any, epoch: int | None = None) -> Any:
+        """Make the batch that the user gets, which tells its epoch if that is given."""
         batch = _batches.convert(native, self.layout)
+        if epoch is not None and self.layout.returns != "arrow":
+            batch["epoch"] = epoch
         return batch if self.transform is None else self.transform(batch)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -235,16 +249,21 @@ def _tokenizers(
     return [tokenizer, *(tokenizer.for_array(a) for a in arrays[1:])]
 
 
-def _columns_of(stores: Sequence[Store], genes: Any) -> tuple[list[Any], int]:
+def _columns_of(sources: Sequence[_sources.Source]) -> tuple[list[Any], int]:
     """Choose the columns of each store: the same genes in the same order."""
-    first = stores[0].select("var", genes)
+    stores = [s.store for s in sources]
+    chosen = [s.store.axis("var") if s.genes is None else s.genes for s in sources]
+    first = chosen[0]
     names = [s.names("var", s.axis("var")) for s in stores] if len(stores) > 1 else []
-    if all(n == names[0] for n in names):
+    if all(n == names[0] for n in names) and all(s.genes is None for s in sources[1:]):
         return [first.native()] * len(stores), len(first)
-    shared = set(names[0]).intersection(*names[1:])
     wanted = [names[0][i] for i in first.array()]
-    if genes is None:
-        wanted = [n for n in wanted if n in shared]
+    # Genes that were chosen by hand must be in every store; those of data sets need not be.
+    by_hand = sources[0].genes is not None and sources[0].lazy is None
+    for genes, known in zip(chosen[1:], names[1:], strict=True):
+        shared = {known[i] for i in genes.array()}
+        if not by_hand:
+            wanted = [n for n in wanted if n in shared]
     if not wanted:
         raise invalid("the stores have no gene in common, by the names in var")
     return [s.resolve("var", wanted) for s in stores], len(wanted)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
-from slaf import SLAFArray, _slaf
+from slaf import _slaf
 from slaf._errors import invalid
+from slaf._keywords import keywords
 from slaf._numbers import MANY, whole
 from slaf._report import Report
+from slaf.ml import _sources
 from slaf.ml._plan import Plan, check_state, positions_of
 from slaf.ml._shuffle_report import shuffle_report
 from slaf.ml.samplers import SamplerLike, Split
@@ -35,13 +37,27 @@ _SUMS = (
     "read_wait_seconds",
 )
 
+# Options of slafdb's loaders that change no batch.
+_TUNING = (
+    "verbose",
+    "batches_per_chunk",
+    "by_fragment",
+    "use_mixture_of_scanners",
+    "n_scanners",
+    "prefetch_batch_size",
+    "max_queue_size",
+    "parallelize_fragment_reads",
+    "prefetcher_ready_timeout",
+)
+
 
 class Stream:
     """What :class:`slaf.ml.dataloaders.SLAFDataLoader` and its data set share."""
 
+    @keywords(ignored=dict.fromkeys(_TUNING))
     def __init__(
         self,
-        slaf_array: SLAFArray | Sequence[SLAFArray],
+        slaf_array: _sources.One | Sequence[_sources.One],
         tokenizer_type: Literal["geneformer", "scgpt"] | None = "geneformer",
         tokenizer: SLAFTokenizer | Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
         batch_size: int = 32,
@@ -84,6 +100,8 @@ class Stream:
         if rank is not None and world_size is not None:
             world_size = whole("world_size", world_size, 1, _RANKS)
             rank = whole("rank", rank, 0, world_size - 1)
+        if n_epochs > 1 and "epoch" in obs_columns:
+            raise invalid("obs column 'epoch': batches of several epochs have their number there")
         self._plan = Plan(
             slaf_array,
             tokenizer_type=tokenizer_type,
@@ -155,6 +173,16 @@ class Stream:
         self._at = self._next = _Position(epoch, epoch + self.n_epochs)
 
     @property
+    def batch_size(self) -> int:
+        """The number of cells of a batch."""
+        return self._plan.batch_size
+
+    @property
+    def special_tokens(self) -> dict[str, int] | None:
+        """Of :attr:`tokenizer`; ``None`` for raw batches."""
+        return None if self.tokenizer is None else self.tokenizer.special_tokens
+
+    @property
     def n_cells(self) -> int:
         """The number of cells that are chosen, before sampling."""
         return self._plan.n_cells
@@ -218,7 +246,7 @@ class Stream:
                     # batches do not ask for more. A worker waits for the others.
                     if left == 0 and workers == 1:
                         self._at = self._next = self._after(at)
-                    yield self._plan.convert(native)
+                    yield self._plan.convert(native, at.epoch if self.n_epochs > 1 else None)
             finally:
                 self._finished.append(json.loads(running.stats()))
                 if self._running is running:

@@ -17,8 +17,10 @@ class SLAFDataLoader(Stream):
     Parameters
     ----------
     slaf_array
-        The store, or several. Of several, ``x`` has the genes that all have in common by name, and
-        the tokenizer of the first is matched to the genes of each.
+        The store: a :class:`slaf.SLAFArray`, its path, or a lazy AnnData of it, whose cells, genes
+        and version are taken (``cell_ids`` stay row numbers of the store); or several. Of several,
+        ``x`` has the genes that all have in common by name, and the tokenizer of the first is
+        matched to the genes of each.
     tokenizer_type
         ``"geneformer"``, ``"scgpt"``, or ``None`` for raw batches.
     tokenizer
@@ -99,7 +101,8 @@ class SLAFDataLoader(Stream):
     Raises
     ------
     InvalidArgumentError
-        For arguments that do not go together.
+        For arguments that do not go together or do not exist, and for a lazy AnnData whose X, or
+        whose columns of obs that are used, were changed in memory.
     UnknownNameError
         For a column, layer or gene that is not there.
     UnsupportedError
@@ -111,7 +114,8 @@ class SLAFDataLoader(Stream):
     [b]: the store, if there are several), and the obs columns. With tokens: ``input_ids`` (int64,
     [b, L]), ``attention_mask`` (bool, [b, L]) and, for scGPT, ``values`` (float32, [b, L]). Raw:
     ``x``, a sparse CSR tensor of shape [b, genes] with int32 indices, or a dense one. With
-    :class:`slaf.ml.samplers.Sets` also ``is_control`` (bool, [b]).
+    :class:`slaf.ml.samplers.Sets` also ``is_control`` (bool, [b]); with `n_epochs` above 1 also
+    ``epoch``, a number (not in Arrow batches).
 
     Examples
     --------

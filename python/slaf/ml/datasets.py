@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slaf._errors import invalid
+from slaf._keywords import former
 from slaf.ml._batches import load
 from slaf.ml._stream import Stream
 
@@ -12,7 +13,7 @@ load("torch", "slaf.ml.datasets")
 
 from torch.utils.data import IterableDataset, get_worker_info  # noqa: E402
 
-__all__ = ["SLAFDataset"]
+__all__ = ["SLAFDataset", "SLAFIterableDataset"]
 
 
 class SLAFDataset(Stream, IterableDataset[Any]):
@@ -36,3 +37,30 @@ class SLAFDataset(Stream, IterableDataset[Any]):
     def _workers(self) -> tuple[int, int]:
         info = get_worker_info()
         return (0, 1) if info is None else (info.id, info.num_workers)
+
+
+class SLAFIterableDataset(SLAFDataset):
+    """The name that :class:`SLAFDataset` has in ``slafdb``, with its order of arguments.
+
+    Parameters
+    ----------
+    slaf_array, batch_size, **options
+        As of :class:`SLAFDataset`.
+    tokenizer
+        A tokenizer; ``None`` for raw batches.
+    """
+
+    def __init__(
+        self, slaf_array: Any, tokenizer: Any = None, batch_size: int = 32, **options: Any
+    ):
+        former("SLAFIterableDataset is now slaf.ml.datasets.SLAFDataset")
+        for name in {"sampler_strategy", "use_binned_expressions"} & options.keys():
+            former(f"{name}= is not needed any more, and is ignored")
+            del options[name]
+        super().__init__(
+            slaf_array,
+            tokenizer=tokenizer,
+            tokenizer_type=None,
+            batch_size=batch_size,
+            **options,
+        )

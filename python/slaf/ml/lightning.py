@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from slaf import SLAFArray
+from slaf.ml import _sources
 from slaf.ml._batches import load
 from slaf.ml.dataloaders import SLAFDataLoader
 from slaf.ml.samplers import Split
@@ -35,7 +35,7 @@ class SLAFDataModule(_lightning.LightningDataModule):  # type: ignore[misc, name
     torch.distributed themselves. The position in the training data is part of checkpoints.
     """
 
-    def __init__(self, slaf_array: SLAFArray, split: Split | None = None, **options: Any):
+    def __init__(self, slaf_array: _sources.One, split: Split | None = None, **options: Any):
         super().__init__()
         self._array = slaf_array
         self._split = Split() if split is None else split

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from slaf import SLAFArray
 from slaf._errors import invalid
+from slaf.ml import _sources
 from slaf.ml._batches import load
 from slaf.ml._stream import Stream
 
@@ -33,7 +33,7 @@ class SLAFDatasource(_datasource.Datasource):  # type: ignore[misc, name-defined
         of the loader becomes one block of Ray, a row for each cell.
     """
 
-    def __init__(self, slaf_array: SLAFArray, *, epoch: int = 0, **options: Any):
+    def __init__(self, slaf_array: _sources.One, *, epoch: int = 0, **options: Any):
         if options.setdefault("return_tensors", "arrow") != "arrow":
             raise invalid("blocks of Ray are Arrow tables: leave out return_tensors=")
         self._stream = Stream(slaf_array, **options)
@@ -81,7 +81,7 @@ def _metadata(rows: int) -> Any:
     return block.BlockMetadata(**fields)
 
 
-def read_slaf(slaf_array: SLAFArray, *, epoch: int = 0, **options: Any) -> ray_data.Dataset:
+def read_slaf(slaf_array: _sources.One, *, epoch: int = 0, **options: Any) -> ray_data.Dataset:
     """Give one epoch as a ``ray.data.Dataset``.
 
     Parameters are those of :class:`SLAFDatasource`.

@@ -146,6 +146,19 @@ class Split:
 SamplerLike: TypeAlias = "Weighted | Balanced | Mixture | Sets"
 
 
+def columns_of(what: SamplerLike | Split | None) -> list[str]:
+    """Name the columns of obs that a sampler or a split reads."""
+    match what:
+        case Split(by=str(column)) | Weighted(weights=str(column)) | Balanced(column=column):
+            return [column]
+        case Split(by=columns):
+            return list(columns)
+        case Sets(group=group, match=match):
+            return [group, *match]
+        case _:
+            return []
+
+
 def interval(split: Split) -> tuple[float, float]:
     """Give the part of 0..1 that a split takes.
 

@@ -15,7 +15,8 @@ import scipy.sparse as sp
 
 from slaf import SLAFArray
 from slaf._errors import invalid
-from slaf.ml import _cells, _labels
+from slaf._store import Key
+from slaf.ml import _cells, _labels, _sources
 from slaf.ml._batches import load
 from slaf.ml.dataloaders import SLAFDataLoader
 from slaf.ml.lightning import SLAFDataModule
@@ -32,7 +33,7 @@ class SLAFScviDataModule(SLAFDataModule):
     Parameters
     ----------
     slaf_array
-        The store, with counts in X or in `layer`.
+        The store, with counts in X or in `layer`; a lazy AnnData of it, or its path.
     batch_key, labels_key, categorical_covariate_keys
         Columns of obs, as in ``scvi.model.SCVI.setup_anndata``. They may be of any type; missing
         values are an error.
@@ -75,7 +76,7 @@ class SLAFScviDataModule(SLAFDataModule):
 
     def __init__(
         self,
-        slaf_array: SLAFArray,
+        slaf_array: _sources.One,
         batch_key: str | None = None,
         labels_key: str | None = None,
         size_factor_key: str | None = None,
@@ -100,8 +101,11 @@ class SLAFScviDataModule(SLAFDataModule):
             raise invalid(f"{', '.join(taken)}: a model of scvi-tools leaves no choice")
         if both := sorted(set(encoded) & set(numeric)):
             raise invalid(f"{both} cannot be categories and numbers at once")
-        (pool,) = _cells.pools([slaf_array], options.get("where"), options.get("cells"), None)
-        categories = _categories(slaf_array, pool, encoded, numeric)
+        key = Key("X") if layer is None else Key("layers", layer)
+        sources = _sources.take(slaf_array, options.get("cells"), options.get("genes"), key)
+        _sources.refuse_changed(sources, columns, options.get("where"), tokens=False)
+        (pool,) = _cells.pools(sources, options.get("where"), None)
+        categories = _categories(sources[0].array, pool, encoded, numeric)
         # As polars writes them.
         codes = {n: pl.Series(c).cast(pl.String).to_list() for n, c in categories.items()}
         super().__init__(

@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf import SLAFArray
+from slaf._keywords import former, keywords, outside
 from slaf._slaf import Tokenizer
 from slaf._store import Store
+from slaf.ml import _sources
 
 _Path: TypeAlias = "str | os.PathLike[str]"
 
@@ -62,9 +64,10 @@ class SLAFTokenizer:
         If less than half of the genes are.
     """
 
+    @keywords()
     def __init__(
         self,
-        slaf_array: SLAFArray,
+        slaf_array: _sources.One,
         description: str | Mapping[str, Any],
         vocab: Mapping[str, int] | _Path | None = None,
         *,
@@ -72,16 +75,20 @@ class SLAFTokenizer:
         gene_medians: Mapping[str, float] | _Path | None = None,
         gene_column: str | None = None,
     ):
+        store = self._store_of(slaf_array)
         text = description if isinstance(description, str) else json.dumps(description)
         native = Tokenizer.composed(
-            slaf_array._store.native,
+            store.native,
             text,
             _source(vocab),
             vocab_size,
             _source(gene_medians),
             gene_column,
         )
-        self._begin(slaf_array._store, native, gene_column)
+        self._begin(store, native, gene_column)
+
+    def _store_of(self, given: _sources.One) -> Store:
+        return _sources.whole(given, type(self).__name__)._store
 
     def _begin(self, store: Store, native: Tokenizer, gene_column: str | None) -> None:
         self._store = store
@@ -89,15 +96,15 @@ class SLAFTokenizer:
         self._gene_column = gene_column
         warning = self.get_vocab_info()["genes"]["warning"]
         if warning is not None:
-            warnings.warn(warning, UserWarning, stacklevel=3)
+            warnings.warn(warning, UserWarning, stacklevel=outside())
 
     @classmethod
     def load(
-        cls, path: _Path, slaf_array: SLAFArray, *, gene_column: str | None = None
+        cls, path: _Path, slaf_array: _sources.One, *, gene_column: str | None = None
     ) -> SLAFTokenizer:
         """Read what :meth:`save` wrote, for the genes of a store."""
         tokenizer = SLAFTokenizer.__new__(cls)
-        store = slaf_array._store
+        store = tokenizer._store_of(slaf_array)
         tokenizer._begin(store, Tokenizer.load(store.native, path, gene_column), gene_column)
         return tokenizer
 
@@ -184,6 +191,23 @@ class SLAFTokenizer:
         """
         return self._native.decode([int(t) for t in np.asarray(tokens).ravel()])
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens, by their names in the vocabulary."""
+        tokens: dict[str, int] = self.get_vocab_info()["special_tokens"]
+        return tokens
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest token: the rows that a model's embedding needs."""
+        size: int = self.get_vocab_info()["vocab_size"]
+        return size
+
+    @property
+    def max_genes(self) -> int:
+        """Tokens in a row, special ones included."""
+        return self._native.length
+
     def get_vocab_info(self) -> dict[str, Any]:
         """Tell of the vocabulary.
 
@@ -195,7 +219,7 @@ class SLAFTokenizer:
             (``column``, ``n_matched``, ``share``, ``warning``, ...).
         """
         info: dict[str, Any] = json.loads(self._native.vocab_info())
-        info["special_tokens"] = dict(info["special_tokens"])
+        info["special_tokens"] = _Specials(info["special_tokens"])
         return info
 
 
@@ -227,9 +251,10 @@ class GeneformerTokenizer(SLAFTokenizer):
         Where the vocabulary of the store is cut.
     """
 
+    @keywords()
     def __init__(
         self,
-        slaf_array: SLAFArray,
+        slaf_array: _sources.One,
         token_dictionary: Mapping[str, int] | _Path | None = None,
         gene_medians: Mapping[str, float] | _Path | None = None,
         gene_column: str | None = None,
@@ -239,8 +264,9 @@ class GeneformerTokenizer(SLAFTokenizer):
     ):
         if gene_medians is None and token_dictionary is not None:
             gene_medians = "dataset"
+        store = self._store_of(slaf_array)
         native = Tokenizer.geneformer(
-            slaf_array._store.native,
+            store.native,
             version,
             max_genes,
             _source(token_dictionary),
@@ -248,7 +274,7 @@ class GeneformerTokenizer(SLAFTokenizer):
             vocab_size,
             gene_column,
         )
-        self._begin(slaf_array._store, native, gene_column)
+        self._begin(store, native, gene_column)
 
 
 class ScGPTTokenizer(SLAFTokenizer):
@@ -281,9 +307,10 @@ class ScGPTTokenizer(SLAFTokenizer):
         Where the vocabulary of the store is cut.
     """
 
+    @keywords(renamed={"n_expression_bins": "n_bins"})
     def __init__(
         self,
-        slaf_array: SLAFArray,
+        slaf_array: _sources.One,
         vocab: Mapping[str, int] | _Path | None = None,
         gene_column: str | None = None,
         n_bins: int = 51,
@@ -294,8 +321,9 @@ class ScGPTTokenizer(SLAFTokenizer):
         sampling: bool = True,
         vocab_size: int = 50_000,
     ):
+        store = self._store_of(slaf_array)
         native = Tokenizer.scgpt(
-            slaf_array._store.native,
+            store.native,
             max_genes,
             _source(vocab),
             vocab_size,
@@ -306,7 +334,18 @@ class ScGPTTokenizer(SLAFTokenizer):
             sampling,
             gene_column,
         )
-        self._begin(slaf_array._store, native, gene_column)
+        self._begin(store, native, gene_column)
+
+
+class _Specials(dict[str, int]):
+    """Special tokens, also by the names that `slafdb` has: ``"PAD"`` for ``"<pad>"``."""
+
+    def __missing__(self, name: str) -> int:
+        present = f"<{name.lower()}>"
+        if name.isupper() and present in self:
+            former(f"the special token {name!r} is now {present!r}")
+            return self[present]
+        raise KeyError(name)
 
 
 def _source(source: Any) -> Any:

@@ -5,10 +5,12 @@ mod chunks;
 mod data;
 mod elem;
 mod links;
+mod same;
 mod strings;
 
 pub(crate) use data::{Dataset, Reader};
 pub(crate) use elem::{Elem, decode_u32};
+pub(crate) use same::same;
 
 use hdf5_pure::AttrValue;
 use slaf_core::{Context, Error, ErrorKind, Result};

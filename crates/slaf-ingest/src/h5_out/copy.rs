@@ -15,20 +15,20 @@ fn hdf5(e: hdf5_pure::Error) -> Error {
     Error::malformed(e.to_string()).with_source(e)
 }
 
-/// Copies a group with all that is in it, or a dataset, to the same path.
+/// Copies a group with all that is in it, or a dataset, to the path `to`.
 ///
 /// # Errors
 /// `not-found` for a path that `source` does not have; `unsupported-input` for references, opaque
 /// values and the like; those of reading and writing.
-pub(crate) fn copy_tree(out: &mut H5Out, source: &File, path: &str, filter: Filter) -> Result<()> {
+pub(crate) fn copy_tree(out: &mut H5Out, source: &File, path: &str, to: &str, filter: Filter) -> Result<()> {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let group = if parent.is_empty() { Ok(source.root()) } else { source.group(parent) };
     let group = group.map_err(hdf5).at(path)?;
     let copy = Copy { source, filter };
     if group.groups().map_err(hdf5)?.iter().any(|g| g == name) {
-        copy.group(out, &group.group(name).map_err(hdf5).at(path)?, path)
+        copy.group(out, &group.group(name).map_err(hdf5).at(path)?, to)
     } else if group.datasets().map_err(hdf5)?.iter().any(|d| d == name) {
-        copy.dataset(out, &group, name, path)
+        copy.dataset(out, &group, name, to)
     } else {
         Err(Error::new(ErrorKind::NotFound, "no such element in the file of extras").at(path))
     }

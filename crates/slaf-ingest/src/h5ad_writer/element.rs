@@ -43,7 +43,8 @@ pub fn write_element(target: &Path, path: &str, element: &Element) -> Result<()>
     Ok(())
 }
 
-fn write(out: &mut H5Out, path: &str, element: &Element) -> Result<()> {
+/// Writes an element to a file under construction.
+pub(crate) fn write(out: &mut H5Out, path: &str, element: &Element) -> Result<()> {
     let attrs = |name: &str, version: &str| encoding_attrs(name, version);
     match element {
         Element::Dict(_) if path.matches('/').count() >= MAX_DEPTH => {

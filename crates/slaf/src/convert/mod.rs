@@ -26,7 +26,7 @@ use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{Input, Join, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use target::Target;
 
@@ -45,6 +45,8 @@ pub struct ConvertOptions {
     pub join: Join,
     /// Several inputs: the obs column that names each cell's input.
     pub source_column: Option<String>,
+    /// Several inputs: take a layer that some of them lack as zeros in their cells.
+    pub fill_layers: bool,
     /// How to read the inputs.
     pub input: OpenOptions,
     /// Credentials and settings of an object store.
@@ -61,6 +63,7 @@ impl Default for ConvertOptions {
             memory: 1 << 30,
             join: Join::Outer,
             source_column: Some("source".to_string()),
+            fill_layers: false,
             input: OpenOptions::default(),
             storage_options: HashMap::new(),
             durability: Durability::Full,
@@ -68,7 +71,7 @@ impl Default for ConvertOptions {
     }
 }
 
-/// Converts one input, or several into one store.
+/// Converts one input, or several into one store; a folder of h5ad files stands for these.
 ///
 /// # Errors
 /// Those of reading an input (the location names its file), `already-exists` for a target that
@@ -87,16 +90,21 @@ pub fn convert(
     let target = block_on(Target::prepare(inputs, output, options))?;
     let input_options = OpenOptions { memory: options.memory / 4, ..options.input.clone() };
     let mut opened = Vec::new();
-    for path in inputs {
+    let mut notes = Vec::new();
+    for path in expand(inputs, &mut notes)? {
         tick(progress, "opening", 0, 0)?;
-        opened.push((path.display().to_string(), crate::slafdb::open_any(path, &input_options)?));
+        opened.push((path.display().to_string(), crate::slafdb::open_any(&path, &input_options)?));
     }
     let several = opened.len() > 1;
     let (place, input) = match opened.len() {
         0 => return Err(Error::invalid("no input")),
         1 => opened.swap_remove(0),
         _ => {
-            let union = UnionOptions { join: options.join, source_column: options.source_column.clone() };
+            let union = UnionOptions {
+                join: options.join,
+                source_column: options.source_column.clone(),
+                fill_layers: options.fill_layers,
+            };
             (String::new(), slaf_ingest::union(opened, &union)?)
         }
     };
@@ -104,8 +112,9 @@ pub fn convert(
     let job = Job { input: &*input, options, target: &target, progress };
     let result = block_on(target.begin()).and_then(|()| job.run(started));
     match result {
-        Ok(report) => {
+        Ok(mut report) => {
             target.committed();
+            report.notes.extend(notes);
             Ok(report)
         }
         Err(e) => {
@@ -118,6 +127,23 @@ pub fn convert(
             Err(if of_target || several || e.kind() == ErrorKind::Interrupted { e } else { e.at(place) })
         }
     }
+}
+
+/// The inputs, with the h5ad files of a folder in its place.
+fn expand(inputs: &[&Path], notes: &mut Vec<String>) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for &path in inputs {
+        match slaf_ingest::h5ads_in(path)? {
+            Some((files, others)) => {
+                let beside =
+                    if others > 0 { format!("; {others} other things in it are no inputs") } else { String::new() };
+                notes.push(format!("{}: a folder of {} h5ad files{beside}", path.display(), files.len()));
+                all.extend(files);
+            }
+            None => all.push(path.to_owned()),
+        }
+    }
+    Ok(all)
 }
 
 fn refuse_losses(input: &dyn Input, options: &ConvertOptions) -> Result<()> {

@@ -1,0 +1,75 @@
+//! What lies at a path that is no store, and how it becomes one.
+
+use slaf_core::{Error, ErrorKind, Result};
+use slaf_ingest::OpenOptions;
+use slaf_lance::Storage;
+use slaf_lance::runtime::block_on;
+use std::path::Path;
+
+/// Opening a larger text file reads much of it; such a file is told by its name alone.
+const MAX_TEXT: u64 = 64 << 20;
+
+/// Refuses addresses of the web, which no object store answers.
+///
+/// # Errors
+/// `not-a-store`.
+pub(crate) fn refuse_web(uri: &str) -> Result<()> {
+    match uri.split_once("://") {
+        Some(("http" | "https" | "ftp", _)) => {
+            let message = "an address of the web, and not of a store: download the file, and convert it \
+                           with `slaf convert FILE OUTPUT.slaf`; stores open from a folder, file://, s3://, \
+                           gs:// and az://";
+            Err(Error::new(ErrorKind::NotAStore, message).at(uri))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Adds to a `not-a-store` what is there instead, if it is not a store that was begun.
+pub(crate) fn explain(error: Error, storage: &Storage) -> Error {
+    let message = match storage.local() {
+        Some(path) if path.is_file() || (!path.join("_slaf").is_dir() && !is_empty(path)) => of_path(path),
+        Some(_) => return error,
+        None => match block_on(storage.is_file()) {
+            Ok(true) => "a single file and no store: download it, and convert it with `slaf convert FILE OUTPUT.slaf`"
+                .to_owned(),
+            Ok(false) => return error,
+            Err(e) => return e,
+        },
+    };
+    Error::new(ErrorKind::NotAStore, message).at(storage.uri())
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn of_path(path: &Path) -> String {
+    if let Ok(Some((files, _))) = slaf_ingest::h5ads_in(path) {
+        return format!("a folder of {} h5ad files, {}", files.len(), advice(path));
+    }
+    let is_large = || std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > MAX_TEXT);
+    if is_text(path) && is_large() {
+        return format!("a text file, {}", advice(path));
+    }
+    match crate::slafdb::open_any(path, &OpenOptions::default()) {
+        Ok(input) => format!("{}, {}", input.description().format, advice(path)),
+        // Found, and refused: the reader of inputs says what it is.
+        Err(e) => format!("not a SLAF store: {}", e.message()),
+    }
+}
+
+fn is_text(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_ascii_lowercase());
+    extension.is_some_and(|e| ["csv", "tsv", "txt", "gz", "mtx"].iter().any(|t| e == *t))
+}
+
+fn advice(path: &Path) -> String {
+    let shown = path.display();
+    let name = path.file_stem().map_or_else(|| "output".into(), |n| n.to_string_lossy());
+    let name = name.strip_suffix(".h5ad").unwrap_or(&name).to_owned();
+    format!(
+        "and not a SLAF store: make one with `slaf convert {shown} {name}.slaf` or \
+         SLAFConverter().convert(\"{shown}\", \"{name}.slaf\")"
+    )
+}
