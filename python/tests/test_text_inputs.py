@@ -32,7 +32,7 @@ def converted(source, target="store.slaf", **options):
 
 def refused(source, kind="would-lose-data"):
     with pytest.raises(slaf.SlafError) as caught:
-        converted(source)
+        converted(source, "refused.slaf")
     assert caught.value.kind == kind
     return str(caught.value)
 
@@ -160,7 +160,7 @@ def test_a_column_without_values_takes_the_type_of_the_others(tmp_path):
     a = write(tmp_path / "a.h5ad", x, obs=dict.fromkeys(columns, none))
     b = write(tmp_path / "b.h5ad", x, obs=columns)
     for i, inputs in enumerate([[a, b], [b, a], [a, b, a]]):
-        obs = read_slaf(converted(inputs, f"{i}.slaf")).to_memory().obs
+        obs = read_slaf(converted(inputs, f"{i}.slaf")).obs
         frames = [ad.read_h5ad(p).obs.astype(object) for p in inputs]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -209,8 +209,8 @@ impl Default for StreamOptions {
 ///
 /// Every chunk satisfies [`CsrChunk::validate`]: columns rise strictly within a row. Unsorted
 /// rows are sorted; values at duplicate positions are added (as SciPy reads them; the stream
-/// counts them, and the value type widens rather than overflow or round whole numbers). Explicit zeros of sparse inputs
-/// are kept; zeros of dense inputs are left out, but -0.0 is kept.
+/// counts them, and the value type widens rather than overflow or round whole numbers). Explicit
+/// zeros of sparse inputs are kept; zeros of dense inputs are left out, but -0.0 is kept.
 pub trait RowStream: Iterator<Item = Result<CsrChunk>> + Send {
     /// How many duplicate positions were added up so far.
     fn duplicates(&self) -> u64 {

@@ -441,7 +441,7 @@ impl Input for Union {
                     None => united.missing(n),
                 });
             }
-            sources.extend(std::iter::repeat_n(i as i32, n));
+            sources.extend(std::iter::repeat_n(i, n));
             index.extend(frame.index);
         }
         let mut columns = Vec::new();
@@ -450,8 +450,18 @@ impl Input for Union {
             columns.push(Column { info: united.info.clone(), array: united.concat(&parts)? });
         }
         if self.source_column.is_some() {
-            let names = StringArray::from_iter_values(self.sources.iter().map(|s| &s.name));
-            let keys = Int32Array::from(sources);
+            // An input that is given twice is one category.
+            let mut names: Vec<&str> = Vec::new();
+            let mut codes = Vec::new();
+            for source in &self.sources {
+                let code = names.iter().position(|n| *n == source.name).unwrap_or(names.len());
+                if code == names.len() {
+                    names.push(&source.name);
+                }
+                codes.push(code as i32);
+            }
+            let names = StringArray::from_iter_values(names);
+            let keys: Int32Array = sources.into_iter().map(|i: usize| Some(codes[i])).collect();
             let array: ArrayRef = Arc::new(DictionaryArray::try_new(keys, Arc::new(names)).map_err(arrow_error)?);
             let info = self.description.obs.columns[self.description.obs.columns.len() - 1].clone();
             columns.push(Column { info, array });
