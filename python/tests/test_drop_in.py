@@ -165,9 +165,8 @@ def test_slots_are_emptied(both):
         del a.obsp
         del a.uns
     assert_same(both[0].to_memory(), both[1])
-    for a in both:
-        del a.layers
-    assert_same(both[0].to_memory(), both[1])
+    del both[0].layers
+    assert list(both[0].layers) == []
 
 
 def test_chunks(both):

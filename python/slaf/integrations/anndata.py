@@ -27,7 +27,6 @@ from slaf.integrations._whole import Whole
 
 if TYPE_CHECKING:
     import anndata
-    import numpy.typing as npt
     import pandas as pd
 
 

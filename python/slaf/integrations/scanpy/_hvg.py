@@ -251,14 +251,14 @@ def _one_batch(
         with np.errstate(invalid="ignore"):
             dispersion = np.log(dispersion)
         mean = np.log1p(mean)
-        bins: Any = n_bins
-    else:
-        edges = np.percentile(mean, np.arange(10, 105, 5))
-        bins = np.concatenate([[-np.inf], edges, [np.inf]])
     frame = pd.DataFrame({"means": mean, "dispersions": dispersion})
     if batch is not None and (n == 1 or len(frame) == 0):
         # One cell does not vary, nor do genes that are not there.
         return frame.assign(mean_bin=np.nan, dispersions_norm=np.nan, highly_variable=False)
+    bins: Any = n_bins
+    if flavor == "cell_ranger":
+        edges = np.percentile(mean, np.arange(10, 105, 5))
+        bins = np.concatenate([[-np.inf], edges, [np.inf]])
     try:
         frame["mean_bin"] = pd.cut(frame["means"], bins=bins)
     except ValueError as e:
