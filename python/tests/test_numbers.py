@@ -95,7 +95,7 @@ def test_many_ranks_work(array):
     assert len(loader) == 1
     assert [len(b["cell_ids"]) for b in loader] == [1]
     assert len(raw(array, batch_size=2**31 - 2)) == 1
-    refused(lambda: list(raw(array, sampler=Mixture([1], n=2**40))), "mixture")
+    refused(lambda: next(iter(raw(array, sampler=Mixture([1], n=2**40)))), "mixture")
 
 
 def test_other_wrong_types_are_named(array):

@@ -132,6 +132,8 @@ def nested(path, depth):
             group.attrs["encoding-type"] = "dict"
             group.attrs["encoding-version"] = "0.1.0"
         group["end"] = 7
+        group["end"].attrs["encoding-type"] = "numeric-scalar"
+        group["end"].attrs["encoding-version"] = "0.2.0"
 
 
 def test_uns_of_the_greatest_depth_comes_back(tmp_path):

@@ -44,7 +44,7 @@ def _open(store: Store, path: str) -> Iterator[Any]:
     try:
         with h5py.File(io.BytesIO(image or b""), "r") as file:
             yield file[path]
-    except (ImportError, MemoryError, SlafError):
+    except (ImportError, MemoryError, SlafError, Warning):
         raise
     # anndata raises whatever the content of an element leads to, h5py the same of the file.
     except Exception as e:
