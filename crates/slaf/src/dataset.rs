@@ -4,6 +4,7 @@ use crate::frames::{Categories, categories_from_ipc, join_dictionary};
 use crate::info::Info;
 use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, TableEntry};
 use crate::names::Names;
+use crate::pinned::{Pinned, overwritten};
 use crate::query::Session;
 use crate::schema;
 use crate::selection::Selection;
@@ -13,8 +14,6 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Arr
 use arrow::compute::{concat, take};
 use arrow::datatypes::{Field, Float64Type, Schema, UInt32Type, UInt64Type};
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result, Values, near};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey};
@@ -117,51 +116,6 @@ pub(crate) struct Inner {
     columns: Mutex<ColumnCache>,
 }
 
-/// The version of a handle, to tell damage from a store that was overwritten.
-#[derive(Debug)]
-struct Pinned {
-    storage: Storage,
-    version: u64,
-    write_id: String,
-    cells: String,
-}
-
-impl Pinned {
-    fn new(storage: &Storage, manifest: &Manifest) -> Pinned {
-        Pinned {
-            storage: storage.clone(),
-            version: manifest.version,
-            write_id: manifest.write_id.clone(),
-            cells: manifest.tables.cells.path.clone(),
-        }
-    }
-
-    /// Whether the newest version is of a writer that took nothing over from this one.
-    async fn is_overwritten(&self) -> bool {
-        let newest = manifest::load(&self.storage, None).await;
-        newest.is_ok_and(|n| {
-            n.write_id != self.write_id && (n.version <= self.version || n.tables.cells.path != self.cells)
-        })
-    }
-}
-
-impl Explain for Pinned {
-    fn explain(&self, error: Error) -> BoxFuture<'_, Error> {
-        let explain = async move {
-            if error.kind() != ErrorKind::Corrupt || !self.is_overwritten().await {
-                return error;
-            }
-            let place = error.location().unwrap_or(self.storage.uri()).to_string();
-            overwritten().at(place).with_source(error)
-        };
-        explain.boxed()
-    }
-}
-
-fn overwritten() -> Error {
-    Error::new(ErrorKind::Conflict, "the store was overwritten since it was opened: open it again")
-}
-
 /// The tables of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TableName {
@@ -222,14 +176,6 @@ impl Inner {
             return Ok(());
         }
         Err(overwritten().at(self.storage.full(&entry.path)))
-    }
-
-    /// A file beside the tables.
-    async fn read_file(&self, path: &str) -> Result<Bytes> {
-        match self.storage.read(path).await.map_err(while_reading) {
-            Err(e) => Err(self.pinned.explain(e).await),
-            bytes => bytes,
-        }
     }
 
     /// One column of a table, whole.
@@ -306,7 +252,10 @@ impl Inner {
 
     /// A file of this version, whole, compared with its hash.
     async fn read_file(&self, path: &str) -> Result<Bytes> {
-        let bytes = self.storage.read(path).await.map_err(while_reading)?;
+        let bytes = match self.storage.read(path).await.map_err(while_reading) {
+            Err(e) => return Err(self.pinned.explain(e).await),
+            Ok(bytes) => bytes,
+        };
         let hash = self.manifest.files.iter().find(|f| f.path == path).map(|f| f.blake3.as_str());
         if hash != Some(blake3::hash(&bytes).to_hex().as_str()) {
             return Err(while_reading(Error::corrupt("its content has changed")).at(self.storage.full(path)));

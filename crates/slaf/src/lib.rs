@@ -31,6 +31,7 @@ mod manifest_check;
 mod matrix;
 mod memory;
 mod names;
+mod pinned;
 mod query;
 mod reader;
 mod schema;
