@@ -146,15 +146,21 @@ impl Inner {
         };
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::Internal, format!("the store has no table {name:?}")))?;
         let open = async || {
-            let opened = Table::open(&self.storage, entry).await;
-            if let (Some(first_touch), Err(_)) = (&self.first_touch, &opened) {
+            let opened = async {
+                let table = Table::open(&self.storage, entry).await?;
+                self.check_is_ours(&table, entry).await?;
+                Ok::<_, Error>(table)
+            };
+            let opened = opened.await;
+            if let (Some(first_touch), Err(e)) = (&self.first_touch, &opened)
+                && e.kind() != ErrorKind::Conflict
+            {
                 // What differs is a better name of the fault than what came of it.
                 let folder = format!("{}/_versions/", entry.path);
                 let files = self.manifest.files.iter().filter(|f| f.path.starts_with(&folder));
                 first_touch.check(files.map(|f| f.path.clone()).collect()).await?;
             }
             let mut table = opened?;
-            self.check_is_ours(&table, entry)?;
             if let Some(first_touch) = &self.first_touch {
                 table.compare_on_first_touch(first_touch.clone()).await?;
             }
@@ -165,11 +171,16 @@ impl Inner {
     }
 
     /// Tables of a store that was removed and made again have the same names.
-    fn check_is_ours(&self, table: &Table, entry: &TableEntry) -> Result<()> {
+    async fn check_is_ours(&self, table: &Table, entry: &TableEntry) -> Result<()> {
         let Some(name) = table.transaction() else { return Ok(()) };
         let path = format!("{}/_transactions/{name}", entry.path);
         if self.manifest.files.iter().any(|f| f.path == path) {
             return Ok(());
+        }
+        let root = manifest::read(&self.storage, self.manifest.version).await;
+        if root.is_ok_and(|m| m.write_id == self.manifest.write_id) {
+            let message = "another table than the one that was committed (`slaf verify` checks the whole store)";
+            return Err(Error::corrupt(message).at(self.storage.full(&entry.path)));
         }
         let message = "another table than when the store was opened: somebody replaced the store; open it again";
         Err(Error::new(ErrorKind::Conflict, message).at(self.storage.full(&entry.path)))

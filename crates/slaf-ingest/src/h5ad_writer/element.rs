@@ -46,9 +46,9 @@ pub fn write_element(target: &Path, path: &str, element: &Element) -> Result<()>
 fn write(out: &mut H5Out, path: &str, element: &Element) -> Result<()> {
     let attrs = |name: &str, version: &str| encoding_attrs(name, version);
     match element {
-        Element::Dict(_) if path.matches('/').count() >= MAX_DEPTH => {
-            Err(unsupported(format!("mappings within mappings, more than {MAX_DEPTH} of them: too deep to be read back")))
-        }
+        Element::Dict(_) if path.matches('/').count() >= MAX_DEPTH => Err(unsupported(format!(
+            "mappings within mappings, more than {MAX_DEPTH} of them: too deep to be read back"
+        ))),
         Element::Dict(items) => {
             attrs("dict", "0.1.0").iter().try_for_each(|a| out.set_attr(path, a))?;
             for (key, item) in items {

@@ -63,7 +63,9 @@ impl MixtureEpoch {
             let cells = part.sampler.len().max(1);
             let passes = periods.saturating_mul(quota).div_ceil(cells);
             if passes > MOST_PASSES {
-                return Err(Error::invalid(format!("{n} cells of a mixture go {passes} times through a store of {cells}")));
+                return Err(Error::invalid(format!(
+                    "{n} cells of a mixture go {passes} times through a store of {cells}"
+                )));
             }
             // Passes are numbered on from epoch to epoch, so that none repeats another.
             (0..passes).map(|pass| part.sampler.epoch(epoch.wrapping_mul(passes).wrapping_add(pass))).collect()
