@@ -46,9 +46,10 @@ def test_first_touch_names_a_flip_in_every_face(path, tmp_path):
     store = copied(path, tmp_path / "a.slaf")
     data = next((store / "cells.lance/data").iterdir())
     flip(data, random.Random(3))
+    sql = "SELECT SUM(rank) FROM cells"
     uses = {
         "obs": lambda: SLAFArray(store, verify="first-touch", load_metadata=False).obs,
-        "query": lambda: SLAFArray(store, verify="first-touch").query("SELECT SUM(rank) FROM cells"),
+        "query": lambda: SLAFArray(store, verify="first-touch").query(sql),
         "X": lambda: read_slaf(store, verify="first-touch").X.compute(),
         "obsm": lambda: read_slaf(store, verify="first-touch").obsm["pca"],
         "loader": lambda: list(SLAFDataLoader(SLAFArray(store), raw_mode=True, verify="first-touch",

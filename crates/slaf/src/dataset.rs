@@ -4,7 +4,7 @@ use crate::frames::{Categories, categories_from_ipc, join_dictionary};
 use crate::info::Info;
 use crate::manifest::{self, ArrayEntry, FrameSchema, Manifest, MatrixEntry, TableEntry};
 use crate::names::Names;
-use crate::pinned::{Pinned, overwritten};
+use crate::pinned::Pinned;
 use crate::query::Session;
 use crate::schema;
 use crate::selection::Selection;
@@ -149,7 +149,12 @@ impl Inner {
         };
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::Internal, format!("the store has no table {name:?}")))?;
         let open = async || {
-            let opened = Table::open(&self.storage, entry, self.pinned.clone()).await;
+            let opened = async {
+                let table = Table::open(&self.storage, entry, self.pinned.clone()).await?;
+                self.check_is_ours(&table, entry).await?;
+                Ok::<_, Error>(table)
+            };
+            let opened = opened.await;
             let is_corrupt = opened.as_ref().is_err_and(|e| e.kind() == ErrorKind::Corrupt);
             if let (Some(first_touch), true) = (&self.first_touch, is_corrupt) {
                 // What differs is a better name of the fault than what came of it.
@@ -158,7 +163,6 @@ impl Inner {
                 first_touch.check(files.map(|f| f.path.clone()).collect()).await?;
             }
             let mut table = opened?;
-            self.check_is_ours(&table, entry)?;
             if let Some(first_touch) = &self.first_touch {
                 table.compare_on_first_touch(first_touch.clone()).await?;
             }
@@ -169,13 +173,15 @@ impl Inner {
     }
 
     /// Tables of a store that was removed and made again have the same names.
-    fn check_is_ours(&self, table: &Table, entry: &TableEntry) -> Result<()> {
+    async fn check_is_ours(&self, table: &Table, entry: &TableEntry) -> Result<()> {
         let Some(name) = table.transaction() else { return Ok(()) };
         let path = format!("{}/_transactions/{name}", entry.path);
         if self.manifest.files.iter().any(|f| f.path == path) {
             return Ok(());
         }
-        Err(overwritten().at(self.storage.full(&entry.path)))
+        let message = "another table than the one that was committed (`slaf verify` checks the whole store)";
+        let error = Error::corrupt(message).at(self.storage.full(&entry.path));
+        Err(self.pinned.explain(error).await)
     }
 
     /// One column of a table, whole.

@@ -47,6 +47,6 @@ impl Explain for Pinned {
     }
 }
 
-pub(crate) fn overwritten() -> Error {
+fn overwritten() -> Error {
     Error::new(ErrorKind::Conflict, "the store was overwritten since it was opened: open it again")
 }
