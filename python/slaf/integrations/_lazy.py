@@ -49,10 +49,8 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
     >>> np.log1p(X[1:3, ::-1] * 2).toarray().round(2)
     array([[0.  , 0.  , 1.95, 0.  ],
            [2.2 , 0.  , 0.  , 0.  ]], dtype=float32)
-    >>> X.sum(axis=0)
-    matrix([[13., 11., 15.,  7.]], dtype=float32)
-    >>> X.sum(axis=1).A1
-    array([ 3.,  3.,  3., 12., 12., 13.], dtype=float32)
+    >>> X.sum(axis=0).A1
+    array([13., 11., 15.,  7.], dtype=float32)
     """
 
     ndim = 2

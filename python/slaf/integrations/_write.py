@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,7 +107,11 @@ def _zarr_format() -> dict[str, int]:
 
     if int(zarr.__version__.split(".")[0]) < 3:
         return {}
-    return {"zarr_format": getattr(anndata.settings, "zarr_write_format", 2)}
+    with warnings.catch_warnings():
+        # The option goes away in AnnData 0.13, which writes zarr's own default.
+        warnings.simplefilter("ignore")
+        version = getattr(anndata.settings, "zarr_write_format", None)
+    return {} if version is None else {"zarr_format": version}
 
 
 @contextmanager

@@ -6,11 +6,8 @@
 >>> del adata.uns["log1p"]  # the counts of this example are no logarithms
 >>> slaf_sc.pp.normalize_total(adata, target_sum=1e4)
 >>> slaf_sc.pp.log1p(adata)
->>> adata.X.sum(axis=1).round(1)
-matrix([[16.9],
-        [ 9.2],
-        [ 9.2],
-        [17. ]], dtype=float32)
+>>> adata.X.sum(axis=1).A1.round(1)
+array([16.9,  9.2,  9.2, 17. ], dtype=float32)
 
 scanpy itself is not needed.
 """
