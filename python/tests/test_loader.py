@@ -112,7 +112,8 @@ def test_tokens_are_those_of_the_tokenizer(array, kind):
     n = 0
     for i, batch in enumerate(loader):
         expected = tokenizer.tokenize(batch["cell_ids"], seed=4, epoch=i // 11)
-        assert set(batch) == set(expected)
+        assert set(batch) == {*expected, "epoch"}
+        assert batch["epoch"] == i // 11
         for key, value in expected.items():
             assert batch[key].dtype == value.dtype
             np.testing.assert_array_equal(batch[key], value)
