@@ -21,7 +21,7 @@ import slaf
 from slaf import SLAFArray, _slaf
 from slaf.data import SLAFConverter
 
-ROUNDS = rounds(4, 200)
+ROUNDS = rounds(3, 200)
 PROGRAM = Path(sys.executable).with_name("slaf")
 # Some are quick, some take their time; the last one is there before the others in an overwrite.
 SIZES = {1: 50, 2: 50, 3: 1500, 4: 1500, 5: 20}

@@ -60,7 +60,12 @@ impl Info {
             summary.collect()
         };
         let tables = &manifest.tables;
-        let all = [Some(&tables.cells), Some(&tables.genes), tables.by_gene.as_ref(), tables.raw_genes.as_ref()];
+        let all = [
+            ("cells", Some(&tables.cells)),
+            ("genes", Some(&tables.genes)),
+            ("by_gene", tables.by_gene.as_ref()),
+            ("raw_genes", tables.raw_genes.as_ref()),
+        ];
         let size = |path: &str| {
             let inside =
                 manifest.files.iter().filter(|f| f.path.strip_prefix(path).is_some_and(|r| r.starts_with('/')));
@@ -72,7 +77,7 @@ impl Info {
             n_cells: manifest.n_cells,
             n_genes: manifest.n_genes,
             bytes: manifest.files.iter().map(|f| f.length).sum(),
-            tables: all.into_iter().flatten().map(|t| (t.path.clone(), size(&t.path))).collect(),
+            tables: all.into_iter().filter_map(|(name, t)| Some((name.to_string(), size(&t?.path)))).collect(),
             matrices: manifest
                 .matrices
                 .iter()

@@ -12,8 +12,8 @@ use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::temporary::{claim, host};
 use slaf_lance::{Storage, create_with_folders};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Component, Path};
 use std::time::Duration;
 
@@ -21,8 +21,6 @@ const WRITING: &str = "_slaf/writing";
 const TABLES: [&str; 4] = ["by_gene", "cells", "genes", "raw_genes"];
 /// What Lance keeps in the folder of a table.
 const PARTS_OF_A_TABLE: [&str; 5] = ["_deletions", "_indices", "_transactions", "_versions", "data"];
-/// A mark without a word, as a power loss leaves it, is of a dead writer when it is this old.
-const OLD: Duration = Duration::from_secs(3600);
 
 /// The paths that a writer uses.
 pub(super) fn table(id: &str, name: &str) -> String {
@@ -112,12 +110,29 @@ pub(super) async fn begin(storage: &Storage, id: &str) -> Result<Option<File>> {
         return Ok(None);
     };
     let begin = || -> Result<File> {
-        let mut file = create_with_folders(&root.join(&path))?;
-        // Without a lock nobody could tell whether the writer lives: then it names no host, and is
-        // left alone.
-        let locked = file.try_lock().is_ok();
-        file.write_all(&owner(host().filter(|_| locked))?)?;
-        Ok(file)
+        let place = root.join(&path);
+        for _ in 0..1000 {
+            let mut file = match create_with_folders(&place) {
+                // Somebody is sweeping the mark, which had no lock for a moment.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                file => file?,
+            };
+            let locked = match file.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock) => continue,
+                // Without a lock nobody could tell whether the writer lives: then it names no host,
+                // and is left alone.
+                Err(TryLockError::Error(_)) => false,
+            };
+            file.write_all(&owner(host().filter(|_| locked))?)?;
+            if claim(&file, &place) {
+                return Ok(file);
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
     };
     begin().map(Some).at(storage.full(&path))
 }
@@ -128,12 +143,13 @@ fn is_dead(root: &Path, id: &str) -> bool {
     let path = root.join(mark(id));
     let Ok(mut file) = OpenOptions::new().read(true).write(true).open(&path) else { return false };
     let mut text = String::new();
-    if file.read_to_string(&mut text).is_err() || file.try_lock().is_err() || !claim(&file, &path) {
+    if file.try_lock().is_err() || file.read_to_string(&mut text).is_err() {
         return false;
     }
+    // A writer that was killed before it could say a word. One that is about to will see that its
+    // mark is gone.
     if text.is_empty() {
-        let age = file.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-        return age.is_some_and(|age| age > OLD);
+        return std::fs::remove_file(&path).is_ok();
     }
     let owner: Option<Owner> = serde_json::from_str(&text).ok();
     owner.and_then(|o| o.host).is_some_and(|h| Some(h) == host())

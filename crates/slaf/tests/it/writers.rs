@@ -229,6 +229,8 @@ fn what_dead_writers_left_goes() {
             place.convert(1, false, QUIET).unwrap();
         }
         write_debris(&place.target(), &host);
+        // Killed before it could say whose it is.
+        std::fs::write(place.target().join(format!("_slaf/writing/{}", "f".repeat(32))), "").unwrap();
         // An interrupted conversion is no store, and needs no permission to be replaced.
         place.convert(2, overwrite, QUIET).unwrap();
         place.assert_is(2);
