@@ -215,6 +215,7 @@ def convert(
     source_column: str | None,
     genome: str | None,
     feature_type: str | None,
+    modality: str | None,
     genes_in_rows: bool | None,
     durability: str,
     storage_options: dict[str, str],

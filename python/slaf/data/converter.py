@@ -39,6 +39,8 @@ class SLAFConverter:
         Several inputs: the obs column that tells the input of a cell; ``None`` for no such column.
     genome, feature_type
         10x files: read this genome, or the features of this type, only.
+    modality
+        MuData files: read this modality.
     genes_in_rows
         Text tables: whether genes are rows. Detected by default.
     durability
@@ -66,6 +68,7 @@ class SLAFConverter:
         source_column: str | None = "source",
         genome: str | None = None,
         feature_type: str | None = None,
+        modality: str | None = None,
         genes_in_rows: bool | None = None,
         durability: Literal["full", "os"] = "full",
         storage_options: Mapping[str, str] | None = None,
@@ -79,6 +82,7 @@ class SLAFConverter:
             "source_column": source_column,
             "genome": genome,
             "feature_type": feature_type,
+            "modality": modality,
             "genes_in_rows": genes_in_rows,
             "durability": durability,
             "storage_options": dict(storage_options or {}),
