@@ -232,6 +232,7 @@ def convert(
     fill_layers: bool,
     genome: str | None,
     feature_type: str | None,
+    modality: str | None,
     genes_in_rows: bool | None,
     durability: str,
     storage_options: dict[str, str],

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Converts one input, or several into one store; gives the report as text and as JSON.
 #[pyfunction]
 #[pyo3(signature = (inputs, output, *, overwrite, allow_loss, by_gene, memory, join, source_column,
-    fill_layers, genome, feature_type, genes_in_rows, durability, storage_options, progress))]
+    fill_layers, genome, feature_type, modality, genes_in_rows, durability, storage_options, progress))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn convert(
     py: Python<'_>,
@@ -26,6 +26,7 @@ pub(crate) fn convert(
     fill_layers: bool,
     genome: Option<String>,
     feature_type: Option<String>,
+    modality: Option<String>,
     genes_in_rows: Option<bool>,
     durability: &str,
     storage_options: HashMap<String, String>,
@@ -55,6 +56,7 @@ pub(crate) fn convert(
     }
     options.input.genome = genome;
     options.input.feature_type = feature_type;
+    options.input.modality = modality;
     options.input.genes_in_rows = genes_in_rows;
     let report = work::run_with_progress(py, progress, move |progress| {
         let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();

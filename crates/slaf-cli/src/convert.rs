@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use slaf::{ConvertOptions, Durability, Join, OpenOptions};
 use std::path::{Path, PathBuf};
 
-/// Make a store from h5ad, 10x HDF5, 10x mtx, loom, csv or tsv
+/// Make a store from h5ad, h5mu, AnnData's Zarr, 10x HDF5, 10x mtx, loom, csv or tsv
 ///
 /// The format is found from the content of the files. Several inputs become one store: their
 /// cells are put one after the other, their genes are joined by name.
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// 10x files: read only features of this type, for example "Gene Expression"
     #[arg(long, value_name = "TYPE")]
     feature_type: Option<String>,
+    /// MuData files: read this modality
+    #[arg(long, value_name = "NAME")]
+    modality: Option<String>,
     /// Text tables: genes are the rows
     #[arg(long, conflicts_with = "cells_in_rows")]
     genes_in_rows: bool,
@@ -87,6 +90,7 @@ impl Args {
             input: OpenOptions {
                 genome: self.genome.clone(),
                 feature_type: self.feature_type.clone(),
+                modality: self.modality.clone(),
                 genes_in_rows: (self.genes_in_rows || self.cells_in_rows).then_some(self.genes_in_rows),
                 ..defaults.input
             },

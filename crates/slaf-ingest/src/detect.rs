@@ -1,6 +1,6 @@
 //! What a path holds, by content.
 
-use crate::h5::{H5File, Node};
+use crate::h5::{Group, H5File, Node, open_zarr};
 use crate::model::{Input, OpenOptions};
 use crate::plain::MARK;
 use crate::{h5ad, loom, mtx, tenx_h5, text};
@@ -8,8 +8,8 @@ use slaf_core::{Context, Error, ErrorKind, Result};
 use std::io::Read;
 use std::path::Path;
 
-const ACCEPTED: &str = "expected an h5ad, 10x HDF5 or loom file, an mtx file or a folder with one (10x, STARsolo, \
-                        kb-python, Parse, alevin-fry), or a csv, tsv or blank-delimited table";
+const ACCEPTED: &str = "expected an h5ad, h5mu, 10x HDF5 or loom file, a Zarr store of AnnData, an mtx file or a folder \
+                        with one (10x, STARsolo, kb-python, Parse, alevin-fry), or a csv, tsv or blank-delimited table";
 
 /// Opens whatever is at `path`: the format is found from the content.
 ///
@@ -21,10 +21,8 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
 
 fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     if std::fs::metadata(path)?.is_dir() {
-        for name in [".zgroup", "zarr.json"] {
-            if path.join(name).exists() {
-                return Err(unknown("a Zarr store"));
-            }
+        if [".zgroup", "zarr.json"].iter().any(|name| path.join(name).exists()) {
+            return open_zarr_store(path, options);
         }
         return mtx::open(path, options);
     }
@@ -41,7 +39,7 @@ fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     }
     match begin {
         [] => Err(unknown("an empty file")),
-        b if b.starts_with(b"PK\x03\x04") => Err(unknown("a zip archive")),
+        b if b.starts_with(b"PK\x03\x04") => open_zarr_store(path, options),
         b if b.contains(&0) => Err(unknown("a binary file of unknown content")),
         _ => text::open(path, options),
     }
@@ -90,11 +88,47 @@ fn beginning(path: &Path) -> Result<Vec<u8>> {
         .map_err(|e| Error::malformed("damaged gzip data").with_source(e))
 }
 
+/// A Zarr store: a folder, or a zip archive of one.
+fn open_zarr_store(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
+    match open_zarr(path)? {
+        Some(root) => open_anndata(root, "zarr", options)?.ok_or_else(|| unknown("a Zarr store that is no AnnData")),
+        None => Err(unknown("a zip archive")),
+    }
+}
+
+/// An AnnData, or the modality of a MuData that was asked for; `None` of anything else.
+fn open_anndata(root: Group, form: &str, options: &OpenOptions) -> Result<Option<Box<dyn Input>>> {
+    if let (Some(Node::Group(modalities)), true) = (root.get("mod")?, is_mudata(&root)?) {
+        let names = modalities.names()?;
+        let all = || names.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+        let Some(name) = &options.modality else {
+            return Err(Error::invalid(format!(
+                "a MuData file with the modalities {}: choose one with --modality (modality=)",
+                all()
+            )));
+        };
+        let Some(Node::Group(g)) = modalities.get(name)?.filter(|_| names.contains(name)) else {
+            return Err(Error::invalid(format!("no modality \"{name}\"; there are {}", all())));
+        };
+        let kind = format!("modality {name} of MuData in {form}");
+        return h5ad::open(g.as_root(), &kind, options).at(format!("/mod/{name}")).map(Some);
+    }
+    if root.get("obs")?.is_none() || root.get("var")?.is_none() {
+        return Ok(None);
+    }
+    h5ad::open(root, form, options).map(Some)
+}
+
+fn is_mudata(root: &Group) -> Result<bool> {
+    let encoding = root.attrs()?;
+    Ok(encoding.str("encoding-type") == Some("MuData") || root.get("X")?.is_none())
+}
+
 fn open_hdf5(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     let file = H5File::open(path)?;
     let root = file.root();
-    if root.get("obs")?.is_some() && root.get("var")?.is_some() {
-        return h5ad::open(file, options);
+    if let Some(input) = open_anndata(root.clone(), "h5ad", options)? {
+        return Ok(input);
     }
     if let Some(input) = tenx_h5::open(&file, options)? {
         return Ok(input);

@@ -7,6 +7,7 @@ mod matrix;
 pub(crate) use element::write as write_into;
 pub use element::{Element, write_element};
 
+use crate::h5::{Group, H5File};
 use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, copy_tree, dtype_type};
 use crate::model::{Frame, FrameInfo, MatrixEncoding, OpenOptions};
 use crate::temporary::{file_beside, folder_of, persist};
@@ -174,26 +175,23 @@ impl H5adWriter {
         write().at(path)
     }
 
-    /// Copies an element, with everything in it, from a small HDF5 file that was opened whole
-    /// (not streaming), to the same path.
+    /// Copies elements, with everything in them, from an HDF5 file that is held as bytes, to the
+    /// same paths.
     ///
     /// # Errors
-    /// `not-found`; `unsupported-input` for references, opaque values and other types that hold
-    /// no data of their own; those of reading and writing.
-    pub fn copy_extra(&mut self, source: &hdf5_pure::File, path: &str) -> Result<()> {
+    /// `corrupt` if the bytes are no HDF5 file; `not-found`; `unsupported-input` for references,
+    /// opaque values and other types that hold no data of their own; those of reading and writing.
+    pub fn copy_extras(&mut self, image: Vec<u8>, paths: &[String]) -> Result<()> {
+        let source = H5File::of_bytes(image).map_err(|e| Error::corrupt(e.to_string()).with_source(e))?.root();
+        paths.iter().try_for_each(|path| self.copy_element(&source, path, &[]))
+    }
+
+    /// Copies an element to the same path, but for the paths in `skip`.
+    pub(crate) fn copy_element(&mut self, source: &Group, path: &str, skip: &[String]) -> Result<()> {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.make_parent(parent)?;
         }
-        copy_tree(&mut self.out, source, path, path, self.filter)
-    }
-
-    /// Copies elements from an HDF5 file that is held as bytes; see [`H5adWriter::copy_extra`].
-    ///
-    /// # Errors
-    /// `corrupt` if the bytes are no HDF5 file, otherwise as [`H5adWriter::copy_extra`].
-    pub fn copy_extras(&mut self, image: Vec<u8>, paths: &[String]) -> Result<()> {
-        let source = hdf5_pure::File::from_bytes(image).map_err(|e| Error::corrupt(format!("HDF5: {e}")))?;
-        paths.iter().try_for_each(|path| self.copy_extra(&source, path))
+        copy_tree(&mut self.out, source, path, path, self.filter, skip)
     }
 
     /// Writes what every AnnData file has, syncs the file and gives it its name.

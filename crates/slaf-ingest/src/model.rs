@@ -183,6 +183,8 @@ pub struct OpenOptions {
     pub genome: Option<String>,
     /// 10x v3: read the features of this type only, for example `Gene Expression`.
     pub feature_type: Option<String>,
+    /// MuData: read this modality.
+    pub modality: Option<String>,
     /// csv and tsv: whether genes are rows. `None` detects, and says so in the notes.
     pub genes_in_rows: Option<bool>,
     /// Where temporary files go. `None` is the system's folder.

@@ -10,6 +10,7 @@ use crate::model::{
     MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
 use crate::plain::filter_frame;
+use arrow::array::BooleanArray;
 use slaf_core::{CsrChunk, Error, Result, Value, Values, with_values};
 use std::ops::Range;
 use std::sync::Arc;
@@ -87,9 +88,11 @@ fn version_3(root: &Group, matrix: &Group, features: &Group, options: &OpenOptio
     };
     columns.push(("feature_types".to_owned(), features.dataset("feature_type")?));
     let done = ["name", "feature_type", "id", "gene_id", "_all_tag_keys"];
+    let mut sets = Vec::new();
     for (name, node) in features.members()? {
         match node {
             Node::Dataset(d) if !done.contains(&name.as_str()) => columns.push((name, d)),
+            Node::Group(g) if name == "target_sets" => sets = target_sets(&g, features.dataset("id")?.len()?)?,
             Node::Group(g) => losses.push(Loss {
                 path: g.path().trim_start_matches('/').to_owned(),
                 reason: "not a part of a 10x matrix".into(),
@@ -97,7 +100,10 @@ fn version_3(root: &Group, matrix: &Group, features: &Group, options: &OpenOptio
             Node::Dataset(_) => {}
         }
     }
-    let var = frame(features, "name", columns)?;
+    let mut var = frame(features, "name", columns)?;
+    for (name, members) in sets {
+        var.add_mask(name, members)?;
+    }
     let mut keep: Option<Vec<bool>> = None;
     for (wanted, column) in [(&options.feature_type, "feature_type"), (&options.genome, "genome")] {
         let Some(wanted) = wanted else { continue };
@@ -118,6 +124,25 @@ fn version_3(root: &Group, matrix: &Group, features: &Group, options: &OpenOptio
         });
     }
     finish("10x h5 v3", matrix, obs, var, keep, losses)
+}
+
+/// The features of each target set, of which the file has the numbers: a column of booleans.
+fn target_sets(group: &Group, n: u64) -> Result<Vec<(String, BooleanArray)>> {
+    let mut sets = Vec::new();
+    for (name, node) in group.members()? {
+        let Node::Dataset(d) = node else {
+            return Err(Error::malformed("a group, not a dataset").at(node.path()));
+        };
+        let mut members = vec![false; n as usize];
+        for i in d.reader()?.u64s(0..d.len()?)? {
+            match usize::try_from(i).ok().and_then(|i| members.get_mut(i)) {
+                Some(member) => *member = true,
+                None => return Err(Error::malformed(format!("feature {i} of {n}")).at(d.path())),
+            }
+        }
+        sets.push((format!("target_set_{name}"), members.into()));
+    }
+    Ok(sets)
 }
 
 fn unknown(group: &Group, known: &[String]) -> Vec<Loss> {

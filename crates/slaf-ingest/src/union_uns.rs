@@ -4,11 +4,12 @@
 //! `uns["by_source"]`, for each input by its number: `{"source": its name, "uns": {key: ...}}`, and
 //! `"absent_layers"` where it has none of a layer of others.
 
-use crate::h5::{H5File, Node, same};
+use crate::h5::{Group, H5File, Node, same};
 use crate::h5_out::{Filter, H5Out, copy_tree};
 use crate::h5ad_writer::{Element, write_into};
 use crate::model::Input;
-use slaf_core::{Context, Error, Result};
+use crate::temporary::{TemporaryFolder, folder_of};
+use slaf_core::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -28,10 +29,10 @@ pub(crate) fn has_uns(input: &dyn Input) -> bool {
     input.description().extras.iter().any(|e| e == UNS)
 }
 
-/// The entries of an input, and the file that holds them.
+/// The entries of an input, and the root of the file that holds them.
 struct Entries {
     members: BTreeMap<String, Node>,
-    image: hdf5_pure::File,
+    root: Group,
 }
 
 /// Writes a new HDF5 file with the `uns` of the union.
@@ -40,8 +41,7 @@ struct Entries {
 /// Those of reading and writing, and `already-exists` if there is something at `target`.
 pub(crate) fn write(parts: &[Part<'_>], target: &Path) -> Result<()> {
     let mut out = H5Out::new(std::fs::File::create_new(target)?);
-    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let scratch = tempfile::Builder::new().prefix(".slaf-").tempdir_in(folder)?;
+    let scratch = TemporaryFolder::new_in(folder_of(target))?;
     let mut all = Vec::new();
     for (i, part) in parts.iter().enumerate() {
         all.push(match has_uns(part.input) {
@@ -55,7 +55,7 @@ pub(crate) fn write(parts: &[Part<'_>], target: &Path) -> Result<()> {
     if let Some(Some(first)) = all.first() {
         for key in &shared {
             let path = format!("{UNS}/{key}");
-            copy_tree(&mut out, &first.image, &path, &path, Filter::None)?;
+            copy_tree(&mut out, &first.root, &path, &path, Filter::None, &[])?;
         }
     }
     for (i, (part, entries)) in parts.iter().zip(&all).enumerate() {
@@ -77,7 +77,7 @@ pub(crate) fn write(parts: &[Part<'_>], target: &Path) -> Result<()> {
             dict(&mut out, &format!("{place}/{UNS}"))?;
             for key in own {
                 let (from, to) = (format!("{UNS}/{key}"), format!("{place}/{UNS}/{key}"));
-                copy_tree(&mut out, &entries.image, &from, &to, Filter::None).at(part.name)?;
+                copy_tree(&mut out, &entries.root, &from, &to, Filter::None, &[]).at(part.name)?;
             }
         }
     }
@@ -87,13 +87,12 @@ pub(crate) fn write(parts: &[Part<'_>], target: &Path) -> Result<()> {
 
 fn entries(part: &Part<'_>, file: &Path) -> Result<Entries> {
     part.input.write_extras(file)?;
-    let image = hdf5_pure::File::from_bytes(std::fs::read(file)?);
-    let image = image.map_err(|e| Error::malformed(format!("HDF5: {e}")).with_source(e).at(UNS))?;
-    let members = match H5File::open(file)?.root().group(UNS)? {
+    let root = H5File::open(file)?.root();
+    let members = match root.group(UNS)? {
         Some(group) => group.members()?.into_iter().collect(),
         None => BTreeMap::new(),
     };
-    Ok(Entries { members, image })
+    Ok(Entries { members, root })
 }
 
 /// The keys that every input has, and has the same.

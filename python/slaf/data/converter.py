@@ -61,6 +61,8 @@ class SLAFConverter:
         a layer refuses the conversion.
     genome, feature_type
         10x files: read this genome, or the features of this type, only.
+    modality
+        MuData files: read this modality.
     genes_in_rows
         Text tables: whether genes are rows. Detected by default.
     durability
@@ -90,6 +92,7 @@ class SLAFConverter:
         fill_layers: bool = False,
         genome: str | None = None,
         feature_type: str | None = None,
+        modality: str | None = None,
         genes_in_rows: bool | None = None,
         durability: Literal["full", "os"] = "full",
         storage_options: Mapping[str, str] | None = None,
@@ -104,6 +107,7 @@ class SLAFConverter:
             "fill_layers": fill_layers,
             "genome": genome,
             "feature_type": feature_type,
+            "modality": modality,
             "genes_in_rows": genes_in_rows,
             "durability": durability,
             "storage_options": dict(storage_options or {}),

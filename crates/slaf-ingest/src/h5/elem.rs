@@ -3,6 +3,9 @@
 use hdf5_pure::{Datatype, DatatypeByteOrder, FixedPointLayout, FloatingPointLayout, StringPadding};
 use slaf_core::{Dtype, Error, Result, Values};
 
+/// A 16-bit float.
+pub(crate) type Half = <arrow::datatypes::Float16Type as arrow::array::ArrowPrimitiveType>::Native;
+
 /// The type of a dataset's elements.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Elem {
@@ -17,6 +20,16 @@ pub(crate) enum Elem {
     FixedString {
         size: usize,
         padding: StringPadding,
+    },
+    /// Text of four-byte characters, which Zarr stores have.
+    Utf32 {
+        size: usize,
+        big_endian: bool,
+    },
+    /// R's logicals, or booleans of another form than h5py's: the bytes of FALSE, TRUE and NA.
+    Logical {
+        size: usize,
+        members: Vec<(Vec<u8>, Option<bool>)>,
     },
     Compound,
     /// Anything else, in words.
@@ -34,7 +47,7 @@ impl Elem {
                 if base_type.type_size() == 1 && names == [(&[0][..], "FALSE"), (&[1][..], "TRUE")] {
                     Elem::Number { dtype: Dtype::Bool, big_endian: false }
                 } else {
-                    Elem::Other("enum".into())
+                    logical(base_type.type_size() as usize, &names).unwrap_or_else(|| Elem::Other("enum".into()))
                 }
             }
             Datatype::VariableLength { is_string: true, .. } => Elem::VlenString,
@@ -59,8 +72,13 @@ impl Elem {
         }
     }
 
+    /// Whether values may be missing.
+    pub(crate) fn has_na(&self) -> bool {
+        matches!(self, Elem::Logical { members, .. } if members.iter().any(|m| m.1.is_none()))
+    }
+
     pub(crate) fn is_string(&self) -> bool {
-        matches!(self, Elem::VlenString | Elem::FixedString { .. })
+        matches!(self, Elem::VlenString | Elem::FixedString { .. } | Elem::Utf32 { .. })
     }
 
     /// For messages.
@@ -68,11 +86,28 @@ impl Elem {
         match self {
             Elem::Number { dtype, .. } => dtype.name(),
             Elem::Float16 { .. } => "float16",
-            Elem::VlenString | Elem::FixedString { .. } => "string",
+            Elem::VlenString | Elem::FixedString { .. } | Elem::Utf32 { .. } => "string",
+            Elem::Logical { .. } => "logical",
             Elem::Compound => "compound",
             Elem::Other(name) => name,
         }
     }
+}
+
+/// An enumeration of FALSE, TRUE and perhaps NA.
+fn logical(size: usize, names: &[(&[u8], &str)]) -> Option<Elem> {
+    let one = |&(value, name): &(&[u8], &str)| {
+        let meaning = match name {
+            "FALSE" => Some(false),
+            "TRUE" => Some(true),
+            "NA" => None,
+            _ => return None,
+        };
+        Some((value.to_vec(), meaning))
+    };
+    let members = names.iter().map(one).collect::<Option<Vec<_>>>()?;
+    let has = |meaning| members.iter().filter(|m| m.1 == meaning).count() == 1;
+    (has(Some(false)) && has(Some(true))).then_some(Elem::Logical { size, members })
 }
 
 fn big(order: &DatatypeByteOrder) -> Option<bool> {
@@ -142,6 +177,12 @@ pub(crate) fn decode_values(bytes: &[u8], dtype: Dtype, big: bool) -> Values {
         Dtype::F32 => Values::F32(decode!(bytes, big, f32)),
         Dtype::F64 => Values::F64(decode!(bytes, big, f64)),
     }
+}
+
+/// 16-bit floats.
+pub(crate) fn decode_halves(bytes: &[u8], big: bool) -> impl Iterator<Item = Half> {
+    let (words, _) = bytes.as_chunks::<2>();
+    words.iter().map(move |w| Half::from_bits(if big { u16::from_be_bytes(*w) } else { u16::from_le_bytes(*w) }))
 }
 
 /// The integers in `bytes`, none of which may be negative. Errors give the position.

@@ -1,23 +1,32 @@
-//! Safe reading of HDF5 files: `hdf5-pure` parses the structure; raw data is read here, after
-//! every size has been checked against the file.
+//! The tree of groups and arrays that an AnnData file is: HDF5 files, and Zarr stores.
+//!
+//! Of HDF5, `hdf5-pure` parses the structure; raw data is read here, after every size has been
+//! checked against the file.
 
 mod chunks;
+mod codec;
 mod data;
 mod elem;
 mod links;
+mod raw;
 mod same;
 mod strings;
+mod zarr;
 
 pub(crate) use data::{Dataset, Reader};
-pub(crate) use elem::{Elem, decode_u32};
+pub(crate) use elem::{Elem, decode_halves, decode_u32};
 pub(crate) use same::same;
+pub(crate) use strings::Heap;
+pub(crate) use zarr::open_zarr;
 
-use hdf5_pure::AttrValue;
+use hdf5_pure::{AttrValue, Datatype};
+use links::Tree;
+use raw::{Link, Patched, Patches, Raw};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock, RwLock};
 
 /// Groups within each other. Readers of nested elements call themselves for each, anndata in about
 /// eight frames of Python's thousand.
@@ -26,91 +35,41 @@ pub(crate) const MAX_DEPTH: usize = 100;
 /// An HDF5 file, opened for reading.
 pub(crate) struct H5File {
     inner: hdf5_pure::File,
-    raw: std::fs::File,
-    len: u64,
-    path: PathBuf,
+    raw: Arc<Raw>,
+    /// Where the addresses of the file begin to count: behind a user block.
+    base: u64,
+    tree: Tree,
+    root: u64,
 }
 
 impl H5File {
     /// Opens the file and checks every link in it.
     pub(crate) fn open(path: &Path) -> Result<Arc<H5File>> {
-        let raw = std::fs::File::open(path)?;
-        let len = raw.metadata()?.len();
-        links::check(path)?;
-        let inner = guard("/", || hdf5_pure::File::open_streaming(path))?;
+        H5File::of_raw(Raw::open(path)?)
+    }
+
+    /// As [`H5File::open`], of a file in memory.
+    pub(crate) fn of_bytes(bytes: Vec<u8>) -> Result<Arc<H5File>> {
+        H5File::of_raw(Raw::of_bytes(bytes))
+    }
+
+    fn of_raw(raw: Raw) -> Result<Arc<H5File>> {
+        let raw = Arc::new(raw);
+        let patches = Arc::new(RwLock::new(Patches::new()));
+        let source = Patched { raw: raw.clone(), patches: patches.clone() };
+        let inner = guard("/", || hdf5_pure::File::from_source(source))?;
         let block = inner.superblock();
-        if block.offset_size != 8 || block.length_size != 8 || block.base_address.get() != 0 {
-            return Err(unsupported("an HDF5 file with a user block or with short offsets"));
+        if block.offset_size != 8 || block.length_size != 8 {
+            return Err(unsupported("an HDF5 file with short offsets"));
         }
-        let file = Arc::new(H5File { inner, raw, len, path: path.to_owned() });
-        Ok(file)
+        let (base, root) = (block.base_address.get(), block.root_group_address);
+        let tree = Tree::read(&raw, base, root, &patches)?;
+        Ok(Arc::new(H5File { inner, raw, base, tree, root }))
     }
 
     pub(crate) fn root(self: &Arc<Self>) -> Group {
-        Group { file: self.clone(), inner: self.inner.root(), path: String::new() }
+        Group::hdf5(self.clone(), self.inner.root(), self.root, String::new())
     }
-
-    /// Copies the elements at some paths into a new file, all but those at others.
-    pub(crate) fn copy_to(self: &Arc<Self>, target: &Path, keep: &[String], drop: &[String]) -> Result<()> {
-        std::fs::File::create_new(target)?;
-        let mut options = hdf5_pure::RepackOptions::new();
-        for path in drop {
-            options = options.drop_path(path);
-        }
-        let inside = |path: &str| keep.iter().any(|k| k == path);
-        for top in self.root().names()? {
-            if inside(&top) {
-                continue;
-            }
-            if !keep.iter().any(|k| k.split_once('/').is_some_and(|(t, _)| t == top)) {
-                options = options.drop_path(&top);
-            } else if let Some(g) = self.root().group(&top)? {
-                let others = g.names()?.into_iter().map(|n| format!("{top}/{n}"));
-                for path in others.filter(|p| !inside(p)) {
-                    options = options.drop_path(&path);
-                }
-            }
-        }
-        guard("/", || hdf5_pure::repack(&self.path, target, &options))
-    }
-
-    /// Fills `buffer` from an absolute position of the file.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(buffer.len() as u64);
-        if end.is_none_or(|end| end > self.len) {
-            return Err(Error::malformed(format!("{} bytes at {offset} are past the end of the file", buffer.len())));
-        }
-        read_exact_at(&self.raw, buffer, offset).map_err(Error::from)
-    }
-
-    /// As [`H5File::read_at`]; the check comes before the allocation.
-    fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
-        if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(Error::malformed(format!("{len} bytes at {offset} are past the end of the file")));
-        }
-        let mut buffer = vec![0; to_usize(len)?];
-        self.read_at(offset, &mut buffer)?;
-        Ok(buffer)
-    }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &std::fs::File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    while !buffer.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                buffer = &mut buffer[n..];
-                offset += n as u64;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A member of a group.
@@ -120,6 +79,14 @@ pub(crate) enum Node {
 }
 
 impl Node {
+    /// The same, under the path of a link to it.
+    fn at(self, path: String) -> Node {
+        match self {
+            Node::Group(g) => Node::Group(Group { path, ..g }),
+            Node::Dataset(d) => Node::Dataset(d.at(path)),
+        }
+    }
+
     /// The path inside of the file, with a leading slash.
     pub(crate) fn path(&self) -> &str {
         match self {
@@ -136,18 +103,80 @@ impl Node {
     }
 }
 
-/// A group of the file.
+/// A group.
 #[derive(Clone)]
 pub(crate) struct Group {
-    file: Arc<H5File>,
-    inner: hdf5_pure::Group,
+    source: GroupSource,
     path: String,
 }
 
+#[derive(Clone)]
+enum GroupSource {
+    Hdf5(Arc<H5Group>),
+    Zarr(Arc<zarr::Folder>),
+}
+
+struct H5Group {
+    file: Arc<H5File>,
+    inner: hdf5_pure::Group,
+    address: u64,
+    /// The members, read once: reading one of them is reading all.
+    members: OnceLock<HashMap<String, Member>>,
+}
+
+/// What a link of an HDF5 group leads to.
+enum Member {
+    Dataset(hdf5_pure::Dataset, u64),
+    Group(hdf5_pure::Group, u64),
+    Soft(String),
+}
+
+impl H5Group {
+    fn members(&self, path: &str) -> Result<&HashMap<String, Member>> {
+        if let Some(members) = self.members.get() {
+            return Ok(members);
+        }
+        let mut members = HashMap::new();
+        if let Some(links) = self.file.tree.links(self.address) {
+            let hard = |name: &str| match links.get(name) {
+                Some(Link::Hard(address)) => Some(*address),
+                _ => None,
+            };
+            for (name, link) in links {
+                if let Link::Soft(target) = link {
+                    members.insert(name.clone(), Member::Soft(target.clone()));
+                }
+            }
+            for (name, d) in guard(path, || Ok(self.inner.iter_datasets()?.collect::<Vec<_>>()))? {
+                if let Some(address) = hard(&name) {
+                    members.insert(name, Member::Dataset(d, address));
+                }
+            }
+            for (name, g) in guard(path, || Ok(self.inner.iter_groups()?.collect::<Vec<_>>()))? {
+                if let Some(address) = hard(&name) {
+                    members.insert(name, Member::Group(g, address));
+                }
+            }
+        }
+        Ok(self.members.get_or_init(|| members))
+    }
+}
+
 impl Group {
+    fn hdf5(file: Arc<H5File>, inner: hdf5_pure::Group, address: u64, path: String) -> Group {
+        let group = H5Group { file, inner, address, members: OnceLock::new() };
+        Group { source: GroupSource::Hdf5(Arc::new(group)), path }
+    }
+
     /// The path inside of the file, with a leading slash.
     pub(crate) fn path(&self) -> &str {
         if self.path.is_empty() { "/" } else { &self.path }
+    }
+
+    /// The group as the root of paths: of an AnnData that lies inside of a file.
+    pub(crate) fn as_root(mut self) -> Group {
+        self.path = String::new();
+        self
     }
 
     fn child_path(&self, name: &str) -> String {
@@ -156,11 +185,10 @@ impl Group {
 
     /// The names of groups and datasets, sorted.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
-        let mut names = guard(self.path(), || {
-            let mut names = self.inner.datasets()?;
-            names.extend(self.inner.groups()?);
-            Ok(names)
-        })?;
+        let mut names: Vec<String> = match &self.source {
+            GroupSource::Hdf5(g) => g.members(self.path())?.keys().cloned().collect(),
+            GroupSource::Zarr(f) => f.names().at(self.path())?,
+        };
         names.sort_unstable();
         Ok(names)
     }
@@ -169,32 +197,49 @@ impl Group {
     pub(crate) fn members(&self) -> Result<Vec<(String, Node)>> {
         let mut members = Vec::new();
         for name in self.names()? {
-            if let Some(node) = self.get(&name)? {
+            if let Some(node) = self.member(&name)? {
                 members.push((name, node));
             }
         }
         Ok(members)
     }
 
-    /// The member of that name, or `None`.
+    /// The member of that name (or path of names), or `None`.
     pub(crate) fn get(&self, name: &str) -> Result<Option<Node>> {
-        use hdf5_pure::{Error as H5, FormatError};
-        let path = self.child_path(name);
-        let absent = |e: &H5| matches!(e, H5::Format(FormatError::PathNotFound(_)) | H5::NotAGroup(_));
-        let dataset = guard(&path, || match self.inner.dataset(name) {
-            Ok(d) => Ok(Some(Some(d))),
-            Err(H5::NotADataset(_)) => Ok(Some(None)),
-            Err(e) if absent(&e) => Ok(None),
-            Err(e) => Err(e),
-        })?;
-        match dataset {
-            None => Ok(None),
-            Some(Some(d)) => Ok(Some(Node::Dataset(Dataset::new(self.file.clone(), d, path)?))),
-            Some(None) => {
-                let inner = guard(&path, || self.inner.group(name))?;
-                Ok(Some(Node::Group(Group { file: self.file.clone(), inner, path })))
-            }
+        match name.split_once('/') {
+            None => self.member(name),
+            Some((first, rest)) => match self.member(first)? {
+                Some(Node::Group(g)) => g.get(rest),
+                _ => Ok(None),
+            },
         }
+    }
+
+    fn member(&self, name: &str) -> Result<Option<Node>> {
+        let path = self.child_path(name);
+        let g = match &self.source {
+            GroupSource::Zarr(f) => return f.get(name, &path).at(&path),
+            GroupSource::Hdf5(g) => g,
+        };
+        Ok(match g.members(self.path())?.get(name) {
+            None => None,
+            Some(Member::Dataset(d, address)) => {
+                Some(Node::Dataset(Dataset::new(g.file.clone(), d.clone(), *address, path)?))
+            }
+            Some(Member::Group(inner, address)) => {
+                Some(Node::Group(Group::hdf5(g.file.clone(), inner.clone(), *address, path)))
+            }
+            // Where it leads was checked when the file was opened.
+            Some(Member::Soft(target)) => {
+                let from = if target.starts_with('/') { g.file.root() } else { self.clone() };
+                let parts: Vec<_> = target.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+                match parts.is_empty() {
+                    true => Some(Node::Group(from)),
+                    false => from.get(&parts.join("/"))?,
+                }
+                .map(|node| node.at(path))
+            }
+        })
     }
 
     /// The group of that name; `None` if there is nothing of that name.
@@ -216,17 +261,26 @@ impl Group {
     }
 
     pub(crate) fn attrs(&self) -> Result<Attrs> {
-        let (values, types) = guard(self.path(), || Ok((self.inner.attrs()?, self.inner.attr_datatypes()?)))?;
-        Attrs::new(values, &types).at(self.path())
+        match &self.source {
+            GroupSource::Hdf5(g) => {
+                let (values, types) = guard(self.path(), || Ok((g.inner.attrs()?, g.inner.attr_datatypes()?)))?;
+                Attrs::new(values, types).at(self.path())
+            }
+            GroupSource::Zarr(f) => f.attrs().at(self.path()),
+        }
     }
 }
 
 /// The attributes of a group or dataset.
-pub(crate) struct Attrs(HashMap<String, AttrValue>);
+pub(crate) struct Attrs {
+    pub(crate) values: HashMap<String, AttrValue>,
+    /// Their types, as far as they are those of an HDF5 file.
+    pub(crate) types: HashMap<String, Datatype>,
+}
 
 impl Attrs {
     /// The parser leaves out what it cannot decode; of text and numbers, that means damage.
-    fn new(values: HashMap<String, AttrValue>, types: &HashMap<String, hdf5_pure::Datatype>) -> Result<Attrs> {
+    fn new(values: HashMap<String, AttrValue>, types: HashMap<String, Datatype>) -> Result<Attrs> {
         use hdf5_pure::Datatype as T;
         let plain = |t: &T| match t {
             T::FixedPoint { .. } | T::FloatingPoint { .. } | T::String { .. } => true,
@@ -235,17 +289,17 @@ impl Attrs {
         };
         match types.iter().find(|(name, t)| plain(t) && !values.contains_key(*name)) {
             Some((name, _)) => Err(Error::malformed(format!("the attribute \"{name}\" is damaged"))),
-            None => Ok(Attrs(values)),
+            None => Ok(Attrs { values, types }),
         }
     }
 
     pub(crate) fn str(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.as_str()
+        self.values.get(name)?.as_str()
     }
 
     /// The strings of an array; an empty array of any type has none.
     pub(crate) fn strings(&self, name: &str) -> Option<Vec<String>> {
-        let value = self.0.get(name)?;
+        let value = self.values.get(name)?;
         match value.as_strings() {
             Some(s) => Some(s.to_vec()),
             None if value.to_f64s().is_some_and(|v| v.is_empty()) => Some(Vec::new()),
@@ -254,22 +308,22 @@ impl Attrs {
     }
 
     pub(crate) fn u64s(&self, name: &str) -> Option<Vec<u64>> {
-        self.0.get(name)?.to_u64s()
+        self.values.get(name)?.to_u64s()
     }
 
     pub(crate) fn int(&self, name: &str) -> Option<i64> {
-        self.0.get(name)?.as_i64()
+        self.values.get(name)?.as_i64()
     }
 
     /// All of them, sorted by name.
     pub(crate) fn all(&self) -> Vec<(&str, &AttrValue)> {
-        let mut all: Vec<_> = self.0.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        let mut all: Vec<_> = self.values.iter().map(|(name, value)| (name.as_str(), value)).collect();
         all.sort_unstable_by_key(|(name, _)| *name);
         all
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.values.contains_key(name)
     }
 }
 
@@ -279,8 +333,38 @@ fn guard<T>(path: &str, f: impl FnOnce() -> Result<T, hdf5_pure::Error>) -> Resu
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(hdf5_pure::Error::Io(e))) => Err(Error::from(e).at(path)),
-        Ok(Err(e)) => Err(Error::malformed(format!("HDF5: {e}")).with_source(e).at(path)),
+        Ok(Err(e)) => {
+            let error = match is_foreign(&e) {
+                true => unsupported(format!("HDF5: {e}: not read by this version; rewrite the file with h5repack")),
+                false => Error::malformed(format!("HDF5: {e}")),
+            };
+            Err(error.with_source(e).at(path))
+        }
         Err(_) => Err(Error::malformed("HDF5: the structure of the file is damaged").at(path)),
+    }
+}
+
+/// Whether the parser met a form of storage that it does not know, such as those that HDF5 2.0
+/// added, and not damage.
+fn is_foreign(e: &hdf5_pure::Error) -> bool {
+    use hdf5_pure::{Error as H5, FormatError as F};
+    let H5::Format(e) = e else { return false };
+    match e {
+        F::UnsupportedMessage(_)
+        | F::UnsupportedFileSpaceInfoVersion(_)
+        | F::UnsupportedFilteredHeapObject
+        | F::UnsupportedVirtualLayout
+        | F::UnsupportedExternalStorage
+        | F::UnsupportedSohmReference
+        | F::UnsupportedFilter(_)
+        | F::UnsupportedZfp(_)
+        | F::UnsupportedFillValueVersion(_) => true,
+        // Versions that are not out yet when this is written; others are damage.
+        F::UnsupportedVersion(v) => (4..=8).contains(v),
+        F::InvalidDatatypeClass(v) => (11..=13).contains(v),
+        F::InvalidLayoutVersion(v) => (5..=9).contains(v),
+        F::InvalidChunkIndexType(v) => (6..=12).contains(v),
+        _ => false,
     }
 }
 
@@ -291,4 +375,18 @@ pub(crate) fn unsupported(message: impl Into<String>) -> Error {
 
 pub(crate) fn to_usize(n: u64) -> Result<usize> {
     usize::try_from(n).map_err(|_| Error::malformed(format!("{n} is more than memory can hold")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hdf5_pure::FormatError;
+
+    #[test]
+    fn newer_forms_are_not_called_damaged() {
+        let kind = |e| guard("/x", || Err::<(), _>(hdf5_pure::Error::Format(e))).unwrap_err().kind();
+        assert_eq!(kind(FormatError::InvalidLayoutVersion(6)), ErrorKind::UnsupportedInput);
+        assert_eq!(kind(FormatError::InvalidDatatypeClass(11)), ErrorKind::UnsupportedInput);
+        assert_eq!(kind(FormatError::InvalidLayoutVersion(99)), ErrorKind::MalformedInput);
+    }
 }

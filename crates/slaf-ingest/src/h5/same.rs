@@ -9,7 +9,7 @@ use slaf_core::Result;
 /// # Errors
 /// Those of reading.
 pub(crate) fn same(a: &Node, b: &Node) -> Result<bool> {
-    if a.attrs()?.0 != b.attrs()?.0 {
+    if a.attrs()?.values != b.attrs()?.values {
         return Ok(false);
     }
     match (a, b) {
@@ -41,8 +41,10 @@ fn same_data(a: &Dataset, b: &Dataset) -> Result<bool> {
     }
     let rows = || 0..a.shape().first().copied().unwrap_or(1);
     match a.elem() {
-        Elem::Number { .. } | Elem::Float16 { .. } => Ok(a.reader()?.bytes(rows())? == b.reader()?.bytes(rows())?),
-        Elem::VlenString | Elem::FixedString { .. } => Ok(a.read_strings()? == b.read_strings()?),
+        Elem::Number { .. } | Elem::Float16 { .. } | Elem::Logical { .. } => {
+            Ok(a.reader()?.bytes(rows())? == b.reader()?.bytes(rows())?)
+        }
+        Elem::VlenString | Elem::FixedString { .. } | Elem::Utf32 { .. } => Ok(a.read_strings()? == b.read_strings()?),
         Elem::Compound if a.shape().len() == 1 => {
             let (a, b) = (a.fields()?, b.fields()?);
             if a.len() != b.len() {

@@ -15,6 +15,15 @@ pub(crate) fn fixed_string<'a>(slot: &'a [u8], padding: &StringPadding) -> Resul
     utf8(text)
 }
 
+/// Text of four-byte characters, as NumPy keeps it.
+pub(crate) fn utf32_string(slot: &[u8], big: bool) -> Result<String> {
+    let (words, _) = slot.as_chunks::<4>();
+    let codes = words.iter().map(|w| if big { u32::from_be_bytes(*w) } else { u32::from_le_bytes(*w) });
+    let text: Option<String> = codes.map(char::from_u32).collect();
+    let text = text.ok_or_else(|| Error::malformed("text that is not Unicode"))?;
+    Ok(text.trim_end_matches('\0').to_owned())
+}
+
 fn trim_end(mut slot: &[u8], byte: u8) -> &[u8] {
     while let [rest @ .., last] = slot {
         if *last != byte {
@@ -52,16 +61,22 @@ impl<'a> Heap<'a> {
         Heap { file, cache: VecDeque::new(), cached: 0 }
     }
 
-    /// The string that a 16-byte reference names: length, address, number. A null reference is
-    /// the empty string.
+    /// The string that a 16-byte reference names. A null reference is the empty string.
     pub(crate) fn string(&mut self, reference: &[u8; 16]) -> Result<&str> {
+        let text = self.object(reference, 1)?;
+        utf8(text.split(|&b| b == 0).next().unwrap_or(&[]))
+    }
+
+    /// The elements of a size that a reference names: their number, address of the collection,
+    /// number of the object.
+    pub(crate) fn object(&mut self, reference: &[u8; 16], size: usize) -> Result<&[u8]> {
         let word =
             |at: usize| u32::from_le_bytes([reference[at], reference[at + 1], reference[at + 2], reference[at + 3]]);
-        let len = word(0) as usize;
+        let len = (word(0) as usize).saturating_mul(size);
         let address = u64::from(word(4)) | u64::from(word(8)) << 32;
         let number = word(12);
         if len == 0 || address == 0 || address == u64::MAX {
-            return Ok("");
+            return Ok(&[]);
         }
         let at = match self.cache.iter().position(|c| c.address == address) {
             Some(at) => at,
@@ -76,22 +91,20 @@ impl<'a> Heap<'a> {
             .and_then(|n| c.objects.binary_search_by_key(&n, |o| o.0).ok())
             .map(|i| c.objects[i]);
         match found {
-            Some((_, start, size)) if len <= size => {
-                let text = &c.bytes[start..start + len];
-                utf8(text.split(|&b| b == 0).next().unwrap_or(&[]))
-            }
+            Some((_, start, size)) if len <= size => Ok(&c.bytes[start..start + len]),
             _ => Err(Error::malformed(format!("no string {number} of {len} bytes in the heap at {address}"))),
         }
     }
 
     fn load(&mut self, address: u64) -> Result<()> {
-        let head = self.file.read_vec(address, 16)?;
+        let at = address.saturating_add(self.file.base);
+        let head = self.file.raw.read_vec(at, 16)?;
         let damaged = || Error::malformed(format!("the heap at {address} is damaged"));
         if &head[..5] != b"GCOL\x01" {
             return Err(damaged());
         }
         let size = u64_at(&head, 8).ok_or_else(damaged)?;
-        let bytes = self.file.read_vec(address, size)?;
+        let bytes = self.file.raw.read_vec(at, size)?;
         let mut objects = Vec::new();
         let mut at = 16;
         while at + 16 <= bytes.len() {

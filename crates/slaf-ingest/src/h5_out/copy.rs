@@ -1,158 +1,155 @@
-//! Copies of whole elements out of another HDF5 file.
+//! Copies of whole elements out of another file.
 
 use super::dataset::{DatasetWriter, Filter, write_small};
 use super::message::{Attr, Space, Type};
 use super::{GroupNode, H5Out};
-use hdf5_pure::{AttrValue, Datatype, File, Group};
+use crate::h5::{Attrs, Dataset, Group, Heap, Node};
+use hdf5_pure::{AttrValue, Datatype};
 use slaf_core::{Context, Error, ErrorKind, Result};
-use std::collections::HashMap;
 
 /// A dataset smaller than this is not worth compressing.
-const SMALL: usize = 64 << 10;
+const SMALL: u64 = 64 << 10;
 const CHUNK: usize = 512 << 10;
+/// Bytes that are read at a time, or one row.
+const BLOCK: u64 = 4 << 20;
 
-fn hdf5(e: hdf5_pure::Error) -> Error {
-    Error::malformed(e.to_string()).with_source(e)
-}
-
-/// Copies a group with all that is in it, or a dataset, to the path `to`.
+/// Copies a group with all that is in it, or a dataset, to the path `to`, but for the paths in
+/// `skip`.
 ///
 /// # Errors
 /// `not-found` for a path that `source` does not have; `unsupported-input` for references, opaque
 /// values and the like; those of reading and writing.
-pub(crate) fn copy_tree(out: &mut H5Out, source: &File, path: &str, to: &str, filter: Filter) -> Result<()> {
-    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let group = if parent.is_empty() { Ok(source.root()) } else { source.group(parent) };
-    let group = group.map_err(hdf5).at(path)?;
-    let copy = Copy { source, filter };
-    if group.groups().map_err(hdf5)?.iter().any(|g| g == name) {
-        copy.group(out, &group.group(name).map_err(hdf5).at(path)?, to)
-    } else if group.datasets().map_err(hdf5)?.iter().any(|d| d == name) {
-        copy.dataset(out, &group, name, to)
-    } else {
-        Err(Error::new(ErrorKind::NotFound, "no such element in the file of extras").at(path))
+pub(crate) fn copy_tree(
+    out: &mut H5Out,
+    source: &Group,
+    path: &str,
+    to: &str,
+    filter: Filter,
+    skip: &[String],
+) -> Result<()> {
+    match source.get(path)? {
+        Some(node) => Copy { filter, skip }.node(out, &node, to),
+        None => Err(Error::new(ErrorKind::NotFound, "no such element in the file of extras").at(path)),
     }
 }
 
 struct Copy<'a> {
-    source: &'a File,
     filter: Filter,
+    skip: &'a [String],
 }
 
 impl Copy<'_> {
-    fn group(&self, out: &mut H5Out, group: &Group, path: &str) -> Result<()> {
-        if out.contains(path) {
-            return Err(Error::new(ErrorKind::AlreadyExists, "written already").at(path));
-        }
-        let attrs = attrs(group.attrs().map_err(hdf5)?, &group.attr_datatypes().map_err(hdf5)?).at(path)?;
-        *out.group_mut(path)? = GroupNode::default();
-        for attr in &attrs {
-            out.set_attr(path, attr)?;
-        }
-        for name in group.groups().map_err(hdf5)? {
-            let child = group.group(&name).map_err(hdf5).at(path)?;
-            self.group(out, &child, &format!("{path}/{name}"))?;
-        }
-        for name in group.datasets().map_err(hdf5)? {
-            self.dataset(out, group, &name, &format!("{path}/{name}"))?;
-        }
-        if !group.named_datatypes().map_err(hdf5)?.is_empty() {
-            return Err(Error::new(ErrorKind::UnsupportedInput, "a named datatype cannot be copied").at(path));
-        }
-        Ok(())
-    }
-
-    fn dataset(&self, out: &mut H5Out, group: &Group, name: &str, path: &str) -> Result<()> {
-        let dataset = group.dataset(name).map_err(hdf5).at(path)?;
-        let datatype = dataset.datatype().map_err(hdf5).at(path)?;
-        let of = Type::copy(&datatype).at(path)?;
-        let attrs = attrs(dataset.attrs().map_err(hdf5)?, &dataset.attr_datatypes().map_err(hdf5)?).at(path)?;
-        let dims = dataset.shape().map_err(hdf5).at(path)?;
-        let mut data = dataset.read_raw().map_err(hdf5).at(path)?;
-        if of.size() > 0 && holds_references(&datatype) {
-            for element in data.chunks_exact_mut(of.size()) {
-                self.move_strings(out, &datatype, element).at(path)?;
+    fn node(&self, out: &mut H5Out, node: &Node, path: &str) -> Result<()> {
+        match node {
+            Node::Dataset(d) => self.dataset(out, d, path),
+            Node::Group(g) => {
+                if out.contains(path) {
+                    return Err(Error::new(ErrorKind::AlreadyExists, "written already").at(path));
+                }
+                let attrs = attrs(&g.attrs()?).at(path)?;
+                *out.group_mut(path)? = GroupNode::default();
+                for attr in &attrs {
+                    out.set_attr(path, attr)?;
+                }
+                for (name, child) in g.members()? {
+                    let path = format!("{path}/{name}");
+                    if !self.skip.contains(&path) {
+                        self.node(out, &child, &path)?;
+                    }
+                }
+                Ok(())
             }
         }
+    }
+
+    fn dataset(&self, out: &mut H5Out, d: &Dataset, path: &str) -> Result<()> {
+        let attrs = attrs(&d.attrs()?).at(path)?;
+        let dims = d.shape().to_vec();
         let space = match dims.is_empty() {
-            true if data.is_empty() => Space::Null,
+            true if d.is_null()? => Space::Null,
             true => Space::Scalar,
             false => Space::Simple(dims.clone()),
         };
-        if self.filter == Filter::None || data.len() < SMALL || dims.is_empty() {
-            return write_small(out, path, &of, &space, &data, &attrs);
-        }
-        let mut writer = DatasetWriter::new(of, dims[1..].to_vec(), self.filter, CHUNK).at(path)?;
-        writer.push(out, &data)?;
-        writer.finish(out, path, dims[0], &attrs)
-    }
-
-    /// Stores the variable-length parts of an element in the new file, and points to them there.
-    fn move_strings(&self, out: &mut H5Out, of: &Datatype, element: &mut [u8]) -> Result<()> {
-        let short = || Error::malformed("an element is shorter than its type");
-        match of {
-            Datatype::VariableLength { base_type, .. } => {
-                let reference: &mut [u8; 16] =
-                    element.get_mut(..16).and_then(|e| e.try_into().ok()).ok_or_else(short)?;
-                let count = number(&reference[..4]) as usize;
-                let size = base_type.type_size() as usize;
-                let mut bytes = match count {
-                    0 => Vec::new(),
-                    _ => self.heap_object(number(&reference[4..12]), number(&reference[12..]))?,
-                };
-                if let Some(len) = count.checked_mul(size).filter(|&len| len <= bytes.len()) {
-                    bytes.truncate(len);
+        let mut heap = d.heap();
+        // Text of a Zarr store has no form of HDF5 yet.
+        let text = d.elem().is_string() && (heap.is_none() || d.datatype()?.is_none());
+        let (of, datatype) = match d.datatype()? {
+            Some(datatype) if !text => (Type::copy(&datatype).at(path)?, Some(datatype)),
+            _ if text => (Type::string(), None),
+            _ => return Err(Error::new(ErrorKind::UnsupportedInput, "values that HDF5 cannot hold").at(path)),
+        };
+        let small = dims.is_empty() || d.stored_bytes()? < SMALL;
+        let mut writer = match small {
+            true => None,
+            false => Some(DatasetWriter::new(of.clone(), dims[1..].to_vec(), self.filter, CHUNK).at(path)?),
+        };
+        let mut all = Vec::new();
+        if !matches!(space, Space::Null) {
+            let mut reader = d.reader()?;
+            let n = d.n_rows();
+            let step = (BLOCK / (d.stored_bytes()? / n.max(1)).max(1)).max(1);
+            let step = if step > d.chunk_rows() { step - step % d.chunk_rows() } else { step };
+            let mut begin = 0;
+            while begin < n {
+                let rows = begin..begin.saturating_add(step).min(n);
+                begin = rows.end;
+                let mut data = Vec::new();
+                if text {
+                    for value in reader.strings(rows)? {
+                        data.extend(out.store(value.as_bytes())?);
+                    }
                 } else {
-                    return Err(Error::malformed("a string is longer than its place in the heap"));
-                }
-                if holds_references(base_type) {
-                    for inner in bytes.chunks_exact_mut(size.max(1)) {
-                        self.move_strings(out, base_type, inner)?;
+                    data = reader.bytes(rows)?;
+                    if let (Some(datatype), Some(heap)) = (&datatype, &mut heap)
+                        && holds_references(datatype)
+                    {
+                        for element in data.chunks_exact_mut(of.size().max(1)) {
+                            move_strings(out, heap, datatype, element).at(path)?;
+                        }
                     }
                 }
-                *reference = out.store(&bytes)?;
-                // The heap counts bytes; the reference counts elements.
-                reference[..4].copy_from_slice(&(count as u32).to_le_bytes());
-                Ok(())
+                match &mut writer {
+                    Some(writer) => writer.push(out, &data)?,
+                    None => all.extend(data),
+                }
             }
-            Datatype::Compound { members, .. } => members.iter().try_for_each(|m| {
-                let begin = m.byte_offset as usize;
-                let end = begin.saturating_add(m.datatype.type_size() as usize);
-                self.move_strings(out, &m.datatype, element.get_mut(begin..end).ok_or_else(short)?)
-            }),
-            Datatype::Array { base_type, .. } if holds_references(base_type) => element
-                .chunks_exact_mut((base_type.type_size() as usize).max(1))
-                .try_for_each(|inner| self.move_strings(out, base_type, inner)),
-            _ => Ok(()),
         }
-    }
-
-    /// The contents of object `index` of the global heap collection at `address` of the source.
-    fn heap_object(&self, address: u64, index: u64) -> Result<Vec<u8>> {
-        let damaged = || Error::malformed("a reference into the heap of strings is wrong");
-        // A file with a user block before it counts from elsewhere, and is refused here.
-        let begin = usize::try_from(address).map_err(|_| damaged())?;
-        let bytes = self.source.as_bytes().get(begin..).ok_or_else(damaged)?;
-        if bytes.get(..4) != Some(b"GCOL") {
-            return Err(damaged());
+        match writer {
+            Some(writer) => writer.finish(out, path, dims[0], &attrs),
+            None => write_small(out, path, &of, &space, &all, &attrs),
         }
-        let size = number(bytes.get(8..16).ok_or_else(damaged)?) as usize;
-        let mut rest = bytes.get(16..size).ok_or_else(damaged)?;
-        while let (Some(head), Some(body)) = (rest.get(..16), rest.get(16..)) {
-            let len = number(&head[8..]) as usize;
-            match number(&head[..2]) {
-                0 => break,
-                i if i == index => return body.get(..len).map(<[u8]>::to_vec).ok_or_else(damaged),
-                _ => {}
-            }
-            rest = len.checked_next_multiple_of(8).and_then(|n| body.get(n..)).ok_or_else(damaged)?;
-        }
-        Err(damaged())
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b))
+/// Stores the variable-length parts of an element in the new file, and points to them there.
+fn move_strings(out: &mut H5Out, heap: &mut Heap<'_>, of: &Datatype, element: &mut [u8]) -> Result<()> {
+    let short = || Error::malformed("an element is shorter than its type");
+    match of {
+        Datatype::VariableLength { base_type, .. } => {
+            let reference: &mut [u8; 16] = element.get_mut(..16).and_then(|e| e.try_into().ok()).ok_or_else(short)?;
+            let count = [reference[0], reference[1], reference[2], reference[3]];
+            let size = base_type.type_size() as usize;
+            let mut bytes = heap.object(reference, size)?.to_vec();
+            if holds_references(base_type) {
+                for inner in bytes.chunks_exact_mut(size.max(1)) {
+                    move_strings(out, heap, base_type, inner)?;
+                }
+            }
+            *reference = out.store(&bytes)?;
+            // The heap counts bytes; the reference counts elements.
+            reference[..4].copy_from_slice(&count);
+            Ok(())
+        }
+        Datatype::Compound { members, .. } => members.iter().try_for_each(|m| {
+            let begin = m.byte_offset as usize;
+            let end = begin.saturating_add(m.datatype.type_size() as usize);
+            move_strings(out, heap, &m.datatype, element.get_mut(begin..end).ok_or_else(short)?)
+        }),
+        Datatype::Array { base_type, .. } if holds_references(base_type) => element
+            .chunks_exact_mut((base_type.type_size() as usize).max(1))
+            .try_for_each(|inner| move_strings(out, heap, base_type, inner)),
+        _ => Ok(()),
+    }
 }
 
 fn holds_references(of: &Datatype) -> bool {
@@ -164,8 +161,9 @@ fn holds_references(of: &Datatype) -> bool {
     }
 }
 
-fn attrs(values: HashMap<String, AttrValue>, types: &HashMap<String, Datatype>) -> Result<Vec<Attr>> {
-    types
+fn attrs(attrs: &Attrs) -> Result<Vec<Attr>> {
+    attrs
+        .types
         .iter()
         .map(|(name, datatype)| {
             let refuse = || {
@@ -174,7 +172,7 @@ fn attrs(values: HashMap<String, AttrValue>, types: &HashMap<String, Datatype>) 
                     format!("attribute \"{name}\" has a type that cannot be copied"),
                 )
             };
-            attr(name, values.get(name).ok_or_else(refuse)?, datatype)?.ok_or_else(refuse)
+            attr(name, attrs.values.get(name).ok_or_else(refuse)?, datatype)?.ok_or_else(refuse)
         })
         .collect()
 }

@@ -182,7 +182,7 @@ fn exists(path: &str) -> Error {
 }
 
 /// Bob Jenkins' lookup3, with which HDF5 protects metadata.
-fn checksum(data: &[u8]) -> u32 {
+pub(crate) fn checksum(data: &[u8]) -> u32 {
     let mut s = [0xdead_beef_u32.wrapping_add(data.len() as u32); 3];
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |w, &b| (w << 8) | u32::from(b));
     let mut rest = data;

@@ -1,7 +1,7 @@
 //! Columns of obs and var, as Arrow arrays.
 
 use crate::arrow_types::arrow_type as dtype_type;
-use crate::h5::{Dataset, Elem, Group, Node, unsupported};
+use crate::h5::{Dataset, Elem, Group, Node, decode_halves, unsupported};
 use crate::model::ColumnKind;
 use arrow::array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, Float16Array, Float32Array, Float64Array, Int8Array, Int16Array,
@@ -27,6 +27,8 @@ pub(crate) enum ColumnSource {
         mask: Dataset,
         nan: bool,
     },
+    /// Found by the reader of the file, not stored in it.
+    Made(BooleanArray),
 }
 
 /// Why a column cannot be read: told as a loss, when the rest of the file is fine.
@@ -96,6 +98,9 @@ impl ColumnSource {
                 if categories.len()? > i32::MAX as u64 {
                     return Err(Refusal::Loss("more than 2^31 categories".into()));
                 }
+                if matches!(categories.elem(), Elem::Logical { .. }) {
+                    return Err(Refusal::Loss("categories of R's logicals".into()));
+                }
                 check_type(categories)
             }
             ColumnSource::Nullable { values, mask, .. } => {
@@ -106,12 +111,17 @@ impl ColumnSource {
                 }
                 check_type(values)
             }
+            ColumnSource::Made(values) if values.len() as u64 == n_rows => Ok(()),
+            ColumnSource::Made(values) => {
+                Err(Error::malformed(format!("{} values instead of {n_rows}", values.len())).into())
+            }
         }
     }
 
     pub(crate) fn kind(&self) -> ColumnKind {
         match self {
-            ColumnSource::Plain(_) => ColumnKind::Plain,
+            ColumnSource::Plain(d) if d.elem().has_na() => ColumnKind::Nullable,
+            ColumnSource::Plain(_) | ColumnSource::Made(_) => ColumnKind::Plain,
             ColumnSource::Categorical { ordered, .. } => ColumnKind::Categorical { ordered: *ordered },
             ColumnSource::Nullable { nan: true, .. } => ColumnKind::NullableNan,
             ColumnSource::Nullable { .. } => ColumnKind::Nullable,
@@ -124,6 +134,7 @@ impl ColumnSource {
             ColumnSource::Categorical { categories, .. } => {
                 DataType::Dictionary(Box::new(DataType::Int32), Box::new(arrow_type(categories.elem())))
             }
+            ColumnSource::Made(_) => DataType::Boolean,
         }
     }
 
@@ -144,6 +155,9 @@ impl ColumnSource {
                 let array = DictionaryArray::<Int32Type>::try_new(keys, values)
                     .map_err(|e| Error::malformed(e.to_string()).at(codes.path()))?;
                 Ok(Arc::new(array))
+            }
+            ColumnSource::Made(values) => {
+                Ok(Arc::new(values.slice(rows.start as usize, (rows.end - rows.start) as usize)))
             }
         }
     }
@@ -173,7 +187,8 @@ fn plain_categories(g: &Group) -> Result<Dataset, Refusal> {
 /// Refuses types without an Arrow counterpart; those that could hide objects are errors.
 fn check_type(d: &Dataset) -> Result<(), Refusal> {
     match d.elem() {
-        Elem::Number { .. } | Elem::Float16 { .. } | Elem::VlenString | Elem::FixedString { .. } => Ok(()),
+        Elem::Number { .. } | Elem::Float16 { .. } | Elem::Logical { .. } => Ok(()),
+        elem if elem.is_string() => Ok(()),
         Elem::Other(name) if name == "opaque" || name == "variable-length array" => {
             Err(unsupported(format!("{name} values are not read")).at(d.path()).into())
         }
@@ -185,6 +200,7 @@ pub(crate) fn arrow_type(elem: &Elem) -> DataType {
     match elem {
         Elem::Number { dtype, .. } => dtype_type(*dtype),
         Elem::Float16 { .. } => DataType::Float16,
+        Elem::Logical { .. } => DataType::Boolean,
         _ => DataType::Utf8,
     }
 }
@@ -192,18 +208,17 @@ pub(crate) fn arrow_type(elem: &Elem) -> DataType {
 fn read_plain(d: &Dataset, rows: Range<u64>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
     let mut reader = d.reader()?;
     match d.elem() {
-        Elem::Float16 { big_endian } => Ok(float16(&reader.bytes(rows)?, *big_endian, nulls)),
+        Elem::Float16 { big_endian } => {
+            let halves = decode_halves(&reader.bytes(rows)?, *big_endian).collect();
+            Ok(Arc::new(Float16Array::new(halves, nulls)))
+        }
+        Elem::Logical { .. } => {
+            let (values, na) = BooleanArray::from(reader.logicals(rows)?).into_parts();
+            Ok(Arc::new(BooleanArray::new(values, NullBuffer::union(na.as_ref(), nulls.as_ref()))))
+        }
         e if e.is_string() => string_array(&reader.strings(rows)?, nulls).at(d.path()),
         _ => Ok(number_array(reader.values(rows)?, nulls)),
     }
-}
-
-fn float16(bytes: &[u8], big: bool, nulls: Option<NullBuffer>) -> ArrayRef {
-    type Half = <arrow::datatypes::Float16Type as arrow::array::ArrowPrimitiveType>::Native;
-    let (words, _) = bytes.as_chunks::<2>();
-    let halves =
-        words.iter().map(|w| Half::from_bits(if big { u16::from_be_bytes(*w) } else { u16::from_le_bytes(*w) }));
-    Arc::new(Float16Array::new(halves.collect(), nulls))
 }
 
 /// Strings as an Arrow array.
@@ -278,9 +293,11 @@ pub(crate) fn code_keys(codes: &Values, n: u64) -> Result<Int32Array, (usize, i1
 pub(crate) fn index_strings(array: &dyn Array) -> Result<Vec<String>> {
     use arrow::array::AsArray;
     use arrow::datatypes as t;
+    /// As Python writes the missing value of a nullable type.
+    const NA: &str = "<NA>";
     macro_rules! display {
         ($t:ty) => {
-            array.as_primitive::<$t>().values().iter().map(ToString::to_string).collect()
+            array.as_primitive::<$t>().iter().map(|x| x.map_or_else(|| NA.to_owned(), |x| x.to_string())).collect()
         };
     }
     Ok(match array.data_type() {
@@ -300,7 +317,8 @@ pub(crate) fn index_strings(array: &dyn Array) -> Result<Vec<String>> {
             array.as_primitive::<t::Float64Type>().values().iter().map(|x| python_float(&format!("{x:e}"))).collect()
         }
         DataType::Boolean => {
-            array.as_boolean().values().iter().map(|b| if b { "True" } else { "False" }.to_owned()).collect()
+            let text = |b: Option<bool>| b.map_or(NA, |b| if b { "True" } else { "False" });
+            array.as_boolean().iter().map(|b| text(b).to_owned()).collect()
         }
         DataType::Dictionary(_, _) => {
             let dictionary = array.as_dictionary::<Int32Type>();

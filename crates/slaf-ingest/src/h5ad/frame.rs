@@ -3,7 +3,9 @@
 use super::columns::{ColumnSource, Refusal, index_strings};
 use crate::h5::{Dataset, Group, Node};
 use crate::model::{Column, ColumnInfo, Frame, FrameInfo, Loss};
+use arrow::array::BooleanArray;
 use slaf_core::{Context, Error, Result};
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// Rows of a block of a frame.
@@ -79,9 +81,10 @@ impl FrameReader {
                 Err(Refusal::Loss(reason)) => losses.push(Loss { path: format!("{inside}/{name}"), reason }),
             }
         }
-        let top = |name: &str| name.split('/').next().unwrap_or("").to_owned();
+        // A name with slashes is a path: its first part is the member.
+        let tops: HashSet<&str> = order.iter().filter_map(|n| n.split('/').next()).collect();
         for name in names {
-            let known = name == index_name || name == "__categories" || order.iter().any(|n| top(n) == name);
+            let known = name == index_name || name == "__categories" || tops.contains(name.as_str());
             if !known {
                 losses.push(Loss {
                     path: format!("{inside}/{name}"),
@@ -138,6 +141,17 @@ impl FrameReader {
         columns: Vec<ColumnSource>,
     ) -> FrameReader {
         FrameReader { info, n_rows, path: path.to_owned(), index, columns }
+    }
+
+    /// Adds a column of booleans that the file does not have as such.
+    pub(crate) fn add_mask(&mut self, name: String, values: BooleanArray) -> Result<()> {
+        if self.info.columns.iter().any(|c| c.name == name) {
+            return Err(Error::malformed(format!("two columns \"{name}\"")).at(&self.path));
+        }
+        let column = ColumnSource::Made(values);
+        self.info.columns.push(ColumnInfo { name, data_type: column.data_type(), kind: column.kind() });
+        self.columns.push(column);
+        Ok(())
     }
 
     /// All rows, in blocks; one without rows for a frame without rows.

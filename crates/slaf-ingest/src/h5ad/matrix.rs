@@ -47,6 +47,15 @@ impl MatrixSource {
         Ok(MatrixSource { info, storage })
     }
 
+    /// Whether the file has 16-bit floats, which are widened.
+    pub(crate) fn is_half(&self) -> bool {
+        let values = match &self.storage {
+            Storage::Rows(s) | Storage::Columns(s) => s.data(),
+            Storage::Dense(d) => d,
+        };
+        matches!(values.elem(), Elem::Float16 { .. })
+    }
+
     /// See [`crate::Input::matrix`].
     pub(crate) fn stream(&self, options: StreamOptions, open: &OpenOptions) -> Result<Box<dyn RowStream>> {
         match &self.storage {
@@ -130,7 +139,7 @@ fn open_dense(d: Dataset, shape: (u64, u64)) -> Result<Storage, Refusal> {
 /// Why the values of a matrix cannot be kept.
 fn not_a_number(d: &Dataset) -> Option<Refusal> {
     match d.elem() {
-        Elem::Number { .. } => None,
+        Elem::Number { .. } | Elem::Float16 { .. } => None,
         other => Some(Refusal::Loss(format!("a matrix of {} values", other.name()))),
     }
 }

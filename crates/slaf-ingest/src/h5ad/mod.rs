@@ -1,4 +1,4 @@
-//! AnnData's h5ad, of every version.
+//! AnnData's files of every version: h5ad, Zarr, and those inside of a MuData file.
 
 mod columns;
 mod extras;
@@ -10,22 +10,20 @@ pub(crate) use columns::{ColumnSource, Refusal};
 pub(crate) use frame::FrameReader;
 pub(crate) use sparse::Sparse;
 
-use crate::h5::{Dataset, Group, H5File, Node, unsupported};
+use crate::h5::{Dataset, Group, Node, unsupported};
 use crate::h5ad_writer::{H5adWriter, WriteOptions};
 use crate::model::{
     ArrayInfo, ArrayKey, Axis, Description, Frame, Input, Loss, MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
-use crate::temporary::{TemporaryFolder, folder_of};
 use extras::{Exceptions, find_exceptions};
 use matrix::MatrixSource;
 use slaf_core::{Error, ErrorKind, Result, Values};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
-/// An h5ad file.
+/// An AnnData file.
 struct H5ad {
-    file: Arc<H5File>,
+    root: Group,
     options: OpenOptions,
     description: Description,
     obs: FrameReader,
@@ -40,9 +38,8 @@ struct H5ad {
     old_frames: Vec<(String, FrameReader)>,
 }
 
-/// Opens an h5ad file.
-pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn Input>> {
-    let root = file.root();
+/// Opens the AnnData in a group, which is a whole file or store; `form` says of what kind.
+pub(crate) fn open(root: Group, form: &str, options: &OpenOptions) -> Result<Box<dyn Input>> {
     let uns = root.group("uns")?;
     let (mut losses, mut moved) = (Vec::new(), Vec::new());
     let obs = frame(&root, "obs", uns.as_ref(), &mut losses, &mut moved)?;
@@ -54,6 +51,7 @@ pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn I
         arrays: Vec::new(),
         extras: Vec::new(),
         losses,
+        notes: Vec::new(),
         moved,
         old_frames: Vec::new(),
     };
@@ -74,7 +72,7 @@ pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn I
         reader.lose(name, "not a part of AnnData");
     }
     let description = Description {
-        format: format!("h5ad ({})", version(&root)?),
+        format: format!("{form} ({})", version(&root)?),
         n_cells: obs.n_rows,
         n_genes: var.n_rows,
         obs: obs.info.clone(),
@@ -84,10 +82,10 @@ pub(crate) fn open(file: Arc<H5File>, options: &OpenOptions) -> Result<Box<dyn I
         arrays: reader.arrays.iter().map(|a| a.0.clone()).collect(),
         extras: reader.extras,
         losses: reader.losses,
-        notes: Vec::new(),
+        notes: reader.notes,
     };
     Ok(Box::new(H5ad {
-        file,
+        root,
         options: options.clone(),
         description,
         obs,
@@ -132,6 +130,7 @@ struct Builder {
     arrays: Vec<(ArrayInfo, Dataset)>,
     extras: Vec<String>,
     losses: Vec<Loss>,
+    notes: Vec<String>,
     moved: Vec<String>,
     old_frames: Vec<(String, FrameReader)>,
 }
@@ -141,13 +140,20 @@ impl Builder {
         self.losses.push(Loss { path: path.into(), reason: reason.into() });
     }
 
+    fn keep(&mut self, matrix: MatrixSource) {
+        if matrix.is_half() {
+            self.notes.push(format!("{}: float16 is kept as float32, with the same values", matrix.info.key));
+        }
+        self.matrices.push(matrix);
+    }
+
     fn x(&mut self, root: &Group) -> Result<()> {
         let Some(node) = root.get("X")? else { return Ok(()) };
         if node.attrs()?.str("encoding-type") == Some("null") {
             return Ok(());
         }
         match MatrixSource::open(node, MatrixKey::X, (self.n_cells, self.n_genes)) {
-            Ok(m) => self.matrices.push(m),
+            Ok(m) => self.keep(m),
             Err(Refusal::Error(e)) => return Err(e),
             Err(Refusal::Loss(reason)) => return Err(unsupported(reason).at("/X")),
         }
@@ -157,7 +163,7 @@ impl Builder {
     fn matrix(&mut self, node: Node, key: MatrixKey, shape: (u64, u64)) -> Result<()> {
         let path = key.to_string();
         match MatrixSource::open(node, key, shape) {
-            Ok(m) => self.matrices.push(m),
+            Ok(m) => self.keep(m),
             Err(Refusal::Error(e)) => return Err(e),
             Err(Refusal::Loss(reason)) => self.lose(path, reason),
         }
@@ -222,8 +228,10 @@ impl Builder {
 
     /// `raw`, or before AnnData 0.7 `raw.X` and `raw.var`.
     fn raw(&mut self, root: &Group, uns: Option<&Group>) -> Result<Option<FrameReader>> {
-        let (parent, prefix) = match root.group("raw")? {
-            Some(raw) => (raw, ""),
+        let (parent, prefix) = match root.get("raw")? {
+            Some(node @ Node::Dataset(_)) if node.attrs()?.str("encoding-type") == Some("null") => return Ok(None),
+            Some(Node::Dataset(d)) => return Err(Error::malformed("a dataset, not a group").at(d.path())),
+            Some(Node::Group(raw)) => (raw, ""),
             None if root.get("raw.X")?.is_some() => (root.clone(), "raw."),
             None => return Ok(None),
         };
@@ -262,7 +270,7 @@ impl Builder {
             if let Some(node @ Node::Group(_)) = neighbors.get(name)? {
                 let path = node.path().trim_start_matches('/').to_owned();
                 if let Ok(m) = MatrixSource::open(node, key, (self.n_cells, self.n_cells)) {
-                    self.matrices.push(m);
+                    self.keep(m);
                     self.moved.push(path);
                 }
             }
@@ -306,20 +314,14 @@ impl Input for H5ad {
     }
 
     fn write_extras(&self, target: &Path) -> Result<()> {
-        let extras = &self.description.extras;
-        if self.old_frames.is_empty() {
-            return self.file.copy_to(target, extras, &self.moved);
-        }
         if target.exists() {
             return Err(Error::new(ErrorKind::AlreadyExists, "there is a file already").at(target.display()));
         }
-        let scratch = TemporaryFolder::new_in(folder_of(target))?;
-        let copied = scratch.path().join("extras.h5");
-        self.file.copy_to(&copied, extras, &self.moved)?;
         let mut writer = H5adWriter::create(target, WriteOptions::default())?;
         let is_old = |path: &String| self.old_frames.iter().any(|f| f.0 == *path);
-        let copies: Vec<String> = extras.iter().filter(|e| !is_old(e)).cloned().collect();
-        writer.copy_extras(std::fs::read(&copied)?, &copies)?;
+        for path in self.description.extras.iter().filter(|e| !is_old(e)) {
+            writer.copy_element(&self.root, path, &self.moved)?;
+        }
         for (path, frame) in &self.old_frames {
             writer.write_inner_frame(path, &frame.info, frame.blocks())?;
         }

@@ -66,6 +66,10 @@ impl Sparse {
         self.dtype
     }
 
+    pub(crate) fn data(&self) -> &Dataset {
+        &self.data
+    }
+
     pub(crate) fn nnz(&self) -> u64 {
         self.data.shape().first().copied().unwrap_or(0)
     }

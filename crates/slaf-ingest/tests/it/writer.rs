@@ -52,10 +52,7 @@ fn copy(input: &dyn Input, path: &Path, compression: Compression) {
     let extras = tempfile::tempdir().unwrap();
     let extras_path = extras.path().join("extras.h5");
     input.write_extras(&extras_path).unwrap();
-    let source = hdf5_pure::File::open(&extras_path).unwrap();
-    for extra in &d.extras {
-        writer.copy_extra(&source, extra).unwrap();
-    }
+    writer.copy_extras(std::fs::read(&extras_path).unwrap(), &d.extras).unwrap();
     writer.finish().unwrap();
 }
 
@@ -292,10 +289,7 @@ fn wrong_parts_are_refused_and_nothing_is_left() {
     assert_eq!(kind(&frame("t", time, ColumnKind::Plain)).0, ErrorKind::UnsupportedFeature);
     let missing: ArrayRef = Arc::new(Int8Array::from(vec![None]));
     assert_eq!(kind(&frame("m", missing, ColumnKind::Plain)).0, ErrorKind::MalformedInput);
-    let absent = |w: &mut H5adWriter| {
-        let source = hdf5_pure::File::from_bytes(hdf5_pure::FileBuilder::new().finish().unwrap()).unwrap();
-        w.copy_extra(&source, "uns")
-    };
+    let absent = |w: &mut H5adWriter| w.copy_extras(hdf5_pure::FileBuilder::new().finish().unwrap(), &["uns".into()]);
     assert_eq!(kind(&absent).0, ErrorKind::NotFound);
     begun(&path).finish().unwrap();
     assert!(path.exists());
