@@ -88,7 +88,9 @@ def test_deep_queries(store_of_120, engine):
 def array(tmp_path_factory):
     """120 cells c0, c1, ... and 12 genes."""
     path = tmp_path_factory.mktemp("limits") / "store.slaf"
-    SLAFConverter().convert_anndata(annotated(counts(120, 12, 5), 5), path)
+    adata = annotated(counts(120, 12, 5), 5)
+    adata.obs_names = [f"c{i}" for i in range(120)]
+    SLAFConverter().convert_anndata(adata, path)
     return SLAFArray(path)
 
 
@@ -211,6 +213,7 @@ def test_long_conditions_give_the_answers_of_pandas(array):
     cells = array.query("SELECT * FROM cells").to_pandas()
     ids = [f"c{i}" for i in range(0, 4000, 3)]
     wanted = cells["cell_id"].isin(ids)
+    assert wanted.sum() == 40
     count = "SELECT COUNT(*) FROM cells WHERE "
     for quote in ("'", '"'):
         sql = " OR ".join(f"cell_id = {quote}{i}{quote}" for i in ids[:400])
