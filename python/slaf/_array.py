@@ -275,7 +275,7 @@ class SLAFArray:
             what its filters on ids leave of ``expression`` into memory, and knows no genes as
             columns.
         timeout
-            Seconds after which the query is stopped.
+            Seconds after which the query is stopped, its planning included.
 
         Raises
         ------
@@ -285,6 +285,8 @@ class SLAFArray:
             If there is no such column or table, or a gene's symbol is not unique.
         TimeLimitError
             After the timeout.
+        MemoryLimitError
+            If the query or its result needs more memory than ``SLAF_QUERY_MEMORY`` says.
 
         Examples
         --------

@@ -8,9 +8,12 @@ not stop.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +31,11 @@ T = TypeVar("T")
 # Rows that DuckDB computes at once.
 _VECTOR = 2048
 # Seconds that an interrupted query has to end.
-_GRACE = 0.5
+_GRACE = 0.25
+# Seconds that the end of the process waits for queries that were left behind: a thread that comes
+# back from DuckDB while Python ends would abort the process.
+_AT_EXIT = 3.0
+_left: list[tuple[threading.Thread, duckdb.DuckDBPyConnection]] = []
 # What the errors of the macros begin with.
 _REFUSED = "memory-limit: "
 
@@ -91,14 +98,38 @@ def _macros(limit: int) -> list[str]:
         own = f"system.main.{series}"
         one = unless(series, f"8 * {stop}", "stop")
         two = unless(series, f"8 * abs({stop} - {start})", "stop")
-        three = unless(
-            series, f"8 * abs({stop} - {start}) / greatest(abs({step}), 1e-6)", "stop"
-        )
+        three = unless(series, f"8 * abs({stop} - {start}) / greatest(abs({step}), 1e-6)", "stop")
         macros.append(
             f"{series}(stop) AS {own}({one}), (start, stop) AS {own}(start, {two}), "
             f"(start, stop, step) AS {own}(start, {three}, step)"
         )
     return macros
+
+
+def _interrupt(connection: duckdb.DuckDBPyConnection) -> None:
+    import duckdb
+
+    # One that is closed has nothing to stop.
+    with contextlib.suppress(duckdb.ConnectionException):
+        connection.interrupt()
+
+
+@atexit.register
+def _stop_all() -> None:
+    end = time.monotonic() + _AT_EXIT
+    for thread, connection in _left:
+        while thread.is_alive() and time.monotonic() < end:
+            _interrupt(connection)
+            thread.join(0.05)
+
+
+def _leave(thread: threading.Thread, connection: duckdb.DuckDBPyConnection) -> None:
+    """Stop a query without waiting for it for long."""
+    _interrupt(connection)
+    thread.join(_GRACE)
+    _left[:] = [(t, c) for t, c in _left if t.is_alive()]
+    if thread.is_alive():
+        _left.append((thread, connection))
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -107,9 +138,7 @@ def check_timeout(timeout: float | None) -> None:
         raise invalid("timeout is a number of seconds, not below 0")
 
 
-def run(
-    connection: duckdb.DuckDBPyConnection, work: Callable[[], T], timeout: float | None
-) -> T:
+def run(connection: duckdb.DuckDBPyConnection, work: Callable[[], T], timeout: float | None) -> T:
     """Do `work` on a connection and close it; stop it after `timeout` seconds or by Ctrl-C."""
     results: list[T] = []
     errors: list[BaseException] = []
@@ -128,11 +157,10 @@ def run(
         thread.join(timeout)
         late = thread.is_alive()
     except BaseException:
-        connection.interrupt()
+        _leave(thread, connection)
         raise
     if late:
-        connection.interrupt()
-        thread.join(_GRACE)
+        _leave(thread, connection)
         raise from_kind("time-limit", f"the query took longer than {timeout} s")
     if errors:
         raise errors[0]

@@ -391,3 +391,92 @@ pub(crate) fn from_parser(error: DataFusionError) -> Error {
         _ => from_datafusion(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Query;
+
+    /// Does something where a deep tree has room.
+    fn deep<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        std::thread::Builder::new().stack_size(PLANNING_STACK).spawn(work).unwrap().join().unwrap()
+    }
+
+    fn parse(sql: &str) -> Result<Query> {
+        Query::parse(sql, ["a", "b"].map(String::from).into())
+    }
+
+    fn kind(sql: String) -> Option<ErrorKind> {
+        deep(move || parse(&sql).err().map(|e| e.kind()))
+    }
+
+    fn rewritten(sql: &str, how: fn(&mut Statement)) -> String {
+        let mut parsed = datafusion::sql::sqlparser::parser::Parser::parse_sql(&GenericDialect {}, sql).unwrap();
+        how(&mut parsed[0]);
+        parsed[0].to_string()
+    }
+
+    #[test]
+    fn long_chains_become_balanced_trees() {
+        let or = |n: usize| (0..n).map(|i| format!("a > {i}")).collect::<Vec<_>>().join(" OR ");
+        let sql = format!("SELECT 1 FROM cells WHERE {} AND b", format!("({})", or(20_000)));
+        assert_eq!(kind(sql), None);
+        let unions = vec!["SELECT 1"; 1000];
+        assert_eq!(kind(unions.join(" UNION ALL ")), None);
+        assert_eq!(kind(unions.join(" UNION ")), None);
+        // The order of the terms stays, and short ones are left alone.
+        let short = format!("SELECT 1 FROM cells WHERE {}", or(40));
+        assert_eq!(rewritten(&short, balance), short);
+        let mixed = "SELECT 1 UNION ALL SELECT 2 EXCEPT SELECT 3 UNION SELECT 4 UNION ALL SELECT 5";
+        assert_eq!(rewritten(mixed, balance), mixed);
+    }
+
+    #[test]
+    fn what_is_too_deep_is_refused() {
+        let invalid = Some(ErrorKind::InvalidQuery);
+        assert_eq!(kind(format!("SELECT {}", vec!["1"; 900].join("+"))), None);
+        assert_eq!(kind(format!("SELECT {}", vec!["1"; 3000].join("+"))), invalid);
+        assert_eq!(kind(format!("SELECT {}", vec!["1"; 60_000].join("||"))), invalid);
+        assert_eq!(kind(format!("SELECT {}", vec!["1"; 1_000_000].join("+"))), invalid);
+        assert_eq!(kind(format!("SELECT 1{}", "::int".repeat(3000))), invalid);
+        assert_eq!(kind(format!("SELECT {}1{}", "(".repeat(3000), ")".repeat(3000))), invalid);
+        assert_eq!(kind(format!("SELECT {} 1", "NOT ".repeat(3000))), invalid);
+        assert_eq!(kind(format!("{} SELECT 1", "EXPLAIN ".repeat(3000))), invalid);
+        assert_eq!(kind(format!("SELECT 1 FROM a {}", "JOIN a USING (x) ".repeat(300))), invalid);
+        assert_eq!(kind(vec!["SELECT 1"; 300].join(" INTERSECT ")), invalid);
+        let list = (0..200_000).map(|i| format!("'c{i}'")).collect::<Vec<_>>().join(", ");
+        assert_eq!(kind(format!("SELECT 1 FROM cells WHERE a IN ({list})")), None);
+    }
+
+    #[test]
+    fn common_table_expressions_count_wherever_they_are_read() {
+        let doubled = |n: usize| {
+            let steps = (1..n).map(|i| format!(", t{i} AS (SELECT x.a FROM t{} x, t{} y)", i - 1, i - 1));
+            format!("WITH t0 AS (SELECT 1 AS a){} SELECT * FROM t{}", steps.collect::<String>(), n - 1)
+        };
+        assert_eq!(kind(doubled(5)), None);
+        assert_eq!(kind(doubled(40)), Some(ErrorKind::InvalidQuery));
+        let recursive = "WITH RECURSIVE t AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM t WHERE a < 9) SELECT a FROM t";
+        assert_eq!(kind(recursive.to_string()), None);
+    }
+
+    #[test]
+    fn equalities_become_lists() {
+        let or = |n: usize| (0..n).map(|i| format!("a = 'c{i}'")).collect::<Vec<_>>().join(" OR ");
+        let list = |n: usize| (0..n).map(|i| format!("'c{i}'")).collect::<Vec<_>>().join(", ");
+        let of = |condition: &str| rewritten(&format!("SELECT 1 FROM t WHERE {condition}"), equalities_to_lists);
+        let expected = |condition: &str| format!("SELECT 1 FROM t WHERE {condition}");
+        assert_eq!(of(&or(20)), expected(&format!("a IN ({})", list(20))));
+        assert_eq!(of(&or(20).replace('=', "<>").replace("OR", "AND")), expected(&format!("a NOT IN ({})", list(20))));
+        assert_eq!(
+            of(&format!("b = 1 OR {} OR b = 2.5", or(20))),
+            expected(&format!("b = 1 OR a IN ({}) OR b = 2.5", list(20)))
+        );
+        assert_eq!(of(&or(3)), expected(&or(3)));
+        // Neither the other operator nor what is no constant.
+        let kept = or(20).replace("OR", "AND");
+        assert_eq!(of(&kept), expected(&kept));
+        let kept = (0..20).map(|i| format!("a = b + {i}")).collect::<Vec<_>>().join(" OR ");
+        assert_eq!(of(&kept), expected(&kept));
+    }
+}

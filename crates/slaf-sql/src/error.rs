@@ -50,21 +50,30 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             ArrowError::ExternalError(_) => ErrorKind::Internal,
             _ => ErrorKind::InvalidQuery,
         },
-        DataFusionError::External(e) if is_of_a_pattern(&e.to_string()) => ErrorKind::InvalidQuery,
+        DataFusionError::External(e) if e.to_string().starts_with("regex parse error") => ErrorKind::InvalidQuery,
         _ => ErrorKind::Internal,
     };
     let text = root.strip_backtrace();
-    let prefixes = ["Error during planning: ", "Execution error: ", "Schema error: ", "SQL error: ", "Arrow error: "];
+    // Each function has its own way to pass on what the regex crate says.
+    if text.contains("CompiledTooBig") || text.contains("Compiled regex exceeds size limit") {
+        return Error::new(
+            ErrorKind::InvalidQuery,
+            "a regular expression is too large: its repetitions make too many states",
+        );
+    }
+    let prefixes = [
+        "Error during planning: ",
+        "Execution error: ",
+        "Schema error: ",
+        "SQL error: ",
+        "Arrow error: ",
+        "External error: ",
+    ];
     let text = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(&text);
     let duckdb = matches!(root, DataFusionError::SQL(..) | DataFusionError::NotImplemented(_))
         || text.starts_with("Invalid function");
     let hint = if duckdb { "; if this is DuckDB's dialect, pass engine=\"duckdb\"" } else { "" };
     Error::new(kind, format!("{text}{hint}"))
-}
-
-/// Whether an error is the regex crate's, which DataFusion passes on as it is.
-fn is_of_a_pattern(text: &str) -> bool {
-    text.starts_with("regex parse error") || text.starts_with("Compiled regex exceeds size limit")
 }
 
 fn unknown_column<'a>(name: &str, columns: impl Iterator<Item = &'a str>) -> Error {

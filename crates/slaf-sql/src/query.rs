@@ -46,6 +46,9 @@ impl Query {
             .map_err(depth::from_parser)?;
         let invalid = |what| Err(Error::new(ErrorKind::InvalidQuery, what));
         match (statements.pop_front(), statements.is_empty()) {
+            (Some(Statement::Explain(outer)), true) if matches!(*outer.statement, Statement::Explain(_)) => {
+                invalid("EXPLAIN explains a query, not an EXPLAIN")
+            }
             (Some(statement), true) => {
                 let mut query = Query { statement, columns };
                 if let Some(ast) = query.ast() {

@@ -17,7 +17,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
@@ -39,7 +39,7 @@ const SMALL: u128 = 1 << 20;
 /// What a call may make where its query has no limits of its own.
 const UNLIMITED_CALL: usize = 256 << 20;
 /// Steps of work between two looks at whether the query was stopped.
-const STEPS: u64 = 1 << 28;
+const STEPS: u64 = if cfg!(test) { 1 << 16 } else { 1 << 28 };
 /// Steps of work on one row, which nothing stops.
 const MOST_STEPS: u64 = 1 << 34;
 
@@ -54,20 +54,27 @@ impl FunctionRewrite for Guard {
 
     fn rewrite(&self, expr: Expr, _: &DFSchema, config: &ConfigOptions) -> DfResult<Transformed<Expr>> {
         Ok(match expr {
-            Expr::ScalarFunction(call) => match guarded(&call.func) {
-                Some(func) => {
-                    Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: Arc::new(func), args: call.args }))
-                }
-                None => Transformed::no(Expr::ScalarFunction(call)),
-            },
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
                 let func = ScalarUDF::from(Guarded { udf: ScalarUDF::from(Concat::new()), growth: Growth::Sum(1) });
                 let args = vec![*left, *right];
                 Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: Arc::new(func), args }))
             }
             Expr::WindowFunction(call) => windows::guarded(call, config),
-            other => Transformed::no(other),
+            other => guarded_call(other),
         })
+    }
+}
+
+/// A call of the guarded form of a function, if it has one.
+fn guarded_call(expr: Expr) -> Transformed<Expr> {
+    match expr {
+        Expr::ScalarFunction(call) => match guarded(&call.func) {
+            Some(func) => {
+                Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: Arc::new(func), args: call.args }))
+            }
+            None => Transformed::no(Expr::ScalarFunction(call)),
+        },
+        other => Transformed::no(other),
     }
 }
 
@@ -182,7 +189,13 @@ impl ScalarUDFImpl for Guarded {
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> DfResult<ExprSimplifyResult> {
-        self.udf.inner().simplify(args, info)
+        // What it is simplified to may be another function that needs a guard.
+        Ok(match self.udf.inner().simplify(args, info)? {
+            ExprSimplifyResult::Simplified(expr) => {
+                ExprSimplifyResult::Simplified(expr.transform_up(|expr| Ok(guarded_call(expr)))?.data)
+            }
+            original => original,
+        })
     }
 
     fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
@@ -261,3 +274,6 @@ impl ScalarUDFImpl for Concat {
         PhysicalBinary::new(left, Operator::StringConcat, right).evaluate(&batch)
     }
 }
+
+#[cfg(test)]
+mod tests;

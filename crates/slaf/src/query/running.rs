@@ -6,11 +6,11 @@
 //! at its next check (`slaf_sql::limits`), or with the batch that it works on.
 
 use super::{QueryOptions, QueryResult};
+use crate::config::query_memory;
 use crate::dataset::Dataset;
 use arrow::array::{Array, ArrayData, RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
@@ -82,10 +82,10 @@ impl Running {
         execute_stream(plan, context).map_err(from_datafusion)
     }
 
-    /// All rows. They count against the memory of queries until the last one is there.
+    /// All rows, as many as the memory of queries holds.
     pub(super) fn collect(mut self) -> Result<QueryResult> {
         let mut stream = self.execute()?;
-        let mut held = Held::new(self.limits.reserve("result", 0).map_err(from_datafusion)?);
+        let mut held = Held { bytes: 0, seen: HashSet::new() };
         let mut task = Task(runtime()?.spawn(async move {
             let mut batches = Vec::new();
             while let Some(batch) = stream.next().await.transpose().map_err(from_datafusion)? {
@@ -212,22 +212,19 @@ impl<T> Drop for Task<T> {
 /// The memory of batches that are kept. Batches share buffers, as names of cells: each is counted
 /// once.
 struct Held {
-    memory: MemoryReservation,
+    bytes: usize,
     seen: HashSet<usize>,
 }
 
 impl Held {
-    fn new(memory: MemoryReservation) -> Held {
-        Held { memory, seen: HashSet::new() }
-    }
-
     fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let bytes = batch.columns().iter().map(|column| self.new_bytes(&column.to_data())).sum();
-        self.memory.try_grow(bytes).map_err(|_| {
-            let message = "the result does not fit in the memory of queries: ask for less, read it in parts \
-                           (query_stream, slaf query -o), or raise SLAF_QUERY_MEMORY";
-            Error::new(ErrorKind::MemoryLimit, message)
-        })
+        self.bytes += batch.columns().iter().map(|column| self.new_bytes(&column.to_data())).sum::<usize>();
+        if self.bytes <= query_memory() {
+            return Ok(());
+        }
+        let message = "the result does not fit in the memory of queries: ask for less, read it in parts (query_stream, \
+                       slaf query -o), or raise SLAF_QUERY_MEMORY";
+        Err(Error::new(ErrorKind::MemoryLimit, message))
     }
 
     fn new_bytes(&mut self, data: &ArrayData) -> usize {
