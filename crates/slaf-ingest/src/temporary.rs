@@ -194,9 +194,10 @@ impl TemporaryFolder {
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // Removing a folder opens it, and the limit of open files may be why it is not needed.
+        // Listing a folder opens it, and the limit of open files may be why it is not needed. An
+        // empty one goes without.
         self.lock = None;
-        if self.temporary {
+        if self.temporary && std::fs::remove_dir(&self.path).is_err() {
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
