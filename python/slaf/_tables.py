@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slaf._errors import from_kind, invalid
+from slaf._errors import SlafError, from_kind, invalid
 from slaf._store import Store
 
 if TYPE_CHECKING:
@@ -141,9 +141,18 @@ def _chosen(
 
 
 def connect(
-    store: Store, connection: duckdb.DuckDBPyConnection | None = None
+    store: Store,
+    connection: duckdb.DuckDBPyConnection | None = None,
+    tables: Mapping[str, pl.DataFrame] | None = None,
+    dialect: str = "slaf",
 ) -> duckdb.DuckDBPyConnection:
-    """Register the tables on a DuckDB connection; see :meth:`slaf.SLAFArray.duckdb`."""
+    """Register the tables on a DuckDB connection; see :meth:`slaf.SLAFArray.duckdb`.
+
+    Parameters
+    ----------
+    tables, dialect
+        As in :meth:`slaf.SLAFArray.query`, for a connection of our own.
+    """
     try:
         import duckdb
     except ImportError as e:
@@ -156,6 +165,10 @@ def connect(
         own.execute("SET enable_external_access = false")
         own.execute("SET python_enable_replacements = false")
         _register(store, own)
+        for name, frame in (tables or {}).items():
+            own.register(name, frame)
+        if dialect == "standard":
+            own.execute("SET integer_division = true")
         own.execute("SET lock_configuration = true")
         return own
     if not isinstance(connection, duckdb.DuckDBPyConnection):
@@ -172,13 +185,72 @@ def _register(store: Store, connection: duckdb.DuckDBPyConnection) -> None:
         "CREATE OR REPLACE TEMP MACRO normalize(value, total, target) AS "
         "value::DOUBLE / total::DOUBLE * target::DOUBLE"
     )
+    # As DataFusion's: whole numbers of whole numbers, rounded towards zero.
+    connection.execute(
+        "CREATE OR REPLACE TEMP MACRO div(a BIGINT, b BIGINT) AS a // b, "
+        "(a DOUBLE, b DOUBLE) AS trunc(a / b)"
+    )
 
 
-def query_duckdb(store: Store, sql: str, params: Any, timeout: float | None) -> pl.DataFrame:
+def _plain(params: Any) -> Any:
+    """Make lists of the arrays and columns among the values of parameters."""
+    if isinstance(params, Mapping):
+        return {name: _plain_value(value) for name, value in params.items()}
+    if params is None or isinstance(params, str):
+        return params
+    return [_plain_value(value) for value in params]
+
+
+def _plain_value(value: Any) -> Any:
+    for method in ("tolist", "to_list"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    return list(value) if isinstance(value, (set, frozenset, tuple)) else value
+
+
+def _refused(error: duckdb.Error) -> SlafError:
+    """Give the error of a query that DuckDB does not take."""
+    text = str(error)
+    if text.startswith('Binder Error: Referenced column "'):
+        hint = "; a text stands in single quotes, and genes are columns for engine='datafusion'"
+        return from_kind("unknown-column", text + hint)
+    if text.startswith("Catalog Error: Table with name "):
+        return from_kind("unknown-table", text)
+    return from_kind("invalid-query", text)
+
+
+def _is_read(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> bool:
+    """Tell whether a statement only reads.
+
+    PIVOT over the values of a column is several statements to DuckDB, as is what writes its
+    result; what can stand in a FROM clause writes nothing.
+    """
+    import duckdb
+
+    reads = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    if statement.type != duckdb.StatementType.MULTI:
+        return statement.type in reads
+    text = statement.query.strip().rstrip(";")
+    try:
+        return len(connection.extract_statements(f"FROM (\n{text}\n)")) == 1
+    except duckdb.ParserException:
+        return False
+
+
+def query_duckdb(
+    store: Store,
+    sql: str,
+    params: Any,
+    timeout: float | None,
+    tables: Mapping[str, pl.DataFrame],
+    dialect: str,
+) -> pl.DataFrame:
     """Run one query in DuckDB."""
     import polars as pl
 
-    connection = connect(store)
+    if dialect not in ("slaf", "standard"):
+        raise invalid(f"no dialect {dialect!r}; there are 'slaf' and 'standard'")
+    connection = connect(store, None, tables, dialect)
     import duckdb
 
     if timeout is not None and not 0 <= timeout < threading.TIMEOUT_MAX:
@@ -194,11 +266,11 @@ def query_duckdb(store: Store, sql: str, params: Any, timeout: float | None) -> 
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
             raise from_kind("invalid-query", "pass one query at a time")
-        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+        if not _is_read(connection, statements[0]):
             raise from_kind("read-only", "only queries are allowed: a store is not changed by SQL")
         if timer is not None:
             timer.start()
-        return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
+        return pl.DataFrame(connection.sql(sql, params=_plain(params)).to_arrow_table())
     except duckdb.InterruptException as e:
         if late.is_set():
             raise from_kind("time-limit", f"the query took longer than {timeout} s") from e
@@ -208,7 +280,7 @@ def query_duckdb(store: Store, sql: str, params: Any, timeout: float | None) -> 
     except duckdb.PermissionException as e:
         raise from_kind("read-only", str(e)) from e
     except duckdb.Error as e:
-        raise from_kind("invalid-query", str(e)) from e
+        raise _refused(e) from e
     finally:
         if timer is not None:
             timer.cancel()

@@ -5,7 +5,7 @@ use crate::output::{NewFile, Sink, write};
 use crate::say;
 use crate::store::StoreArgs;
 use crate::table::with_commas;
-use slaf::QueryOptions;
+use slaf::{Dialect, QueryOptions};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use std::time::Duration;
 /// Ask a store in SQL
 ///
 /// The tables are cells, genes, expression, layers, obsp_KEY and varp_KEY. A double-quoted word
-/// that names no column is a text: WHERE batch = "batch1". A gene is a column of cells.
+/// that names no column and is compared with text is a text: WHERE batch = "batch1". A gene is a
+/// column of cells. A division gives a fraction, // and div(a, b) a whole number.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -32,6 +33,10 @@ pub(crate) struct Args {
     /// How many rows a table shows
     #[arg(long, value_name = "N", default_value_t = 20)]
     rows: usize,
+    /// "standard" takes every word in double quotes for a name, and divides whole numbers into
+    /// whole numbers
+    #[arg(long, value_name = "DIALECT", default_value = "slaf", value_parser = dialect)]
+    dialect: Dialect,
     /// Stop if the next rows take longer
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
@@ -40,6 +45,10 @@ pub(crate) struct Args {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+fn dialect(name: &str) -> Result<Dialect, String> {
+    Dialect::from_name(name).map_err(|e| e.message().to_string())
 }
 
 impl Args {
@@ -66,7 +75,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         None => Sink::stdout(),
     };
     let (store, sql, rows) = (args.store, args.sql, args.rows);
-    let options = QueryOptions { time_limit: args.timeout, ..QueryOptions::default() };
+    let options = QueryOptions { time_limit: args.timeout, dialect: args.dialect, ..QueryOptions::default() };
     let n = interrupt.abandonable(move || write(store.open()?.query_stream(&sql, &options)?, format, rows, sink))?;
     match file {
         Some(file) => say(format_args!("{}: {} rows", file.keep()?.display(), with_commas(n))),

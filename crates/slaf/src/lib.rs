@@ -28,6 +28,7 @@ pub mod loader;
 pub mod manifest;
 mod matrix;
 mod memory;
+mod missing;
 mod names;
 mod query;
 mod reader;
@@ -43,7 +44,8 @@ pub use dataset::{CellStats, Damage, Dataset, DatasetOptions, GeneStats, Version
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
-pub use query::{Cancel, Parameter, Parameters, QueryOptions, QueryResult};
+pub use missing::with_nulls;
+pub use query::{Cancel, Dialect, Parameter, Parameters, QueryOptions, QueryResult, UserTable};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 pub use slaf_ingest::{

@@ -15,10 +15,12 @@ mod session;
 mod side_groups;
 mod stopping;
 mod stored_sums;
+mod user_tables;
 mod view;
 
 pub(crate) use session::Session;
-pub use slaf_sql::{Parameter, Parameters};
+pub use slaf_sql::{Dialect, Parameter, Parameters};
+pub use user_tables::UserTable;
 
 use crate::dataset::Dataset;
 use crate::selection::Selection;
@@ -30,14 +32,15 @@ use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
-use slaf_core::{Error, ErrorKind, Result};
+use slaf_core::{Error, ErrorKind, Result, near};
 use slaf_lance::runtime::{block_on, runtime};
+use slaf_sql::Query;
 use slaf_sql::error::from_datafusion;
-use slaf_sql::{Query, UnknownName};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use user_tables::Catalog;
 use view::ViewTable;
 
 /// The rows of an SQL query.
@@ -59,6 +62,9 @@ impl QueryResult {
 pub struct QueryOptions {
     /// Values for `?`, `$1` or `$name`.
     pub parameters: Parameters,
+    pub dialect: Dialect,
+    /// Tables beside those of the store.
+    pub tables: Vec<UserTable>,
     /// The query stops after this time, with `time-limit`.
     pub time_limit: Option<Duration>,
     /// Stops the query from another thread.
@@ -93,7 +99,7 @@ impl Dataset {
     /// As [`Dataset::query`].
     pub fn query_with(&self, sql: &str, options: &QueryOptions) -> Result<QueryResult> {
         block_on(within(options, async {
-            let frame = self.plan(sql, &options.parameters).await?;
+            let frame = self.plan(sql, options).await?;
             let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
             let batches = frame.collect().await.map_err(from_datafusion)?;
             let schema = batches.first().map_or(schema, RecordBatch::schema);
@@ -108,7 +114,7 @@ impl Dataset {
     /// holds for each batch.
     pub fn query_stream(&self, sql: &str, options: &QueryOptions) -> Result<Box<dyn RecordBatchReader + Send>> {
         let start = async {
-            let frame = self.plan(sql, &options.parameters).await?;
+            let frame = self.plan(sql, options).await?;
             frame.execute_stream().await.map_err(from_datafusion)
         };
         reader(block_on(within(options, start))?, options)
@@ -168,22 +174,21 @@ impl Dataset {
         Ok(self.session.get_or_init(|| session))
     }
 
-    async fn plan(&self, sql: &str, parameters: &Parameters) -> Result<DataFrame> {
-        let session = self.session()?;
-        let mut query = Query::parse(sql, session.columns.clone())?;
+    async fn plan(&self, sql: &str, options: &QueryOptions) -> Result<DataFrame> {
+        let Catalog { context, tables, columns } = self.session()?.with_tables(&options.tables)?;
+        let mut query = Query::parse(sql, columns, options.dialect)?;
+        let unknown = query.unknown_names();
         let mut genes = Vec::new();
-        for UnknownName { name, quoted } in query.unknown_names() {
-            match self.inner.gene_of_column(&name).await {
-                Ok(Some(_)) => genes.push(name),
-                Ok(None) => {}
-                // A word in quotes need not be meant as a gene.
-                Err(_) if quoted => {}
-                Err(e) => return Err(e),
+        for name in &unknown {
+            if self.inner.gene_of_column(name).await?.is_some() {
+                genes.push(name.clone());
             }
         }
         query.add_genes(&genes);
-        let context = &session.context;
-        let plan = query.plan(&context.state(), &session.tables, parameters).await?;
+        // Only a query that names no column asks for genes that are near.
+        let names = if unknown.is_empty() { Vec::new() } else { self.inner.names_of_genes().await? };
+        let near_genes = |name: &str| near(name, names.iter().flat_map(|n| n.iter()));
+        let plan = query.plan(context.state(), &tables, &options.parameters, &near_genes).await?;
         context.execute_logical_plan(plan).await.map_err(from_datafusion)
     }
 }
