@@ -153,7 +153,7 @@ def by_key(rows):
 
 @hypothesis.given(obs=annotations(), data=st.data(), tiny=st.booleans())
 @hypothesis.settings(
-    max_examples=15, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=6, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 def test_answers_are_those_of_pandas(tmp_path_factory, obs, data, tiny):
     with pytest.MonkeyPatch.context() as patch:
@@ -162,14 +162,14 @@ def test_answers_are_those_of_pandas(tmp_path_factory, obs, data, tiny):
             patch.setenv("SLAF_BATCH_ROWS", "3")
         case = Case(tmp_path_factory.mktemp("missing"), obs)
         frame = nullable(obs)
-        for predicate in data.draw(st.lists(predicates(), min_size=4, max_size=4)):
+        for predicate in data.draw(st.lists(predicates(), min_size=3, max_size=3)):
             sql = f"SELECT COUNT(*) FROM cells WHERE {predicate.sql}"
             for rows in case.ask(sql):
                 assert rows == [(predicate.count(frame),)], sql
             kept = case.handles[0].filter_cells(predicate.sql)
             assert kept.height == predicate.count(frame), predicate
         finite = obs[["a", "b"]].replace([np.inf, -np.inf], 7.0).astype(np.float64)
-        for column in ("a", "b"):
+        for column in [data.draw(st.sampled_from(["a", "b"]))]:
             x = finite[column]
             numbers = f"CASE WHEN abs({column}) > 1e30 THEN 7 ELSE {column} END"
             sql = (
@@ -224,9 +224,7 @@ def test_joins_and_sums_of_expression(case):
     )
     expected = of_cells.groupby(obs.age, dropna=False).sum()
     for rows in case.ask(sql):
-        assert dict(rows) == {
-            None if pd.isna(k) else k: v for k, v in expected.items()
-        }
+        assert dict(rows) == {None if pd.isna(k) else k: v for k, v in expected.items()}
     for condition, kept in [
         ("c.age > 35", obs.age > 35),
         ("c.age IS NULL", obs.age.isna()),
