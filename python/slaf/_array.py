@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slaf import _conditions, _frames, _tables
+from slaf import _conditions, _frames, _tables, _user_tables
 from slaf._errors import from_kind, invalid
 from slaf._keywords import keywords
 from slaf._progress import bar
@@ -189,8 +189,9 @@ class SLAFArray:
         """Annotation of the cells, in row order.
 
         The columns ``cell_id`` and ``cell_integer_id`` (the row number) come first. Categoricals
-        are ``polars.Enum`` with their categories in order. A column of the data that has the name
-        of one of these two gets ``obs:`` before its name, here and in SQL.
+        are ``polars.Enum`` with their categories in order, missing numbers are null. A column of
+        the data that has the name of one of these two gets ``obs:`` before its name, here and in
+        SQL.
         """
         return self._frame("obs")
 
@@ -251,6 +252,8 @@ class SLAFArray:
         params: Any = None,
         engine: str = "datafusion",
         *,
+        tables: Mapping[str, Any] | None = None,
+        dialect: str = "slaf",
         timeout: float | None = None,
     ) -> pl.DataFrame:
         """Ask in SQL.
@@ -260,25 +263,36 @@ class SLAFArray:
         ``expression`` (``cell_integer_id``, ``gene_integer_id``, ``value``, ``cell_id``,
         ``gene_id``; one row for each stored value of X), ``layers`` (the ids and a column for each
         layer) and ``obsp_<key>`` and ``varp_<key>``. A gene is a column of ``cells``, by its id or
-        by its symbol.
+        by its symbol. A missing number of obs or var (NaN) is NULL.
 
         Parameters
         ----------
         sql
             One query. It cannot write, and cannot reach anything but the tables. In DataFusion's
-            dialect, a word in double quotes that names no column is a string.
+            dialect, a word in double quotes that names no column and is compared with text is a
+            string.
         params
             Values for the parameters of the query: a sequence for ``?`` or ``$1``, a dict for
-            ``$name``. They never become a part of the text.
+            ``$name``. They never become a part of the text. A list, a set, an array or a column
+            is for ``IN ?`` or ``= ANY($name)``.
         engine
             ``"datafusion"``, or ``"duckdb"`` for the dialect of the installed DuckDB. DuckDB reads
             what its filters on ids leave of ``expression`` into memory, and knows no genes as
             columns.
+        tables
+            Frames of pandas, polars or Arrow that are tables of this query, by their names. Of a
+            pandas frame, the levels of the index that have names are columns, too, and NaN is
+            NULL.
+        dialect
+            ``"slaf"``, or ``"standard"``, where every word in double quotes is a name and ``/``
+            of whole numbers gives a whole number.
         timeout
             Seconds after which the query is stopped, its planning included.
 
         Raises
         ------
+        InvalidArgumentError
+            For parameters that do not fit to the query, and tables that are no frames.
         QueryError
             If the text is wrong, or is no query.
         UnknownNameError
@@ -300,23 +314,41 @@ class SLAFArray:
         ╞═════════╪═══════╡
         │ cell5   ┆ 8.0   │
         └─────────┴───────┘
+
+        >>> import pandas as pd
+        >>> mine = pd.DataFrame({"batch": ["b1", "b2"], "site": ["Ulm", "Bern"]})
+        >>> slaf_array.query(
+        ...     "SELECT site, COUNT(*) AS n FROM cells JOIN mine USING (batch) "
+        ...     "WHERE cell_id IN $wanted GROUP BY site ORDER BY site",
+        ...     {"wanted": ["cell0", "cell1", "cell3"]},
+        ...     tables={"mine": mine},
+        ... ).rows()
+        [('Bern', 1), ('Ulm', 2)]
         """
         import polars as pl
 
-        if engine == "duckdb":
-            return _tables.query_duckdb(self._store, sql, params, timeout)
-        if engine != "datafusion":
+        if engine not in ("datafusion", "duckdb"):
             raise invalid(f"no engine {engine!r}; there are 'datafusion' and 'duckdb'")
-        return pl.DataFrame(self._store.native.query(sql, params, timeout))
+        frames = _user_tables.frames(tables, self._store.native.tables())
+        if engine == "duckdb":
+            return _tables.query_duckdb(self._store, sql, params, timeout, frames, dialect)
+        found = self._store.native.query(sql, params, timeout, list(frames.items()), dialect)
+        return pl.DataFrame(found)
 
     def query_stream(
-        self, sql: str, params: Any = None, *, timeout: float | None = None
+        self,
+        sql: str,
+        params: Any = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+        dialect: str = "slaf",
+        timeout: float | None = None,
     ) -> ArrowStream:
         """Ask in SQL for an answer that does not fit in memory.
 
         Parameters
         ----------
-        sql, params
+        sql, params, tables, dialect
             As in :meth:`query`, by DataFusion.
         timeout
             Seconds that the query may take. The time between reads does not count.
@@ -327,7 +359,8 @@ class SLAFArray:
             For any library that reads ``__arrow_c_stream__``, for example
             ``pyarrow.RecordBatchReader.from_stream``; it can be read once.
         """
-        return self._store.native.query_stream(sql, params, timeout)
+        frames = _user_tables.frames(tables, self._store.native.tables())
+        return self._store.native.query_stream(sql, params, timeout, list(frames.items()), dialect)
 
     def scan(self, table: str) -> pl.LazyFrame:
         """Give a table of :meth:`query` as a ``polars.LazyFrame``.

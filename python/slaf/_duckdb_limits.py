@@ -203,4 +203,9 @@ def from_duckdb(error: duckdb.Error) -> SlafError:
     if isinstance(error, duckdb.IOException):
         full = "No space left" in text or "max_temp_directory_size" in text
         return from_kind("disk-full" if full else "io", f"a temporary file of the query: {text}")
+    if text.startswith('Binder Error: Referenced column "'):
+        hint = "; a text stands in single quotes, and genes are columns for engine='datafusion'"
+        return from_kind("unknown-column", text + hint)
+    if text.startswith("Catalog Error: Table with name "):
+        return from_kind("unknown-table", text)
     return from_kind("invalid-query", text)

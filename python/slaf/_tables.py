@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,9 +140,18 @@ def _chosen(
 
 
 def connect(
-    store: Store, connection: duckdb.DuckDBPyConnection | None = None
+    store: Store,
+    connection: duckdb.DuckDBPyConnection | None = None,
+    tables: Mapping[str, pl.DataFrame] | None = None,
+    dialect: str = "slaf",
 ) -> duckdb.DuckDBPyConnection:
-    """Register the tables on a DuckDB connection; see :meth:`slaf.SLAFArray.duckdb`."""
+    """Register the tables on a DuckDB connection; see :meth:`slaf.SLAFArray.duckdb`.
+
+    Parameters
+    ----------
+    tables, dialect
+        As in :meth:`slaf.SLAFArray.query`, for a connection of our own.
+    """
     try:
         import duckdb
     except ImportError as e:
@@ -156,6 +165,10 @@ def connect(
         own.execute("SET enable_external_access = false")
         own.execute("SET python_enable_replacements = false")
         _register(store, own)
+        for name, frame in (tables or {}).items():
+            own.register(name, frame)
+        if dialect == "standard":
+            own.execute("SET integer_division = true")
         own.execute("SET lock_configuration = true")
         return own
     if not isinstance(connection, duckdb.DuckDBPyConnection):
@@ -172,11 +185,59 @@ def _register(store: Store, connection: duckdb.DuckDBPyConnection) -> None:
         "CREATE OR REPLACE TEMP MACRO normalize(value, total, target) AS "
         "value::DOUBLE / total::DOUBLE * target::DOUBLE"
     )
+    # As DataFusion's: whole numbers of whole numbers, rounded towards zero.
+    connection.execute(
+        "CREATE OR REPLACE TEMP MACRO div(a BIGINT, b BIGINT) AS a // b, "
+        "(a DOUBLE, b DOUBLE) AS trunc(a / b)"
+    )
 
 
-def query_duckdb(store: Store, sql: str, params: Any, timeout: float | None) -> pl.DataFrame:
+def _plain(params: Any) -> Any:
+    """Make lists of the arrays and columns among the values of parameters."""
+    if isinstance(params, Mapping):
+        return {name: _plain_value(value) for name, value in params.items()}
+    if params is None or isinstance(params, str):
+        return params
+    return [_plain_value(value) for value in params]
+
+
+def _plain_value(value: Any) -> Any:
+    for method in ("tolist", "to_list"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    return list(value) if isinstance(value, (set, frozenset, tuple)) else value
+
+
+def _is_read(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> bool:
+    """Tell whether a statement only reads.
+
+    PIVOT over the values of a column is several statements to DuckDB, as is what writes its
+    result; what can stand in a FROM clause writes nothing.
+    """
+    import duckdb
+
+    reads = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    if statement.type != duckdb.StatementType.MULTI:
+        return statement.type in reads
+    text = statement.query.strip().rstrip(";")
+    try:
+        return len(connection.extract_statements(f"FROM (\n{text}\n)")) == 1
+    except duckdb.ParserException:
+        return False
+
+
+def query_duckdb(
+    store: Store,
+    sql: str,
+    params: Any,
+    timeout: float | None,
+    tables: Mapping[str, pl.DataFrame],
+    dialect: str,
+) -> pl.DataFrame:
     """Run one query in DuckDB."""
-    connection = connect(store)
+    if dialect not in ("slaf", "standard"):
+        raise invalid(f"no dialect {dialect!r}; there are 'slaf' and 'standard'")
+    connection = connect(store, None, tables, dialect)
     import duckdb
 
     _duckdb_limits.check_timeout(timeout)
@@ -185,9 +246,9 @@ def query_duckdb(store: Store, sql: str, params: Any, timeout: float | None) -> 
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
             raise from_kind("invalid-query", "pass one query at a time")
-        if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+        if not _is_read(connection, statements[0]):
             raise from_kind("read-only", "only queries are allowed: a store is not changed by SQL")
-        return _duckdb_limits.collect(connection.sql(sql, params=params))
+        return _duckdb_limits.collect(connection.sql(sql, params=_plain(params)))
 
     try:
         return _duckdb_limits.run(connection, answer, timeout)

@@ -1,10 +1,11 @@
 //! Python values as arguments of Rust.
 
-use crate::error::invalid;
+use crate::error::{IntoPyResult, invalid};
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
-use slaf::{Axis, MatrixKey, Parameter, Parameters, QueryOptions, Selection};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3_arrow::PyRecordBatchReader;
+use slaf::{Axis, Dialect, Error, ErrorKind, MatrixKey, Parameter, Parameters, QueryOptions, Selection, UserTable};
 use std::time::Duration;
 
 /// `None` (all), `(start, stop)`, or an int64 array.
@@ -42,8 +43,14 @@ pub(crate) fn axis(py: Python<'_>, name: &str) -> PyResult<Axis> {
     }
 }
 
-/// Parameters, a sequence or a dict, and a time limit in seconds.
-pub(crate) fn query_options(params: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<QueryOptions> {
+/// Parameters, a sequence or a dict, a time limit in seconds, tables beside those of the store as
+/// pairs of a name and an Arrow stream, and the name of a dialect.
+pub(crate) fn query_options(
+    params: &Bound<'_, PyAny>,
+    timeout: Option<f64>,
+    tables: Vec<(String, PyRecordBatchReader)>,
+    dialect: &str,
+) -> PyResult<QueryOptions> {
     let py = params.py();
     let parameters = if params.is_none() {
         Parameters::None
@@ -60,7 +67,17 @@ pub(crate) fn query_options(params: &Bound<'_, PyAny>, timeout: Option<f64>) -> 
         Some(Ok(limit)) => Some(limit),
         Some(Err(_)) => return Err(invalid(py, "timeout is a number of seconds, not below 0")),
     };
-    Ok(QueryOptions { parameters, time_limit, ..QueryOptions::default() })
+    let dialect = Dialect::from_name(dialect).into_py(py)?;
+    let tables = tables.into_iter().map(|(name, stream)| table(py, name, stream)).collect::<PyResult<_>>()?;
+    Ok(QueryOptions { parameters, dialect, tables, time_limit, ..QueryOptions::default() })
+}
+
+fn table(py: Python<'_>, name: String, stream: PyRecordBatchReader) -> PyResult<UserTable> {
+    let reader = stream.into_reader()?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<_, _>>();
+    let batches = batches.map_err(|e| Error::new(ErrorKind::InvalidArgument, e.to_string()).at(&name)).into_py(py)?;
+    Ok(UserTable { name, schema, batches })
 }
 
 fn parameter(value: &Bound<'_, PyAny>) -> PyResult<Parameter> {
@@ -76,11 +93,23 @@ fn parameter(value: &Bound<'_, PyAny>) -> PyResult<Parameter> {
         Ok(Parameter::Float(value.extract()?))
     } else if value.is_instance_of::<PyString>() {
         Ok(Parameter::Text(value.extract()?))
-    } else if value.hasattr("item")? {
-        // A scalar of numpy.
-        parameter(&value.call_method0("item")?)
+    } else if value.is_instance_of::<PyList>()
+        || value.is_instance_of::<PyTuple>()
+        || value.is_instance_of::<PySet>()
+        || value.is_instance_of::<PyFrozenSet>()
+    {
+        let values = value.try_iter()?.map(|v| parameter(&v?)).collect::<PyResult<Vec<_>>>()?;
+        if values.iter().any(|v| matches!(v, Parameter::List(_))) {
+            return Err(invalid(py, "a list of lists as a parameter"));
+        }
+        Ok(Parameter::List(values))
+    } else if let Some(method) = ["tolist", "to_list", "item"].into_iter().find(|m| value.hasattr(*m).unwrap_or(false))
+    {
+        // Arrays and scalars of numpy, and columns of frames.
+        parameter(&value.call_method0(method)?)
     } else {
         let name = value.get_type().name()?;
-        Err(invalid(py, format!("a parameter of type {name}; pass None, bool, int, float or str")))
+        let message = format!("a parameter of type {name}; pass None, bool, int, float, str or a list of these");
+        Err(invalid(py, message))
     }
 }

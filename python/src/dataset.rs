@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use pyo3_arrow::PyRecordBatchReader;
 use slaf::{ArrayKey, Axis, DatasetOptions, ExportFormat, ExportOptions, Selection, Verify};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -163,13 +164,13 @@ impl Dataset {
 
     fn frame(&self, py: Python<'_>, of: &str) -> PyResult<ArrowStream> {
         let (handle, of) = (self.handle(py)?, axis(py, of)?);
-        let batch = work::run(py, move || handle.frame(of))?;
+        let batch = work::run(py, move || slaf::with_nulls(&handle.frame(of)?))?;
         ArrowStream::numbered(py, &batch)
     }
 
     fn frame_rows(&self, py: Python<'_>, of: &str, rows: &Bound<'_, PyAny>) -> PyResult<ArrowStream> {
         let (handle, of, rows) = (self.handle(py)?, axis(py, of)?, selection(rows)?);
-        let batch = work::run(py, move || handle.rows(of, None, &rows))?;
+        let batch = work::run(py, move || slaf::with_nulls(&handle.rows(of, None, &rows)?))?;
         ArrowStream::numbered(py, &batch)
     }
 
@@ -293,29 +294,33 @@ impl Dataset {
         Ok(PyArray1::from_vec(py, stats.nnz))
     }
 
-    #[pyo3(signature = (sql, params, timeout))]
+    #[pyo3(signature = (sql, params, timeout, tables=Vec::new(), dialect="slaf"))]
     fn query(
         &self,
         py: Python<'_>,
         sql: String,
         params: &Bound<'_, PyAny>,
         timeout: Option<f64>,
+        tables: Vec<(String, PyRecordBatchReader)>,
+        dialect: &str,
     ) -> PyResult<ArrowStream> {
-        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout)?);
+        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
         let cancel = options.cancel.clone();
         let result = work::run_or_cancel(py, &cancel, move || dataset.query_with(&sql, &options))?;
         Ok(ArrowStream::of_batches(result.schema, result.batches))
     }
 
-    #[pyo3(signature = (sql, params, timeout))]
+    #[pyo3(signature = (sql, params, timeout, tables=Vec::new(), dialect="slaf"))]
     fn query_stream(
         &self,
         py: Python<'_>,
         sql: String,
         params: &Bound<'_, PyAny>,
         timeout: Option<f64>,
+        tables: Vec<(String, PyRecordBatchReader)>,
+        dialect: &str,
     ) -> PyResult<ArrowStream> {
-        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout)?);
+        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
         let cancel = options.cancel.clone();
         Ok(ArrowStream::new(work::run_or_cancel(py, &cancel, move || dataset.query_stream(&sql, &options))?))
     }

@@ -22,8 +22,8 @@ from slaf import SLAFArray
 from slaf.data import SLAFConverter
 
 
-@pytest.fixture(scope="module")
-def adata():
+def with_symbols() -> ad.AnnData:
+    """Genes with ids and symbols."""
     adata = annotated(counts(120, 12, 5), 5)
     # Ids that SQL could take for something else, and symbols, one of them of two genes.
     names = ["ENSG1", "HLA-A", "batch", "select", *[f"G{i}" for i in range(8)]]
@@ -31,6 +31,11 @@ def adata():
     symbols = ["CD3D", "HLA-A*", "X3", "X4", "DUP", "DUP", *[f"s{i}" for i in range(6)]]
     adata.var["gene_symbol"] = symbols
     return adata
+
+
+@pytest.fixture(scope="module")
+def adata():
+    return with_symbols()
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,9 @@ def test_parameters(array, adata):
         ("SELECT ?", "text"),
         ("SELECT ?", [object()]),
         ("SELECT ?", [1 << 70]),
+        ("SELECT 1 WHERE 1 IN ?", []),
+        ("SELECT 1 WHERE 1 IN $a", {"a": [[1], [2]]}),
+        ("SELECT 1 WHERE 1 IN $a", {"a": [object()]}),
     ],
 )
 def test_wrong_parameters(array, sql, params):
@@ -114,7 +122,10 @@ def test_words_in_double_quotes(array):
     # A gene's name that is compared with a text is a text.
     assert array.query('SELECT COUNT(*) FROM genes WHERE gene_id = "HLA-A"').item() == 1
     assert array.query('SELECT COUNT(*) FROM cells WHERE cell_type IN ("G1", "NK")').item() > 0
-    assert array.query('SELECT "none of them" AS x').item() == "none of them"
+    by_alias = "SELECT t, COUNT(*) FROM (SELECT lower(cell_type) AS t FROM cells) x GROUP BY t"
+    assert array.query(f'{by_alias} HAVING t = "nk"').height == 1
+    with pytest.raises(slaf.UnknownNameError):
+        array.query('SELECT COUNT(*) FROM cells WHERE batch = "b1"', dialect="standard")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +134,21 @@ def test_words_in_double_quotes(array):
         ("SELECT celltype FROM cells", "unknown-column", "cell_type"),
         ("SELECT e.valu FROM expression e", "unknown-column", "value"),
         ("SELECT NOGENE FROM cells", "unknown-column", "NOGENE"),
+        ('SELECT "none of them" AS x', "unknown-column", "none of them"),
+        ('SELECT "CD99999" FROM cells', "unknown-column", "column or gene"),
+        ('SELECT AVG("HLA-AA") FROM cells', "unknown-column", "HLA-A"),
+        ('SELECT COUNT(*) FROM cells WHERE "CD3E" > 0', "unknown-column", "CD3D"),
+        ('SELECT COUNT(*) FROM cells WHERE n_counts > "CD3E"', "unknown-column", "CD3D"),
+        ("SELECT COUNT(*) FROM cells WHERE \"cel_type\" = 'NK'", "unknown-column", "cell_type"),
+        ("SELECT COUNT(*) FROM cells WHERE \"cel_type\" IN ('NK')", "unknown-column", "cell_type"),
+        ("SELECT cd3d FROM cells", "unknown-column", "mean CD3D"),
+        ("SELECT HLA-A FROM cells", "unknown-column", 'double quotes: "HLA-A"'),
+        ("SELECT batch, AVG(1 - HLA-A) FROM cells GROUP BY batch", "unknown-column", '"HLA-A"'),
+        ('SELECT SUM("DUP") FROM cells', "ambiguous-name", "more than one gene"),
+        ("SELECT n_counts // 2.5 FROM cells", "invalid-query", "div(a, b)"),
+        ("SELECT 1 // 0", "invalid-query", "zero"),
+        ("SELECT AVG(cell_id) FROM cells", "invalid-query", "avg"),
+        ("SELECT MEDIAN(n_counts > 3) FROM cells", "invalid-query", "median"),
         ("SELECT * FROM cell", "unknown-table", "cells"),
         ("SELECT * FROM '/etc/passwd'", "unknown-table", "expression"),
         ("SELECT DUP FROM cells", "ambiguous-name", "more than one gene"),
@@ -161,6 +187,10 @@ def test_datafusion_only_reads(array, sql):
     "sql",
     [
         *WRITES[:-1],
+        "CREATE TABLE t AS PIVOT cells ON batch USING COUNT(*)",
+        "COPY (PIVOT cells ON batch USING COUNT(*)) TO 'x.csv'",
+        "PIVOT cells ON batch USING COUNT(*); CREATE TABLE t AS SELECT 1",
+        "PIVOT cells ON batch) ; CREATE TABLE t AS SELECT 1; FROM (cells",
         "SET memory_limit = '1GB'",
         "ATTACH 'x.db'",
         "INSTALL httpfs",
@@ -174,7 +204,7 @@ def test_datafusion_only_reads(array, sql):
 )
 def test_duckdb_only_reads(array, tmp_path, monkeypatch, sql):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(slaf.QueryError):
+    with pytest.raises((slaf.QueryError, slaf.UnknownNameError)):
         array.query(sql, engine="duckdb")
     assert list(tmp_path.iterdir()) == []
 
@@ -205,7 +235,14 @@ def test_engines(array):
     with pytest.raises(slaf.InvalidArgumentError, match="duckdb"):
         array.query("SELECT 1", engine="sqlite")
     # What only DuckDB has.
-    assert array.query("FROM cells SELECT COUNT(*)", engine="duckdb").item() == 120
+    assert array.query("SELECT COLUMNS('n_.*') FROM cells LIMIT 1", engine="duckdb").width > 1
+    for sql, kind in [
+        ("SELECT nothing FROM cells", "unknown-column"),
+        ("SELECT * FROM nothing", "unknown-table"),
+    ]:
+        with pytest.raises(slaf.UnknownNameError) as raised:
+            array.query(sql, engine="duckdb")
+        assert raised.value.kind == kind
 
 
 @pytest.mark.parametrize("engine", ["datafusion", "duckdb"])

@@ -5,7 +5,7 @@ use crate::output::{NewFile, Sink, write};
 use crate::say;
 use crate::store::StoreArgs;
 use crate::table::with_commas;
-use slaf::{QueryOptions, Verify};
+use slaf::{Dialect, QueryOptions, Verify};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use std::time::Duration;
 /// Ask a store in SQL
 ///
 /// The tables are cells, genes, expression, layers, obsp_KEY and varp_KEY. A double-quoted word
-/// that names no column is a text: WHERE batch = "batch1". A gene is a column of cells.
+/// that names no column and is compared with text is a text: WHERE batch = "batch1". A gene is a
+/// column of cells. A division gives a fraction, // and div(a, b) a whole number.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -35,6 +36,10 @@ pub(crate) struct Args {
     /// Compare each file with its hash before it is first read
     #[arg(long)]
     verify: bool,
+    /// "standard" takes every word in double quotes for a name, and divides whole numbers into
+    /// whole numbers
+    #[arg(long, value_name = "DIALECT", default_value = "slaf", value_parser = dialect)]
+    dialect: Dialect,
     /// Stop if the query takes longer
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
@@ -43,6 +48,10 @@ pub(crate) struct Args {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+fn dialect(name: &str) -> Result<Dialect, String> {
+    Dialect::from_name(name).map_err(|e| e.message().to_string())
 }
 
 impl Args {
@@ -69,7 +78,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         None => Sink::stdout(),
     };
     let (store, sql, rows) = (args.store, args.sql, args.rows);
-    let options = QueryOptions { time_limit: args.timeout, ..QueryOptions::default() };
+    let options = QueryOptions { time_limit: args.timeout, dialect: args.dialect, ..QueryOptions::default() };
     let verify = if args.verify { Verify::FirstTouch } else { Verify::OnRequest };
     let query = move || write(store.open_with(verify)?.query_stream(&sql, &options)?, format, rows, sink);
     let n = interrupt.abandonable(query)?;

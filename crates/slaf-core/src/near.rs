@@ -10,6 +10,7 @@ pub fn near<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<String
         .filter(|(distance, n)| *distance <= 2 && *distance < n.len())
         .collect();
     close.sort_unstable();
+    close.dedup();
     close.truncate(3);
     close.into_iter().map(|(_, n)| n.to_string()).collect()
 }
@@ -24,5 +25,6 @@ mod tests {
         assert_eq!(near("celltype", names.into_iter()), ["cell_type", "cell_types"]);
         assert_eq!(near("Batch", names.into_iter()), ["batch"]);
         assert!(near("donor", names.into_iter()).is_empty());
+        assert_eq!(near("cd3d", ["CD3D", "CD3D"].into_iter()), ["CD3D"]);
     }
 }

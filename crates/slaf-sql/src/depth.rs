@@ -395,7 +395,8 @@ pub(crate) fn from_parser(error: DataFusionError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Query;
+    use crate::{Columns, Dialect, Query};
+    use arrow::datatypes::DataType;
 
     /// Does something where a deep tree has room.
     fn deep<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -403,7 +404,9 @@ mod tests {
     }
 
     fn parse(sql: &str) -> Result<Query> {
-        Query::parse(sql, ["a", "b"].map(String::from).into())
+        let mut columns = Columns::default();
+        ["a", "b"].iter().for_each(|name| columns.add(name, &DataType::Utf8));
+        Query::parse(sql, columns, Dialect::Slaf)
     }
 
     fn kind(sql: String) -> Option<ErrorKind> {

@@ -1,5 +1,6 @@
 //! Errors between DataFusion and SLAF.
 
+use crate::unknown::did_you_mean;
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 use slaf_core::{Error, ErrorKind, cause, near};
@@ -29,15 +30,13 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         let message = format!("a temporary file of the query: {io}; TMPDIR says where they are");
         return Error::new(kind, message).at(folder.display());
     }
-    let root = match error.find_root() {
-        DataFusionError::Diagnostic(_, inner) => inner.find_root(),
-        root => root,
-    };
+    let root = root(&error);
     let kind = match root {
         DataFusionError::ResourcesExhausted(_) => ErrorKind::MemoryLimit,
-        DataFusionError::SchemaError(schema, _) => {
-            if let SchemaError::FieldNotFound { field, valid_fields } = &**schema {
-                return unknown_column(&field.name, valid_fields.iter().map(|f| f.name.as_str()));
+        DataFusionError::SchemaError(..) => {
+            if let Some((name, columns)) = unknown_field(&error) {
+                let hint = did_you_mean(&near(name, columns.into_iter()));
+                return Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"{hint}"));
             }
             ErrorKind::InvalidQuery
         }
@@ -76,8 +75,16 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
     Error::new(kind, format!("{text}{hint}"))
 }
 
-fn unknown_column<'a>(name: &str, columns: impl Iterator<Item = &'a str>) -> Error {
-    let near = near(name, columns);
-    let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) };
-    Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"{hint}"))
+fn root(error: &DataFusionError) -> &DataFusionError {
+    match error.find_root() {
+        DataFusionError::Diagnostic(_, inner) => inner.find_root(),
+        root => root,
+    }
+}
+
+/// The column that is not there, and those that are, if that is the error.
+pub(crate) fn unknown_field(error: &DataFusionError) -> Option<(&str, Vec<&str>)> {
+    let DataFusionError::SchemaError(schema, _) = root(error) else { return None };
+    let SchemaError::FieldNotFound { field, valid_fields } = &**schema else { return None };
+    Some((&field.name, valid_fields.iter().map(|f| f.name.as_str()).collect()))
 }

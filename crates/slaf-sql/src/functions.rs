@@ -1,8 +1,9 @@
 //! Functions for counts.
 
+use crate::{aggregates, division};
 use arrow::array::{ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::Result as DfResult;
+use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
@@ -11,19 +12,21 @@ use std::sync::Arc;
 /// Adds the functions to a session:
 /// - `log1p(x)`: the natural logarithm of `1 + x`, exact for small `x`;
 /// - `normalize(value, total, target)`: `value / total * target`, the count that a cell of
-///   `target` counts in total would have.
+///   `target` counts in total would have;
+/// - `div(a, b)`: the quotient of any numbers without its fraction.
 ///
-/// Both take any number and give a float64.
+/// The first two take any number and give a float64. `AVG`, `SUM`, `STDDEV`, `VAR` and
+/// `CORR` take truth values as 0 and 1.
 ///
 /// # Errors
 /// DataFusion's, if it does not take them.
 pub fn register(context: &SessionContext) -> DfResult<()> {
     let state = context.state_ref();
     let mut state = state.write();
-    for function in [log1p(), normalize()] {
+    for function in [log1p(), normalize(), division::div()] {
         state.register_udf(Arc::new(function))?;
     }
-    Ok(())
+    aggregates::register(&mut state)
 }
 
 fn numbers(args: &[ColumnarValue]) -> DfResult<Vec<Float64Array>> {
@@ -31,20 +34,20 @@ fn numbers(args: &[ColumnarValue]) -> DfResult<Vec<Float64Array>> {
     Ok(arrays.iter().map(|a| a.as_primitive::<Float64Type>().clone()).collect())
 }
 
-fn result(args: &[ColumnarValue], array: Float64Array) -> ColumnarValue {
-    // Constants stay constants, so that they are computed once.
+/// What a function gives. Constants stay constants, so that they are computed once.
+pub(crate) fn result(args: &[ColumnarValue], array: ArrayRef) -> DfResult<ColumnarValue> {
     let scalar = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-    let array: ArrayRef = Arc::new(array);
-    match datafusion::common::ScalarValue::try_from_array(&array, 0) {
-        Ok(value) if scalar => ColumnarValue::Scalar(value),
-        _ => ColumnarValue::Array(array),
-    }
+    Ok(if scalar {
+        ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
+    } else {
+        ColumnarValue::Array(array)
+    })
 }
 
 fn log1p() -> ScalarUDF {
     let run = |args: &[ColumnarValue]| {
         let x = numbers(args)?;
-        Ok(result(args, x[0].unary(f64::ln_1p)))
+        result(args, Arc::new(x[0].unary::<_, Float64Type>(f64::ln_1p)))
     };
     create_udf("log1p", vec![DataType::Float64], DataType::Float64, Volatility::Immutable, Arc::new(run))
 }
@@ -54,7 +57,7 @@ fn normalize() -> ScalarUDF {
         let x = numbers(args)?;
         let share = arrow::compute::binary::<_, _, _, Float64Type>(&x[0], &x[1], |value, total| value / total)?;
         let normalized = arrow::compute::binary::<_, _, _, Float64Type>(&share, &x[2], |share, target| share * target)?;
-        Ok(result(args, normalized))
+        result(args, Arc::new(normalized))
     };
     create_udf("normalize", vec![DataType::Float64; 3], DataType::Float64, Volatility::Immutable, Arc::new(run))
 }

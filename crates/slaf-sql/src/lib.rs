@@ -2,26 +2,39 @@
 //!
 //! The dialect is DataFusion's, and:
 //! - identifiers keep their case, as columns of obs and names of genes do;
-//! - a double-quoted word that names no column is a string, as many users write it
-//!   (`WHERE batch = "b1"`);
+//! - a double-quoted word that names no column and is compared with text is a string, as many
+//!   users write it (`WHERE batch = "b1"`);
+//! - `/` of whole numbers gives a fraction, `//` a whole number;
 //! - a gene is a column of `cells` ([`Query::unknown_names`], [`Query::add_genes`]);
-//! - `?`, `$1` and `$name` are parameters ([`Parameters`]);
+//! - `?`, `$1` and `$name` are parameters, also for lists ([`Parameters`]);
 //! - [`functions`] has what analyses of counts need.
+//!
+//! [`Dialect::Standard`] is without the rules for words in double quotes and for `/`.
 //!
 //! Only queries pass: nothing writes, defines or sets something. This crate knows no store and no
 //! files, so that it builds and is tested without them.
 
+mod aggregates;
+mod columns;
 mod depth;
+mod division;
 pub mod error;
 pub mod functions;
 mod genes;
 mod guard;
+mod kinds;
 pub mod limits;
+mod lists;
 mod names;
 mod parameters;
 mod query;
+mod string_agg;
+mod unknown;
+mod words;
 
+pub use columns::Columns;
 pub use depth::PLANNING_STACK;
 pub use genes::{gene_table, genes_of_table};
 pub use parameters::{Parameter, Parameters};
-pub use query::{Query, UnknownName};
+pub use query::{Dialect, Query};
+pub use unknown::NearGenes;

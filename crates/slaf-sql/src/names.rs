@@ -1,10 +1,10 @@
 //! The names that a query uses and those that it defines.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableAlias,
-    TableFactor, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
+    Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, Visit,
+    Visitor,
 };
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// The identifier of a table without a schema.
@@ -15,18 +15,19 @@ pub(crate) fn plain_name(name: &ObjectName) -> Option<&Ident> {
     }
 }
 
-/// The names that a statement defines itself: aliases and common table expressions.
-pub(crate) fn defined(statement: &Statement) -> HashSet<String> {
-    let mut names = Defined(HashSet::new());
+/// The names that a statement defines itself, aliases and common table expressions, and what the
+/// aliases stand for.
+pub(crate) fn defined(statement: &Statement) -> HashMap<String, Vec<Expr>> {
+    let mut names = Defined(HashMap::new());
     let _ = Visit::visit(statement, &mut names);
     names.0
 }
 
-struct Defined(HashSet<String>);
+struct Defined(HashMap<String, Vec<Expr>>);
 
 impl Defined {
     fn add(&mut self, ident: &Ident) {
-        self.0.insert(ident.value.clone());
+        self.0.entry(ident.value.clone()).or_default();
     }
 
     fn add_alias(&mut self, alias: &TableAlias) {
@@ -40,7 +41,9 @@ impl Defined {
                 for item in &select.projection {
                     match item {
                         // `CD3D AS CD3D` does not make CD3D known.
-                        SelectItem::ExprWithAlias { alias, expr } if !mentions(expr, &alias.value) => self.add(alias),
+                        SelectItem::ExprWithAlias { alias, expr } if !mentions(expr, &alias.value) => {
+                            self.0.entry(alias.value.clone()).or_default().push(expr.clone());
+                        }
                         _ => {}
                     }
                 }
@@ -110,81 +113,19 @@ pub(crate) fn for_each_ident(statement: &Statement, each: impl FnMut(&Ident)) {
     let _ = Visit::visit(statement, &mut Idents(each));
 }
 
-/// Whether a statement reads a table of this name.
-pub(crate) fn reads(statement: &Statement, table: &str) -> bool {
-    struct Tables<'a>(&'a str, bool);
-    impl Visitor for Tables<'_> {
+/// Whether a statement reads a table with a name that `is` one.
+pub(crate) fn reads(statement: &Statement, is: impl Fn(&str) -> bool) -> bool {
+    struct Tables<F>(F);
+    impl<F: Fn(&str) -> bool> Visitor for Tables<F> {
         type Break = ();
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            if let TableFactor::Table { name, .. } = factor {
-                self.1 |= plain_name(name).is_some_and(|n| n.value == self.0);
+            match factor {
+                TableFactor::Table { name, .. } if plain_name(name).is_some_and(|n| (self.0)(&n.value)) => {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
             }
-            ControlFlow::Continue(())
         }
     }
-    let mut tables = Tables(table, false);
-    let _ = Visit::visit(statement, &mut tables);
-    tables.1
-}
-
-/// Makes strings of the double-quoted words that are not `known`. With `compared_only`, of those
-/// that are compared with something that is no number: `batch = "b1"`, but not `"HLA-A" > 1`.
-pub(crate) fn words_to_strings(statement: &mut Statement, known: &HashSet<String>, compared_only: bool) {
-    let _ = VisitMut::visit(statement, &mut Words { known, compared_only });
-}
-
-struct Words<'a> {
-    known: &'a HashSet<String>,
-    compared_only: bool,
-}
-
-impl Words<'_> {
-    fn make_string(&self, expr: &mut Expr) {
-        if let Expr::Identifier(ident) = expr
-            && ident.quote_style == Some('"')
-            && !self.known.contains(&ident.value)
-        {
-            *expr = Expr::Value(Value::SingleQuotedString(ident.value.clone()).into());
-        }
-    }
-}
-
-impl VisitorMut for Words<'_> {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if !self.compared_only {
-            self.make_string(expr);
-            return ControlFlow::Continue(());
-        }
-        match expr {
-            Expr::BinaryOp { left, op, right } if is_comparison(op) && !is_number(left) && !is_number(right) => {
-                self.make_string(left);
-                self.make_string(right);
-            }
-            Expr::InList { list, .. } => list.iter_mut().for_each(|e| self.make_string(e)),
-            Expr::Like { pattern, .. } | Expr::ILike { pattern, .. } | Expr::SimilarTo { pattern, .. } => {
-                self.make_string(pattern);
-            }
-            Expr::Between { low, high, .. } => {
-                self.make_string(low);
-                self.make_string(high);
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-fn is_comparison(op: &BinaryOperator) -> bool {
-    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq, Spaceship};
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | Spaceship)
-}
-
-fn is_number(expr: &Expr) -> bool {
-    match expr {
-        Expr::Value(value) => matches!(value.value, Value::Number(..) | Value::Placeholder(_)),
-        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => is_number(expr),
-        _ => false,
-    }
+    Visit::visit(statement, &mut Tables(is)).is_break()
 }

@@ -1,5 +1,6 @@
 //! Values that are bound to `?`, `$1` or `$name`, and never become a part of the text.
 
+use crate::lists;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, Visit, VisitMut, Visitor, VisitorMut};
 use slaf_core::{Error, ErrorKind, Result};
@@ -14,6 +15,8 @@ pub enum Parameter {
     Int(i64),
     Float(f64),
     Text(String),
+    /// For `IN $list`, `= ANY($list)`, and wherever an array may stand.
+    List(Vec<Parameter>),
 }
 
 /// The values of a query's parameters.
@@ -35,14 +38,35 @@ impl Parameter {
             Parameter::Int(v) => ScalarValue::Int64(Some(*v)),
             Parameter::Float(v) => ScalarValue::Float64(Some(*v)),
             Parameter::Text(v) => ScalarValue::Utf8(Some(v.clone())),
+            // Its parameter is gone: the list stands in its place.
+            Parameter::List(_) => ScalarValue::Null,
         }
     }
 }
 
 impl Parameters {
-    /// The values for DataFusion, after a check that each parameter has one and each value is
-    /// used.
-    pub(crate) fn bind(&self, statement: &Statement) -> Result<Option<ParamValues>> {
+    /// Puts lists in the places of their parameters, and gives the other values for DataFusion,
+    /// after a check that each parameter has one and each value is used.
+    pub(crate) fn bind(&self, statement: &mut Statement) -> Result<Option<ParamValues>> {
+        let values = self.checked(statement)?;
+        lists::put(statement, &|name| match self.value(name) {
+            Some(Parameter::List(values)) => Some(values),
+            _ => None,
+        });
+        Ok(values)
+    }
+
+    /// The value of `$1` or `$name`.
+    fn value(&self, name: &str) -> Option<&Parameter> {
+        let name = name.strip_prefix('$')?;
+        match self {
+            Parameters::None => None,
+            Parameters::Positional(values) => values.get(name.parse::<usize>().ok()?.checked_sub(1)?),
+            Parameters::Named(values) => values.iter().find(|(n, _)| n == name).map(|(_, value)| value),
+        }
+    }
+
+    fn checked(&self, statement: &Statement) -> Result<Option<ParamValues>> {
         let used = placeholders(statement);
         let wrong = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what));
         match self {

@@ -1,17 +1,56 @@
-use crate::error::from_datafusion;
-use crate::names::{defined, for_each_ident, plain_name, reads, words_to_strings};
-use crate::{Parameters, depth, genes, parameters};
-use datafusion::execution::SessionState;
+use crate::columns::Columns;
+use crate::division::Division;
+use crate::error::{from_datafusion, unknown_field};
+use crate::kinds::Scope;
+use crate::names::{defined, for_each_ident, plain_name, reads};
+use crate::unknown::{Hints, NearGenes};
+use crate::words::words_to_strings;
+use crate::{Parameters, depth, genes, lists, parameters, string_agg};
+use arrow::datatypes::DataType;
+use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Statement as Ast, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    Select, SelectFlavor, SelectItem, Statement as Ast, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    WildcardAdditionalOptions,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use slaf_core::{Error, ErrorKind, Result, near};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Which rules hold where SLAF's differ from those of the standard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// A word in double quotes that names no column is a string where it is compared with text;
+    /// `/` of whole numbers gives a fraction.
+    #[default]
+    Slaf,
+    /// A word in double quotes is a name; `/` of whole numbers gives a whole number.
+    Standard,
+}
+
+impl Dialect {
+    /// `slaf` or `standard`.
+    ///
+    /// # Errors
+    /// `invalid-argument` for any other name.
+    pub fn from_name(name: &str) -> Result<Dialect> {
+        match name {
+            "slaf" => Ok(Dialect::Slaf),
+            "standard" => Ok(Dialect::Standard),
+            _ => {
+                let message = format!("no dialect \"{name}\"; there are slaf and standard");
+                Err(Error::new(ErrorKind::InvalidArgument, message))
+            }
+        }
+    }
+}
 
 /// A query on its way from text to plan. The steps, in order: [`Query::parse`],
 /// [`Query::unknown_names`], [`Query::add_genes`] with those of them that are genes,
@@ -20,15 +59,8 @@ use std::ops::ControlFlow;
 pub struct Query {
     /// What is explained, for an EXPLAIN.
     statement: Statement,
-    columns: HashSet<String>,
-}
-
-/// A word that stands where a column may stand, and names none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownName {
-    pub name: String,
-    /// It stands in double quotes, so that it is a string unless it is a gene.
-    pub quoted: bool,
+    columns: Columns,
+    dialect: Dialect,
 }
 
 impl Query {
@@ -37,58 +69,51 @@ impl Query {
     ///
     /// # Errors
     /// `invalid-query`, also for a query that is too deep or too large to be planned.
-    pub fn parse(sql: &str, columns: HashSet<String>) -> Result<Query> {
+    pub fn parse(sql: &str, columns: Columns, dialect: Dialect) -> Result<Query> {
         depth::check_text(sql)?;
-        let mut statements = DFParserBuilder::new(sql)
-            .with_dialect(&GenericDialect {})
+        let parser = GenericDialect {};
+        let tokens =
+            lists::tokens(sql, &parser).map_err(|e| from_datafusion(DataFusionError::SQL(Box::new(e.into()), None)))?;
+        let mut statements = DFParserBuilder::new(tokens)
+            .with_dialect(&parser)
             .build()
             .and_then(|mut p| p.parse_statements())
             .map_err(depth::from_parser)?;
         let invalid = |what| Err(Error::new(ErrorKind::InvalidQuery, what));
-        match (statements.pop_front(), statements.is_empty()) {
+        let statement = match (statements.pop_front(), statements.is_empty()) {
             (Some(Statement::Explain(outer)), true) if matches!(*outer.statement, Statement::Explain(_)) => {
-                invalid("EXPLAIN explains a query, not an EXPLAIN")
+                return invalid("EXPLAIN explains a query, not an EXPLAIN");
             }
-            (Some(statement), true) => {
-                let mut query = Query { statement, columns };
-                if let Some(ast) = query.ast() {
-                    depth::balance(ast);
-                    depth::check(ast)?;
-                }
-                Ok(query)
-            }
-            (Some(_), false) => invalid("more than one statement: pass one query at a time"),
-            (None, _) => invalid("no statement"),
+            (Some(statement), true) => statement,
+            (Some(_), false) => return invalid("more than one statement: pass one query at a time"),
+            (None, _) => return invalid("no statement"),
+        };
+        let mut query = Query { statement, columns, dialect };
+        if let Some(ast) = ast(&mut query.statement) {
+            depth::balance(ast);
+            depth::check(ast)?;
+            let _ = VisitMut::visit(ast, &mut SelectAll);
+            string_agg::cast_arguments(ast);
         }
-    }
-
-    fn ast(&mut self) -> Option<&mut Ast> {
-        let mut statement = &mut self.statement;
-        loop {
-            match statement {
-                Statement::Statement(ast) => return Some(ast),
-                Statement::Explain(explain) => statement = &mut explain.statement,
-                _ => return None,
-            }
-        }
+        Ok(query)
     }
 
     /// The names that may be genes: those that neither the tables nor the query define, if the
-    /// query reads `cells`. A double-quoted word that is compared with a column is a string
-    /// before it is a gene.
-    pub fn unknown_names(&mut self) -> Vec<UnknownName> {
-        let columns = self.columns.clone();
-        let Some(ast) = self.ast() else { return Vec::new() };
-        if !reads(ast, genes::CELLS) {
+    /// query reads `cells`. A double-quoted word that is compared with text is a string before it
+    /// is a gene.
+    pub fn unknown_names(&mut self) -> Vec<String> {
+        let Some(ast) = ast(&mut self.statement) else { return Vec::new() };
+        let scope = Scope { columns: &self.columns, defined: defined(ast) };
+        if self.dialect == Dialect::Slaf {
+            words_to_strings(ast, &scope);
+        }
+        if !reads(ast, genes::is_cells) {
             return Vec::new();
         }
-        let mut known = defined(ast);
-        known.extend(columns);
-        words_to_strings(ast, &known, true);
-        let mut unknown: Vec<UnknownName> = Vec::new();
+        let (mut unknown, mut seen) = (Vec::new(), HashSet::new());
         for_each_ident(ast, |ident| {
-            if !known.contains(&ident.value) && unknown.iter().all(|u| u.name != ident.value) {
-                unknown.push(UnknownName { name: ident.value.clone(), quoted: ident.quote_style == Some('"') });
+            if !scope.contains(&ident.value) && seen.insert(ident.value.clone()) {
+                unknown.push(ident.value.clone());
             }
         });
         unknown
@@ -100,13 +125,14 @@ impl Query {
         if names.is_empty() {
             return;
         }
-        if let Some(ast) = self.ast() {
+        if let Some(ast) = ast(&mut self.statement) {
             genes::add(ast, names);
         }
-        self.columns.extend(names.iter().cloned());
+        names.iter().for_each(|name| self.columns.add(name, &DataType::Float64));
     }
 
-    /// Makes a logical plan over the tables of a session.
+    /// Makes a logical plan over the tables of a session. `near_genes` has those that a query
+    /// which names no column may mean.
     ///
     /// # Errors
     /// `unknown-table` and `unknown-column` with near names, `invalid-query`, `read-only` for
@@ -114,25 +140,24 @@ impl Query {
     /// a parameter.
     pub fn plan<'a>(
         mut self,
-        state: &'a SessionState,
+        mut state: SessionState,
         tables: &'a [String],
         parameters: &'a Parameters,
+        near_genes: &'a NearGenes<'a>,
     ) -> BoxFuture<'a, Result<LogicalPlan>> {
-        let prepare = |this: &mut Query| {
-            let columns = this.columns.clone();
-            let Some(ast) = this.ast() else { return Ok(None) };
-            let mut known = defined(ast);
-            known.extend(columns);
-            words_to_strings(ast, &known, false);
-            depth::equalities_to_lists(ast);
-            parameters::number(ast);
-            check_tables(ast, tables)?;
-            parameters.bind(ast)
+        let prepared = match ast(&mut self.statement) {
+            Some(ast) => prepare(ast, tables, parameters).map(|values| (values, Hints::of(ast))),
+            None => Ok((None, Hints::default())),
         };
-        let prepared = prepare(&mut self);
+        let division = Division { fractions: self.dialect == Dialect::Slaf };
+        let registered = state.register_expr_planner(Arc::new(division));
         async move {
-            let values = prepared?;
-            let plan = state.statement_to_plan(self.statement).await.map_err(from_datafusion)?;
+            let (values, hints) = prepared?;
+            registered.map_err(from_datafusion)?;
+            let plan = state.statement_to_plan(self.statement).await.map_err(|e| match unknown_field(&e) {
+                Some((name, columns)) => hints.unknown_column(name, columns.into_iter(), near_genes),
+                None => from_datafusion(e),
+            })?;
             let only_queries =
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
             only_queries.verify_plan(&plan).map_err(|_| {
@@ -144,6 +169,38 @@ impl Query {
             }
         }
         .boxed()
+    }
+}
+
+fn ast(mut statement: &mut Statement) -> Option<&mut Ast> {
+    loop {
+        match statement {
+            Statement::Statement(ast) => return Some(ast),
+            Statement::Explain(explain) => statement = &mut explain.statement,
+            _ => return None,
+        }
+    }
+}
+
+fn prepare(ast: &mut Ast, tables: &[String], parameters: &Parameters) -> Result<Option<ParamValues>> {
+    depth::equalities_to_lists(ast);
+    parameters::number(ast);
+    check_tables(ast, tables)?;
+    parameters.bind(ast)
+}
+
+/// Makes `SELECT *` of a FROM without a SELECT.
+struct SelectAll;
+
+impl VisitorMut for SelectAll {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if matches!(select.flavor, SelectFlavor::FromFirstNoSelect) {
+            select.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+            select.flavor = SelectFlavor::Standard;
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -193,26 +250,81 @@ fn check_tables(statement: &Ast, tables: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::genes::genes_of_table;
+
+    fn columns() -> Columns {
+        let mut columns = Columns::default();
+        let category = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        for (name, data_type) in [
+            ("batch", category),
+            ("odd name", DataType::Utf8),
+            ("cell_id", DataType::Utf8),
+            ("n", DataType::Int64),
+            ("t", DataType::Utf8),
+        ] {
+            columns.add(name, &data_type);
+        }
+        columns
+    }
 
     fn query(sql: &str) -> Query {
-        Query::parse(sql, ["batch", "odd name", "cell_id"].map(String::from).into()).unwrap()
+        Query::parse(sql, columns(), Dialect::Slaf).unwrap()
     }
 
     fn with_strings(sql: &str) -> String {
         let mut query = query(sql);
-        let mut known = query.columns.clone();
-        let ast = query.ast().unwrap();
-        known.extend(defined(ast));
-        words_to_strings(ast, &known, false);
-        ast.to_string()
+        query.unknown_names();
+        ast(&mut query.statement).unwrap().to_string()
+    }
+
+    fn unknown(sql: &str) -> Vec<String> {
+        query(sql).unknown_names()
     }
 
     #[test]
-    fn unknown_words_in_double_quotes_are_strings() {
-        assert_eq!(
-            with_strings(r#"SELECT "odd name" FROM cells WHERE batch = "b1" AND t IN ("T cells", 'x')"#),
-            r#"SELECT "odd name" FROM cells WHERE batch = 'b1' AND t IN ('T cells', 'x')"#
-        );
+    fn words_beside_a_comparison_with_text_are_strings() {
+        for (sql, expected) in [
+            (
+                r#"SELECT "odd name" FROM cells WHERE batch = "b1" AND t IN ("T cells", 'x')"#,
+                r#"SELECT "odd name" FROM cells WHERE batch = 'b1' AND t IN ('T cells', 'x')"#,
+            ),
+            (r#"SELECT 1 WHERE "b1" <> c.batch"#, "SELECT 1 WHERE 'b1' <> c.batch"),
+            (r#"SELECT 1 WHERE t LIKE "T%" OR t NOT ILIKE ("x")"#, "SELECT 1 WHERE t LIKE 'T%' OR t NOT ILIKE ('x')"),
+            (r#"SELECT 1 WHERE t BETWEEN "a" AND "c""#, "SELECT 1 WHERE t BETWEEN 'a' AND 'c'"),
+            (r#"SELECT 1 WHERE lower(t) = "a""#, "SELECT 1 WHERE lower(t) = 'a'"),
+            (r#"SELECT 1 WHERE t || 'x' = "ax""#, "SELECT 1 WHERE t || 'x' = 'ax'"),
+            (r#"SELECT 1 WHERE CAST(n AS VARCHAR) = "1""#, "SELECT 1 WHERE CAST(n AS VARCHAR) = '1'"),
+            (r#"SELECT 1 WHERE t IS DISTINCT FROM "a""#, "SELECT 1 WHERE t IS DISTINCT FROM 'a'"),
+            (r#"SELECT CASE t WHEN "a" THEN 1 END"#, "SELECT CASE t WHEN 'a' THEN 1 END"),
+            (r#"SELECT batch AS b FROM cells HAVING b = "b1""#, "SELECT batch AS b FROM cells HAVING b = 'b1'"),
+            (r#"SELECT 1 WHERE MAX(batch) = "b1""#, "SELECT 1 WHERE MAX(batch) = 'b1'"),
+            (r#"SELECT 1 WHERE t = ANY(["a", "b"])"#, "SELECT 1 WHERE t = ANY(['a', 'b'])"),
+        ] {
+            assert_eq!(with_strings(sql), expected);
+        }
+    }
+
+    #[test]
+    fn other_words_stay_names() {
+        for sql in [
+            r#"SELECT "CD99999" FROM cells"#,
+            r#"SELECT AVG("HLA-DRX") FROM cells"#,
+            r#"SELECT 1 WHERE "CD3Z" > 0"#,
+            r#"SELECT 1 WHERE n > "CD3Z""#,
+            r#"SELECT 1 WHERE CD3D > "CD3Z""#,
+            r#"SELECT 1 WHERE "CD3Z" BETWEEN 1 AND 2"#,
+            r#"SELECT 1 WHERE "cell_typ" = 'T'"#,
+            r#"SELECT 1 WHERE "cell_typ" IN ('T', 'B')"#,
+            r#"SELECT 1 WHERE "a" = "b""#,
+            r#"SELECT 1 WHERE COUNT(*) = "b""#,
+            r#"SELECT n + 1 AS m FROM cells HAVING m = "b""#,
+        ] {
+            assert_eq!(with_strings(sql), sql);
+        }
+        let standard = r#"SELECT 1 WHERE batch = "b1""#;
+        let mut query = Query::parse(standard, columns(), Dialect::Standard).unwrap();
+        query.unknown_names();
+        assert_eq!(ast(&mut query.statement).unwrap().to_string(), standard);
     }
 
     #[test]
@@ -223,17 +335,10 @@ mod tests {
 
     #[test]
     fn genes_are_unknown_names() {
-        let unknown = |sql| query(sql).unknown_names().into_iter().map(|u| (u.name, u.quoted)).collect::<Vec<_>>();
-        assert_eq!(
-            unknown("SELECT batch, CD3D AS x, x FROM cells WHERE c.MS4A1 > 1"),
-            [("CD3D".to_string(), false), ("MS4A1".to_string(), false)]
-        );
-        assert_eq!(
-            unknown(r#"SELECT "HLA-A" FROM cells WHERE "HLA-B" > 1 AND batch = "CD3D""#),
-            [("HLA-A".to_string(), true), ("HLA-B".to_string(), true)]
-        );
-        assert_eq!(unknown("SELECT CD3D AS CD3D FROM cells"), [("CD3D".to_string(), false)]);
-        assert_eq!(unknown("SELECT CD3D FROM genes"), []);
+        assert_eq!(unknown("SELECT batch, CD3D AS x, x FROM cells WHERE c.MS4A1 > 1"), ["CD3D", "MS4A1"]);
+        assert_eq!(unknown(r#"SELECT "HLA-A" FROM cells WHERE "HLA-B" > 1 AND batch = "CD3D""#), ["HLA-A", "HLA-B"]);
+        assert_eq!(unknown("SELECT CD3D AS CD3D FROM cells"), ["CD3D"]);
+        assert!(unknown("SELECT CD3D FROM genes").is_empty());
     }
 
     #[test]
@@ -241,24 +346,92 @@ mod tests {
         let mut query = query("SELECT *, CD3D FROM cells JOIN (SELECT * FROM genes) g ON true");
         query.add_genes(&["CD3D".to_string()]);
         assert_eq!(
-            query.ast().unwrap().to_string(),
+            ast(&mut query.statement).unwrap().to_string(),
             r#"SELECT * EXCLUDE ("CD3D"), CD3D FROM "cells+[""CD3D""]" AS cells JOIN (SELECT * FROM genes) g ON true"#
         );
-        assert_eq!(genes::genes_of_table(r#"cells+["CD3D"]"#), Some(vec!["CD3D".to_string()]));
-        assert_eq!(genes::genes_of_table("cells"), None);
+        assert_eq!(genes_of_table(r#"cells+["CD3D"]"#), Some(vec!["CD3D".to_string()]));
+        assert_eq!(genes_of_table("cells"), None);
+    }
+
+    #[test]
+    fn a_from_alone_selects_all() {
+        let of = |sql| ast(&mut query(sql).statement).unwrap().to_string();
+        assert_eq!(of("FROM cells"), "SELECT * FROM cells");
+        assert_eq!(of("SELECT * FROM (FROM genes) g"), "SELECT * FROM (SELECT * FROM genes) g");
+        assert_eq!(of("FROM cells SELECT n"), "FROM cells SELECT n");
+    }
+
+    #[test]
+    fn string_agg_orders_by_what_it_joins() {
+        let of = |sql| ast(&mut query(sql).statement).unwrap().to_string();
+        assert_eq!(
+            of("SELECT STRING_AGG(DISTINCT batch, ',' ORDER BY n, batch DESC) FROM cells"),
+            "SELECT STRING_AGG(DISTINCT CAST(batch AS VARCHAR), ',' ORDER BY n, CAST(batch AS VARCHAR) DESC) FROM cells"
+        );
     }
 
     #[test]
     fn question_marks_are_numbered() {
         let mut query = query("SELECT CASE WHEN a > ? THEN ? END FROM cells WHERE b = ? LIMIT 3");
-        parameters::number(query.ast().unwrap());
+        parameters::number(ast(&mut query.statement).unwrap());
         let expected = "SELECT CASE WHEN a > $1 THEN $2 END FROM cells WHERE b = $3 LIMIT 3";
-        assert_eq!(query.ast().unwrap().to_string(), expected);
+        assert_eq!(ast(&mut query.statement).unwrap().to_string(), expected);
+    }
+
+    #[test]
+    fn lists_stand_where_their_parameters_stood() {
+        use crate::Parameter::{Float, Int, List, Null, Text};
+        let put = |sql: &str, values: Vec<crate::Parameter>| {
+            let mut query = query(sql);
+            let ast = ast(&mut query.statement).unwrap();
+            parameters::number(ast);
+            Parameters::Positional(values).bind(ast).map(|_| ast.to_string())
+        };
+        let texts = || List(vec![Text("it's".into()), Null]);
+        assert_eq!(put("SELECT 1 WHERE t IN ?", vec![texts()]).unwrap(), "SELECT 1 WHERE t IN ('it''s', NULL)");
+        assert_eq!(
+            put("SELECT 1 WHERE t NOT IN /* here */ $2 AND n > $1", vec![Int(3), texts()]).unwrap(),
+            "SELECT 1 WHERE t NOT IN ('it''s', NULL) AND n > $1"
+        );
+        let numbers = List(vec![Int(i64::MIN), Float(-2.0)]);
+        assert_eq!(
+            put("SELECT 1 WHERE n IN (1, ?)", vec![numbers]).unwrap(),
+            "SELECT 1 WHERE n IN (1, -9223372036854775808, -2.0)"
+        );
+        assert_eq!(put("SELECT 1 WHERE n = ANY(?)", vec![List(vec![])]).unwrap(), "SELECT 1 WHERE n IN ()");
+        assert_eq!(
+            put("SELECT 1 WHERE n <> ALL(?)", vec![texts()]).unwrap(),
+            "SELECT 1 WHERE n NOT IN ('it''s', NULL)"
+        );
+        assert_eq!(put("SELECT unnest(?)", vec![List(vec![Int(1)])]).unwrap(), "SELECT unnest(ARRAY[1])");
+        assert_eq!(put("SELECT 1 WHERE n IN ?", vec![]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn what_may_be_meant_is_said() {
+        let genes = ["CD3D", "CD3E", "HLA-DRA"];
+        let near_genes = move |name: &str| near(name, genes.into_iter());
+        let say = |sql: &str, name: &str| {
+            let hints = Hints::of(ast(&mut query(sql).statement).unwrap());
+            hints.unknown_column(name, ["batch"].into_iter(), &near_genes).message().to_string()
+        };
+        assert_eq!(say("SELECT cd3d FROM cells", "cd3d"), "no column or gene \"cd3d\"; did you mean CD3D, CD3E?");
+        assert_eq!(say("SELECT cd3d FROM genes", "cd3d"), "no column \"cd3d\"");
+        assert_eq!(say("SELECT batsh FROM cells", "batsh"), "no column or gene \"batsh\"; did you mean batch?");
+        assert_eq!(say("SELECT \"T\" FROM genes", "T"), "no column \"T\"; a text stands in single quotes");
+        let quoted = "; a gene with \"-\" in its name stands in double quotes: \"HLA-DRA\"";
+        for what in ["HLA-DRA", "AVG(n - HLA-DRA)", "HLA-DRA - CD3D - 1", "HLA-DRX"] {
+            let said = say(&format!("SELECT {what} FROM cells"), "HLA");
+            assert_eq!(said, format!("no column or gene \"HLA\"{quoted}"), "{what}");
+        }
     }
 
     #[test]
     fn tables_have_near_names() {
-        let check = |sql: &str| check_tables(query(sql).ast().unwrap(), &["cells".to_string(), "genes".to_string()]);
+        let check = |sql: &str| {
+            let mut query = query(sql);
+            check_tables(ast(&mut query.statement).unwrap(), &["cells".to_string(), "genes".to_string()])
+        };
         assert!(check("WITH t AS (SELECT 1 FROM cells) SELECT * FROM t").is_ok());
         let error = check("SELECT * FROM cell").unwrap_err();
         assert_eq!(
@@ -270,7 +443,8 @@ mod tests {
     #[test]
     fn one_statement_at_a_time() {
         for sql in ["SELECT 1; SELECT 2", "", "SELEC 1"] {
-            assert_eq!(Query::parse(sql, HashSet::new()).unwrap_err().kind(), ErrorKind::InvalidQuery);
+            let error = Query::parse(sql, Columns::default(), Dialect::Slaf).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidQuery);
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod manifest;
 mod manifest_check;
 mod matrix;
 mod memory;
+mod missing;
 mod names;
 mod pinned;
 mod query;
@@ -49,8 +50,9 @@ pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStats, Verify, Version
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
+pub use missing::with_nulls;
 pub use query::name_with_nul;
-pub use query::{Cancel, Parameter, Parameters, QueryOptions, QueryResult};
+pub use query::{Cancel, Dialect, Parameter, Parameters, QueryOptions, QueryResult, UserTable};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 pub use slaf_ingest::{

@@ -46,6 +46,11 @@ impl Names {
             .collect()
     }
 
+    /// All names, in row order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().flatten()
+    }
+
     /// The row of each name.
     pub(crate) fn resolve(&self, names: &[&str], what: &str, unknown: ErrorKind) -> Result<Vec<u64>> {
         let mut rows = Vec::with_capacity(names.len());
@@ -68,7 +73,7 @@ impl Names {
         if missing.is_empty() {
             return Ok(rows);
         }
-        let near = near(missing[0], self.names.iter().flatten());
+        let near = near(missing[0], self.iter());
         let hint =
             if near.is_empty() { String::new() } else { format!("; near {:?}: {}", missing[0], near.join(", ")) };
         let list: Vec<_> = missing.iter().take(5).map(|n| format!("{n:?}")).collect();

@@ -44,7 +44,7 @@ class SLAFDataLoader(Stream):
     drop_last
         Leave out the last cells where they are fewer than a batch for each rank.
     where
-        A condition of SQL on ``cells``: only these cells.
+        A condition of SQL on ``cells``: only these cells. A missing number is NULL.
     obs_columns
         Columns of obs that come with each batch under their names. Texts and categoricals are
         encoded (int64, see :attr:`codes`); numbers come as int64, float32, float64 or bool.

@@ -1,8 +1,9 @@
 //! `cells` and `genes` as tables: names and numbers, obs or var, obsm or varm. Only the columns
-//! that a query uses are read.
+//! that a query uses are read. A missing number of obs or var is null.
 
 use super::block::in_slices;
 use crate::dataset::{Dataset, Inner, TableName};
+use crate::missing::nan_to_null;
 use crate::reader::ReadOptions;
 use crate::schema;
 use crate::selection::Selection;
@@ -265,7 +266,7 @@ impl FramePart {
             columns.push(match source {
                 Source::Name => index.take().ok_or_else(missing)?,
                 Source::Number => Arc::new(Int64Array::from_iter_values(rows.start as i64..rows.end as i64)),
-                Source::Frame(_) => frame_columns.next().ok_or_else(missing)?,
+                Source::Frame(_) => nan_to_null(&frame_columns.next().ok_or_else(missing)?),
                 Source::System(name) => {
                     let column = inner.column_of(table, name, &selection).await?;
                     cast(&column, field.data_type()).map_err(from_arrow)?

@@ -16,11 +16,13 @@ mod session;
 mod side_groups;
 mod stopping;
 mod stored_sums;
+mod user_tables;
 mod view;
 
 pub use running::name_with_nul;
 pub(crate) use session::Session;
-pub use slaf_sql::{Parameter, Parameters};
+pub use slaf_sql::{Dialect, Parameter, Parameters};
+pub use user_tables::UserTable;
 
 use crate::dataset::Dataset;
 use crate::selection::Selection;
@@ -31,14 +33,15 @@ use datafusion::dataframe::DataFrame;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use running::Running;
-use slaf_core::{Error, ErrorKind, Result};
+use slaf_core::{Error, ErrorKind, Result, near};
 use slaf_lance::runtime::block_on;
+use slaf_sql::Query;
 use slaf_sql::error::from_datafusion;
 use slaf_sql::limits::Limits;
-use slaf_sql::{Query, UnknownName};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use user_tables::Catalog;
 use view::ViewTable;
 
 /// The rows of an SQL query.
@@ -60,6 +63,9 @@ impl QueryResult {
 pub struct QueryOptions {
     /// Values for `?`, `$1` or `$name`.
     pub parameters: Parameters,
+    pub dialect: Dialect,
+    /// Tables beside those of the store.
+    pub tables: Vec<UserTable>,
     /// The query stops after this time, with `time-limit`.
     pub time_limit: Option<Duration>,
     /// Stops the query from another thread.
@@ -164,24 +170,24 @@ impl Dataset {
         Ok(self.session.get_or_init(|| session))
     }
 
-    async fn plan(&self, sql: &str, parameters: &Parameters, limits: &Limits) -> Result<DataFrame> {
-        let session = self.session()?;
-        let mut query = Query::parse(sql, session.columns.clone())?;
+    async fn plan(&self, sql: &str, options: &QueryOptions, limits: &Limits) -> Result<DataFrame> {
+        let Catalog { context, tables, columns } = self.session()?.with_tables(&options.tables)?;
+        let mut query = Query::parse(sql, columns, options.dialect)?;
+        let unknown = query.unknown_names();
         let mut genes = Vec::new();
-        for UnknownName { name, quoted } in query.unknown_names() {
-            match self.inner.gene_of_column(&name).await {
-                Ok(Some(_)) => genes.push(name),
-                Ok(None) => {}
-                // A word in quotes need not be meant as a gene.
-                Err(_) if quoted => {}
-                Err(e) => return Err(e),
+        for name in &unknown {
+            if self.inner.gene_of_column(name).await?.is_some() {
+                genes.push(name.clone());
             }
         }
         query.add_genes(&genes);
-        let mut state = session.context.state();
+        let mut state = context.state();
         limits.put_into(&mut state);
         let context = SessionContext::new_with_state(state);
-        let plan = query.plan(&context.state(), &session.tables, parameters).await?;
+        // Only a query that names no column asks for genes that are near.
+        let names = if unknown.is_empty() { Vec::new() } else { self.inner.names_of_genes().await? };
+        let near_genes = |name: &str| near(name, names.iter().flat_map(|n| n.iter()));
+        let plan = query.plan(context.state(), &tables, &options.parameters, &near_genes).await?;
         context.execute_logical_plan(plan).await.map_err(from_datafusion)
     }
 }

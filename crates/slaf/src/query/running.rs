@@ -51,11 +51,11 @@ impl Running {
     pub(super) fn plan(dataset: &Dataset, sql: &str, options: &QueryOptions) -> Result<Running> {
         let limits = dataset.session()?.limits();
         let mut running = Running::new(Arc::new(Schema::empty()), options, limits.clone());
-        let (dataset, sql, parameters) = (dataset.clone(), sql.to_string(), options.parameters.clone());
+        let (dataset, sql, options) = (dataset.clone(), sql.to_string(), options.clone());
         let (done, planned) = oneshot::channel();
         let runtime = runtime()?;
         let plan = async move {
-            let frame = dataset.plan(&sql, &parameters, &limits).await?;
+            let frame = dataset.plan(&sql, &options, &limits).await?;
             let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
             let context = Arc::new(frame.task_ctx());
             let plan = frame.create_physical_plan().await.map_err(from_datafusion)?;

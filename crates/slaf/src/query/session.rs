@@ -6,6 +6,7 @@ use super::stopping::BreaksBehindJoins;
 use super::view::{View, ViewTable};
 use crate::config;
 use crate::dataset::Inner;
+use crate::names::Names;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::Result as DfResult;
@@ -14,9 +15,10 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::Axis;
+use slaf_sql::Columns;
 use slaf_sql::error::{from_datafusion, to_datafusion};
 use slaf_sql::limits::Limits;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The build side of a join is handed down to the scan of the other as a list up to this size.
@@ -32,7 +34,7 @@ pub(crate) struct Session {
     /// The names of the tables.
     pub(super) tables: Vec<String>,
     /// The columns of all tables.
-    pub(super) columns: HashSet<String>,
+    pub(super) columns: Columns,
 }
 
 // DataFusion's context has no Debug.
@@ -68,8 +70,10 @@ impl Session {
         slaf_sql::functions::register(&context).map_err(from_datafusion)?;
         let store = StoreTables { tables: tables(inner, pushdown)?, inner: inner.clone() };
         let names: Vec<String> = store.tables.keys().cloned().collect();
-        let columns = store.tables.values().flat_map(|t| t.schema().fields().to_vec()).map(|f| f.name().clone());
-        let columns = columns.collect();
+        let mut columns = Columns::default();
+        for table in store.tables.values() {
+            table.schema().fields().iter().for_each(|f| columns.add(f.name(), f.data_type()));
+        }
         let catalog = context.catalog("datafusion").ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
         catalog.register_schema("public", Arc::new(store)).map_err(from_datafusion)?;
         Ok(Session { context, tables: names, columns })
@@ -167,5 +171,15 @@ impl Inner {
             Some(symbols) => one(&symbols.find(name), "symbol"),
             None => Ok(None),
         }
+    }
+
+    /// The ids and the symbols under which genes are columns.
+    pub(super) async fn names_of_genes(&self) -> Result<Vec<&Names>> {
+        if self.manifest.matrices.iter().all(|m| m.slot != "X") {
+            return Ok(Vec::new());
+        }
+        let mut names = vec![self.gene_names().await?];
+        names.extend(self.symbols().await?);
+        Ok(names)
     }
 }

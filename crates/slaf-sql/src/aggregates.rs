@@ -1,0 +1,179 @@
+//! Aggregates that take what users give them: truth values as 0 and 1, categoricals as their values.
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, Operator, ReversedUDAF,
+    SetMonotonicity, Signature, StatisticsArgs,
+};
+use std::sync::Arc;
+
+const WIDENED: [&str; 8] = ["avg", "sum", "stddev", "stddev_pop", "var", "var_pop", "corr", "approx_distinct"];
+
+/// Puts the widened aggregates in the places of DataFusion's.
+///
+/// # Errors
+/// DataFusion's, if it does not take them.
+pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
+    for name in WIDENED {
+        let inner = state.udaf(name)?.as_ref().clone();
+        let signature = Signature::user_defined(inner.signature().volatility);
+        state.register_udaf(Arc::new(AggregateUDF::new_from_impl(Widened { inner, signature })))?;
+    }
+    Ok(())
+}
+
+/// An aggregate of DataFusion that takes more types.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Widened {
+    inner: AggregateUDF,
+    signature: Signature,
+}
+
+impl Widened {
+    fn inner(&self) -> &Arc<dyn AggregateUDFImpl> {
+        self.inner.inner()
+    }
+}
+
+fn widened(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, value) => widened(value),
+        DataType::Boolean => DataType::Int64,
+        other => other.clone(),
+    }
+}
+
+// It delegates, so that no method may be left to its default.
+#[warn(clippy::missing_trait_methods)]
+impl AggregateUDFImpl for Widened {
+    fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
+        let fields: Vec<FieldRef> = types.iter().map(|t| Arc::new(Field::new("", widened(t), true))).collect();
+        let fields = fields_with_udf(&fields, &self.inner)?;
+        Ok(fields.iter().map(|f| f.data_type().clone()).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn name(&self) -> &str {
+        self.inner().name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner().aliases()
+    }
+
+    fn schema_name(&self, params: &AggregateFunctionParams) -> DfResult<String> {
+        self.inner().schema_name(params)
+    }
+
+    fn human_display(&self, params: &AggregateFunctionParams) -> DfResult<String> {
+        self.inner().human_display(params)
+    }
+
+    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> DfResult<String> {
+        self.inner().window_function_schema_name(params)
+    }
+
+    fn display_name(&self, params: &AggregateFunctionParams) -> DfResult<String> {
+        self.inner().display_name(params)
+    }
+
+    fn window_function_display_name(&self, params: &WindowFunctionParams) -> DfResult<String> {
+        self.inner().window_function_display_name(params)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        self.inner().return_type(types)
+    }
+
+    fn return_field(&self, fields: &[FieldRef]) -> DfResult<FieldRef> {
+        self.inner().return_field(fields)
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.inner().is_nullable()
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
+        self.inner().accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> DfResult<Vec<FieldRef>> {
+        self.inner().state_fields(args)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
+        self.inner().groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
+        self.inner().create_groups_accumulator(args)
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
+        self.inner().create_sliding_accumulator(args)
+    }
+
+    fn with_beneficial_ordering(self: Arc<Self>, beneficial: bool) -> DfResult<Option<Arc<dyn AggregateUDFImpl>>> {
+        self.inner().clone().with_beneficial_ordering(beneficial)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.inner().order_sensitivity()
+    }
+
+    fn simplify(&self) -> Option<AggregateFunctionSimplification> {
+        self.inner().simplify()
+    }
+
+    fn simplify_expr_op_literal(
+        &self,
+        function: &AggregateFunction,
+        argument: &Expr,
+        op: Operator,
+        literal: &Expr,
+        argument_is_left: bool,
+    ) -> DfResult<Option<Expr>> {
+        self.inner().simplify_expr_op_literal(function, argument, op, literal, argument_is_left)
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        self.inner().reverse_expr()
+    }
+
+    fn is_descending(&self) -> Option<bool> {
+        self.inner().is_descending()
+    }
+
+    fn value_from_stats(&self, statistics: &StatisticsArgs<'_>) -> Option<ScalarValue> {
+        self.inner().value_from_stats(statistics)
+    }
+
+    fn default_value(&self, data_type: &DataType) -> DfResult<ScalarValue> {
+        self.inner().default_value(data_type)
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        self.inner().supports_null_handling_clause()
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        self.inner().supports_within_group_clause()
+    }
+
+    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
+        self.inner().set_monotonicity(data_type)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner().documentation()
+    }
+}

@@ -1,0 +1,125 @@
+//! Tables of the user beside those of the store, for one query.
+
+use super::session::Session;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
+    TableProvider,
+};
+use datafusion::common::Result as DfResult;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::SessionContext;
+use slaf_core::{Error, ErrorKind, Result};
+use slaf_sql::Columns;
+use slaf_sql::error::from_datafusion;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// A table for one query.
+#[derive(Clone, Debug)]
+pub struct UserTable {
+    /// The name in the query.
+    pub name: String,
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+}
+
+/// What a query sees.
+pub(super) struct Catalog {
+    pub(super) context: SessionContext,
+    pub(super) tables: Vec<String>,
+    pub(super) columns: Columns,
+}
+
+impl Session {
+    /// The tables of the store and these.
+    pub(super) fn with_tables(&self, user: &[UserTable]) -> Result<Catalog> {
+        let mut tables = self.tables.clone();
+        let mut columns = self.columns.clone();
+        if user.is_empty() {
+            return Ok(Catalog { context: self.context.clone(), tables, columns });
+        }
+        let mut added = BTreeMap::new();
+        for table in user {
+            check(table, &tables)?;
+            tables.push(table.name.clone());
+            table.schema.fields().iter().for_each(|f| columns.add(f.name(), f.data_type()));
+            let memory = MemTable::try_new(table.schema.clone(), vec![table.batches.clone()]);
+            let memory: Arc<dyn TableProvider> = Arc::new(memory.map_err(from_datafusion)?);
+            added.insert(table.name.clone(), memory);
+        }
+        let store = self.context.catalog(CATALOG).and_then(|c| c.schema(SCHEMA));
+        let store = store.ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
+        let (catalog, catalogs) = (MemoryCatalogProvider::new(), MemoryCatalogProviderList::new());
+        catalog.register_schema(SCHEMA, Arc::new(WithTables { store, added })).map_err(from_datafusion)?;
+        catalogs.register_catalog(CATALOG.to_string(), Arc::new(catalog));
+        let state = SessionStateBuilder::new_from_existing(self.context.state()).with_catalog_list(Arc::new(catalogs));
+        Ok(Catalog { context: SessionContext::new_with_state(state.build()), tables, columns })
+    }
+}
+
+const CATALOG: &str = "datafusion";
+const SCHEMA: &str = "public";
+
+fn check(table: &UserTable, taken: &[String]) -> Result<()> {
+    let invalid = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what));
+    let name = &table.name;
+    if name.is_empty() {
+        return invalid("a table without a name".to_string());
+    }
+    if taken.contains(name) {
+        return invalid(format!("there is a table \"{name}\" already: give yours another name"));
+    }
+    let mut seen = HashSet::new();
+    match table.schema.fields().iter().find(|f| !seen.insert(f.name())) {
+        Some(twice) => invalid(format!("the table \"{name}\" has more than one column \"{}\"", twice.name())),
+        None => Ok(()),
+    }
+}
+
+#[derive(Debug)]
+struct WithTables {
+    store: Arc<dyn SchemaProvider>,
+    added: BTreeMap<String, Arc<dyn TableProvider>>,
+}
+
+#[async_trait]
+impl SchemaProvider for WithTables {
+    fn table_names(&self) -> Vec<String> {
+        let mut names = self.store.table_names();
+        names.extend(self.added.keys().cloned());
+        names
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        match self.added.get(name) {
+            Some(table) => Ok(Some(table.clone())),
+            None => self.store.table(name).await,
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.added.contains_key(name) || self.store.table_exist(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    #[test]
+    fn names_are_neither_empty_nor_taken_nor_twice_there() {
+        let table = |name: &str, columns: &[&str]| {
+            let fields: Vec<Field> = columns.iter().map(|c| Field::new(*c, DataType::Int64, true)).collect();
+            UserTable { name: name.into(), schema: Arc::new(Schema::new(fields)), batches: Vec::new() }
+        };
+        let taken = ["cells".to_string()];
+        assert!(check(&table("mine", &["a", "A"]), &taken).is_ok());
+        for wrong in [table("", &["a"]), table("cells", &["a"]), table("mine", &["a", "a"])] {
+            assert_eq!(check(&wrong, &taken).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+"""Frames of the user as tables of a query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slaf._errors import invalid
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+
+def frames(tables: Mapping[str, Any] | None, taken: list[str]) -> dict[str, pl.DataFrame]:
+    """Make frames of polars of what `tables` of :meth:`slaf.SLAFArray.query` has.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For what is no frame, and names that `taken` has, in whatever case.
+    """
+    if tables is None:
+        return {}
+    if not isinstance(tables, Mapping):
+        raise invalid(f"tables is a dict of names and frames, not {type(tables).__name__}")
+    names = {name.lower() for name in taken}
+    made = {}
+    for name, frame in tables.items():
+        if not isinstance(name, str) or not name:
+            raise invalid(f"the name of a table is a text, not {name!r}")
+        if name.lower() in names:
+            raise invalid(f"there is a table {name!r} already: give yours another name")
+        names.add(name.lower())
+        made[name] = _frame(name, frame)
+    return made
+
+
+def _frame(name: str, frame: Any) -> pl.DataFrame:
+    import pandas as pd
+    import polars as pl
+
+    try:
+        if isinstance(frame, pd.DataFrame):
+            return _of_pandas(frame)
+        if isinstance(frame, pl.LazyFrame):
+            return frame.collect()
+        if isinstance(frame, pl.DataFrame):
+            return frame
+        if hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__arrow_c_array__"):
+            return pl.DataFrame(frame)
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as e:
+        raise invalid(f"table {name!r}: {e}") from e
+    what = type(frame).__name__
+    raise invalid(f"table {name!r} is no frame of pandas, polars or Arrow, but {what}")
+
+
+def _of_pandas(frame: pd.DataFrame) -> pl.DataFrame:
+    """Take the columns, after the levels of the index that have names."""
+    import polars as pl
+
+    index = frame.index
+    columns = [(n, index.get_level_values(i).to_series()) for i, n in enumerate(index.names)]
+    columns = [(name, level) for name, level in columns if name is not None]
+    columns += [(name, frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
+    seen = set()
+    for name, _ in columns:
+        if not isinstance(name, str):
+            raise ValueError(f"the name of a column is a text, not {name!r}")
+        if name in seen:
+            raise ValueError(f"more than one column (or the index and a column) is named {name!r}")
+        seen.add(name)
+    return pl.DataFrame([_series(name, column) for name, column in columns])
+
+
+def _series(name: str, column: pd.Series[Any]) -> pl.Series:
+    """Make a column in which a missing value, NaN among them, is null."""
+    import pandas as pd
+    import polars as pl
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        categories = column.cat.categories.tolist()
+        codes = column.cat.codes.to_numpy()
+        # The last entry is that of the code -1, a missing value.
+        values = np.array([*categories, None], dtype=object)[codes].tolist()
+        is_text = all(isinstance(c, str) for c in categories)
+        return pl.Series(name, values, dtype=pl.Enum(categories) if is_text else None)
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":
+        return pl.Series(name, column.to_numpy(), nan_to_null=True)
+    values = [None if missing else v for v, missing in zip(column, column.isna(), strict=True)]
+    return pl.Series(name, values)
