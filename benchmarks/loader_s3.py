@@ -97,7 +97,7 @@ def upload(store: Path, port: int) -> None:
         except Exception:
             time.sleep(0.2)
     for file in store.rglob("*"):
-        if file.is_file() and "by_gene.lance" not in file.parts:
+        if file.is_file() and not any(p.startswith("by_gene") for p in file.parts):
             key = f"store.slaf/{file.relative_to(store).as_posix()}"
             client.upload_file(str(file), "bucket", key)
 

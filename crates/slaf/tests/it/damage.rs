@@ -4,7 +4,7 @@ use crate::Fixture;
 use crate::manifest::rewrite;
 use slaf::{Dataset, DatasetOptions, ErrorKind, MatrixKey, Selection, Values, Verify};
 use slaf_testing::{files_below, truncate};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything that a reader can touch.
 pub(crate) fn read_all(dataset: &Dataset) -> slaf::Result<()> {
@@ -182,13 +182,20 @@ fn first_touch_names_every_flipped_bit() {
     read_all(&first_touch(&fixture.store())).unwrap();
 }
 
+/// The data file of a table.
+fn data_of(store: &Path, table: &str) -> PathBuf {
+    let is_its = |f: &&PathBuf| {
+        let inside = f.strip_prefix(store).unwrap().to_str().unwrap();
+        inside.starts_with(&format!("{table}-")) && inside.contains("/data/")
+    };
+    files_below(store).unwrap().iter().find(is_its).unwrap().clone()
+}
+
 #[test]
 fn first_touch_finds_swapped_files() {
     let fixture = Fixture::new(4, 50, 20);
-    let data = |table: &str| files_below(&fixture.store().join(table).join("data")).unwrap().remove(0);
-    let (cells, other) = (data("cells.lance"), Fixture::new(5, 50, 20));
-    let stranger = files_below(&other.store().join("cells.lance/data")).unwrap().remove(0);
-    std::fs::copy(stranger, &cells).unwrap();
+    let other = Fixture::new(5, 50, 20);
+    std::fs::copy(data_of(&other.store(), "cells"), data_of(&fixture.store(), "cells")).unwrap();
     let error = first_touch(&fixture.store()).cell_stats().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     // What is not touched is not read.
@@ -205,8 +212,7 @@ fn flipped_counts_are_never_read_as_others() {
     };
     let selections = || [Selection::All, Selection::Ids(vec![3]), Selection::Ids((5..30).collect())];
     let right = selections().map(|s| x(s).unwrap());
-    let data =
-        ["cells.lance/data", "by_gene.lance/data"].map(|f| files_below(&fixture.store().join(f)).unwrap().remove(0));
+    let data = ["cells", "by_gene"].map(|table| data_of(&fixture.store(), table));
     let mut named = 0;
     flips_of(&data, |_, what| {
         for (selection, right) in selections().into_iter().zip(&right) {
