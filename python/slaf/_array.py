@@ -648,4 +648,5 @@ def _reopen(store: Store, load_metadata: bool) -> SLAFArray:
         version=store.version,
         storage_options=store.storage_options,
         load_metadata=load_metadata,
+        verify=store.verify,
     )

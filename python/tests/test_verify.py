@@ -1,5 +1,6 @@
 """Damage that is found before it is used, and extras that cannot be read."""
 
+import pickle
 import random
 import shutil
 import subprocess
@@ -50,6 +51,7 @@ def test_first_touch_names_a_flip_in_every_face(path, tmp_path):
     uses = {
         "obs": lambda: SLAFArray(store, verify="first-touch", load_metadata=False).obs,
         "query": lambda: SLAFArray(store, verify="first-touch").query(sql),
+        "pickled": lambda: pickle.loads(pickle.dumps(SLAFArray(store, verify="first-touch"))).query(sql),
         "X": lambda: read_slaf(store, verify="first-touch").X.compute(),
         "obsm": lambda: read_slaf(store, verify="first-touch").obsm["pca"],
         "loader": lambda: list(SLAFDataLoader(SLAFArray(store), raw_mode=True, verify="first-touch",
