@@ -84,7 +84,7 @@ def keywords(
                 if present in understood or (present != name and present in kwargs):
                     raise invalid(f"{present}= is given twice")
                 understood[present] = value
-            return function(*args, **understood)  # type: ignore[arg-type]
+            return function(*args, **understood)
 
         return called
 

@@ -29,6 +29,10 @@ def flip(path, rng):
     path.write_bytes(content)
 
 
+def sent(array):
+    return pickle.loads(pickle.dumps(array))
+
+
 def copied(path, folder):
     shutil.copytree(path, folder)
     return folder
@@ -51,7 +55,7 @@ def test_first_touch_names_a_flip_in_every_face(path, tmp_path):
     uses = {
         "obs": lambda: SLAFArray(store, verify="first-touch", load_metadata=False).obs,
         "query": lambda: SLAFArray(store, verify="first-touch").query(sql),
-        "pickled": lambda: pickle.loads(pickle.dumps(SLAFArray(store, verify="first-touch"))).query(sql),
+        "pickled": lambda: sent(SLAFArray(store, verify="first-touch")).query(sql),
         "X": lambda: read_slaf(store, verify="first-touch").X.compute(),
         "obsm": lambda: read_slaf(store, verify="first-touch").obsm["pca"],
         "loader": lambda: list(SLAFDataLoader(SLAFArray(store), raw_mode=True, verify="first-touch",
