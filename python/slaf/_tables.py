@@ -205,7 +205,9 @@ def _plain_value(value: Any) -> Any:
     for method in ("tolist", "to_list"):
         if hasattr(value, method):
             return getattr(value, method)()
-    return list(value) if isinstance(value, (set, frozenset, tuple)) else value
+    if isinstance(value, (set, frozenset, tuple, list)):
+        return [_plain_value(v) for v in value]
+    return value
 
 
 def _is_read(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> bool:
@@ -237,10 +239,9 @@ def query_duckdb(
     """Run one query in DuckDB."""
     if dialect not in ("slaf", "standard"):
         raise invalid(f"no dialect {dialect!r}; there are 'slaf' and 'standard'")
+    _duckdb_limits.check_timeout(timeout)
     connection = connect(store, None, tables, dialect)
     import duckdb
-
-    _duckdb_limits.check_timeout(timeout)
 
     def answer() -> pl.DataFrame:
         statements = connection.extract_statements(sql)
