@@ -77,8 +77,15 @@ def _with_types(table: str, frame: pl.DataFrame) -> pl.DataFrame:
                     f"table {table!r}: column {name!r} holds objects of Python that are no values "
                     "of SQL: convert it, for example with .astype(str)"
                 )
+            if str(inner) in ("Int128", "UInt128"):
+                raise invalid(
+                    f"table {table!r}: column {name!r} has whole numbers beyond 64 bits: convert "
+                    "it to floats or text"
+                )
     nothing = [name for name, dtype in frame.schema.items() if dtype == pl.Null]
-    return frame.with_columns(pl.col(nothing).cast(pl.String)) if nothing else frame
+    # DuckDB has no float16.
+    half = [name for name, dtype in frame.schema.items() if str(dtype) == "Float16"]
+    return frame.with_columns(pl.col(nothing).cast(pl.String), pl.col(half).cast(pl.Float32))
 
 
 def _fields(name: str, dtype: Any) -> Iterator[tuple[str, Any]]:

@@ -245,6 +245,7 @@ def test_odd_frames(array, engine):
         pl.DataFrame({"d": pl.Series([object()], dtype=pl.Object)}),
         pd.DataFrame(),
         pd.DataFrame(index=["a"]),
+        pd.DataFrame({"a": [2**70]}),
     ):
         with pytest.raises(slaf.InvalidArgumentError, match="mine"):
             ask(frame)
@@ -257,6 +258,8 @@ def test_odd_frames(array, engine):
     ):
         assert ask(frame, "SELECT COUNT(a) FROM mine").item() == 0
         assert ask(frame, "SELECT COUNT(*) FROM mine JOIN cells ON a = batch").item() == 0
+    frame = pd.DataFrame({"a": np.array([1.5, np.nan], dtype=np.float16)})
+    assert ask(frame, "SELECT MAX(a) FROM mine").item() == 1.5
     frame = pd.DataFrame({"t": pd.to_timedelta(["1 day", None])})
     assert ask(frame).item() == 2
     if engine == "duckdb":
@@ -264,3 +267,26 @@ def test_odd_frames(array, engine):
             ask(frame, "SELECT t FROM mine")
     sql = "SELECT COUNT(*) FROM cells WHERE n_counts IN ?"
     assert array.query(sql, [[np.float32(1.5), np.int64(3)]], engine=engine).height == 1
+
+
+def test_what_duckdb_explains_is_a_query(array):
+    """EXPLAIN ANALYZE does what it explains."""
+
+    def ask(sql):
+        return array.query(sql, engine="duckdb")
+
+    for sql in (
+        "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+        "explain (analyze) CREATE TABLE t AS SELECT 1",
+        "-- a\n/* b */ EXPLAIN ANALYZE DROP VIEW cells",
+        "EXPLAIN CREATE TABLE t AS SELECT 1",
+    ):
+        with pytest.raises(slaf.SlafError) as raised:
+            ask(sql)
+        assert raised.value.kind in ("read-only", "invalid-query"), sql
+    for sql in (
+        "EXPLAIN SELECT COUNT(*) FROM cells",
+        "-- a\nEXPLAIN ANALYZE FROM cells",
+        "EXPLAIN (FORMAT json) SELECT 1",
+    ):
+        assert ask(sql).height >= 1, sql
