@@ -183,7 +183,15 @@ def collect(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
                 "SLAF_QUERY_MEMORY",
             )
         batches.append(batch)
-    return pl.DataFrame(pa.Table.from_batches(batches, reader.schema))
+    try:
+        return pl.DataFrame(pa.Table.from_batches(batches, reader.schema))
+    except pl.exceptions.PolarsError as e:
+        types = ", ".join(f"{field.name} ({field.type})" for field in reader.schema)
+        raise from_kind(
+            "unsupported-feature",
+            f"polars holds no column of one of these types: {types}; cast it, for example to "
+            "VARCHAR",
+        ) from e
 
 
 def from_duckdb(error: duckdb.Error) -> SlafError:

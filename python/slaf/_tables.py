@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,10 @@ def connect(
         own.execute("SET python_enable_replacements = false")
         _register(store, own)
         for name, frame in (tables or {}).items():
-            own.register(name, frame)
+            try:
+                own.register(name, frame)
+            except duckdb.Error as e:
+                raise invalid(f"table {name!r}: {e}") from e
         if dialect == "standard":
             own.execute("SET integer_division = true")
         own.execute("SET lock_configuration = true")
@@ -205,7 +209,16 @@ def _plain_value(value: Any) -> Any:
     for method in ("tolist", "to_list"):
         if hasattr(value, method):
             return getattr(value, method)()
-    return list(value) if isinstance(value, (set, frozenset, tuple)) else value
+    if isinstance(value, (set, frozenset, tuple, list)):
+        return [_plain_value(v) for v in value]
+    return value
+
+
+# EXPLAIN with its options, behind comments.
+_EXPLAIN = re.compile(
+    r"\A(\s|--[^\n]*(\n|\Z)|/\*.*?\*/)*EXPLAIN\s*(\([^)]*\))?(\s*ANALYZE\b)?",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def _is_read(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> bool:
@@ -216,10 +229,16 @@ def _is_read(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement)
     """
     import duckdb
 
-    reads = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    reads = (duckdb.StatementType.SELECT,)
+    text = statement.query.strip().rstrip(";")
+    if statement.type == duckdb.StatementType.EXPLAIN:
+        # EXPLAIN ANALYZE does what it explains.
+        explained = connection.extract_statements(_EXPLAIN.sub("", text))
+        return len(explained) == 1 and (
+            explained[0].type != statement.type and _is_read(connection, explained[0])
+        )
     if statement.type != duckdb.StatementType.MULTI:
         return statement.type in reads
-    text = statement.query.strip().rstrip(";")
     try:
         return len(connection.extract_statements(f"FROM (\n{text}\n)")) == 1
     except duckdb.ParserException:
@@ -237,10 +256,9 @@ def query_duckdb(
     """Run one query in DuckDB."""
     if dialect not in ("slaf", "standard"):
         raise invalid(f"no dialect {dialect!r}; there are 'slaf' and 'standard'")
+    _duckdb_limits.check_timeout(timeout)
     connection = connect(store, None, tables, dialect)
     import duckdb
-
-    _duckdb_limits.check_timeout(timeout)
 
     def answer() -> pl.DataFrame:
         statements = connection.extract_statements(sql)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +31,12 @@ def frames(tables: Mapping[str, Any] | None, taken: list[str]) -> dict[str, pl.D
     for name, frame in tables.items():
         if not isinstance(name, str) or not name:
             raise invalid(f"the name of a table is a text, not {name!r}")
+        if "\0" in name:
+            raise invalid(f"the name {name!r} of a table has a NUL character")
         if name.lower() in names:
             raise invalid(f"there is a table {name!r} already: give yours another name")
         names.add(name.lower())
-        made[name] = _frame(name, frame)
+        made[name] = _with_types(name, _frame(name, frame))
     return made
 
 
@@ -55,6 +57,44 @@ def _frame(name: str, frame: Any) -> pl.DataFrame:
         raise invalid(f"table {name!r}: {e}") from e
     what = type(frame).__name__
     raise invalid(f"table {name!r} is no frame of pandas, polars or Arrow, but {what}")
+
+
+def _with_types(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Refuse what Arrow's interface does not carry, and give a type to columns of nulls alone."""
+    import polars as pl
+
+    if not frame.columns:
+        raise invalid(
+            f"table {table!r} has no columns; those of pandas need a named index or columns"
+        )
+    for name, dtype in frame.schema.items():
+        for inner_name, inner in _fields(name, dtype):
+            # Arrow's names end with a NUL: polars ends the process.
+            if "\0" in inner_name:
+                raise invalid(f"table {table!r}: the name {inner_name!r} has a NUL character")
+            if inner == pl.Object:
+                raise invalid(
+                    f"table {table!r}: column {name!r} holds objects of Python that are no values "
+                    "of SQL: convert it, for example with .astype(str)"
+                )
+            if str(inner) in ("Int128", "UInt128"):
+                raise invalid(
+                    f"table {table!r}: column {name!r} has whole numbers beyond 64 bits: convert "
+                    "it to floats or text"
+                )
+    nothing = [name for name, dtype in frame.schema.items() if dtype == pl.Null]
+    # DuckDB has no float16.
+    half = [name for name, dtype in frame.schema.items() if str(dtype) == "Float16"]
+    return frame.with_columns(pl.col(nothing).cast(pl.String), pl.col(half).cast(pl.Float32))
+
+
+def _fields(name: str, dtype: Any) -> Iterator[tuple[str, Any]]:
+    """A column and the fields inside of it."""
+    yield name, dtype
+    for field in getattr(dtype, "fields", ()):
+        yield from _fields(field.name, field.dtype)
+    if getattr(dtype, "inner", None) is not None:
+        yield from _fields(name, dtype.inner)
 
 
 def _of_pandas(frame: pd.DataFrame) -> pl.DataFrame:

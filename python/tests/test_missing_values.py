@@ -1,6 +1,7 @@
 """A missing number of obs and var is NULL, in every engine, as pandas has it; one of X is not."""
 
 import anndata as ad
+import duckdb
 import hypothesis
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from slaf.integrations import read_slaf
 from slaf.ml import SLAFDataLoader
 
 ENGINES = ["datafusion", "duckdb"]
-NUMBERS = [np.nan, 0.0, 1.5, -2.25, 35.0, 1e10, np.inf, -np.inf]
+NUMBERS = [np.nan, 0.0, -0.0, 1.5, -2.25, 35.0, 1e10, np.inf, -np.inf]
 
 
 @st.composite
@@ -326,3 +327,123 @@ def test_values_of_matrices_stay_as_they_are(tmp_path):
     found = array.query("SELECT COUNT(G0), COUNT(*) FILTER (WHERE isnan(G0)) FROM cells").row(0)
     assert found == (3, 2)
     assert array.scan("expression").select("value").collect()["value"].is_nan().sum() == 2
+
+
+EQUAL = [
+    "SELECT {x}, COUNT(*) FROM {t} GROUP BY {x}",
+    "SELECT COUNT(DISTINCT {x}) FROM {t}",
+    "SELECT COUNT(*) FROM (SELECT DISTINCT {x} FROM {t})",
+    "SELECT COUNT(*) FROM {t} WHERE {x} = 0",
+    "SELECT COUNT(*) FROM {t} WHERE {x} = -0.0",
+    "SELECT COUNT(*) FROM {t} WHERE {x} < 0",
+    "SELECT COUNT(*) FROM {t} WHERE {x} BETWEEN 0 AND 40",
+    "SELECT COUNT(*) FROM {t} WHERE {x} IN (0, 1.5)",
+    "SELECT COUNT(*) FROM {t} a JOIN {t} b ON a.{x} = b.{x}",
+    "SELECT k, RANK() OVER (ORDER BY {x} NULLS LAST) FROM {t}",
+    "SELECT k, MIN({x}), MAX({x}) FROM {t} GROUP BY k",
+    "SELECT g, MIN({x}), MAX({x}) FROM {t} GROUP BY g",
+    "SELECT MIN({x}), MAX({x}) FROM {t}",
+    "SELECT -{x}, COUNT(*) FROM {t} GROUP BY -{x}",
+    "SELECT round({x} / 100), COUNT(*) FROM {t} GROUP BY 1",
+    "SELECT COUNT(*) FROM {t} WHERE {x} * -1 = 0",
+    "SELECT COUNT(*) FROM {t} WHERE {x} - {x} > 1e300",
+]
+
+
+def test_equal_floats_are_one_value(tmp_path):
+    """-0.0 is 0, a group of infinities has extremes, and NaN is as DuckDB has it."""
+    rng = np.random.default_rng(3)
+    n = 80
+    obs = pd.DataFrame(
+        {
+            "a": rng.choice(NUMBERS, n),
+            "b": rng.choice(NUMBERS, n).astype(np.float32),
+            "k": np.arange(n),
+            "g": rng.choice(["u", "v"], n),
+        },
+        index=[f"c{i}" for i in range(n)],
+    )
+    X = sp.csr_matrix(np.ones((n, 2), dtype=np.float32))
+    X.data[:] = rng.choice(NUMBERS, 2 * n)
+    SLAFConverter().convert_anndata(ad.AnnData(X, obs=obs), tmp_path / "s.slaf")
+    handles = [
+        open_with(tmp_path / "s.slaf"),
+        open_with(tmp_path / "s.slaf", SLAF_PUSHDOWN="off"),
+    ]
+    oracle = duckdb.connect()
+    oracle.register("cells", pl.from_pandas(obs, nan_to_null=True))
+    stored = pl.DataFrame(
+        {
+            "value": X.data,
+            "k": np.repeat(np.arange(n), 2),
+            "g": np.repeat(obs.g.to_numpy().astype(object), 2),
+        }
+    )
+    oracle.register("stored", stored)
+
+    def rows(found):
+        def plain(x):
+            return str(float(f"{x + 0.0:.6g}")) if isinstance(x, float) else str(x)
+
+        return sorted(tuple(map(plain, row)) for row in found)
+
+    mine = obs[["b", "k"]]
+    for sql in EQUAL:
+        for table, column in [("cells", "a"), ("cells", "b"), ("stored", "value")]:
+            text = sql.format(t=table, x=column)
+            expected = rows(oracle.execute(text).fetchall())
+            view = "(SELECT value, c.k, c.g FROM expression e JOIN cells c USING (cell_integer_id))"
+            for array in handles:
+                if table == "stored":
+                    found = array.query(f"WITH stored AS {view} {text}")
+                else:
+                    found = array.query(text)
+                assert rows(found.rows()) == expected, text
+    for array in handles:
+        sql = "SELECT COUNT(*) FROM cells c JOIN mine m ON c.a = m.b"
+        found = array.query(sql, tables={"mine": mine}).item()
+        assert (
+            found
+            == oracle.execute("SELECT COUNT(*) FROM cells c JOIN cells m ON c.a = m.b").fetchone()[
+                0
+            ]
+        )
+        sql = "SELECT gene_integer_id, MIN(value), MAX(value) FROM expression GROUP BY 1"
+        for gene, low, high in array.query(sql).rows():
+            values = X[:, [gene]].toarray()
+            assert low == np.nanmin(values)
+            assert np.isnan(high)
+
+
+def test_numbers_beside_float32_are_float32(tmp_path):
+    """`x <= 0.1` takes the cells whose float32 is 0.1, as pandas and filter_cells do."""
+    values = np.array([0.1, 0.2, 0.3, np.nan, np.inf, 1e30], dtype=np.float32)
+    obs = pd.DataFrame({"x": values}, index=[f"c{i}" for i in range(6)])
+    X = sp.csr_matrix(values[:3, None].repeat(2, 0))
+    SLAFConverter().convert_anndata(ad.AnnData(X, obs=obs), tmp_path / "s.slaf")
+    array = SLAFArray(tmp_path / "s.slaf")
+    for op, of in [
+        ("=", np.equal),
+        (">", np.greater),
+        ("<=", np.less_equal),
+        ("<>", lambda a, b: (a != b) & ~np.isnan(a)),
+    ]:
+        for number in (0.1, 0.2, 0.25, 1e300, 1e30):
+            # What no float32 is near to stays as it is.
+            near = np.float32(number) if number < 1e100 else np.float64(number)
+            expected = int(of(values, near).sum())
+            sql = f"SELECT COUNT(*) FROM cells WHERE x {op} "
+            assert array.query(f"{sql}{number}").item() == expected, (op, number)
+            assert array.query(f"{sql}?", [number]).item() == expected, (op, number)
+            if number < 1e100 and op != "<>":
+                assert array.filter_cells(x=f"{op}{number}").height == expected
+    for condition, n in [
+        ("x IN (0.1, 0.3)", 2),
+        ("x NOT IN (0.1, 0.3)", 3),
+        ("x BETWEEN 0.1 AND 0.2", 2),
+        ("0.2 >= x", 2),
+        ("x IS NOT DISTINCT FROM 0.2", 1),
+    ]:
+        assert array.query(f"SELECT COUNT(*) FROM cells WHERE {condition}").item() == n, condition
+    assert array.query("SELECT COUNT(*) FROM expression WHERE value = 0.3").item() == 2
+    assert array.query('SELECT COUNT(*) FROM cells WHERE "0" > 0.1').item() == 4

@@ -226,3 +226,67 @@ def test_tables_of_the_user_in_the_dialect(array):
 def test_wrong_tables_of_the_user(array, engine, tables, words):
     with pytest.raises(slaf.InvalidArgumentError, match=words):
         array.query("SELECT 1", tables=tables, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["datafusion", "duckdb"])
+def test_odd_frames(array, engine):
+    """A frame is a table, or refused by name: it never ends the process."""
+
+    def ask(frame, sql="SELECT COUNT(*) FROM mine", name="mine"):
+        return array.query(sql, tables={name: frame}, engine=engine)
+
+    for frame in (
+        pd.DataFrame({"a\0b": [1]}),
+        pl.DataFrame({"a\0b": [1]}),
+        pl.DataFrame({"s": [{"a\0b": 1}]}),
+        pl.DataFrame({"s": [[{"a\0b": 1}]]}),
+        pd.DataFrame({"d": pd.period_range("2020", periods=2, freq="M")}),
+        pd.DataFrame({"d": pd.interval_range(0, 2)}),
+        pl.DataFrame({"d": pl.Series([object()], dtype=pl.Object)}),
+        pd.DataFrame(),
+        pd.DataFrame(index=["a"]),
+        pd.DataFrame({"a": [2**70]}),
+    ):
+        with pytest.raises(slaf.InvalidArgumentError, match="mine"):
+            ask(frame)
+    with pytest.raises(slaf.InvalidArgumentError, match="NUL"):
+        ask(pd.DataFrame({"a": [1]}), "SELECT 1", name="a\0b")
+    for frame in (
+        pd.DataFrame({"a": [None, None]}),
+        pl.DataFrame({"a": [None, None]}),
+        pd.DataFrame({"a": pd.Series([], dtype=object)}),
+    ):
+        assert ask(frame, "SELECT COUNT(a) FROM mine").item() == 0
+        assert ask(frame, "SELECT COUNT(*) FROM mine JOIN cells ON a = batch").item() == 0
+    frame = pd.DataFrame({"a": np.array([1.5, np.nan], dtype=np.float16)})
+    assert ask(frame, "SELECT MAX(a) FROM mine").item() == 1.5
+    frame = pd.DataFrame({"t": pd.to_timedelta(["1 day", None])})
+    assert ask(frame).item() == 2
+    if engine == "duckdb":
+        with pytest.raises(slaf.SlafError, match="cast"):
+            ask(frame, "SELECT t FROM mine")
+    sql = "SELECT COUNT(*) FROM cells WHERE n_counts IN ?"
+    assert array.query(sql, [[np.float32(1.5), np.int64(3)]], engine=engine).height == 1
+
+
+def test_what_duckdb_explains_is_a_query(array):
+    """EXPLAIN ANALYZE does what it explains."""
+
+    def ask(sql):
+        return array.query(sql, engine="duckdb")
+
+    for sql in (
+        "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+        "explain (analyze) CREATE TABLE t AS SELECT 1",
+        "-- a\n/* b */ EXPLAIN ANALYZE DROP VIEW cells",
+        "EXPLAIN CREATE TABLE t AS SELECT 1",
+    ):
+        with pytest.raises(slaf.SlafError) as raised:
+            ask(sql)
+        assert raised.value.kind in ("read-only", "invalid-query"), sql
+    for sql in (
+        "EXPLAIN SELECT COUNT(*) FROM cells",
+        "-- a\nEXPLAIN ANALYZE FROM cells",
+        "EXPLAIN (FORMAT json) SELECT 1",
+    ):
+        assert ask(sql).height >= 1, sql

@@ -1,5 +1,7 @@
-//! Aggregates that take what users give them: truth values as 0 and 1, categoricals as their values.
+//! Aggregates that take what users give them: truth values as 0 and 1, categoricals as their values,
+//! groups of infinities.
 
+use crate::extremes;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::execution::{FunctionRegistry, SessionState};
@@ -14,13 +16,15 @@ use datafusion::logical_expr::{
 use std::sync::Arc;
 
 const WIDENED: [&str; 8] = ["avg", "sum", "stddev", "stddev_pop", "var", "var_pop", "corr", "approx_distinct"];
+/// Those that take what DataFusion's take.
+const EXTREMES: [&str; 2] = ["min", "max"];
 
 /// Puts the widened aggregates in the places of DataFusion's.
 ///
 /// # Errors
 /// DataFusion's, if it does not take them.
 pub(crate) fn register(state: &mut SessionState) -> DfResult<()> {
-    for name in WIDENED {
+    for name in WIDENED.into_iter().chain(EXTREMES) {
         let inner = state.udaf(name)?.as_ref().clone();
         let signature = Signature::user_defined(inner.signature().volatility);
         state.register_udaf(Arc::new(AggregateUDF::new_from_impl(Widened { inner, signature })))?;
@@ -53,6 +57,9 @@ fn widened(data_type: &DataType) -> DataType {
 #[warn(clippy::missing_trait_methods)]
 impl AggregateUDFImpl for Widened {
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
+        if EXTREMES.contains(&self.name()) {
+            return self.inner().coerce_types(types);
+        }
         let fields: Vec<FieldRef> = types.iter().map(|t| Arc::new(Field::new("", widened(t), true))).collect();
         let fields = fields_with_udf(&fields, &self.inner)?;
         Ok(fields.iter().map(|f| f.data_type().clone()).collect())
@@ -115,7 +122,10 @@ impl AggregateUDFImpl for Widened {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
-        self.inner().create_groups_accumulator(args)
+        match extremes::accumulator(self.name(), args.return_field.data_type()) {
+            Some(accumulator) => Ok(accumulator),
+            None => self.inner().create_groups_accumulator(args),
+        }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {

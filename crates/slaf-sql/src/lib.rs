@@ -19,6 +19,8 @@ mod columns;
 mod depth;
 mod division;
 pub mod error;
+mod extremes;
+pub mod floats;
 pub mod functions;
 mod genes;
 mod guard;

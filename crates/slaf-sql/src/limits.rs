@@ -4,6 +4,7 @@
 //! functions and rules see.
 
 use crate::error::to_datafusion;
+use crate::floats::OneForm;
 use crate::guard::{Guard, ShortUnnests};
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::tree_node::Transformed;
@@ -134,6 +135,7 @@ pub fn protect(state: SessionState) -> DfResult<SessionState> {
         .with_physical_optimizer_rule(Arc::new(ShortUnnests))
         .build();
     state.register_function_rewrite(Arc::new(Guard))?;
+    state.register_function_rewrite(Arc::new(OneForm))?;
     Ok(state)
 }
 

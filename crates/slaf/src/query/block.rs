@@ -15,6 +15,7 @@ use futures::Stream;
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_values};
 use slaf_ingest::MatrixKey;
 use slaf_lance::error::from_arrow;
+use slaf_sql::floats::{f32_in_one_form, f64_in_one_form};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -127,6 +128,14 @@ async fn lengths(view: &View, rows: &Selection, cols: &Selection, columns: &[usi
 fn sql_values(values: Values) -> ArrayRef {
     match values {
         Values::Bool(v) => Arc::new(arrow::array::BooleanArray::from(v)),
+        Values::F32(mut v) => {
+            v.iter_mut().for_each(|x| *x = f32_in_one_form(*x));
+            to_arrow(Values::F32(v))
+        }
+        Values::F64(mut v) => {
+            v.iter_mut().for_each(|x| *x = f64_in_one_form(*x));
+            to_arrow(Values::F64(v))
+        }
         other => to_arrow(other),
     }
 }

@@ -28,6 +28,7 @@ use slaf_core::{Dtype, Error, ErrorKind, Result, Value, Values, with_values};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey, arrow_type};
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::to_datafusion;
+use slaf_sql::floats::one_form;
 use std::sync::Arc;
 
 /// Rows that are read at once.
@@ -266,7 +267,7 @@ impl FramePart {
             columns.push(match source {
                 Source::Name => index.take().ok_or_else(missing)?,
                 Source::Number => Arc::new(Int64Array::from_iter_values(rows.start as i64..rows.end as i64)),
-                Source::Frame(_) => nan_to_null(&frame_columns.next().ok_or_else(missing)?),
+                Source::Frame(_) => one_form(&nan_to_null(&frame_columns.next().ok_or_else(missing)?)),
                 Source::System(name) => {
                     let column = inner.column_of(table, name, &selection).await?;
                     cast(&column, field.data_type()).map_err(from_arrow)?
@@ -297,7 +298,7 @@ impl FramePart {
             columns.into_iter().map(T::wrap).collect()
         }
         let columns = with_values!(&chunk.values, v => dense(v, &chunk, genes.len()));
-        Ok(columns.into_iter().map(to_arrow).collect())
+        Ok(columns.into_iter().map(|values| one_form(&to_arrow(values))).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tables of the user beside those of the store, for one query.
 
 use super::session::Session;
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{
@@ -12,8 +12,10 @@ use datafusion::common::Result as DfResult;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use slaf_core::{Error, ErrorKind, Result};
+use slaf_lance::error::from_arrow;
 use slaf_sql::Columns;
 use slaf_sql::error::from_datafusion;
+use slaf_sql::floats::one_form;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -46,7 +48,8 @@ impl Session {
             check(table, &tables)?;
             tables.push(table.name.clone());
             table.schema.fields().iter().for_each(|f| columns.add(f.name(), f.data_type()));
-            let memory = MemTable::try_new(table.schema.clone(), vec![table.batches.clone()]);
+            let batches = table.batches.iter().map(in_one_form).collect::<Result<_>>()?;
+            let memory = MemTable::try_new(table.schema.clone(), vec![batches]);
             let memory: Arc<dyn TableProvider> = Arc::new(memory.map_err(from_datafusion)?);
             added.insert(table.name.clone(), memory);
         }
@@ -58,6 +61,13 @@ impl Session {
         let state = SessionStateBuilder::new_from_existing(self.context.state()).with_catalog_list(Arc::new(catalogs));
         Ok(Catalog { context: SessionContext::new_with_state(state.build()), tables, columns })
     }
+}
+
+/// The batch with floats that are compared as those of the store.
+fn in_one_form(batch: &RecordBatch) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().map(one_form).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options).map_err(from_arrow)
 }
 
 const CATALOG: &str = "datafusion";
