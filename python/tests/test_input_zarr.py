@@ -151,11 +151,30 @@ def test_shards(tmp_path):
     np.testing.assert_array_equal(read_slaf(tmp_path / "a.slaf").to_memory().X, right)
 
 
-def test_records_of_text_are_refused_by_name(tmp_path, shared_data):
-    path = shared_data / "format_zoo" / "pbmc68k_reduced.zarr.zip"
-    with pytest.raises(slaf.UnsupportedError, match="/uns/rank_genes_groups/names: values of") as e:
-        SLAFConverter().convert(path, tmp_path / "a.slaf")
-    assert e.value.kind == "unsupported-input"
+@pytest.mark.parametrize("version", [2, 3])
+def test_records_of_text(tmp_path, version):
+    fields = [("gene", "U7"), ("score", "f4"), ("né", "U3"), ("n", "i8")]
+    records = np.array([("GEN\U0001f9eaE1", 0.5, "", 1), ("é", -1, "日本語", 2**60)], fields)
+    adata = ad.AnnData(np.ones((3, 2), "f4"))
+    adata.uns["r"] = records
+    # More than one chunk of the HDF5 file that they become.
+    adata.uns["many"] = np.tile(records, 9000)
+    _, found, right = both(adata, tmp_path, version)
+    for name, n in (("r", 1), ("many", 9000)):
+        assert found.uns[name].tolist() == records.tolist() * n
+        assert found.uns[name].dtype == right.uns[name].dtype
+
+
+def test_records_of_a_real_store(tmp_path, shared_data):
+    zoo = shared_data / "format_zoo"
+    SLAFConverter(durability="os").convert(zoo / "pbmc68k_reduced.zarr.zip", tmp_path / "a.slaf")
+    found = read_slaf(tmp_path / "a.slaf").uns["rank_genes_groups"]["names"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of anndata, for a file of its first versions
+        right = ad.read_h5ad(shared_data / "pbmc68k_reduced.h5ad")
+    right = right.uns["rank_genes_groups"]["names"]
+    assert found.dtype.names == right.dtype.names
+    assert found.tolist() == right.tolist()
 
 
 def test_damage_is_named(tmp_path, original):

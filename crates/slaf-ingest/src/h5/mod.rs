@@ -16,8 +16,8 @@ mod zarr;
 pub(crate) use data::{Dataset, Reader};
 pub(crate) use elem::{Elem, decode_halves, decode_u32};
 pub(crate) use same::same;
-pub(crate) use strings::Heap;
-pub(crate) use zarr::open_zarr;
+pub(crate) use strings::{Heap, fixed_string};
+pub(crate) use zarr::{open_zarr, string_type};
 
 use hdf5_pure::{AttrValue, Datatype};
 use links::Tree;

@@ -3,9 +3,10 @@
 use super::dataset::{DatasetWriter, Filter, write_small};
 use super::message::{Attr, Space, Type};
 use super::{GroupNode, H5Out};
-use crate::h5::{Attrs, Dataset, Group, Heap, Node};
-use hdf5_pure::{AttrValue, Datatype};
+use crate::h5::{Attrs, Dataset, Group, Heap, Node, fixed_string, string_type};
+use hdf5_pure::{AttrValue, CharacterSet, CompoundTypeBuilder, Datatype, StringPadding};
 use slaf_core::{Context, Error, ErrorKind, Result};
+use std::ops::Range;
 
 /// A dataset smaller than this is not worth compressing.
 const SMALL: u64 = 64 << 10;
@@ -73,7 +74,9 @@ impl Copy<'_> {
         let mut heap = d.heap();
         // Text of a Zarr store has no form of HDF5 yet.
         let text = d.elem().is_string() && (heap.is_none() || d.datatype()?.is_none());
+        let records = if heap.is_none() { Records::of(d).at(path)? } else { None };
         let (of, datatype) = match d.datatype()? {
+            _ if let Some(records) = &records => (records.of.clone(), None),
             Some(datatype) if !text => (Type::copy(&datatype).at(path)?, Some(datatype)),
             _ if text => (Type::string(), None),
             _ => return Err(Error::new(ErrorKind::UnsupportedInput, "values that HDF5 cannot hold").at(path)),
@@ -98,6 +101,10 @@ impl Copy<'_> {
                     for value in reader.strings(rows)? {
                         data.extend(out.store(value.as_bytes())?);
                     }
+                } else if let Some(records) = &records {
+                    for record in reader.bytes(rows)?.chunks_exact(records.size) {
+                        records.push(out, record, &mut data).at(path)?;
+                    }
                 } else {
                     data = reader.bytes(rows)?;
                     if let (Some(datatype), Some(heap)) = (&datatype, &mut heap)
@@ -118,6 +125,50 @@ impl Copy<'_> {
             Some(writer) => writer.finish(out, path, dims[0], &attrs),
             None => write_small(out, path, &of, &space, &all, &attrs),
         }
+    }
+}
+
+/// Records of a Zarr store with fields of text, which h5ad files have in a variable length.
+struct Records {
+    of: Type,
+    /// Bytes of a record as it is read.
+    size: usize,
+    /// Its fields, and which are text.
+    parts: Vec<(Range<usize>, bool)>,
+}
+
+impl Records {
+    fn of(d: &Dataset) -> Result<Option<Records>> {
+        let text = |of: &Datatype| matches!(of, Datatype::String { charset: CharacterSet::Utf8, .. });
+        let (size, members) = match d.datatype()? {
+            Some(Datatype::Compound { size, members }) if members.iter().any(|m| text(&m.datatype)) => (size, members),
+            _ => return Ok(None),
+        };
+        let width = |of: &Datatype| if text(of) { 16 } else { of.type_size() };
+        let total = members.iter().try_fold(0_u32, |n, m| n.checked_add(width(&m.datatype)));
+        let total = total.ok_or_else(|| Error::new(ErrorKind::UnsupportedInput, "records of 4 GiB or more"))?;
+        let mut builder = CompoundTypeBuilder::with_size(total);
+        let (mut at, mut parts) = (0, Vec::with_capacity(members.len()));
+        for m in members {
+            let begin = m.byte_offset as usize;
+            parts.push((begin..begin + m.datatype.type_size() as usize, text(&m.datatype)));
+            let wide = width(&m.datatype);
+            builder = builder.field(&m.name, at, if text(&m.datatype) { string_type() } else { m.datatype });
+            at += u64::from(wide);
+        }
+        let of = builder.build().map_err(|e| Error::malformed(e.to_string()))?;
+        Ok(Some(Records { of: Type::copy(&of)?, size: (size as usize).max(1), parts }))
+    }
+
+    fn push(&self, out: &mut H5Out, record: &[u8], to: &mut Vec<u8>) -> Result<()> {
+        for (place, text) in &self.parts {
+            let slot = record.get(place.clone()).ok_or_else(|| Error::malformed("a field outside of its record"))?;
+            match text {
+                true => to.extend(out.store(fixed_string(slot, &StringPadding::NullPad)?.as_bytes())?),
+                false => to.extend(slot),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -173,7 +173,7 @@ impl ZarrArray {
                 self.of.fill(&self.fill)?;
                 return Ok(None);
             };
-            Ok(Some(bytes))
+            self.of.decode(bytes).at(&self.key).map(Some)
         })
     }
 

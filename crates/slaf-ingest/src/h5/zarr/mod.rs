@@ -5,6 +5,7 @@ mod files;
 mod types;
 
 pub(super) use array::ZarrArray;
+pub(crate) use types::string_type;
 
 use super::{Attrs, Dataset, Group, GroupSource, Node};
 use files::Files;

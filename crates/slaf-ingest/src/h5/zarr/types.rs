@@ -1,5 +1,6 @@
 //! Types, fill values and attributes of Zarr, as those of HDF5.
 
+use super::super::strings::utf32_string;
 use super::super::{Attrs, Elem, unsupported};
 use hdf5_pure::{
     AttrValue, CharacterSet, CompoundTypeBuilder, Datatype, DatatypeByteOrder, EnumTypeBuilder, FixedPointLayout,
@@ -8,6 +9,7 @@ use hdf5_pure::{
 use serde_json::Value;
 use slaf_core::{Error, Result};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// The type of an array's elements.
 #[derive(Clone)]
@@ -16,19 +18,23 @@ pub(super) struct Type {
     pub(super) size: u64,
     /// `None` where HDF5 has no such type.
     pub(super) datatype: Option<Datatype>,
+    /// Where records have text of four-byte characters, and whether it is big-endian. It becomes
+    /// UTF-8, which never takes more bytes, in its place.
+    texts: Vec<(Range<usize>, bool)>,
 }
 
 impl Type {
     fn of(datatype: Datatype) -> Type {
-        Type { elem: Elem::of(&datatype), size: u64::from(datatype.type_size()), datatype: Some(datatype) }
+        let (elem, size) = (Elem::of(&datatype), u64::from(datatype.type_size()));
+        Type { elem, size, datatype: Some(datatype), texts: Vec::new() }
     }
 
     fn string() -> Type {
-        Type { elem: Elem::VlenString, size: 4, datatype: Some(string_type()) }
+        Type { elem: Elem::VlenString, size: 4, datatype: Some(string_type()), texts: Vec::new() }
     }
 
     fn utf32(size: u64, big_endian: bool) -> Type {
-        Type { elem: Elem::Utf32 { size: size as usize, big_endian }, size, datatype: None }
+        Type { elem: Elem::Utf32 { size: size as usize, big_endian }, size, datatype: None, texts: Vec::new() }
     }
 
     /// The type that version 2 names as NumPy does.
@@ -37,10 +43,10 @@ impl Type {
         if let Some(fields) = dtype.as_array() {
             let one = |field: &Value| {
                 let name = field.get(0)?.as_str()?;
-                let of = Type::version_2(field.get(1)?, false).ok()?.datatype?;
+                let of = Type::version_2(field.get(1)?, false).ok()?;
                 field.get(2).is_none().then(|| (name.to_owned(), of))
             };
-            return compound(&fields.iter().map(one).collect::<Option<Vec<_>>>().ok_or_else(unknown)?);
+            return compound(fields.iter().map(one).collect::<Option<_>>().ok_or_else(unknown)?);
         }
         let text = dtype.as_str().ok_or_else(unknown)?;
         let (order, rest) = text.split_at_checked(1).ok_or_else(unknown)?;
@@ -54,7 +60,7 @@ impl Type {
             ("b", 1) => Type::of(bool_type()?),
             ("i" | "u", 1 | 2 | 4 | 8) => Type::of(integer(size, kind == "i", big)),
             ("f", 2 | 4 | 8) => Type::of(float(size, big)),
-            ("S", 1..) => Type::of(fixed(size)),
+            ("S", 1..) => Type::of(fixed(size, CharacterSet::Utf8)),
             ("U", 1..) => Type::utf32(4 * u64::from(size), big),
             _ => return Err(unknown()),
         })
@@ -80,7 +86,7 @@ impl Type {
             "float64" => Type::of(float(8, big)),
             "string" => Type::string(),
             "fixed_length_utf32" => Type::utf32(bytes().ok_or_else(unknown)?, big),
-            "null_terminated_bytes" => Type::of(fixed(bytes().ok_or_else(unknown)? as u32)),
+            "null_terminated_bytes" => Type::of(fixed(bytes().ok_or_else(unknown)? as u32, CharacterSet::Utf8)),
             "structured" | "struct" => {
                 let fields = config.and_then(|c| c.get("fields")?.as_array()).ok_or_else(unknown)?;
                 let one = |field: &Value| {
@@ -88,12 +94,28 @@ impl Type {
                         Value::Array(pair) => (pair.first()?, pair.get(1)?),
                         other => (other.get("name")?, other.get("data_type")?),
                     };
-                    Some((name.as_str()?.to_owned(), Type::version_3(of, big).ok()?.datatype?))
+                    Some((name.as_str()?.to_owned(), Type::version_3(of, big).ok()?))
                 };
-                compound(&fields.iter().map(one).collect::<Option<Vec<_>>>().ok_or_else(unknown)?)?
+                compound(fields.iter().map(one).collect::<Option<_>>().ok_or_else(unknown)?)?
             }
             _ => return Err(unknown()),
         })
+    }
+
+    /// The elements of a chunk, of the type that [`Type::datatype`] says.
+    pub(super) fn decode(&self, mut chunk: Vec<u8>) -> Result<Vec<u8>> {
+        if self.texts.is_empty() {
+            return Ok(chunk);
+        }
+        for record in chunk.chunks_exact_mut((self.size as usize).max(1)) {
+            for (place, big) in &self.texts {
+                let slot = &mut record[place.clone()];
+                let text = utf32_string(slot, *big)?;
+                slot.fill(0);
+                slot[..text.len()].copy_from_slice(text.as_bytes());
+            }
+        }
+        Ok(chunk)
     }
 
     /// The bytes of the fill value, `None` for zeros.
@@ -166,11 +188,11 @@ fn order(big: bool) -> DatatypeByteOrder {
     if big { DatatypeByteOrder::BigEndian } else { DatatypeByteOrder::LittleEndian }
 }
 
-fn fixed(size: u32) -> Datatype {
-    Datatype::String { size, padding: StringPadding::NullPad, charset: CharacterSet::Utf8 }
+fn fixed(size: u32, charset: CharacterSet) -> Datatype {
+    Datatype::String { size, padding: StringPadding::NullPad, charset }
 }
 
-fn string_type() -> Datatype {
+pub(crate) fn string_type() -> Datatype {
     Datatype::VariableLength {
         is_string: true,
         padding: Some(StringPadding::NullTerminate),
@@ -184,15 +206,27 @@ fn bool_type() -> Result<Datatype> {
     of.map_err(|e| Error::malformed(e.to_string()))
 }
 
-fn compound(fields: &[(String, Datatype)]) -> Result<Type> {
-    let size: u32 = fields.iter().map(|f| f.1.type_size()).sum();
-    let mut builder = CompoundTypeBuilder::with_size(size);
-    let mut at = 0;
+fn compound(fields: Vec<(String, Type)>) -> Result<Type> {
+    let size = fields.iter().try_fold(0_u32, |n, f| n.checked_add(u32::try_from(f.1.size).ok()?));
+    let mut builder = CompoundTypeBuilder::with_size(size.ok_or_else(|| unsupported("records of 4 GiB"))?);
+    let (mut at, mut texts) = (0, Vec::new());
     for (name, of) in fields {
-        builder = builder.field(name, at, of.clone());
-        at += u64::from(of.type_size());
+        let datatype = match (of.elem, of.datatype) {
+            (Elem::Utf32 { size, big_endian }, _) => {
+                texts.push((at..at + size, big_endian));
+                fixed(size as u32, CharacterSet::Utf8)
+            }
+            // Bytes: nobody said how they are to be read.
+            (Elem::FixedString { size, .. }, _) => fixed(size as u32, CharacterSet::Ascii),
+            (Elem::VlenString, _) | (_, None) => return Err(unsupported(format!("a field \"{name}\" of objects"))),
+            (_, Some(datatype)) => datatype,
+        };
+        texts.extend(of.texts.into_iter().map(|(place, big)| (at + place.start..at + place.end, big)));
+        builder = builder.field(&name, at as u64, datatype);
+        at += of.size as usize;
     }
-    builder.build().map(Type::of).map_err(|e| Error::malformed(e.to_string()))
+    let of = builder.build().map_err(|e| Error::malformed(e.to_string()))?;
+    Ok(Type { texts, ..Type::of(of) })
 }
 
 /// Attributes, of which those that HDF5 cannot hold have a type and no value.
