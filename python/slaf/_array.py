@@ -21,6 +21,7 @@ from slaf._report import Report
 from slaf._selectors import Axis
 from slaf._slaf import ArrowStream, TemporaryFolder
 from slaf._store import WHAT, Key, Store
+from slaf._zarr_folder import foreign_in_zarr
 
 if TYPE_CHECKING:
     import duckdb
@@ -631,13 +632,22 @@ class SLAFArray:
     def _export_zarr(self, path: Path, overwrite: bool) -> None:
         from slaf.integrations.anndata import of_store
 
-        if path.exists() and not overwrite:
-            raise from_kind(
-                "already-exists", "exists already; pass overwrite=True", os.fspath(path)
-            )
+        def refuse_foreign() -> None:
+            if not os.path.lexists(path):
+                return
+            if not overwrite:
+                what = "exists already; pass overwrite=True"
+                raise from_kind("already-exists", what, os.fspath(path))
+            if (other := foreign_in_zarr(path)) is not None:
+                what = f"{other} is of no Zarr group: it is not replaced; remove it yourself"
+                raise from_kind("already-exists", what, os.fspath(path))
+
+        refuse_foreign()
         with TemporaryFolder(path.absolute().parent) as folder:
             written = Path(folder.path, "new.zarr")
             of_store(self._store).to_memory().write_zarr(written)
+            # Something may have come meanwhile.
+            refuse_foreign()
             # The target appears whole, and only then what it replaces goes.
             folder.put(written, path)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import tempfile
 import threading
 import time
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from slaf._errors import SlafError, from_kind, invalid
+from slaf._errors import KINDS, SlafError, from_kind, invalid
 from slaf._slaf import query_memory
 
 if TYPE_CHECKING:
@@ -194,11 +195,30 @@ def collect(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
         ) from e
 
 
+# What DuckDB says of a stream that could not begin (with the class of the error), or go on (with
+# its kind at the end).
+_BEGUN = re.compile(r"exporting a stream from the object .*? failed: (\w+Error): (.*)", re.DOTALL)
+_STREAMED = re.compile(r"Compute error: (.*) \[([a-z-]+)\]\s*$", re.DOTALL)
+
+
+def _error_of_store(text: str) -> SlafError | None:
+    """Make the exception again that reading a table of the store raised."""
+    if (begun := _BEGUN.search(text)) is not None:
+        kinds = [kind for kind, of in KINDS.items() if of.__name__ == begun[1]]
+        return from_kind(kinds[0], begun[2]) if kinds else None
+    if (streamed := _STREAMED.search(text)) is not None and streamed[2] in KINDS:
+        return from_kind(streamed[2], streamed[1])
+    return None
+
+
 def from_duckdb(error: duckdb.Error) -> SlafError:
     """Make the exception for an error of DuckDB."""
     import duckdb
 
     text = str(error)
+    of_store = _error_of_store(text)
+    if of_store is not None:
+        return of_store
     if _REFUSED in text:
         text = text.split(_REFUSED, 1)[1]
         return from_kind("memory-limit", f"{text}: ask for less, or raise SLAF_QUERY_MEMORY")

@@ -234,3 +234,28 @@ def test_foreign_files_stay(tmp_path, sources):
     assert inside.exists()
     inside.unlink()
     assert number_of(target, {}) == 1
+
+
+def test_zarr_replaces_nothing_but_zarr(tmp_path, sources):
+    pytest.importorskip("zarr")
+    store, target = tmp_path / "a.slaf", tmp_path / "place"
+    SLAFConverter().convert(sources[1], store)
+    array = SLAFArray(store)
+    target.mkdir()
+    (target / "manuscript.md").write_text("mine")
+    for place in (target, store, tmp_path):
+        with pytest.raises(slaf.AlreadyExistsError, match="is not replaced"):
+            array.export(place, "zarr", overwrite=True)
+    assert number_of(store, {}) == 1
+    (target / "manuscript.md").unlink()
+    for _ in range(2):
+        array.export(target, "zarr", overwrite=True)
+        assert ad.read_zarr(target).n_obs == SIZES[1]
+    for mine in (target / "notes", target / "obs" / "notes"):
+        mine.write_text("mine")
+        with pytest.raises(slaf.AlreadyExistsError, match="notes"):
+            array.export(target, "zarr", overwrite=True)
+        assert mine.read_text() == "mine"
+        mine.unlink()
+    with pytest.raises(slaf.AlreadyExistsError):
+        array.export(target, "zarr")
