@@ -611,8 +611,7 @@ class SLAFArray:
         path
             Where to; local.
         format
-            ``"h5ad"``, ``"10x-mtx"`` (a folder), or ``"zarr"`` (a folder; written by AnnData, so
-            that all of the data has to fit in memory).
+            ``"h5ad"``, ``"10x-mtx"`` (a folder), or ``"zarr"`` (a folder, as AnnData writes it).
         overwrite
             Replace what is there.
         compression
@@ -645,7 +644,7 @@ class SLAFArray:
         refuse_foreign()
         with TemporaryFolder(path.absolute().parent) as folder:
             written = Path(folder.path, "new.zarr")
-            of_store(self._store).to_memory().write_zarr(written)
+            of_store(self._store).write_zarr(written)
             # Something may have come meanwhile.
             refuse_foreign()
             # The target appears whole, and only then what it replaces goes.

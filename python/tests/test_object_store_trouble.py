@@ -107,7 +107,7 @@ def test_nobody_listens(h5ad_path, nobody):
 
 
 def test_nobody_answers(h5ad_path, silent):
-    storage = options(silent, timeout="1s", max_retries="1")
+    storage = options(silent, timeout="1s", client_max_retries="1")
     assert_fails(commands(h5ad_path)[:1], storage, "io", f"127.0.0.1:{silent}")
 
 
@@ -123,13 +123,13 @@ def test_nobody_answers(h5ad_path, silent):
 )
 def test_a_refusal_is_named(h5ad_path, status, code, kind):
     with server(status, code) as port:
-        storage = options(port, max_retries="1")
+        storage = options(port, client_max_retries="1")
         assert_fails(commands(h5ad_path), storage, kind, code)
 
 
 @pytest.mark.parametrize("call", ["open", "convert"])
 def test_the_secrets_are_in_no_exception(h5ad_path, nobody, call):
-    storage = options(nobody, max_retries="0")
+    storage = options(nobody, client_max_retries="0")
     calls = {
         "open": lambda: SLAFArray(STORE, storage_options=storage),
         "convert": lambda: SLAFConverter(storage_options=storage).convert(h5ad_path, STORE),

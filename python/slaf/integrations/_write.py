@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slaf._errors import from_kind, invalid
+from slaf._zarr_folder import foreign_in_zarr
 from slaf.integrations._contents import SLOTS
 from slaf.integrations._like_scipy import CHUNK, row_chunks
 from slaf.integrations._transposed import Transposed
@@ -84,11 +85,8 @@ def write_zarr(
         message = "write_zarr() needs zarr: pip install zarr"
         raise from_kind("unsupported-feature", message) from e
     target = Path(path)
-    names = {".zgroup", "zarr.json"}
-    if target.exists() and not (
-        target.is_dir() and (not any(target.iterdir()) or any((target / n).exists() for n in names))
-    ):
-        message = "holds something else than zarr and is not replaced"
+    if os.path.lexists(target) and (other := foreign_in_zarr(target)) is not None:
+        message = f"{other} is something else than zarr and is not replaced"
         raise from_kind("already-exists", message, os.fspath(path))
     with _beside(target) as folder:
         group = zarr.open_group(str(folder / "new.zarr"), mode="w", **_zarr_format())
