@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slaf._errors import from_kind, invalid
+from slaf._slaf import TemporaryFolder
 from slaf._zarr_folder import foreign_in_zarr
 from slaf.integrations._contents import SLOTS
 from slaf.integrations._like_scipy import CHUNK, row_chunks
@@ -57,7 +56,7 @@ def write_h5ad(
     if unknown:
         raise invalid(f"as_dense takes 'X' and 'raw/X', not {sorted(unknown)}")
     with _beside(Path(path)) as folder:
-        new = folder / "new.h5ad"
+        new = Path(folder.path, "new.h5ad")
         with h5py.File(new, "w") as file:
             _write(adata, file, convert_strings, as_dense, options)
         os.replace(new, path)
@@ -89,13 +88,12 @@ def write_zarr(
         message = f"{other} is something else than zarr and is not replaced"
         raise from_kind("already-exists", message, os.fspath(path))
     with _beside(target) as folder:
-        group = zarr.open_group(str(folder / "new.zarr"), mode="w", **_zarr_format())
+        written = Path(folder.path, "new.zarr")
+        group = zarr.open_group(str(written), mode="w", **_zarr_format())
         _write(adata, group, convert_strings, (), {}, chunks)
         zarr.consolidate_metadata(group.store)
         # The target appears whole, and only then what it replaces goes.
-        if target.exists():
-            target.rename(folder / "old.zarr")
-        (folder / "new.zarr").rename(target)
+        folder.put(written, target)
 
 
 def _zarr_format() -> dict[str, int]:
@@ -112,14 +110,12 @@ def _zarr_format() -> dict[str, int]:
     return {} if version is None else {"zarr_format": version}
 
 
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def _beside(target: Path) -> TemporaryFolder:
     """A temporary folder on the disk of the target."""
     parent = target.absolute().parent
     if not parent.is_dir():
         raise from_kind("not-found", "no such folder", str(parent))
-    with tempfile.TemporaryDirectory(prefix=".slaf-", dir=parent) as folder:
-        yield Path(folder)
+    return TemporaryFolder(parent)
 
 
 def _write(
