@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -14,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf import _conditions, _frames, _tables, _user_tables
-from slaf._errors import from_kind, invalid
+from slaf._errors import invalid
 from slaf._keywords import keywords
 from slaf._progress import bar
 from slaf._report import Report
 from slaf._selectors import Axis
-from slaf._slaf import ArrowStream, TemporaryFolder
+from slaf._slaf import ArrowStream
 from slaf._store import WHAT, Key, Store
-from slaf._zarr_folder import foreign_in_zarr
 
 if TYPE_CHECKING:
     import duckdb
@@ -623,32 +621,13 @@ class SLAFArray:
             If there is something at ``path``.
         """
         if format == "zarr":
-            self._export_zarr(Path(path), overwrite)
+            from slaf.integrations._write import write_zarr
+            from slaf.integrations.anndata import of_store
+
+            write_zarr(of_store(self._store), path, overwrite=overwrite)
             return
         with bar() as progress:
             self._store.native.export(path, format, overwrite, compression, progress)
-
-    def _export_zarr(self, path: Path, overwrite: bool) -> None:
-        from slaf.integrations.anndata import of_store
-
-        def refuse_foreign() -> None:
-            if not os.path.lexists(path):
-                return
-            if not overwrite:
-                what = "exists already; pass overwrite=True"
-                raise from_kind("already-exists", what, os.fspath(path))
-            if (other := foreign_in_zarr(path)) is not None:
-                what = f"{other} is of no Zarr group: it is not replaced; remove it yourself"
-                raise from_kind("already-exists", what, os.fspath(path))
-
-        refuse_foreign()
-        with TemporaryFolder(path.absolute().parent) as folder:
-            written = Path(folder.path, "new.zarr")
-            of_store(self._store).write_zarr(written)
-            # Something may have come meanwhile.
-            refuse_foreign()
-            # The target appears whole, and only then what it replaces goes.
-            folder.put(written, path)
 
 
 def _reopen(store: Store, load_metadata: bool) -> SLAFArray:

@@ -68,6 +68,7 @@ def write_zarr(
     *,
     convert_strings: bool = False,
     chunks: tuple[int, ...] | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write a zarr folder, as :func:`write_h5ad` writes a file.
 
@@ -76,7 +77,7 @@ def write_zarr(
     Raises
     ------
     AlreadyExistsError
-        If there is something else than a zarr folder or an empty one.
+        If there is something that `overwrite` does not replace: a folder of zarr, or an empty one.
     """
     try:
         import zarr
@@ -84,19 +85,29 @@ def write_zarr(
         message = "write_zarr() needs zarr: pip install zarr"
         raise from_kind("unsupported-feature", message) from e
     target = Path(path)
-    if os.path.lexists(target) and (other := foreign_in_zarr(target)) is not None:
-        message = f"{other} is something else than zarr and is not replaced"
-        raise from_kind("already-exists", message, os.fspath(path))
+    _refuse_to_replace(target, overwrite)
     with _beside(target) as folder:
         written = Path(folder.path, "new.zarr")
         group = zarr.open_group(str(written), mode="w", **_zarr_format())
         _write(adata, group, convert_strings, (), {}, chunks)
         zarr.consolidate_metadata(group.store)
+        # Something may have come meanwhile.
+        _refuse_to_replace(target, overwrite)
         # The target appears whole, and only then what it replaces goes.
         folder.put(written, target)
 
 
-def _zarr_format() -> dict[str, int]:
+def _refuse_to_replace(target: Path, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise from_kind("already-exists", "exists already; pass overwrite=True", os.fspath(target))
+    if (other := foreign_in_zarr(target)) is not None:
+        message = f"{other} is of no Zarr group: it is not replaced; remove it yourself"
+        raise from_kind("already-exists", message, os.fspath(target))
+
+
+def _zarr_format() -> dict[str, Any]:
     """The version of the format that AnnData writes."""
     import anndata
     import zarr

@@ -60,7 +60,7 @@ def take(
     is_one = isinstance(given, (SLAFArray, LazyAnnData, str, os.PathLike))
     if not is_one and not isinstance(given, Iterable):
         raise invalid(_not_a_source(given))
-    many: list[Any] = [given] if is_one else list(given)  # type: ignore[list-item, arg-type]
+    many: list[Any] = [given] if is_one else list(given)  # type: ignore[arg-type]
     if not many:
         raise invalid("no store to load from")
     if cells is not None and len(many) > 1:
