@@ -10,8 +10,7 @@ use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use slaf::sampling::{Group, Part, Pool, Remainder, Sampler as Cells, Sets, Shard, Shuffle, split_point};
 use slaf::{
-    BatchData, Dtype, EpochPart, Error, ErrorKind, Form, LoadedBatch, LoadedBatches, LoaderOptions, Selection, Source,
-    Values,
+    BatchData, Dtype, EpochPart, Error, ErrorKind, Form, LoadedBatch, LoadedBatches, LoaderOptions, Selection, Values,
 };
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -235,12 +234,11 @@ fn part(epoch: u64, start: u64, skip: u64, (rank, world, worker, workers): (u64,
 impl Loader {
     fn loader(&self, py: Python<'_>, datasets: &[PyRef<'_, Dataset>]) -> PyResult<slaf::Loader> {
         let source = |(part, dataset): (&Stored, &PyRef<'_, Dataset>)| {
-            Ok(Source {
-                dataset: dataset.dataset(py)?,
-                tokenizer: part.tokenizer.clone(),
-                genes: part.genes.clone(),
-                columns: Arc::clone(&part.columns),
-            })
+            let mut source = dataset.dataset(py)?.source();
+            source.tokenizer = part.tokenizer.clone();
+            source.genes = part.genes.clone();
+            source.columns = Arc::clone(&part.columns);
+            Ok(source)
         };
         let sources = self.parts.iter().zip(datasets).map(source).collect::<PyResult<_>>()?;
         slaf::Loader::new(sources, self.sampler.clone(), self.options.clone()).into_py(py)

@@ -36,3 +36,9 @@ pub(crate) fn pushdown() -> bool {
 pub fn query_memory() -> usize {
     from_env("SLAF_QUERY_MEMORY", 4 << 30)
 }
+
+/// Bytes of names, orders of genes and whole columns that a handle keeps. `SLAF_KEPT_MEMORY`
+/// overrides it.
+pub(crate) fn kept_memory() -> usize {
+    from_env("SLAF_KEPT_MEMORY", 1 << 30)
+}

@@ -1,9 +1,10 @@
 //! Export: a store becomes a file of another format, in a stream.
 
+use crate::config;
 use crate::dataset::Dataset;
-use crate::manifest::FrameSchema;
+use crate::progress::{Progress, ProgressEvent};
 use crate::selection::Selection;
-use crate::{Progress, ProgressEvent, config};
+use crate::store::manifest::FrameSchema;
 use arrow::array::{Array, AsArray, RecordBatch};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
 use slaf_ingest::temporary::TemporaryFolder;

@@ -1,5 +1,5 @@
-use crate::manifest::Manifest;
 use crate::size::human_bytes;
+use crate::store::manifest::Manifest;
 use serde::Serialize;
 use std::fmt;
 
@@ -48,7 +48,7 @@ pub struct ColumnSummary {
 
 impl Info {
     pub(crate) fn new(uri: &str, manifest: &Manifest) -> Info {
-        let columns = |frame: &crate::manifest::FrameSchema| {
+        let columns = |frame: &crate::store::manifest::FrameSchema| {
             let summary = frame.columns.iter().map(|c| ColumnSummary {
                 name: c.name.clone(),
                 data_type: match c.kind.as_str() {

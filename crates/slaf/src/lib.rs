@@ -17,40 +17,32 @@
 //! The calls block and may come from any thread but one of a tokio runtime. Errors are
 //! [`Error`]s with a stable [`ErrorKind`].
 
-mod column_cache;
 mod config;
 mod convert;
 mod dataset;
-mod elsewhere;
 mod export;
-mod frames;
 mod info;
 pub mod loader;
-pub mod manifest;
-mod manifest_check;
 mod matrix;
 mod memory;
 mod missing;
-mod names;
-mod pinned;
+mod progress;
 mod query;
 mod reader;
-mod schema;
 mod selection;
 mod size;
-mod slafdb;
-mod table_check;
+mod store;
 mod tokenize;
-mod values;
 mod verify;
 
 pub use config::query_memory;
-pub use convert::{ConvertOptions, ConvertReport, convert};
+pub use convert::{ConvertOptions, ConvertReport, Durability, convert};
 pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStats, Verify, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
 pub use missing::with_nulls;
+pub use progress::{Progress, ProgressEvent};
 pub use query::name_with_nul;
 pub use query::{Cancel, Dialect, Parameter, Parameters, QueryOptions, QueryResult, UserTable};
 pub use selection::Selection;
@@ -58,6 +50,7 @@ pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, wi
 pub use slaf_ingest::{
     ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
 };
+pub use store::manifest;
 
 /// Arithmetic and statistics of matrices; see [`Dataset::compute`] and [`Dataset::reduce`].
 pub use slaf_kernels::matrix as plans;
@@ -67,27 +60,3 @@ pub use slaf_kernels::sampling;
 pub use slaf_kernels::tokenizers;
 pub use tokenize::Tokens;
 pub use verify::Damage;
-
-/// Whether a commit waits for the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// A committed version survives a power loss: files and folders are synced before and after
-    /// the commit.
-    #[default]
-    Full,
-    /// The operating system writes when it likes: a committed version survives a crash of the
-    /// process, not of the machine.
-    Os,
-}
-
-/// How far a long operation has come.
-#[derive(Clone, Copy, Debug)]
-pub struct ProgressEvent {
-    /// What is being done: `opening`, `cells`, `genes`, `committing`.
-    pub phase: &'static str,
-    pub cells_done: u64,
-    pub cells_total: u64,
-}
-
-/// Is told of progress; `false` interrupts the operation.
-pub type Progress<'a> = &'a (dyn Fn(ProgressEvent) -> bool + Sync);

@@ -1,9 +1,10 @@
 //! Arithmetic and statistics of the matrices of a store.
 
-use crate::dataset::Dataset;
+use crate::config;
+use crate::progress::{Progress, ProgressEvent};
 use crate::reader::{Orientation, ReadOptions, choose};
 use crate::selection::Selection;
-use crate::{Progress, ProgressEvent, config};
+use crate::store::Snapshot;
 use slaf_core::order::DROP;
 use slaf_core::{Context, CsrChunk, Dtype, Result, Value, with_values};
 use slaf_ingest::MatrixKey;
@@ -16,79 +17,56 @@ const PART_ROWS: usize = 1024;
 /// Values of a part of which every value is stored.
 const DENSE_PART: usize = 1 << 22;
 
-impl Dataset {
-    /// Reads a part of a matrix, with `plan` applied to it. Rows and columns of the plan are those
-    /// of the selections.
-    ///
-    /// # Errors
-    /// Those of [`Dataset::read`]; `invalid-argument` for a plan that does not fit, and for
-    /// integers that overflow; `interrupted`.
-    pub fn compute(
-        &self,
-        key: &MatrixKey,
-        rows: &Selection,
-        cols: &Selection,
-        plan: &Plan,
-        progress: Progress<'_>,
-    ) -> Result<CsrChunk> {
-        let compute = |source: &Source<'_>, dtype| matrix::compute(source, dtype, plan);
-        self.run(key, rows, cols, plan, false, progress, compute)
-    }
+/// Rows and columns of a matrix of a store.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) key: &'a MatrixKey,
+    pub(crate) rows: &'a Selection,
+    pub(crate) cols: &'a Selection,
+}
 
-    /// Statistics of a part of a matrix with `plan` applied to it, in one pass and in memory that
-    /// does not grow with the stored values. The answer does not depend on the number of threads.
-    ///
-    /// # Errors
-    /// As [`Dataset::compute`].
-    pub fn reduce(
-        &self,
-        key: &MatrixKey,
-        rows: &Selection,
-        cols: &Selection,
-        plan: &Plan,
-        request: &Request,
-        progress: Progress<'_>,
-    ) -> Result<Summary> {
-        let reduce = |source: &Source<'_>, dtype| matrix::reduce(source, dtype, plan, request);
-        self.run(key, rows, cols, plan, true, progress, reduce)
-    }
+/// Reads a part with `plan` applied to it.
+pub(crate) fn compute(part: Part<'_>, plan: &Plan, progress: Progress<'_>) -> Result<CsrChunk> {
+    run(part, plan, false, progress, |source, dtype| matrix::compute(source, dtype, plan))
+}
 
-    #[allow(clippy::too_many_arguments)]
-    fn run<T>(
-        &self,
-        key: &MatrixKey,
-        rows: &Selection,
-        cols: &Selection,
-        plan: &Plan,
-        unsorted: bool,
-        progress: Progress<'_>,
-        work: impl FnOnce(&Source<'_>, Dtype) -> Result<T>,
-    ) -> Result<T> {
-        let entry = self.matrix_info(key)?;
-        rows.check(entry.n_rows, "row").at(key)?;
-        cols.check(entry.n_cols, "column").at(key)?;
-        let (n_rows, n_cols) = (rows.len(entry.n_rows) as usize, cols.len(entry.n_cols) as usize);
-        let orientation = choose(self.manifest(), key, entry, rows, cols);
-        let options = ReadOptions { orientation: Some(orientation), unsorted };
-        // Most columns in any order are picked from all faster than each row is looked through.
-        let places = (unsorted && orientation == Orientation::ByCell).then(|| places(cols, entry.n_cols)).flatten();
-        let cols = if places.is_some() { &Selection::All } else { cols };
-        let read = |part: Range<usize>| {
-            let rows = rows.part(part.start as u64..part.end as u64);
-            let chunk = block_on(self.inner.read(key, entry, &rows, cols, options)).at(key)?;
-            Ok(match &places {
-                Some(places) => pick(chunk, places),
-                None => chunk,
-            })
-        };
-        let part_rows = orientation.part_rows(PART_ROWS.min(config::batch_rows()));
-        let part_rows = if plan.is_dense() { part_rows.min((DENSE_PART / n_cols.max(1)).max(1)) } else { part_rows };
-        let done = |done: usize| {
-            progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 })
-        };
-        let source = Source { n_rows, n_cols, read: &read, part_rows, threads: pool_threads()?, progress: &done };
-        work(&source, entry.dtype()?)
-    }
+/// Statistics of a part with `plan` applied to it.
+pub(crate) fn reduce(part: Part<'_>, plan: &Plan, request: &Request, progress: Progress<'_>) -> Result<Summary> {
+    run(part, plan, true, progress, |source, dtype| matrix::reduce(source, dtype, plan, request))
+}
+
+fn run<T>(
+    part: Part<'_>,
+    plan: &Plan,
+    unsorted: bool,
+    progress: Progress<'_>,
+    work: impl FnOnce(&Source<'_>, Dtype) -> Result<T>,
+) -> Result<T> {
+    let Part { snapshot, key, rows, cols } = part;
+    let entry = snapshot.matrix(key)?;
+    rows.check(entry.n_rows, "row").at(key)?;
+    cols.check(entry.n_cols, "column").at(key)?;
+    let (n_rows, n_cols) = (rows.len(entry.n_rows) as usize, cols.len(entry.n_cols) as usize);
+    let orientation = choose(&snapshot.manifest, key, entry, rows, cols);
+    let options = ReadOptions { orientation: Some(orientation), unsorted };
+    // Most columns in any order are picked from all faster than each row is looked through.
+    let places = (unsorted && orientation == Orientation::ByCell).then(|| places(cols, entry.n_cols)).flatten();
+    let cols = if places.is_some() { &Selection::All } else { cols };
+    let read = |part: Range<usize>| {
+        let rows = rows.part(part.start as u64..part.end as u64);
+        let chunk = block_on(snapshot.read(key, entry, &rows, cols, options)).at(key)?;
+        Ok(match &places {
+            Some(places) => pick(chunk, places),
+            None => chunk,
+        })
+    };
+    let part_rows = orientation.part_rows(PART_ROWS.min(config::batch_rows()));
+    let part_rows = if plan.is_dense() { part_rows.min((DENSE_PART / n_cols.max(1)).max(1)) } else { part_rows };
+    let done =
+        |done: usize| progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 });
+    let source = Source { n_rows, n_cols, read: &read, part_rows, threads: pool_threads()?, progress: &done };
+    work(&source, entry.dtype()?)
 }
 
 /// For each column its place among the selected ones, or [`DROP`]; `None` unless most columns are

@@ -1,16 +1,14 @@
 //! Comparing a whole store with what was committed.
 
-use crate::dataset::{Dataset, Inner, TableName};
-use crate::manifest::{self, MatrixEntry};
 use crate::reader::PackedRows;
-use crate::schema;
 use crate::selection::Selection;
-use crate::values::primitive;
+use crate::store::manifest::{FileEntry, MatrixEntry};
+use crate::store::values::primitive;
+use crate::store::{Snapshot, TableName, schema, versions};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::MatrixKey;
-use slaf_lance::runtime::block_on;
 use std::collections::HashMap;
 
 /// Files that are hashed at once.
@@ -26,33 +24,27 @@ pub struct Damage {
     pub reason: String,
 }
 
-impl Dataset {
-    /// Reads every file of this version and compares length and hash with the root manifest.
-    /// Where all are right, compares what the root manifest says with what the tables hold.
-    /// Returns the files that differ.
-    ///
-    /// # Errors
-    /// Those of reading, other than a missing file.
-    pub fn verify(&self) -> Result<Vec<Damage>> {
-        block_on(async {
-            let damaged = self.damaged_files().await?;
-            if !damaged.is_empty() {
-                return Ok(damaged);
+impl Snapshot {
+    /// Compares every file with its hash and, where all are right, what the root manifest says with
+    /// what the tables hold. Gives the files that differ.
+    pub(crate) async fn verify(&self) -> Result<Vec<Damage>> {
+        let damaged = self.damaged_files().await?;
+        if !damaged.is_empty() {
+            return Ok(damaged);
+        }
+        match self.contents().await {
+            Ok(()) => Ok(Vec::new()),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFeature) => {
+                Ok(vec![Damage { file: versions::path(self.manifest.version), reason: e.to_string() }])
             }
-            match self.inner.contents().await {
-                Ok(()) => Ok(Vec::new()),
-                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedFeature) => {
-                    Ok(vec![Damage { file: manifest::path(self.version()), reason: e.to_string() }])
-                }
-                Err(e) => Err(e),
-            }
-        })
+            Err(e) => Err(e),
+        }
     }
 
     async fn damaged_files(&self) -> Result<Vec<Damage>> {
-        let storage = &self.inner.storage;
+        let storage = &self.storage;
         let there: HashMap<String, u64> = storage.list("").await?.into_iter().collect();
-        let compare = async |entry: &manifest::FileEntry| {
+        let compare = async |entry: &FileEntry| {
             let reason = match there.get(&entry.path) {
                 None => "missing".to_string(),
                 Some(length) if *length != entry.length => format!("{length} bytes, not {}", entry.length),
@@ -61,12 +53,10 @@ impl Dataset {
             };
             Ok::<_, Error>(Some(Damage { file: entry.path.clone(), reason }))
         };
-        let compared = stream::iter(self.inner.manifest.files.iter().map(compare)).buffered(FILES_AT_ONCE);
+        let compared = stream::iter(self.manifest.files.iter().map(compare)).buffered(FILES_AT_ONCE);
         compared.try_filter_map(async |damage| Ok(damage)).try_collect().await
     }
-}
 
-impl Inner {
     /// Compares what the root manifest says with what the tables hold.
     async fn contents(&self) -> Result<()> {
         let tables = &self.manifest.tables;
@@ -97,7 +87,7 @@ impl Inner {
 
     /// Counts the values and bytes of a matrix.
     async fn counts(&self, entry: &MatrixEntry) -> Result<()> {
-        let table = self.table(Self::table_of(&entry.key()?)).await?;
+        let table = self.table(TableName::of_matrix(&entry.key()?)).await?;
         let (mut nnz, mut bytes) = (0, 0);
         for start in (0..entry.n_rows).step_by(ROWS_AT_ONCE as usize) {
             let rows = Selection::Range(start..(start + ROWS_AT_ONCE).min(entry.n_rows)).resolve(table.rows());

@@ -1,16 +1,17 @@
 //! The `cells` table and `by_gene`, from one pass over the cells.
 
-use super::Job;
 use super::exact::Exact;
+use super::job::Job;
 use super::pack::{Part, pack_chunk, packed_column};
 use super::stripe::{AnyStripe, GeneSums, Stripe, shard_bounds};
 use crate::config;
-use crate::frames::{Categories, split_dictionary, type_name, type_of};
-use crate::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
-use crate::schema::{self, array_field, by_gene_schema, packed_field};
-use crate::values::to_lists;
+use crate::store::fields::{array_fields, frame_fields};
+use crate::store::frames::{Categories, split_dictionary, type_name};
+use crate::store::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
+use crate::store::schema::{self, by_gene_schema, packed_field};
+use crate::store::values::to_lists;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 use slaf_core::order::GeneOrder;
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
 use slaf_ingest::{Axis, Frame, MatrixInfo, MatrixKey, RowStream, StreamOptions};
@@ -393,19 +394,6 @@ fn order_of<'a>(key: &MatrixKey, genes: &'a GeneOrder, raw: Option<&'a GeneOrder
         MatrixKey::RawX => raw.map(|o| o.rank_of.as_slice()),
         MatrixKey::Obsp(_) | MatrixKey::Varp(_) => None,
     }
-}
-
-pub(crate) fn frame_fields(schema: &FrameSchema) -> Result<Vec<Field>> {
-    let fields = schema.columns.iter().map(|c| {
-        let held = if c.kind == "categorical" { DataType::Int32 } else { type_of(&c.data_type)? };
-        Ok(Field::new(&c.id, held, true))
-    });
-    fields.collect()
-}
-
-pub(crate) fn array_fields<'a>(arrays: impl IntoIterator<Item = &'a ArrayEntry>) -> Result<Vec<Field>> {
-    let held = arrays.into_iter().filter_map(|a| Some((a.column.as_ref()?, a)));
-    held.map(|(column, a)| Ok(array_field(column, Dtype::from_name(&a.dtype)?, a.width))).collect()
 }
 
 /// Stored values, nonzero values and the sum of each row.

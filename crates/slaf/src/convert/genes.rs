@@ -1,11 +1,12 @@
 //! The `genes` table, and `raw_genes` where the input has a raw.
 
-use super::Job;
-use super::cells::{CellsWritten, Packing, array_fields, frame_fields};
+use super::cells::{CellsWritten, Packing};
+use super::job::Job;
 use crate::config;
-use crate::frames::Categories;
-use crate::manifest::{ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
-use crate::schema::{self, raw_gene_fields};
+use crate::store::fields::{array_fields, frame_fields};
+use crate::store::frames::Categories;
+use crate::store::manifest::{ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
+use crate::store::schema::{self, raw_gene_fields};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::Schema;
 use slaf_core::order::GeneOrder;

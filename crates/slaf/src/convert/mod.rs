@@ -5,71 +5,32 @@
 //! `by_gene`. Memory holds some chunks and one stripe.
 
 mod cells;
+pub(crate) mod elsewhere;
 mod exact;
 mod genes;
+mod inputs;
+mod job;
+mod options;
 mod pack;
 mod report;
+mod slafdb;
 mod stripe;
 mod survey;
 mod target;
 
-pub(crate) use cells::{array_fields, frame_fields};
+pub use options::{ConvertOptions, Durability};
 pub use report::ConvertReport;
 
-use crate::frames::{Categories, categories_to_ipc};
-use crate::manifest::{Extras, FORMAT_VERSION, FrameSchema, Manifest, Tables};
-use crate::{Durability, Progress, ProgressEvent};
-use bytes::Bytes;
-use slaf_core::order::GeneOrder;
-use slaf_core::{Context, Error, ErrorKind, Result};
-use slaf_ingest::temporary::TemporaryFolder;
-use slaf_ingest::{Input, Join, MatrixKey, OpenOptions, UnionOptions};
+use crate::progress::Progress;
+use crate::store::frames::Categories;
+use crate::store::manifest::{FORMAT_VERSION, FrameSchema, Manifest, Tables};
+use job::{Job, tick};
+use slaf_core::{Error, ErrorKind, Result};
+use slaf_ingest::{Input, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use target::Target;
-
-/// How to convert.
-#[derive(Clone, Debug)]
-pub struct ConvertOptions {
-    /// Replace an existing store. The old one stays readable until the new one is committed.
-    pub overwrite: bool,
-    /// Leave out what the store cannot hold instead of failing.
-    pub allow_loss: bool,
-    /// Also write the gene-major copy of X.
-    pub by_gene: bool,
-    /// Bytes that the conversion may hold, about.
-    pub memory: usize,
-    /// Several inputs: keep all genes, or those that every input has.
-    pub join: Join,
-    /// Several inputs: the obs column that names each cell's input.
-    pub source_column: Option<String>,
-    /// Several inputs: take a layer that some of them lack as zeros in their cells.
-    pub fill_layers: bool,
-    /// How to read the inputs.
-    pub input: OpenOptions,
-    /// Credentials and settings of an object store.
-    pub storage_options: HashMap<String, String>,
-    pub durability: Durability,
-}
-
-impl Default for ConvertOptions {
-    fn default() -> Self {
-        ConvertOptions {
-            overwrite: false,
-            allow_loss: false,
-            by_gene: true,
-            memory: 1 << 30,
-            join: Join::Outer,
-            source_column: Some("source".to_string()),
-            fill_layers: false,
-            input: OpenOptions::default(),
-            storage_options: HashMap::new(),
-            durability: Durability::Full,
-        }
-    }
-}
 
 /// Converts one input, or several into one store; a folder of h5ad files stands for these.
 ///
@@ -93,7 +54,7 @@ pub fn convert(
     let mut notes = Vec::new();
     for path in expand(inputs, &mut notes)? {
         tick(progress, "opening", 0, 0)?;
-        opened.push((path.display().to_string(), crate::slafdb::open_any(&path, &input_options)?));
+        opened.push((path.display().to_string(), inputs::open_any(&path, &input_options)?));
     }
     let several = opened.len() > 1;
     let (place, input) = match opened.len() {
@@ -159,22 +120,6 @@ fn refuse_losses(input: &dyn Input, options: &ConvertOptions) -> Result<()> {
     ))
 }
 
-/// Reports progress; `interrupted` if that is the answer.
-fn tick(progress: Progress<'_>, phase: &'static str, cells_done: u64, cells_total: u64) -> Result<()> {
-    match progress(ProgressEvent { phase, cells_done, cells_total }) {
-        true => Ok(()),
-        false => Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written")),
-    }
-}
-
-/// One conversion under way.
-struct Job<'a> {
-    input: &'a dyn Input,
-    options: &'a ConvertOptions,
-    target: &'a Target,
-    progress: Progress<'a>,
-}
-
 impl Job<'_> {
     fn run(&self, started: Instant) -> Result<ConvertReport> {
         let description = self.input.description();
@@ -227,57 +172,5 @@ impl Job<'_> {
         };
         block_on(self.target.commit(&mut manifest))?;
         Ok(ConvertReport::new(&manifest, description, cells.by_gene_bytes, cells.duplicates, started.elapsed()))
-    }
-
-    /// The order in which packed rows number the genes, from the first of these matrices that
-    /// the input has, and the numbers of values in that order.
-    fn gene_order(&self, keys: &[MatrixKey]) -> Result<(GeneOrder, Vec<u64>)> {
-        let description = self.input.description();
-        let n = match keys.first() {
-            Some(MatrixKey::RawX) => {
-                description.matrices.iter().find(|m| m.key == MatrixKey::RawX).map_or(0, |m| m.n_cols)
-            }
-            _ => description.n_genes,
-        };
-        let like_x = |k: &MatrixKey| matches!(k, MatrixKey::X | MatrixKey::Layer(_));
-        let found = description
-            .matrices
-            .iter()
-            .find(|m| keys.contains(&m.key) || (keys.contains(&MatrixKey::X) && like_x(&m.key)));
-        let counts = match found {
-            Some(m) => self.input.column_counts(&m.key)?,
-            None => vec![0; n as usize],
-        };
-        let order = GeneOrder::by_popularity(&counts);
-        let counts_by_rank = order.gene_of.iter().map(|&g| counts[g as usize]).collect();
-        Ok((order, counts_by_rank))
-    }
-
-    fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {
-        tick(self.progress, phase, cells_done, self.input.description().n_cells)
-    }
-
-    fn write_categories(&self, categories: &Categories) -> Result<Option<String>> {
-        if categories.is_empty() {
-            return Ok(None);
-        }
-        let path = self.target.categories();
-        block_on(self.target.storage.write(&path, categories_to_ipc(categories)?))?;
-        Ok(Some(path))
-    }
-
-    /// Copies the elements that no table holds into one HDF5 file.
-    fn write_extras(&self) -> Result<Option<Extras>> {
-        let elements = self.input.description().extras.clone();
-        if elements.is_empty() {
-            return Ok(None);
-        }
-        let folder = TemporaryFolder::new_in(&std::env::temp_dir())?;
-        let scratch = folder.path().join("extras.h5");
-        self.input.write_extras(&scratch)?;
-        let bytes = Bytes::from(std::fs::read(&scratch).at(scratch.display())?);
-        let path = self.target.extras();
-        block_on(self.target.storage.write(&path, bytes))?;
-        Ok(Some(Extras { path, elements }))
     }
 }

@@ -1,5 +1,5 @@
-use crate::manifest::Manifest;
 use crate::size::human_bytes;
+use crate::store::manifest::Manifest;
 use serde::Serialize;
 use slaf_ingest::Description;
 use std::fmt;

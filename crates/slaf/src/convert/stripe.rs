@@ -1,7 +1,7 @@
 //! The gene-major copy of X, and statistics of genes, while the cells stream by.
 
 use super::pack::{Part, binary};
-use crate::schema::by_gene_schema;
+use crate::store::schema::by_gene_schema;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
 use rayon::prelude::*;
 use slaf_core::packed::{BLOCK, RowBuilder};

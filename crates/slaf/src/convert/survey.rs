@@ -5,7 +5,8 @@
 //! `_slaf/writing/<id>`, is there before its first file and until it has committed, or has removed
 //! what it wrote. On a local disk a writer holds a lock on its mark as long as it lives.
 
-use crate::manifest::{self, Manifest};
+use crate::store::manifest::Manifest;
+use crate::store::versions;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use slaf_core::{Context, Error, ErrorKind, Result};
@@ -217,13 +218,13 @@ impl Survey {
             (file, writer, dead)
         };
         let files: Vec<_> = files.into_iter().map(judge).collect();
-        for version in manifest::versions(storage).await? {
-            match manifest::read(storage, version).await {
+        for version in versions::versions(storage).await? {
+            match versions::read(storage, version).await {
                 Ok(manifest) => survey.add(&manifest),
                 // Replaced in this moment.
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
                 // It names nothing: itself and its files are not known to be ours.
-                Err(e) if e.kind() == ErrorKind::Corrupt => survey.foreign.push(manifest::path(version)),
+                Err(e) if e.kind() == ErrorKind::Corrupt => survey.foreign.push(versions::path(version)),
                 Err(e) => return Err(e),
             }
         }

@@ -1,10 +1,10 @@
 //! Where a conversion writes: a new store, or the next version of one that it replaces.
 
-use super::ConvertOptions;
+use super::options::{ConvertOptions, Durability};
 use super::survey::{self, Survey};
-use crate::Durability;
-use crate::manifest::{self, FileEntry, Manifest};
-use crate::manifest_check::next_version;
+use crate::store::manifest::{FileEntry, Manifest};
+use crate::store::manifest_check::next_version;
+use crate::store::versions;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
@@ -100,7 +100,7 @@ impl Target {
     /// `already-exists`, or `conflict` with `overwrite`, if another writer was first. After
     /// `commit-outcome-unknown` the files must stay: a version may name them.
     pub(super) async fn commit(&self, manifest: &mut Manifest) -> Result<()> {
-        if manifest::versions(&self.storage).await?.last() != self.before.versions.last() {
+        if versions::versions(&self.storage).await?.last() != self.before.versions.last() {
             return Err(self.lost());
         }
         let tables = &manifest.tables;
@@ -123,9 +123,9 @@ impl Target {
             self.storage.sync(&written.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>())?;
         }
         let staging = survey::staging(&self.write_id);
-        manifest::commit(&self.storage, manifest, &staging, durable, || self.lost()).await?;
+        versions::commit(&self.storage, manifest, &staging, durable, || self.lost()).await?;
         if durable {
-            self.storage.sync(&[&manifest::path(manifest.version)]).map_err(|e| {
+            self.storage.sync(&[&versions::path(manifest.version)]).map_err(|e| {
                 let what = format!("version {} is there, but may not survive a power loss: {e}", manifest.version);
                 Error::new(ErrorKind::CommitOutcomeUnknown, what).with_source(e)
             })?;
@@ -153,7 +153,7 @@ impl Target {
                 self.storage.delete(file).await?;
             }
             for version in &self.before.versions {
-                self.storage.delete(&manifest::path(*version)).await?;
+                self.storage.delete(&versions::path(*version)).await?;
             }
             survey::end(&self.storage, &self.write_id).await
         });

@@ -1,38 +1,17 @@
 //! Packed rows become batches.
 
+use super::batch::{BatchData, LoadedBatch};
 use super::fetch::Rack;
-use super::{BatchData, Form, LoadedBatch, LoaderOptions, Source};
-use crate::dataset::{Dataset, Inner, TableName};
-use crate::reader::{CELL_GAP, PackedRows};
-use crate::selection::Selection;
-use slaf_core::order::{DROP, Renumber};
-use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
-use slaf_ingest::MatrixKey;
-use slaf_kernels::matrix::{Function, Op, Operand, Plan, Step};
-use slaf_kernels::tokenizers::{Batch, Output, Random, Tokenizer};
+use super::options::Form;
+use super::prepared::Prepared;
+use crate::reader::PackedRows;
+use slaf_core::order::Renumber;
+use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Value, Values, with_dtype};
+use slaf_kernels::tokenizers::{Batch, Output, Random};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Cells that are decoded and tokenized in one go.
 const CELLS_AT_ONCE: usize = 8;
-
-/// Integers up to this one are exact in single precision.
-const EXACT_IN_F32: f64 = 16_777_216.0;
-
-/// A store, ready to be read.
-pub(super) struct Prepared {
-    dataset: Dataset,
-    table: TableName,
-    column: String,
-    stored: Dtype,
-    n_cols: u64,
-    /// Column of the packed row to column of the batch.
-    map: Vec<u32>,
-    width: usize,
-    tokenizer: Option<Arc<Tokenizer>>,
-    columns: Arc<Vec<Values>>,
-    change: Change,
-}
 
 /// Columns and values of one row.
 struct RowBuffer<T> {
@@ -50,85 +29,7 @@ impl<T: Value> RowBuffer<T> {
     }
 }
 
-/// What is done to values.
-#[derive(Clone, Copy)]
-struct Change {
-    dtype: Dtype,
-    target_sum: Option<f64>,
-    log1p: bool,
-}
-
-/// The type of the values of batches.
-///
-/// # Errors
-/// `invalid-argument` for a type that values are not converted to.
-pub(super) fn out_dtype(sources: &[Source], options: &LoaderOptions) -> Result<Dtype> {
-    let stored =
-        sources.iter().map(|s| s.dataset.matrix_info(&options.matrix)?.dtype()).collect::<Result<Vec<Dtype>>>()?;
-    let is_changed = options.target_sum.is_some() || options.log1p;
-    match options.dtype {
-        Some(dtype) if dtype.is_float() => Ok(dtype),
-        Some(dtype) if !is_changed && stored.iter().all(|s| *s == dtype) => Ok(dtype),
-        Some(dtype) => {
-            let message =
-                format!("values of type {dtype}: a loader gives float32, float64, or the stored type as it is");
-            Err(Error::invalid(message))
-        }
-        None if stored.contains(&Dtype::F64) => Ok(Dtype::F64),
-        None => Ok(Dtype::F32),
-    }
-}
-
 impl Prepared {
-    pub(super) async fn new(source: &Source, options: &LoaderOptions, dtype: Dtype) -> Result<Prepared> {
-        let dataset = source.dataset.clone();
-        let entry = dataset.matrix_info(&options.matrix)?;
-        let (table, column, n_cols) = (Inner::table_of(&options.matrix), entry.column.clone(), entry.n_cols);
-        source.genes.check(n_cols, "gene")?;
-        let stored = entry.dtype()?;
-        let order = match options.matrix {
-            MatrixKey::X | MatrixKey::Layer(_) => dataset.inner.order().await?,
-            MatrixKey::RawX => dataset.inner.raw_order().await?,
-            MatrixKey::Obsp(_) | MatrixKey::Varp(_) => {
-                return Err(Error::invalid(format!("batches of {}: its columns are no genes", options.matrix)));
-            }
-        };
-        let mut map = vec![DROP; n_cols as usize];
-        for (new, gene) in source.genes.iter(n_cols).enumerate() {
-            let place = &mut map[order.rank_of[gene as usize] as usize];
-            if *place != DROP {
-                return Err(Error::invalid(format!("gene {gene} is selected twice")));
-            }
-            *place = new as u32;
-        }
-        let n_cells = dataset.n_cells() as usize;
-        if let Some(values) = source.columns.iter().find(|c| c.len() != n_cells) {
-            return Err(Error::invalid(format!("a column of {} values for {n_cells} cells", values.len())));
-        }
-        Ok(Prepared {
-            table,
-            column,
-            stored,
-            n_cols,
-            map,
-            width: source.genes.len(n_cols) as usize,
-            tokenizer: source.tokenizer.clone(),
-            columns: source.columns.clone(),
-            change: Change { dtype, target_sum: options.target_sum, log1p: options.log1p },
-            dataset,
-        })
-    }
-
-    pub(super) fn n_cells(&self) -> u64 {
-        self.dataset.n_cells()
-    }
-
-    /// Reads the rows of cells in any order.
-    pub(super) async fn fetch(&self, cells: Vec<u64>) -> Result<PackedRows> {
-        let table = self.dataset.inner.table(self.table).await?;
-        PackedRows::fetch(table, &self.column, Selection::Ids(cells).resolve(table.rows()), CELL_GAP).await
-    }
-
     /// Decodes rows, genes renumbered and in order; `totals` receives the sums over all genes.
     fn decode<T: Value>(&self, packed: &PackedRows, places: &[u32], totals: Option<&mut Vec<f64>>) -> Result<CsrChunk> {
         let mut totals = totals;
@@ -161,51 +62,6 @@ impl Prepared {
         let chunk = self.decode::<T>(packed, places, totals.as_mut())?;
         self.change.of(chunk, totals.as_deref(), self.width)
     }
-}
-
-impl Change {
-    /// The chunk with the values of the batch; `totals` are the sums of its rows.
-    fn of(self, chunk: CsrChunk, totals: Option<&[f64]>, n_cols: usize) -> Result<CsrChunk> {
-        let stored = chunk.values.dtype();
-        let is_computed = self.target_sum.is_some() || self.log1p;
-        if !is_computed && self.dtype == Dtype::F32 && !with_values!(&chunk.values, v => are_exact_in_f32(v)) {
-            let message = "counts above 16,777,216 are not exact in float32: ask for float64";
-            return Err(Error::new(ErrorKind::WouldLoseData, message));
-        }
-        let mut steps = Vec::new();
-        if is_computed {
-            // What scanpy computes in: integers become float32.
-            let dtype = if stored == Dtype::F64 { Dtype::F64 } else { Dtype::F32 };
-            steps.push(Step::Cast(dtype));
-            if let (Some(target), Some(totals)) = (self.target_sum, totals) {
-                let operand = Operand::Rows(divisors(totals, target, dtype));
-                steps.push(Step::Combine { op: Op::Divide, operand, rows: None });
-            }
-            if self.log1p {
-                steps.push(Step::Map(Function::Log1p));
-            }
-        }
-        steps.push(Step::Cast(self.dtype));
-        Plan::new(steps)?.apply(chunk, 0, n_cols)
-    }
-}
-
-/// What rows are divided by to sum up to `target`; cells without counts stay as they are.
-fn divisors(totals: &[f64], target: f64, dtype: Dtype) -> Values {
-    match dtype {
-        Dtype::F64 => {
-            let of = |total: &f64| total / target;
-            Values::F64(totals.iter().map(of).map(|d| if d == 0.0 { 1.0 } else { d }).collect())
-        }
-        _ => {
-            let of = |total: &f64| *total as f32 / target as f32;
-            Values::F32(totals.iter().map(of).map(|d| if d == 0.0 { 1.0 } else { d }).collect())
-        }
-    }
-}
-
-fn are_exact_in_f32<T: Value>(values: &[T]) -> bool {
-    T::DTYPE.is_float() || values.iter().all(|v| v.as_f64().abs() <= EXACT_IN_F32)
 }
 
 /// Makes one batch of a rack.
@@ -247,7 +103,7 @@ fn matrix(sources: &[Prepared], rack: &Rack, run: Range<usize>) -> Result<CsrChu
     let number = rack.cells[run.start].0;
     let (source, packed) = (&sources[number as usize], rack.packed(number)?);
     let rows = with_dtype!(source.stored, T => source.matrix::<T>(packed, &rack.places[run]));
-    rows.at(source.dataset.uri())
+    rows.at(source.snapshot.storage.uri())
 }
 
 fn sparse(sources: &[Prepared], rack: &Rack, batch: usize) -> Result<BatchData> {
@@ -323,7 +179,7 @@ fn tokens(
         };
         let done = tokenizer
             .tokenize(&Batch { chunk: &chunk, cells: &here, totals: None }, &mut random, out)
-            .at(source.dataset.uri())?;
+            .at(source.snapshot.storage.uri())?;
         kept.extend(done.kept(&here).map(|cell| (number, cell)));
         let n = done.rows * length;
         input_ids.extend_from_slice(&some_ids[..n]);

@@ -1,6 +1,6 @@
 //! The cells of many batches, read at once.
 
-use super::build::Prepared;
+use super::prepared::Prepared;
 use crate::reader::PackedRows;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::ops::Range;

@@ -7,11 +7,11 @@
 //!
 //! ```no_run
 //! use slaf::sampling::{Pool, Sampler, Shuffle};
-//! use slaf::{BatchData, Dataset, EpochPart, Loader, LoaderOptions, Source};
+//! use slaf::{BatchData, Dataset, EpochPart, Loader, LoaderOptions};
 //!
 //! let pbmc = Dataset::open("pbmc.slaf")?;
 //! let sampler = Sampler::cover(Pool::Range(0..pbmc.n_cells()), Shuffle::Full, 0);
-//! let loader = Loader::new(vec![Source::new(pbmc)], sampler, LoaderOptions { batch_size: 64, ..Default::default() })?;
+//! let loader = Loader::new(vec![pbmc.source()], sampler, LoaderOptions { batch_size: 64, ..Default::default() })?;
 //! for batch in loader.epoch(&EpochPart::whole(0))? {
 //!     let batch = batch?;
 //!     if let BatchData::Sparse { indptr, indices, values } = &batch.data {
@@ -22,134 +22,28 @@
 //! # Ok::<(), slaf::Error>(())
 //! ```
 
+mod batch;
 mod build;
+mod change;
 mod fetch;
+mod options;
 mod pipeline;
+mod prepared;
 mod stats;
 
+pub use batch::{BatchData, LoadedBatch};
+pub use options::{EpochPart, Form, LoaderOptions, Source};
 pub use pipeline::LoadedBatches;
 pub use stats::LoaderStats;
 
 use crate::config;
-use crate::dataset::Dataset;
 use crate::selection::Selection;
-use build::Prepared;
-use slaf_core::{Dtype, Error, Result, Values};
-use slaf_ingest::MatrixKey;
-use slaf_kernels::sampling::{Remainder, Sampler, Schedule, Shard};
-use slaf_kernels::tokenizers::{Binning, Tokenizer};
+use crate::store::manifest::MatrixEntry;
+use prepared::{Prepared, out_dtype};
+use slaf_core::{Error, Result};
+use slaf_kernels::sampling::{Sampler, Schedule};
+use slaf_kernels::tokenizers::Binning;
 use slaf_lance::runtime::block_on;
-use std::sync::Arc;
-
-/// What a batch holds of its cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Form {
-    /// Rows of a sparse matrix.
-    #[default]
-    Sparse,
-    /// Rows of a dense matrix.
-    Dense,
-    /// Rows of tokens.
-    Tokens,
-}
-
-/// How batches are made.
-#[derive(Clone, Debug)]
-pub struct LoaderOptions {
-    pub matrix: MatrixKey,
-    pub form: Form,
-    /// Cells of a batch, of one rank.
-    pub batch_size: usize,
-    pub remainder: Remainder,
-    /// The type of the values of matrices; by default the stored one if it is floating-point, and
-    /// otherwise `F32`.
-    pub dtype: Option<Dtype>,
-    /// What the values of each cell are scaled to sum up to: `x / (total / target)` in the
-    /// precision of the values, as scanpy's `normalize_total`. The total is that over all genes.
-    pub target_sum: Option<f64>,
-    /// Takes the natural logarithm of 1 + x, after scaling.
-    pub log1p: bool,
-    /// Keys all chance of tokenizers, together with epoch and cell.
-    pub seed: u64,
-    /// Bytes that packed rows and finished batches may take together, about.
-    pub memory: usize,
-}
-
-impl Default for LoaderOptions {
-    fn default() -> Self {
-        LoaderOptions {
-            matrix: MatrixKey::X,
-            form: Form::Sparse,
-            batch_size: 32,
-            remainder: Remainder::Pad,
-            dtype: None,
-            target_sum: None,
-            log1p: false,
-            seed: 0,
-            memory: 512 << 20,
-        }
-    }
-}
-
-/// A store that a loader reads. The cells of several are numbered on from store to store.
-#[derive(Clone)]
-pub struct Source {
-    pub dataset: Dataset,
-    /// Needed for [`Form::Tokens`].
-    pub tokenizer: Option<Arc<Tokenizer>>,
-    /// The columns of matrices, in order, none twice.
-    pub genes: Selection,
-    /// Columns that come with each batch: one value for each cell of the store.
-    pub columns: Arc<Vec<Values>>,
-}
-
-impl Source {
-    /// All genes, and nothing else.
-    pub fn new(dataset: Dataset) -> Source {
-        Source { dataset, tokenizer: None, genes: Selection::All, columns: Arc::default() }
-    }
-}
-
-/// What a batch holds of its cells, by [`Form`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum BatchData {
-    /// Compressed sparse rows; columns rise within a row.
-    Sparse { indptr: Vec<u32>, indices: Vec<u32>, values: Values },
-    /// Row by row, `width` values each.
-    Dense { values: Values, width: usize },
-    /// Row by row, `length` tokens each; `values` is empty for a tokenizer without values.
-    Tokens { input_ids: Vec<i64>, attention_mask: Vec<bool>, values: Vec<f32>, length: usize },
-}
-
-/// Cells that go to the model at once.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoadedBatch {
-    /// The number of each row's cell in its store.
-    pub cells: Vec<u64>,
-    /// The store of each row; empty if there is only one.
-    pub sources: Vec<u32>,
-    pub data: BatchData,
-    /// The values of [`Source::columns`] in these cells.
-    pub columns: Vec<Values>,
-}
-
-/// Which part of an epoch is wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct EpochPart {
-    pub epoch: u64,
-    /// Positions that were consumed before, by all ranks together.
-    pub start: u64,
-    /// Batches after `start` that this consumer has had already.
-    pub skip: u64,
-    pub shard: Shard,
-}
-
-impl EpochPart {
-    /// All of it, for one consumer.
-    pub fn whole(epoch: u64) -> EpochPart {
-        EpochPart { epoch, start: 0, skip: 0, shard: Shard::ALL }
-    }
-}
 
 /// Gives batches of cells; see the [module](self).
 pub struct Loader {
@@ -183,7 +77,7 @@ impl Loader {
             return Err(Error::invalid(message));
         }
         for source in &sources {
-            source.dataset.matrix_info(&options.matrix)?;
+            source.snapshot.matrix(&options.matrix)?;
             if options.form == Form::Tokens {
                 let tokenizer = source.tokenizer.as_ref().ok_or_else(|| Error::invalid("tokens need a tokenizer"))?;
                 let bins = tokenizer.description().values.and_then(|v| v.bins);
@@ -198,7 +92,7 @@ impl Loader {
                 }
             }
         }
-        build::out_dtype(&sources, &options)?;
+        out_dtype(&sources, &options)?;
         let loader = Loader { sources, sampler, options };
         let (cells, width) = (loader.sampler.len().min(loader.options.batch_size as u64), loader.width());
         if cells.saturating_mul(width) > i32::MAX as u64 {
@@ -212,7 +106,7 @@ impl Loader {
     fn width(&self) -> u64 {
         match self.options.form {
             Form::Tokens => self.sources[0].tokenizer.as_ref().map_or(0, |t| t.length() as u64),
-            Form::Dense => self.sources[0].genes.len(self.sources[0].dataset.n_genes()),
+            Form::Dense => self.sources[0].genes.len(self.sources[0].snapshot.manifest.n_genes),
             Form::Sparse => 0,
         }
     }
@@ -250,7 +144,7 @@ impl Loader {
             return Err(Error::invalid(message));
         }
         let order = self.sampler.epoch(part.epoch)?;
-        let dtype = build::out_dtype(&self.sources, &self.options)?;
+        let dtype = out_dtype(&self.sources, &self.options)?;
         let sources = self
             .sources
             .iter()
@@ -268,9 +162,9 @@ impl Loader {
         pipeline::start(plan)
     }
 
-    fn mean(&self, of_source: impl Fn(&crate::manifest::MatrixEntry) -> u64) -> usize {
+    fn mean(&self, of_source: impl Fn(&MatrixEntry) -> u64) -> usize {
         let sums = self.sources.iter().filter_map(|s| {
-            let entry = s.dataset.matrix_info(&self.options.matrix).ok()?;
+            let entry = s.snapshot.matrix(&self.options.matrix).ok()?;
             Some((of_source(entry), entry.n_rows))
         });
         let add = |(a, b): (u64, u64), (total, rows): (u64, u64)| (a.saturating_add(total), b.saturating_add(rows));

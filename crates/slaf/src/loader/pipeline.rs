@@ -1,9 +1,11 @@
 //! The threads of an epoch.
 
+use super::batch::{BatchData, LoadedBatch};
 use super::build::build;
 use super::fetch::{Fetch, Rack};
+use super::options::{EpochPart, Form};
+use super::prepared::Prepared;
 use super::stats::{Counters, LoaderStats, timed};
-use super::{BatchData, EpochPart, Form, LoadedBatch};
 use rayon::prelude::*;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_kernels::sampling::{Epoch, Schedule};
@@ -138,7 +140,7 @@ impl Read {
 
 /// Decodes and tokenizes.
 struct Make {
-    sources: Arc<Vec<super::build::Prepared>>,
+    sources: Arc<Vec<Prepared>>,
     form: Form,
     random: (u64, u64),
     shared: Arc<Shared>,

@@ -3,11 +3,11 @@
 use super::expression_exec::Chosen;
 use super::ids::dictionary;
 use super::view::View;
-use crate::dataset::TableName;
 use crate::reader::ReadOptions;
-use crate::schema;
 use crate::selection::Selection;
-use crate::values::{primitive, to_arrow};
+use crate::store::TableName;
+use crate::store::schema;
+use crate::store::values::{primitive, to_arrow};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{SchemaRef, UInt32Type};
 use datafusion::common::Result as DfResult;
@@ -97,10 +97,10 @@ impl Block {
                     Some(chunk) => sql_values(values_at(chunk, &self.positions)),
                     None => sql_values(values.take().ok_or_else(twice)?),
                 },
-                c if c == 2 + n_values => dictionary(view.inner.ids(view.rows.axis).await?, row_of_value())?,
+                c if c == 2 + n_values => dictionary(&view.inner.ids(view.rows.axis).await?, row_of_value())?,
                 _ => {
                     let numbers = self.positions.indices.iter().map(|&i| col(i));
-                    dictionary(view.inner.ids(view.cols.axis).await?, numbers)?
+                    dictionary(&view.inner.ids(view.cols.axis).await?, numbers)?
                 }
             });
         }

@@ -2,12 +2,12 @@
 //! that a query uses are read. A missing number of obs or var is null.
 
 use super::block::in_slices;
-use crate::dataset::{Dataset, Inner, TableName};
 use crate::missing::nan_to_null;
 use crate::reader::ReadOptions;
-use crate::schema;
 use crate::selection::Selection;
-use crate::values::to_arrow;
+use crate::store::schema;
+use crate::store::values::to_arrow;
+use crate::store::{Snapshot, TableName};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -51,14 +51,14 @@ enum Source {
 /// `cells` or `genes`.
 #[derive(Debug)]
 pub(super) struct FrameTable {
-    inner: Arc<Inner>,
+    inner: Arc<Snapshot>,
     axis: Axis,
     schema: SchemaRef,
     sources: Vec<Source>,
 }
 
 impl FrameTable {
-    pub(super) fn new(inner: Arc<Inner>, axis: Axis) -> Result<FrameTable> {
+    pub(super) fn new(inner: Arc<Snapshot>, axis: Axis) -> Result<FrameTable> {
         let manifest = &inner.manifest;
         let (name, number, frame, slot) = match axis {
             Axis::Cells => ("cell_id", "cell_integer_id", &manifest.obs, "obsm"),
@@ -147,7 +147,7 @@ impl TableProvider for FrameTable {
             let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(at).name(), at));
             PhysicalSortExpr::new_default(column)
         });
-        let part = FramePart { dataset: Dataset::of(self.inner.clone()), axis: self.axis, sources, schema, limit };
+        let part = FramePart { snapshot: self.inner.clone(), axis: self.axis, sources, schema, limit };
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(part.schema.clone(), sorted.map(|s| vec![s])),
             Partitioning::UnknownPartitioning(1),
@@ -214,7 +214,7 @@ impl ExecutionPlan for FrameExec {
 /// The projected table.
 #[derive(Clone, Debug)]
 struct FramePart {
-    dataset: Dataset,
+    snapshot: Arc<Snapshot>,
     axis: Axis,
     sources: Vec<Source>,
     schema: SchemaRef,
@@ -224,8 +224,8 @@ struct FramePart {
 impl FramePart {
     fn n_rows(&self) -> u64 {
         let n = match self.axis {
-            Axis::Cells => self.dataset.n_cells(),
-            Axis::Genes => self.dataset.n_genes(),
+            Axis::Cells => self.snapshot.manifest.n_cells,
+            Axis::Genes => self.snapshot.manifest.n_genes,
         };
         self.limit.map_or(n, |l| n.min(l as u64))
     }
@@ -243,7 +243,7 @@ impl FramePart {
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
     }
     async fn batch(&self, rows: std::ops::Range<u64>) -> Result<RecordBatch> {
-        let inner = &self.dataset.inner;
+        let inner = &self.snapshot;
         let (table, frame) = match self.axis {
             Axis::Cells => (TableName::Cells, &inner.manifest.obs),
             Axis::Genes => (TableName::Genes, &inner.manifest.var),
@@ -272,7 +272,7 @@ impl FramePart {
                     let column = inner.column_of(table, name, &selection).await?;
                     cast(&column, field.data_type()).map_err(from_arrow)?
                 }
-                Source::Array(key) => self.dataset.array_column(key, &selection).await?,
+                Source::Array(key) => self.snapshot.array_column(key, &selection).await?,
                 Source::Gene(_) => genes.next().ok_or_else(missing)?,
             });
         }
@@ -285,8 +285,8 @@ impl FramePart {
         if genes.is_empty() {
             return Ok(Vec::new());
         }
-        let inner = &self.dataset.inner;
-        let x = self.dataset.matrix_info(&MatrixKey::X)?;
+        let inner = &self.snapshot;
+        let x = inner.matrix(&MatrixKey::X)?;
         let chunk = inner.read(&MatrixKey::X, x, rows, &Selection::Ids(genes.to_vec()), ReadOptions::default()).await?;
         fn dense<T: Value>(values: &[T], chunk: &slaf_core::CsrChunk, n_columns: usize) -> Vec<Values> {
             let mut columns = vec![vec![T::default(); chunk.n_rows()]; n_columns];

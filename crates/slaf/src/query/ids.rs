@@ -2,8 +2,8 @@
 //! what passes is a selection of rows to read.
 
 use super::view::{IdColumns, View};
-use crate::dataset::Inner;
 use crate::selection::Selection;
+use crate::store::Snapshot;
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
@@ -40,7 +40,7 @@ pub(super) fn dictionary(names: &Arc<StringArray>, numbers: impl Iterator<Item =
 /// Those of a selection, rising, for which all filters are true. The filters use no other columns
 /// than `ids`.
 pub(super) async fn that_pass(
-    inner: &Inner,
+    inner: &Snapshot,
     ids: IdColumns,
     n: u64,
     filters: &[Arc<dyn PhysicalExpr>],
@@ -53,7 +53,7 @@ pub(super) async fn that_pass(
     let names = if uses(ids.id) { Some(inner.ids(ids.axis).await?) } else { None };
     let mut fields = vec![Field::new(ids.number, DataType::Int64, false)];
     if names.is_some() {
-        fields.push(Field::new(ids.id, crate::schema::id_type(), false));
+        fields.push(Field::new(ids.id, crate::store::schema::id_type(), false));
     }
     let schema = Arc::new(Schema::new(fields));
     let filters: Vec<_> = filters
@@ -67,7 +67,7 @@ pub(super) async fn that_pass(
         for filter in &filters {
             let mut columns: Vec<ArrayRef> =
                 vec![Arc::new(Int64Array::from_iter_values(numbers.iter().map(|&i| i as i64)))];
-            if let Some(names) = names {
+            if let Some(names) = &names {
                 columns.push(dictionary(names, numbers.iter().copied())?);
             }
             let batch = RecordBatch::try_new(schema.clone(), columns).map_err(from_arrow)?;

@@ -11,6 +11,8 @@ mod frame_table;
 mod grouped_exec;
 mod grouping;
 mod ids;
+mod options;
+mod planning;
 mod running;
 mod session;
 mod side_groups;
@@ -19,175 +21,66 @@ mod stored_sums;
 mod user_tables;
 mod view;
 
+pub use options::{Cancel, QueryOptions, QueryResult};
 pub use running::name_with_nul;
 pub(crate) use session::Session;
 pub use slaf_sql::{Dialect, Parameter, Parameters};
 pub use user_tables::UserTable;
 
-use crate::dataset::Dataset;
 use crate::selection::Selection;
-use arrow::array::{RecordBatch, RecordBatchReader};
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatchReader;
 use datafusion::common::TableReference;
-use datafusion::dataframe::DataFrame;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::SessionContext;
 use running::Running;
-use slaf_core::{Error, ErrorKind, Result, near};
+use slaf_core::{Error, ErrorKind, Result};
 use slaf_lance::runtime::block_on;
-use slaf_sql::Query;
 use slaf_sql::error::from_datafusion;
-use slaf_sql::limits::Limits;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use user_tables::Catalog;
 use view::ViewTable;
 
-/// The rows of an SQL query.
-#[derive(Clone, Debug)]
-pub struct QueryResult {
-    pub schema: SchemaRef,
-    pub batches: Vec<RecordBatch>,
+/// Runs a query.
+pub(crate) fn run(session: &Arc<Session>, sql: &str, options: &QueryOptions) -> Result<QueryResult> {
+    Running::plan(session, sql, options)?.collect()
 }
 
-impl QueryResult {
-    /// How many rows there are.
-    pub fn n_rows(&self) -> usize {
-        self.batches.iter().map(RecordBatch::num_rows).sum()
-    }
+/// Runs a query and hands its rows out as they come.
+pub(crate) fn stream(
+    session: &Arc<Session>,
+    sql: &str,
+    options: &QueryOptions,
+) -> Result<Box<dyn RecordBatchReader + Send>> {
+    Running::plan(session, sql, options)?.stream()
 }
 
-/// How to run a query.
-#[derive(Clone, Debug, Default)]
-pub struct QueryOptions {
-    /// Values for `?`, `$1` or `$name`.
-    pub parameters: Parameters,
-    pub dialect: Dialect,
-    /// Tables beside those of the store.
-    pub tables: Vec<UserTable>,
-    /// The query stops after this time, with `time-limit`.
-    pub time_limit: Option<Duration>,
-    /// Stops the query from another thread.
-    pub cancel: Cancel,
-}
-
-/// Stops a query: clones share what they stop.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Lets the query end soon with `interrupted`, also one that has not begun.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Dataset {
-    /// Runs an SQL query.
-    ///
-    /// # Errors
-    /// `invalid-query`, `unknown-column` and `unknown-table` with near names, `ambiguous-name` for
-    /// a gene, `read-only` for anything but a query, `memory-limit`, `time-limit`,
-    /// `invalid-argument` for parameters, and those of reading.
-    pub fn query(&self, sql: &str) -> Result<QueryResult> {
-        self.query_with(sql, &QueryOptions::default())
-    }
-
-    /// Runs an SQL query with parameters or a time limit.
-    ///
-    /// # Errors
-    /// As [`Dataset::query`].
-    pub fn query_with(&self, sql: &str, options: &QueryOptions) -> Result<QueryResult> {
-        Running::plan(self, sql, options)?.collect()
-    }
-
-    /// Runs an SQL query and hands its rows out as they come.
-    ///
-    /// # Errors
-    /// As [`Dataset::query`]; while rows are read, as Arrow errors from the reader. The time between
-    /// reads does not count against the time limit.
-    pub fn query_stream(&self, sql: &str, options: &QueryOptions) -> Result<Box<dyn RecordBatchReader + Send>> {
-        Running::plan(self, sql, options)?.stream()
-    }
-
-    /// Reads columns of a table as they come, in order: of `expression` and the other tables of
-    /// stored values, those of some rows and columns of the matrix, each in rising order.
-    ///
-    /// # Errors
-    /// `unknown-table`, `unknown-column`; while rows are read, as Arrow errors from the reader.
-    pub fn scan(
-        &self,
-        table: &str,
-        columns: &[&str],
-        rows: &Selection,
-        cols: &Selection,
-    ) -> Result<Box<dyn RecordBatchReader + Send>> {
-        let session = self.session()?;
-        let stream = block_on(async {
-            let context = &session.context;
-            let provider = match session.tables.iter().any(|t| t == table) {
-                true => context.table_provider(TableReference::bare(table)).await.map_err(from_datafusion)?,
-                false => return Err(Error::new(ErrorKind::UnknownTable, format!("no table \"{table}\""))),
-            };
-            let schema = provider.schema();
-            let column = |name: &&str| {
-                let unknown = |_| Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"")).at(table);
-                schema.index_of(name).map_err(unknown)
-            };
-            let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
-            let plan: Arc<dyn ExecutionPlan> = match provider.downcast_ref::<ViewTable>() {
-                Some(view) => view.scan_of(columns, rows.clone(), cols.clone())?,
-                None => {
-                    let plan = provider.scan(&context.state(), Some(&columns), &[], None).await;
-                    plan.map_err(from_datafusion)?
-                }
-            };
-            execute_stream(plan, context.task_ctx()).map_err(from_datafusion)
-        })?;
-        let limits = session.limits();
-        Running::new(stream.schema(), &QueryOptions::default(), limits).stream_of(stream)
-    }
-
-    /// The names of the tables that queries may read.
-    ///
-    /// # Errors
-    /// `unsupported-feature` for a store with types of a later version.
-    pub fn tables(&self) -> Result<Vec<String>> {
-        Ok(self.session()?.tables.clone())
-    }
-
-    fn session(&self) -> Result<&Session> {
-        if let Some(session) = self.session.get() {
-            return Ok(session);
-        }
-        // Of two threads that come here at once, one's session is dropped.
-        let session = Session::new(&self.inner)?;
-        Ok(self.session.get_or_init(|| session))
-    }
-
-    async fn plan(&self, sql: &str, options: &QueryOptions, limits: &Limits) -> Result<DataFrame> {
-        let Catalog { context, tables, columns } = self.session()?.with_tables(&options.tables)?;
-        let mut query = Query::parse(sql, columns, options.dialect)?;
-        let unknown = query.unknown_names();
-        let mut genes = Vec::new();
-        for name in &unknown {
-            if self.inner.gene_of_column(name).await?.is_some() {
-                genes.push(name.clone());
+/// Columns of a table as they come; of stored values, those of some rows and columns.
+pub(crate) fn scan(
+    session: &Session,
+    table: &str,
+    columns: &[&str],
+    rows: &Selection,
+    cols: &Selection,
+) -> Result<Box<dyn RecordBatchReader + Send>> {
+    let stream = block_on(async {
+        let context = &session.context;
+        let provider = match session.tables.iter().any(|t| t == table) {
+            true => context.table_provider(TableReference::bare(table)).await.map_err(from_datafusion)?,
+            false => return Err(Error::new(ErrorKind::UnknownTable, format!("no table \"{table}\""))),
+        };
+        let schema = provider.schema();
+        let column = |name: &&str| {
+            let unknown = |_| Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"")).at(table);
+            schema.index_of(name).map_err(unknown)
+        };
+        let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let plan: Arc<dyn ExecutionPlan> = match provider.downcast_ref::<ViewTable>() {
+            Some(view) => view.scan_of(columns, rows.clone(), cols.clone())?,
+            None => {
+                let plan = provider.scan(&context.state(), Some(&columns), &[], None).await;
+                plan.map_err(from_datafusion)?
             }
-        }
-        query.add_genes(&genes);
-        let mut state = context.state();
-        limits.put_into(&mut state);
-        let context = SessionContext::new_with_state(state);
-        // Only a query that names no column asks for genes that are near.
-        let names = if unknown.is_empty() { Vec::new() } else { self.inner.names_of_genes().await? };
-        let near_genes = |name: &str| near(name, names.iter().flat_map(|n| n.iter()));
-        let plan = query.plan(context.state(), &tables, &options.parameters, &near_genes).await?;
-        context.execute_logical_plan(plan).await.map_err(from_datafusion)
-    }
+        };
+        execute_stream(plan, context.task_ctx()).map_err(from_datafusion)
+    })?;
+    let limits = session.limits();
+    Running::new(stream.schema(), &QueryOptions::default(), limits).stream_of(stream)
 }

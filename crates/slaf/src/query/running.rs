@@ -5,9 +5,10 @@
 //! planning on one with a large stack, executing on those of the runtime. What is left behind ends
 //! at its next check (`slaf_sql::limits`), or with the batch that it works on.
 
-use super::{QueryOptions, QueryResult};
+use super::options::{QueryOptions, QueryResult};
+use super::planning;
+use super::session::Session;
 use crate::config::query_memory;
-use crate::dataset::Dataset;
 use arrow::array::{Array, ArrayData, RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -48,14 +49,14 @@ impl Running {
     }
 
     /// Plans a query.
-    pub(super) fn plan(dataset: &Dataset, sql: &str, options: &QueryOptions) -> Result<Running> {
-        let limits = dataset.session()?.limits();
+    pub(super) fn plan(session: &Arc<Session>, sql: &str, options: &QueryOptions) -> Result<Running> {
+        let limits = session.limits();
         let mut running = Running::new(Arc::new(Schema::empty()), options, limits.clone());
-        let (dataset, sql, options) = (dataset.clone(), sql.to_string(), options.clone());
+        let (session, sql, options) = (session.clone(), sql.to_string(), options.clone());
         let (done, planned) = oneshot::channel();
         let runtime = runtime()?;
         let plan = async move {
-            let frame = dataset.plan(&sql, &options, &limits).await?;
+            let frame = planning::plan(&session, &sql, &options, &limits).await?;
             let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
             let context = Arc::new(frame.task_ctx());
             let plan = frame.create_physical_plan().await.map_err(from_datafusion)?;

@@ -5,8 +5,7 @@ use super::grouping::GroupWhileDecoding;
 use super::stopping::BreaksBehindJoins;
 use super::view::{View, ViewTable};
 use crate::config;
-use crate::dataset::Inner;
-use crate::names::Names;
+use crate::store::Snapshot;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::Result as DfResult;
@@ -30,9 +29,10 @@ const JOIN_SINGLE_ROWS: usize = 64 << 20;
 
 /// What the queries of a handle share.
 pub(crate) struct Session {
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) context: SessionContext,
     /// The names of the tables.
-    pub(super) tables: Vec<String>,
+    pub(crate) tables: Vec<String>,
     /// The columns of all tables.
     pub(super) columns: Columns,
 }
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(inner: &Arc<Inner>) -> Result<Session> {
+    pub(crate) fn new(inner: &Arc<Snapshot>) -> Result<Session> {
         let mut settings = SessionConfig::new().with_information_schema(true);
         let options = settings.options_mut();
         let pushdown = config::pushdown();
@@ -76,7 +76,7 @@ impl Session {
         }
         let catalog = context.catalog("datafusion").ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
         catalog.register_schema("public", Arc::new(store)).map_err(from_datafusion)?;
-        Ok(Session { context, tables: names, columns })
+        Ok(Session { snapshot: inner.clone(), context, tables: names, columns })
     }
 }
 
@@ -89,7 +89,7 @@ impl Session {
 
 type Tables = BTreeMap<String, Arc<dyn TableProvider>>;
 
-fn tables(inner: &Arc<Inner>, pushdown: bool) -> Result<Tables> {
+fn tables(inner: &Arc<Snapshot>, pushdown: bool) -> Result<Tables> {
     let mut tables = Tables::new();
     tables.insert("cells".to_string(), Arc::new(FrameTable::new(inner.clone(), Axis::Cells)?));
     tables.insert("genes".to_string(), Arc::new(FrameTable::new(inner.clone(), Axis::Genes)?));
@@ -118,7 +118,7 @@ fn tables(inner: &Arc<Inner>, pushdown: bool) -> Result<Tables> {
 /// The tables of a store, and `cells` with columns for genes.
 #[derive(Debug)]
 struct StoreTables {
-    inner: Arc<Inner>,
+    inner: Arc<Snapshot>,
     tables: Tables,
 }
 
@@ -147,39 +147,5 @@ impl SchemaProvider for StoreTables {
 
     fn table_exist(&self, name: &str) -> bool {
         self.tables.contains_key(name)
-    }
-}
-
-impl Inner {
-    /// The gene that a column of `cells` shows: by its id, or else by its symbol.
-    pub(super) async fn gene_of_column(&self, name: &str) -> Result<Option<u64>> {
-        if self.manifest.matrices.iter().all(|m| m.slot != "X") {
-            return Ok(None);
-        }
-        let one = |rows: &[u64], what: &str| match rows {
-            [] => Ok(None),
-            [row] => Ok(Some(*row)),
-            [first, second, ..] => Err(Error::new(
-                ErrorKind::AmbiguousName,
-                format!("\"{name}\" is the {what} of more than one gene (rows {first}, {second}, ...)"),
-            )),
-        };
-        if let Some(row) = one(&self.gene_names().await?.find(name), "id")? {
-            return Ok(Some(row));
-        }
-        match self.symbols().await? {
-            Some(symbols) => one(&symbols.find(name), "symbol"),
-            None => Ok(None),
-        }
-    }
-
-    /// The ids and the symbols under which genes are columns.
-    pub(super) async fn names_of_genes(&self) -> Result<Vec<&Names>> {
-        if self.manifest.matrices.iter().all(|m| m.slot != "X") {
-            return Ok(Vec::new());
-        }
-        let mut names = vec![self.gene_names().await?];
-        names.extend(self.symbols().await?);
-        Ok(names)
     }
 }

@@ -119,7 +119,7 @@ impl SideGroups {
             GroupColumn::Number(_) => Arc::new(Int64Array::from_iter_values(groups.map(|g| own_ids[g] as i64))),
             GroupColumn::Name(side) => {
                 let names = view.inner.ids(view.ids(*side).axis).await?;
-                dictionary(names, groups.map(|g| own_ids[g]))?
+                dictionary(&names, groups.map(|g| own_ids[g]))?
             }
             GroupColumn::OfBuild(_, column) => {
                 let Some((joined, row_of, first_row)) = &self.build else {

@@ -3,10 +3,10 @@
 use super::grouped_exec::{GroupedExec, Groups, Prepared, unexpected};
 use super::ids::Side;
 use super::side_groups::GroupOf;
-use crate::dataset::{Inner, TableName};
-use crate::schema;
 use crate::selection::Selection;
-use crate::values::primitive;
+use crate::store::schema;
+use crate::store::values::primitive;
+use crate::store::{Snapshot, TableName};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
 use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
@@ -130,7 +130,7 @@ fn is_not_null(expr: &Arc<dyn PhysicalExpr>) -> bool {
 
 /// The number and the sum of the stored values of genes, from the statistics of the gene-major
 /// rows; `None` for a store without these.
-async fn gene_sums(inner: &Inner, genes: &[u64]) -> Result<Option<(Vec<i64>, Vec<f64>)>> {
+async fn gene_sums(inner: &Snapshot, genes: &[u64]) -> Result<Option<(Vec<i64>, Vec<f64>)>> {
     if inner.manifest.tables.by_gene.is_none() {
         return Ok(None);
     }

@@ -4,10 +4,10 @@
 use super::choice::{Choice, choice, intersect};
 use super::expression_exec::ExpressionExec;
 use super::ids::{self, Side};
-use crate::dataset::Inner;
-use crate::manifest::MatrixEntry;
-use crate::schema::id_type;
 use crate::selection::Selection;
+use crate::store::Snapshot;
+use crate::store::manifest::MatrixEntry;
+use crate::store::schema::id_type;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -37,7 +37,7 @@ const OTHER_GENES: IdColumns = IdColumns { axis: Axis::Genes, number: "other_gen
 /// each matrix, the names of row and column.
 #[derive(Debug)]
 pub(super) struct View {
-    pub(super) inner: Arc<Inner>,
+    pub(super) inner: Arc<Snapshot>,
     pub(super) matrices: Vec<MatrixEntry>,
     pub(super) keys: Vec<MatrixKey>,
     pub(super) schema: SchemaRef,
@@ -47,7 +47,7 @@ pub(super) struct View {
 
 impl View {
     /// One matrix: its values are the column `value`.
-    pub(super) fn of_matrix(inner: Arc<Inner>, matrix: MatrixEntry) -> Result<View> {
+    pub(super) fn of_matrix(inner: Arc<Snapshot>, matrix: MatrixEntry) -> Result<View> {
         let (rows, cols) = match matrix.key()? {
             MatrixKey::Obsp(_) => (CELLS, OTHER_CELLS),
             MatrixKey::Varp(_) => (GENES, OTHER_GENES),
@@ -57,7 +57,7 @@ impl View {
     }
 
     /// Layers side by side: a row for each position at which one of them has a stored value.
-    pub(super) fn of_layers(inner: Arc<Inner>, layers: Vec<MatrixEntry>) -> Result<View> {
+    pub(super) fn of_layers(inner: Arc<Snapshot>, layers: Vec<MatrixEntry>) -> Result<View> {
         let taken = [CELLS.number, CELLS.id, GENES.number, GENES.id];
         let shown = |m: &MatrixEntry| match taken.contains(&m.name.as_str()) {
             true => format!("layers:{}", m.name),
@@ -66,7 +66,12 @@ impl View {
         View::new(inner, layers.into_iter().map(|m| (shown(&m), m)).collect(), CELLS, GENES)
     }
 
-    fn new(inner: Arc<Inner>, matrices: Vec<(String, MatrixEntry)>, rows: IdColumns, cols: IdColumns) -> Result<View> {
+    fn new(
+        inner: Arc<Snapshot>,
+        matrices: Vec<(String, MatrixEntry)>,
+        rows: IdColumns,
+        cols: IdColumns,
+    ) -> Result<View> {
         let number = |ids: IdColumns| Field::new(ids.number, DataType::Int64, false);
         let id = |ids: IdColumns| Field::new(ids.id, id_type(), false);
         let mut fields = vec![number(rows), number(cols)];
@@ -143,12 +148,8 @@ impl View {
             }
         }
         let named = choices.iter().any(|c| matches!(c, Choice::Names(_)));
-        let names = match (named, ids.axis) {
-            (false, _) => None,
-            (true, Axis::Cells) => Some(self.inner.cell_names().await?),
-            (true, Axis::Genes) => Some(self.inner.gene_names().await?),
-        };
-        let chosen = intersect(&choices, n, |name| names.map_or(vec![], |names| names.find(name)));
+        let names = if named { Some(self.inner.names(ids.axis).await?) } else { None };
+        let chosen = intersect(&choices, n, |name| names.as_ref().map_or(vec![], |names| names.find(name)));
         let chosen = chosen.map_or(Selection::All, Selection::Ids);
         ids::that_pass(&self.inner, ids, n, &rest, chosen).await
     }

@@ -1,10 +1,10 @@
 //! Reading the cell-major rows (and obsp, varp, layers, raw, which have no other).
 
 use super::packed_rows::{CELL_GAP, PackedRows};
-use crate::dataset::Inner;
-use crate::manifest::MatrixEntry;
 use crate::memory::zeros;
 use crate::selection::Selection;
+use crate::store::manifest::MatrixEntry;
+use crate::store::{Snapshot, TableName};
 use rayon::prelude::*;
 use slaf_core::order::{DROP, Renumber};
 use slaf_core::packed::Row;
@@ -29,7 +29,7 @@ enum Columns {
     Few { wanted: Vec<u32>, new: Vec<u32> },
 }
 
-impl Inner {
+impl Snapshot {
     pub(super) async fn read_by_cell<T: Value>(
         &self,
         key: &MatrixKey,
@@ -38,14 +38,15 @@ impl Inner {
         cols: &Selection,
         unsorted: bool,
     ) -> Result<CsrChunk> {
-        let table = self.table(Self::table_of(key)).await?;
+        let table = self.table(TableName::of_matrix(key)).await?;
         let packed = PackedRows::fetch(table, &entry.column, rows.resolve(table.rows()), CELL_GAP).await?;
         let order = match key {
             MatrixKey::X | MatrixKey::Layer(_) => Some(self.order().await?),
             MatrixKey::RawX => Some(self.raw_order().await?),
             MatrixKey::Obsp(_) | MatrixKey::Varp(_) => None,
         };
-        let (rank_of, gene_of) = (order.map(|o| o.rank_of.as_slice()), order.map(|o| o.gene_of.as_slice()));
+        let (rank_of, gene_of) =
+            (order.as_ref().map(|o| o.rank_of.as_slice()), order.as_ref().map(|o| o.gene_of.as_slice()));
         let n_cols = entry.n_cols;
         let Unique { ids, repeats } = Unique::new(cols);
         let columns = match (&ids, gene_of) {

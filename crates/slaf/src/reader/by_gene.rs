@@ -1,9 +1,9 @@
 //! Reading the gene-major rows: few genes over many cells.
 
 use super::packed_rows::PackedRows;
-use crate::dataset::{Inner, TableName};
-use crate::manifest::Stripe;
 use crate::selection::Selection;
+use crate::store::manifest::Stripe;
+use crate::store::{Snapshot, TableName};
 use rayon::prelude::*;
 use slaf_core::{CsrChunk, Result, Value};
 use slaf_lance::runtime::in_pool;
@@ -14,7 +14,7 @@ const LOOKUP_SHARE: u64 = 512;
 /// A gene's values in the selected cells: places in `Cells::wanted`, rising.
 type GeneColumn<T> = Vec<(u32, T)>;
 
-impl Inner {
+impl Snapshot {
     pub(super) async fn read_by_gene<T: Value>(&self, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
         let order = self.order().await?;
         let stripes = &self.manifest.stripes;
@@ -26,7 +26,7 @@ impl Inner {
         }
         // Rows of popular genes are long: none is read along.
         let wanted = Selection::Ids(wanted).resolve(table.rows());
-        let packed = PackedRows::fetch(table, crate::schema::PACKED, wanted, 0).await?;
+        let packed = PackedRows::fetch(table, crate::store::schema::PACKED, wanted, 0).await?;
         let cells = Cells::new(rows, self.manifest.n_cells);
         in_pool(|| {
             let columns: Vec<GeneColumn<T>> = (0..genes.len())

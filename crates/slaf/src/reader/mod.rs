@@ -12,50 +12,35 @@ mod plan;
 pub(crate) use packed_rows::{CELL_GAP, PackedRows};
 pub(crate) use plan::{Orientation, choose};
 
-use crate::dataset::{Dataset, Inner, TableName};
-use crate::manifest::MatrixEntry;
 use crate::selection::Selection;
+use crate::store::Snapshot;
+use crate::store::manifest::MatrixEntry;
 use slaf_core::{Context, CsrChunk, Result, with_dtype};
 use slaf_ingest::MatrixKey;
 use slaf_lance::runtime::block_on;
+use std::sync::Arc;
 
-impl Dataset {
-    /// Reads a part of a matrix: `rows` and `cols` in the order given, repeats included.
-    ///
-    /// Columns are cells for `Obsp`, genes of raw for `RawX`, otherwise genes.
-    ///
-    /// # Errors
-    /// `unknown-table`, `out-of-range`, `corrupt`.
-    pub fn read(&self, key: &MatrixKey, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
-        let entry = self.matrix_info(key)?;
-        block_on(self.inner.read(key, entry, rows, cols, ReadOptions::default())).at(key)
-    }
-
-    /// Reads a part of a matrix in chunks of at most `batch_rows` rows.
-    ///
-    /// # Errors
-    /// `unknown-table` and `out-of-range` now; `corrupt` from the iterator.
-    pub fn stream(
-        &self,
-        key: &MatrixKey,
-        rows: &Selection,
-        cols: &Selection,
-        batch_rows: usize,
-    ) -> Result<impl Iterator<Item = Result<CsrChunk>> + Send + use<>> {
-        let entry = self.matrix_info(key)?;
-        rows.check(entry.n_rows, "row").at(key)?;
-        cols.check(entry.n_cols, "column").at(key)?;
-        let (n, step) = (rows.len(entry.n_rows), batch_rows.max(1));
-        let orientation = choose(self.manifest(), key, entry, rows, cols);
-        let part_rows = orientation.part_rows(step);
-        let options = ReadOptions { orientation: Some(orientation), unsorted: false };
-        let (this, key, rows, cols) = (self.clone(), key.clone(), rows.clone(), cols.clone());
-        let read = move |start: u64| {
-            let part = rows.part(start..(start + part_rows as u64).min(n));
-            block_on(this.inner.read(&key, this.matrix_info(&key)?, &part, &cols, options)).at(&key)
-        };
-        Ok((0..n).step_by(part_rows).flat_map(move |start| batches(read(start), step)))
-    }
+/// Reads a part of a matrix in chunks of at most `batch_rows` rows.
+pub(crate) fn stream(
+    snapshot: &Arc<Snapshot>,
+    key: &MatrixKey,
+    rows: &Selection,
+    cols: &Selection,
+    batch_rows: usize,
+) -> Result<impl Iterator<Item = Result<CsrChunk>> + Send + use<>> {
+    let entry = snapshot.matrix(key)?;
+    rows.check(entry.n_rows, "row").at(key)?;
+    cols.check(entry.n_cols, "column").at(key)?;
+    let (n, step) = (rows.len(entry.n_rows), batch_rows.max(1));
+    let orientation = choose(&snapshot.manifest, key, entry, rows, cols);
+    let part_rows = orientation.part_rows(step);
+    let options = ReadOptions { orientation: Some(orientation), unsorted: false };
+    let (snapshot, key, rows, cols) = (snapshot.clone(), key.clone(), rows.clone(), cols.clone());
+    let read = move |start: u64| {
+        let part = rows.part(start..(start + part_rows as u64).min(n));
+        block_on(snapshot.read(&key, snapshot.matrix(&key)?, &part, &cols, options)).at(&key)
+    };
+    Ok((0..n).step_by(part_rows).flat_map(move |start| batches(read(start), step)))
 }
 
 /// The rows of a part in chunks of at most `step` rows.
@@ -78,7 +63,7 @@ pub(crate) struct ReadOptions {
     pub(crate) unsorted: bool,
 }
 
-impl Inner {
+impl Snapshot {
     /// Reads a part of a matrix.
     pub(crate) async fn read(
         &self,
@@ -99,10 +84,5 @@ impl Inner {
             Orientation::ByGene => self.read_by_gene::<T>(rows, cols).await,
             Orientation::ByCell => self.read_by_cell::<T>(key, entry, rows, cols, options.unsorted).await,
         })
-    }
-
-    /// The table that holds a matrix's rows.
-    pub(crate) fn table_of(key: &MatrixKey) -> TableName {
-        if matches!(key, MatrixKey::Varp(_)) { TableName::Genes } else { TableName::Cells }
     }
 }

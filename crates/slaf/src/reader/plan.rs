@@ -1,7 +1,7 @@
 //! Which orientation answers a selection with less work.
 
-use crate::manifest::{Manifest, MatrixEntry};
 use crate::selection::Selection;
+use crate::store::manifest::{Manifest, MatrixEntry};
 use slaf_ingest::MatrixKey;
 
 /// The two ways in which X is held.

@@ -3,14 +3,14 @@
 use crate::Fixture;
 use slaf::sampling::{Pool, Remainder, Sampler, Shard, Shuffle};
 use slaf::tokenizers::{Description, Geneformer, Random, Recipe, Vocabulary};
-use slaf::{BatchData, EpochPart, ErrorKind, Form, Loader, LoaderOptions, MatrixKey, Selection, Source, Values};
+use slaf::{BatchData, EpochPart, ErrorKind, Form, Loader, LoaderOptions, MatrixKey, Selection, Values};
 use slaf_testing::dense;
 use std::sync::Arc;
 
 const N_CELLS: u64 = 90;
 
 fn loader(fixture: &Fixture, options: LoaderOptions, shuffle: Shuffle) -> Loader {
-    let mut source = Source::new(fixture.dataset());
+    let mut source = fixture.dataset().source();
     source.columns = Arc::new(vec![Values::I64((0..N_CELLS as i64).map(|i| i * i).collect())]);
     Loader::new(vec![source], Sampler::cover(Pool::Range(0..N_CELLS), shuffle, 5), options).unwrap()
 }
@@ -59,7 +59,7 @@ fn tokens_are_those_of_the_tokenizer() {
     description.scale = false;
     let recipe = Recipe::new(description, Vocabulary::from_data_set(&names, 1000).unwrap());
     let tokenizer = Arc::new(recipe.prepare(&dataset.gene_columns(None).unwrap()).unwrap());
-    let mut source = Source::new(dataset.clone());
+    let mut source = dataset.source();
     source.tokenizer = Some(Arc::clone(&tokenizer));
     let options = LoaderOptions { batch_size: 16, form: Form::Tokens, ..LoaderOptions::default() };
     let sampler = Sampler::cover(Pool::Range(0..N_CELLS), Shuffle::Full, 1);
@@ -98,7 +98,7 @@ fn what_does_not_go_together_is_refused() {
     let fixture = Fixture::new(4, 30, 10);
     let new = |options: LoaderOptions, cells: u64| {
         let sampler = Sampler::cover(Pool::Range(0..cells), Shuffle::Full, 1);
-        Loader::new(vec![Source::new(fixture.dataset())], sampler, options)
+        Loader::new(vec![fixture.dataset().source()], sampler, options)
     };
     let kind = |options: LoaderOptions| new(options, 30).err().map(|e| e.kind());
     let options = LoaderOptions::default;

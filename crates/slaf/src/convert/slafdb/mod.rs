@@ -5,6 +5,7 @@
 //! `cells` is wrong in sets made from several files, and is not used.
 
 mod axis;
+mod columns;
 mod coo;
 mod uns;
 
@@ -26,18 +27,14 @@ const UNS: &str = "uns.json";
 /// A configuration larger than this is none.
 const MAX_CONFIG: u64 = 16 << 20;
 
-/// Opens whatever can be converted: data sets of `slafdb`, and the formats of [`slaf_ingest`].
+/// Opens a data set of `slafdb`; `None` for anything else.
 ///
 /// # Errors
-/// `unsupported-input` for a store of this library; otherwise those of [`slaf_ingest::open`].
-pub(crate) fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
-    if path.join("_slaf").is_dir() {
-        let message = "a SLAF store already: open it as it is, or export it to h5ad to convert it again";
-        return Err(Error::new(ErrorKind::UnsupportedInput, message).at(path.display()));
-    }
+/// Those of its configuration and tables.
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn Input>>> {
     match config_of(path).at(path.display())? {
-        Some(config) => Ok(Box::new(Slafdb::open(path, config, options).at(path.display())?)),
-        None => slaf_ingest::open(path, options),
+        Some(config) => Ok(Some(Box::new(Slafdb::open(path, config, options).at(path.display())?))),
+        None => Ok(None),
     }
 }
 

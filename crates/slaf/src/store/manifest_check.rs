@@ -2,7 +2,7 @@
 //! a sane writer wrote it: what does not agree would lead to other stores, to absurd allocations, or
 //! to the values of other genes. `SPEC.md` has the rules.
 
-use crate::manifest::{FileEntry, FrameSchema, Manifest, MatrixEntry, Stripe, TableEntry, unknown};
+use crate::store::manifest::{FileEntry, FrameSchema, Manifest, MatrixEntry, Stripe, TableEntry, unknown};
 use slaf_core::{Context, Dtype, Error, Result};
 use std::collections::HashSet;
 use std::fmt::Display;

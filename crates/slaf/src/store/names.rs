@@ -1,13 +1,9 @@
 //! Lookup of cells and genes by name, and names that are near a wrong one.
 
-use crate::dataset::TableName;
-use crate::selection::Selection;
-use crate::{Dataset, schema};
-use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::array::{Array, StringArray};
 use rayon::prelude::*;
 use slaf_core::{Error, ErrorKind, Result, near};
-use slaf_ingest::Axis;
-use slaf_lance::runtime::{block_on, in_pool};
+use slaf_lance::runtime::in_pool;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
@@ -32,6 +28,10 @@ impl Names {
             Ok(index)
         })?;
         Ok(Names { names, index })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.names.get_array_memory_size() + size_of_val(&self.index[..])
     }
 
     /// The rows with this name, rising.
@@ -79,25 +79,6 @@ impl Names {
         let list: Vec<_> = missing.iter().take(5).map(|n| format!("{n:?}")).collect();
         let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
         Err(Error::new(unknown, format!("no {what} named {}{more}{hint}", list.join(", "))))
-    }
-}
-
-impl Dataset {
-    /// The names (Utf8) of some cells or genes.
-    ///
-    /// # Errors
-    /// `out-of-range`, `corrupt`.
-    pub fn names(&self, axis: Axis, rows: &Selection) -> Result<ArrayRef> {
-        block_on(async {
-            match axis {
-                Axis::Cells => self.inner.column_of(TableName::Cells, schema::CELL_ID, rows).await,
-                Axis::Genes => {
-                    // Genes are few, and asked for again and again: once read, all stay.
-                    self.inner.gene_ids().await?;
-                    self.inner.column_of(TableName::Genes, schema::GENE_ID, rows).await
-                }
-            }
-        })
     }
 }
 

@@ -1,18 +1,13 @@
 //! The root manifest: one JSON file for each version, which pins the version of every table and
 //! the hash of every file. `SPEC.md` describes it.
 
-use crate::manifest_check::{check, version_of};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use slaf_core::{Context, Dtype, Error, ErrorKind, Result};
+use slaf_core::{Dtype, Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, MatrixEncoding, MatrixKey};
-use slaf_lance::Storage;
 pub use slaf_lance::TableEntry;
 
 /// The version of the store's layout that this library writes.
 pub const FORMAT_VERSION: u32 = 1;
-
-const FOLDER: &str = "_slaf/versions";
 
 /// A committed version of a store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -209,7 +204,7 @@ impl FrameSchema {
             ColumnSchema {
                 id: format!("{prefix}{i}"),
                 name: c.name.clone(),
-                data_type: crate::frames::type_name(&c.data_type).to_string(),
+                data_type: crate::store::frames::type_name(&c.data_type).to_string(),
                 kind: kind.to_string(),
                 ordered,
             }
@@ -223,12 +218,14 @@ impl FrameSchema {
     /// `unsupported-feature` for a type or kind of a later version.
     pub fn info(&self) -> Result<FrameInfo> {
         let columns = self.columns.iter().map(|c| {
-            let value = crate::frames::type_of(&c.data_type)?;
+            let value = crate::store::frames::type_of(&c.data_type)?;
             let (kind, data_type) = match c.kind.as_str() {
                 "plain" => (ColumnKind::Plain, value),
                 "nullable" => (ColumnKind::Nullable, value),
                 "nullable-nan" => (ColumnKind::NullableNan, value),
-                "categorical" => (ColumnKind::Categorical { ordered: c.ordered }, crate::frames::dictionary_of(value)),
+                "categorical" => {
+                    (ColumnKind::Categorical { ordered: c.ordered }, crate::store::frames::dictionary_of(value))
+                }
                 other => return Err(unknown("kind of column", other)),
             };
             Ok(ColumnInfo { name: c.name.clone(), data_type, kind })
@@ -249,7 +246,7 @@ const NO_CHECKSUM: [u8; 64] = [b'0'; 64];
 
 impl Manifest {
     /// The file's content, with its checksum.
-    fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let blank = Manifest { checksum: String::from_utf8_lossy(&NO_CHECKSUM).into_owned(), ..self.clone() };
         let mut bytes = serde_json::to_vec_pretty(&blank)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("root manifest: {e}")))?;
@@ -260,7 +257,7 @@ impl Manifest {
         Ok(bytes)
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Manifest> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Manifest> {
         if bytes.is_empty() {
             return Err(Error::corrupt("the root manifest is empty"));
         }
@@ -307,180 +304,4 @@ fn checksum_at(bytes: &[u8]) -> Option<usize> {
     let head = &bytes[..bytes.len().min(256)];
     let at = head.windows(key.len()).position(|w| w == key)? + key.len();
     (bytes.len() >= at + 64).then_some(at)
-}
-
-fn file_of(version: u64) -> String {
-    format!("{FOLDER}/{version:020}.json")
-}
-
-/// The committed versions, oldest first. A file that is no version is not one.
-pub(crate) async fn versions(storage: &Storage) -> Result<Vec<u64>> {
-    let files = storage.list(FOLDER).await?;
-    let mut versions: Vec<u64> =
-        files.iter().filter_map(|(f, _)| version_of(f.strip_prefix(FOLDER)?.strip_prefix('/')?)).collect();
-    versions.sort_unstable();
-    Ok(versions)
-}
-
-/// Loads a version, the newest one by default.
-pub(crate) async fn load(storage: &Storage, version: Option<u64>) -> Result<Manifest> {
-    if storage.local().is_some_and(|path| path.is_file()) {
-        return Err(other_than_a_store(storage));
-    }
-    for _ in 0..10 {
-        match load_once(storage, version).await {
-            // Somebody has just replaced what was the newest version.
-            Err(e) if e.kind() == ErrorKind::NotFound && version.is_none() && !versions(storage).await?.is_empty() => {}
-            done => return done,
-        }
-    }
-    load_once(storage, version).await
-}
-
-async fn load_once(storage: &Storage, version: Option<u64>) -> Result<Manifest> {
-    let all = versions(storage).await?;
-    let Some(&newest) = all.last() else { return Err(no_store(storage).await) };
-    let wanted = version.unwrap_or(newest);
-    if !all.contains(&wanted) {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("no version {wanted}; there are versions {} to {newest}", all[0]),
-        )
-        .at(storage.uri()));
-    }
-    match read(storage, wanted).await {
-        Err(e) if e.kind() == ErrorKind::Corrupt => {
-            for &older in all.iter().rev().filter(|&&v| v < wanted) {
-                if read(storage, older).await.is_ok() {
-                    let place = e.location().unwrap_or(storage.uri()).to_string();
-                    return Err(Error::corrupt(format!(
-                        "{}; version {older} is intact: open it with version={older}",
-                        e.message()
-                    ))
-                    .at(place));
-                }
-            }
-            Err(e)
-        }
-        other => other,
-    }
-}
-
-pub(crate) async fn read(storage: &Storage, version: u64) -> Result<Manifest> {
-    let file = file_of(version);
-    let bytes = storage.read(&file).await?;
-    let manifest = Manifest::from_bytes(&bytes).at(storage.full(&file))?;
-    if manifest.version != version {
-        return Err(Error::corrupt(format!("holds version {}", manifest.version)).at(storage.full(&file)));
-    }
-    check(&manifest).at(storage.full(&file))?;
-    Ok(manifest)
-}
-
-/// Something is there that is no store; whoever opens it says what.
-fn other_than_a_store(storage: &Storage) -> Error {
-    Error::new(ErrorKind::NotAStore, "not a SLAF store (no _slaf/versions in it)").at(storage.uri())
-}
-
-/// Why a path without versions does not open.
-async fn no_store(storage: &Storage) -> Error {
-    let error = match storage.list("").await {
-        Ok(files) if files.is_empty() && storage.local().is_none_or(|p| !p.exists()) => match storage.is_file().await {
-            Ok(true) => return other_than_a_store(storage),
-            Ok(false) => Error::new(ErrorKind::NotFound, "no such store"),
-            Err(e) => return e,
-        },
-        Ok(files) if files.is_empty() => Error::new(
-            ErrorKind::NotAStore,
-            "an empty folder: perhaps of an interrupted conversion; convert again with --overwrite",
-        ),
-        Ok(files) if files.iter().any(|(f, _)| f.starts_with("_slaf/")) => Error::new(
-            ErrorKind::NotAStore,
-            "a store without a committed version: its conversion is under way, or was interrupted; convert again with \
-             --overwrite",
-        ),
-        Ok(_) => return other_than_a_store(storage),
-        Err(e) => e,
-    };
-    error.at(storage.uri())
-}
-
-/// Commits a version: the one step that makes a write visible. `lost` is the error if another
-/// writer was first. On a local disk the file has the name `staging` until it is whole.
-///
-/// A lost answer is looked up: if the version is there and carries our write id, it is ours.
-pub(crate) async fn commit(
-    storage: &Storage,
-    manifest: &Manifest,
-    staging: &str,
-    durable: bool,
-    lost: impl Fn() -> Error,
-) -> Result<()> {
-    let file = file_of(manifest.version);
-    let unknown = |e: Error| {
-        let what = format!(
-            "the answer to the commit of version {} was lost ({}); open the store to see whether it is there",
-            manifest.version,
-            e.message()
-        );
-        Error::new(ErrorKind::CommitOutcomeUnknown, what).at(storage.uri()).with_source(e)
-    };
-    if let Err(e) = storage.create(&file, Bytes::from(manifest.to_bytes()?), staging, durable).await {
-        match read(storage, manifest.version).await {
-            Ok(there) if there.write_id == manifest.write_id => {}
-            Ok(_) => return Err(lost()),
-            Err(_) if e.kind() == ErrorKind::AlreadyExists => return Err(lost()),
-            // An object store may still carry out a request whose answer did not come.
-            Err(read)
-                if read.kind() == ErrorKind::NotFound && (storage.local().is_some() || e.kind() != ErrorKind::Io) =>
-            {
-                return Err(e);
-            }
-            Err(_) => return Err(unknown(e)),
-        }
-    }
-    // Others may have gone on to later versions and removed the one that was in our place.
-    let newest = versions(storage).await.map_err(unknown)?.last().copied();
-    if newest.is_some_and(|n| n > manifest.version) {
-        storage.delete(&file).await?;
-        return Err(lost());
-    }
-    Ok(())
-}
-
-/// The path of a version's file, for syncing.
-pub(crate) fn path(version: u64) -> String {
-    file_of(version)
-}
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use slaf_lance::runtime::block_on;
-
-    #[test]
-    fn a_commit_is_ours_lost_or_withdrawn() {
-        let folder = tempfile::tempdir().unwrap();
-        let (input, store) = (folder.path().join("a.h5ad"), folder.path().join("a.slaf"));
-        slaf_testing::Sample::new(1, 5, 4).write_h5ad(&input, MatrixEncoding::Csr).unwrap();
-        let options = crate::ConvertOptions::default();
-        crate::convert(&[&input], store.to_str().unwrap(), &options, &|_| true).unwrap();
-        let storage = block_on(Storage::new(store.to_str().unwrap(), &Default::default())).unwrap();
-        let first = block_on(load(&storage, None)).unwrap();
-        let commit = |version, write_id: &str| {
-            let manifest = Manifest { version, write_id: write_id.to_string(), ..first.clone() };
-            let lost = || Error::new(ErrorKind::Conflict, "lost");
-            let committed = block_on(commit(&storage, &manifest, "_slaf/writing/x.json", true, lost));
-            committed.map_err(|e| e.kind())
-        };
-        let there = || block_on(versions(&storage)).unwrap();
-        assert_eq!(commit(5, "five"), Ok(()));
-        // The answer was lost, and the commit is tried again.
-        assert_eq!(commit(5, "five"), Ok(()));
-        assert_eq!(commit(5, "other"), Err(ErrorKind::Conflict));
-        // Its place is free, because others have passed: nobody would ever see it.
-        assert_eq!(commit(3, "three"), Err(ErrorKind::Conflict));
-        assert_eq!(there(), [1, 5]);
-        assert_eq!(block_on(load(&storage, None)).unwrap().write_id, "five");
-        assert!(!store.join("_slaf/writing/x.json").exists());
-    }
 }

@@ -1,9 +1,9 @@
 //! The tables `cells` and `genes`: names, columns and arrays.
 
-use super::coo::dtype_of;
-use crate::frames::dictionary_of;
-use crate::schema::arrow_type;
-use crate::values::from_arrow_array;
+use super::columns::{column, dtype_of, strings};
+use crate::store::frames::dictionary_of;
+use crate::store::schema::arrow_type;
+use crate::store::values::from_arrow_array;
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Float32Array, Float64Array, Int32Array, PrimitiveArray, RecordBatch,
     StringArray, UInt64Array, new_empty_array,
@@ -35,17 +35,6 @@ pub(super) struct AxisTable {
     columns: Vec<ColumnSource>,
     /// The row of the table that holds each position, unless they are the same.
     order: Option<Vec<u64>>,
-}
-
-/// A column of a batch.
-pub(super) fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    batch.column_by_name(name).ok_or_else(|| Error::malformed(format!("no column {name}")))
-}
-
-/// An array of any string type.
-pub(super) fn strings(array: &ArrayRef) -> Result<StringArray> {
-    let array = cast(array, &DataType::Utf8).map_err(from_arrow)?;
-    array.as_string_opt().cloned().ok_or_else(|| Error::malformed("no strings"))
 }
 
 /// The type that a column of obs or var has for us.

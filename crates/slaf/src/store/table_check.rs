@@ -1,10 +1,10 @@
 //! Whether an opened table is the one that the root manifest describes: its files, its columns and
 //! their types.
 
-use crate::convert::{array_fields, frame_fields};
-use crate::dataset::TableName;
-use crate::manifest::Manifest;
-use crate::schema;
+use crate::store::fields::{array_fields, frame_fields};
+use crate::store::manifest::Manifest;
+use crate::store::schema;
+use crate::store::table_name::TableName;
 use arrow::datatypes::Field;
 use slaf_core::{Error, Result};
 use slaf_lance::Table;

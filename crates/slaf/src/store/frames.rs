@@ -44,7 +44,7 @@ pub(crate) fn type_of(name: &str) -> Result<DataType> {
         .iter()
         .find(|(n, _)| *n == name)
         .map(|(_, t)| t.clone())
-        .ok_or_else(|| crate::manifest::unknown("type of column", name))
+        .ok_or_else(|| crate::store::manifest::unknown("type of column", name))
 }
 
 /// The type of a categorical with categories of this type.

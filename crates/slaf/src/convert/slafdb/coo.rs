@@ -1,8 +1,9 @@
 //! Tables with a row for each value of a matrix, or of several matrices.
 
-use super::axis::{AxisTable, column, strings};
-use crate::schema::arrow_type;
-use crate::values::from_arrow_array;
+use super::axis::AxisTable;
+use super::columns::{column, dtype_of, strings};
+use crate::store::schema::arrow_type;
+use crate::store::values::from_arrow_array;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{CastOptions, cast, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
@@ -37,21 +38,6 @@ pub(super) struct Coo {
     /// Whether both axes are the same: then 0 fills what one of several matrices lacks. In
     /// tables of cells x genes it is null that does.
     pairs: bool,
-}
-
-/// The value type that holds values of an Arrow type: counts of 16 bits and less are floats in
-/// nearly every AnnData, and float32 holds them exactly.
-pub(super) fn dtype_of(data_type: &DataType) -> Option<Dtype> {
-    Some(match data_type {
-        DataType::Int8 | DataType::UInt8 | DataType::Int16 | DataType::UInt16 => Dtype::F32,
-        DataType::Float16 | DataType::Float32 => Dtype::F32,
-        DataType::Int32 => Dtype::I32,
-        DataType::UInt32 => Dtype::U32,
-        DataType::Int64 => Dtype::I64,
-        DataType::UInt64 => Dtype::U64,
-        DataType::Float64 => Dtype::F64,
-        _ => return None,
-    })
 }
 
 /// How many rows or columns an integer type can number.

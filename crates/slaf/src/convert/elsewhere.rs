@@ -1,5 +1,6 @@
 //! What lies at a path that is no store, and how it becomes one.
 
+use super::inputs::open_any;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::OpenOptions;
 use slaf_lance::Storage;
@@ -52,7 +53,7 @@ fn of_path(path: &Path) -> String {
     if is_text(path) && is_large() {
         return format!("a text file, {}", advice(path));
     }
-    match crate::slafdb::open_any(path, &OpenOptions::default()) {
+    match open_any(path, &OpenOptions::default()) {
         Ok(input) => format!("{}, {}", input.description().format, advice(path)),
         // Found, and refused: the reader of inputs says what it is.
         Err(e) => format!("not a SLAF store: {}", e.message()),

@@ -1,6 +1,6 @@
 //! Matrix values between Arrow arrays and [`Values`].
 
-use crate::schema::arrow_type;
+use crate::store::schema::arrow_type;
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, PrimitiveArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,

@@ -1,6 +1,7 @@
 //! Which version a handle has pinned.
 
-use crate::manifest::{self, Manifest};
+use crate::store::manifest::Manifest;
+use crate::store::versions;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use slaf_core::{Error, ErrorKind};
@@ -27,7 +28,7 @@ impl Pinned {
 
     /// Whether the newest version is of a writer that took nothing over from this one.
     async fn is_overwritten(&self) -> bool {
-        let newest = manifest::load(&self.storage, None).await;
+        let newest = versions::load(&self.storage, None).await;
         newest.is_ok_and(|n| {
             n.write_id != self.write_id && (n.version <= self.version || n.tables.cells.path != self.cells)
         })

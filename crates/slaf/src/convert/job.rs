@@ -1,0 +1,83 @@
+//! A conversion under way.
+
+use super::options::ConvertOptions;
+use super::target::Target;
+use crate::progress::{Progress, ProgressEvent};
+use crate::store::frames::{Categories, categories_to_ipc};
+use crate::store::manifest::Extras;
+use bytes::Bytes;
+use slaf_core::order::GeneOrder;
+use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_ingest::temporary::TemporaryFolder;
+use slaf_ingest::{Input, MatrixKey};
+use slaf_lance::runtime::block_on;
+
+/// Reports progress; `interrupted` if that is the answer.
+pub(super) fn tick(progress: Progress<'_>, phase: &'static str, cells_done: u64, cells_total: u64) -> Result<()> {
+    match progress(ProgressEvent { phase, cells_done, cells_total }) {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written")),
+    }
+}
+
+/// One conversion under way.
+pub(super) struct Job<'a> {
+    pub(super) input: &'a dyn Input,
+    pub(super) options: &'a ConvertOptions,
+    pub(super) target: &'a Target,
+    pub(super) progress: Progress<'a>,
+}
+
+impl Job<'_> {
+    /// The order in which packed rows number the genes, from the first of these matrices that
+    /// the input has, and the numbers of values in that order.
+    pub(super) fn gene_order(&self, keys: &[MatrixKey]) -> Result<(GeneOrder, Vec<u64>)> {
+        let description = self.input.description();
+        let n = match keys.first() {
+            Some(MatrixKey::RawX) => {
+                description.matrices.iter().find(|m| m.key == MatrixKey::RawX).map_or(0, |m| m.n_cols)
+            }
+            _ => description.n_genes,
+        };
+        let like_x = |k: &MatrixKey| matches!(k, MatrixKey::X | MatrixKey::Layer(_));
+        let found = description
+            .matrices
+            .iter()
+            .find(|m| keys.contains(&m.key) || (keys.contains(&MatrixKey::X) && like_x(&m.key)));
+        let counts = match found {
+            Some(m) => self.input.column_counts(&m.key)?,
+            None => vec![0; n as usize],
+        };
+        let order = GeneOrder::by_popularity(&counts);
+        let counts_by_rank = order.gene_of.iter().map(|&g| counts[g as usize]).collect();
+        Ok((order, counts_by_rank))
+    }
+
+    pub(super) fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {
+        tick(self.progress, phase, cells_done, self.input.description().n_cells)
+    }
+
+    pub(super) fn write_categories(&self, categories: &Categories) -> Result<Option<String>> {
+        if categories.is_empty() {
+            return Ok(None);
+        }
+        let path = self.target.categories();
+        block_on(self.target.storage.write(&path, categories_to_ipc(categories)?))?;
+        Ok(Some(path))
+    }
+
+    /// Copies the elements that no table holds into one HDF5 file.
+    pub(super) fn write_extras(&self) -> Result<Option<Extras>> {
+        let elements = self.input.description().extras.clone();
+        if elements.is_empty() {
+            return Ok(None);
+        }
+        let folder = TemporaryFolder::new_in(&std::env::temp_dir())?;
+        let scratch = folder.path().join("extras.h5");
+        self.input.write_extras(&scratch)?;
+        let bytes = Bytes::from(std::fs::read(&scratch).at(scratch.display())?);
+        let path = self.target.extras();
+        block_on(self.target.storage.write(&path, bytes))?;
+        Ok(Some(Extras { path, elements }))
+    }
+}

@@ -1,0 +1,158 @@
+//! Opening a store, and what is known of a version as such.
+
+use crate::convert::elsewhere;
+use crate::info::Info;
+use crate::loader::Source;
+use crate::query::Session;
+use crate::store::manifest::Manifest;
+use crate::store::{Snapshot, versions};
+use crate::verify::Damage;
+use slaf_core::{ErrorKind, Result};
+use slaf_lance::Storage;
+use slaf_lance::runtime::block_on;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+/// How to open a store.
+#[derive(Clone, Debug, Default)]
+pub struct DatasetOptions {
+    /// The version to open; the newest one by default.
+    pub version: Option<u64>,
+    /// Credentials and settings of an object store.
+    pub storage_options: HashMap<String, String>,
+    pub verify: Verify,
+}
+
+/// When the files of a store are compared with the hashes that were committed.
+///
+/// Packed rows carry checksums of their own, and are compared with them whenever they are decoded;
+/// so is each small file that is read as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Where [`Dataset::verify`](crate::Dataset::verify) is called.
+    #[default]
+    OnRequest,
+    /// Also each file of a table, before something of it is read for the first time: it is read
+    /// whole, once for each handle, or not at all if the process has found it right before.
+    FirstTouch,
+}
+
+/// A committed version.
+#[derive(Clone, Debug)]
+pub struct VersionInfo {
+    pub version: u64,
+    /// Seconds since 1970-01-01, UTC.
+    pub created: u64,
+    pub operation: String,
+    pub n_cells: u64,
+    pub n_genes: u64,
+}
+
+/// A store at one version.
+///
+/// Opening reads the root manifest only; tables, names and annotations are read when first
+/// needed and kept. A handle never changes: to see a later version, open again. Clones share
+/// everything and may be used from many threads.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) session: Arc<OnceLock<Arc<Session>>>,
+}
+
+impl Dataset {
+    /// Opens the newest version of the store at a path or `file://`, `s3://`, `gs://` or `az://`
+    /// address.
+    ///
+    /// # Errors
+    /// `not-found`, `not-a-store`, `corrupt` (naming the newest intact version), or
+    /// `unsupported-feature`.
+    pub fn open(uri: &str) -> Result<Dataset> {
+        Self::open_with(uri, &DatasetOptions::default())
+    }
+
+    /// Opens a store with options.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`]; `not-found` also for a version that does not exist.
+    pub fn open_with(uri: &str, options: &DatasetOptions) -> Result<Dataset> {
+        elsewhere::refuse_web(uri)?;
+        let storage = block_on(Storage::new(uri, &options.storage_options))?;
+        let first_touch = options.verify == Verify::FirstTouch;
+        let snapshot = block_on(Snapshot::open(storage.clone(), options.version, first_touch));
+        let snapshot = snapshot.map_err(|e| match e.kind() {
+            ErrorKind::NotAStore => elsewhere::explain(e, &storage),
+            _ => e,
+        })?;
+        Ok(Dataset { snapshot: Arc::new(snapshot), session: Arc::default() })
+    }
+
+    /// Where the store is.
+    pub fn uri(&self) -> &str {
+        self.snapshot.storage.uri()
+    }
+
+    /// The version of this handle.
+    pub fn version(&self) -> u64 {
+        self.snapshot.manifest.version
+    }
+
+    /// The committed versions, oldest first.
+    ///
+    /// # Errors
+    /// Those of reading the root manifests.
+    pub fn versions(&self) -> Result<Vec<VersionInfo>> {
+        block_on(async {
+            let mut out = Vec::new();
+            for version in versions::versions(&self.snapshot.storage).await? {
+                let m = match versions::read(&self.snapshot.storage, version).await {
+                    // Replaced since it was listed.
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    m => m?,
+                };
+                out.push(VersionInfo {
+                    version,
+                    created: m.created,
+                    operation: m.operation,
+                    n_cells: m.n_cells,
+                    n_genes: m.n_genes,
+                });
+            }
+            Ok(out)
+        })
+    }
+
+    /// The number of cells.
+    pub fn n_cells(&self) -> u64 {
+        self.snapshot.manifest.n_cells
+    }
+
+    /// The number of genes.
+    pub fn n_genes(&self) -> u64 {
+        self.snapshot.manifest.n_genes
+    }
+
+    /// The root manifest of this version.
+    pub fn manifest(&self) -> &Manifest {
+        &self.snapshot.manifest
+    }
+
+    /// A summary for people.
+    pub fn info(&self) -> Info {
+        Info::new(self.uri(), &self.snapshot.manifest)
+    }
+
+    /// Reads every file of this version and compares length and hash with the root manifest.
+    /// Where all are right, compares what the root manifest says with what the tables hold.
+    /// Returns the files that differ.
+    ///
+    /// # Errors
+    /// Those of reading, other than a missing file.
+    pub fn verify(&self) -> Result<Vec<Damage>> {
+        block_on(self.snapshot.verify())
+    }
+
+    /// The store as a loader reads it: all genes, and nothing else.
+    pub fn source(&self) -> Source {
+        Source::new(self.snapshot.clone())
+    }
+}

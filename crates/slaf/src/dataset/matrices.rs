@@ -1,0 +1,109 @@
+//! Matrices: reading, arithmetic, statistics, tokens.
+
+use super::handle::Dataset;
+use crate::matrix::{self, Part};
+use crate::progress::Progress;
+use crate::reader::{self, ReadOptions};
+use crate::selection::Selection;
+use crate::store::manifest::MatrixEntry;
+use crate::tokenize::{self, Tokens};
+use slaf_core::{Context, CsrChunk, Result};
+use slaf_ingest::MatrixKey;
+use slaf_kernels::matrix::{Plan, Request, Summary};
+use slaf_kernels::tokenizers::{GeneColumn, GeneTable, Random, Tokenizer};
+use slaf_lance::runtime::block_on;
+
+impl Dataset {
+    /// The entry of a matrix: shape, value type, size.
+    ///
+    /// # Errors
+    /// `unknown-table` with the matrices that there are.
+    pub fn matrix_info(&self, key: &MatrixKey) -> Result<&MatrixEntry> {
+        self.snapshot.matrix(key)
+    }
+
+    /// Reads a part of a matrix: `rows` and `cols` in the order given, repeats included.
+    ///
+    /// Columns are cells for `Obsp`, genes of raw for `RawX`, otherwise genes.
+    ///
+    /// # Errors
+    /// `unknown-table`, `out-of-range`, `corrupt`.
+    pub fn read(&self, key: &MatrixKey, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
+        let entry = self.snapshot.matrix(key)?;
+        block_on(self.snapshot.read(key, entry, rows, cols, ReadOptions::default())).at(key)
+    }
+
+    /// Reads a part of a matrix in chunks of at most `batch_rows` rows.
+    ///
+    /// # Errors
+    /// `unknown-table` and `out-of-range` now; `corrupt` from the iterator.
+    pub fn stream(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        batch_rows: usize,
+    ) -> Result<impl Iterator<Item = Result<CsrChunk>> + Send + use<>> {
+        reader::stream(&self.snapshot, key, rows, cols, batch_rows)
+    }
+
+    /// Reads a part of a matrix, with `plan` applied to it. Rows and columns of the plan are those
+    /// of the selections.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::read`]; `invalid-argument` for a plan that does not fit, and for
+    /// integers that overflow; `interrupted`.
+    pub fn compute(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        progress: Progress<'_>,
+    ) -> Result<CsrChunk> {
+        matrix::compute(Part { snapshot: &self.snapshot, key, rows, cols }, plan, progress)
+    }
+
+    /// Statistics of a part of a matrix with `plan` applied to it, in one pass and in memory that
+    /// does not grow with the stored values. The answer does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// As [`Dataset::compute`].
+    pub fn reduce(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        request: &Request,
+        progress: Progress<'_>,
+    ) -> Result<Summary> {
+        matrix::reduce(Part { snapshot: &self.snapshot, key, rows, cols }, plan, request, progress)
+    }
+
+    /// The columns of var that may hold ids of a vocabulary: the names of the genes as `gene_id`,
+    /// and the text columns; or `only` one of these.
+    ///
+    /// # Errors
+    /// `unknown-column` if there is no such text column; `corrupt`.
+    pub fn gene_columns(&self, only: Option<&str>) -> Result<Vec<GeneColumn>> {
+        tokenize::gene_columns(&self.snapshot, only)
+    }
+
+    /// Tokenizes cells in the order given, over X.
+    ///
+    /// # Errors
+    /// Those of reading and of [`Tokenizer::tokenize`].
+    pub fn tokenize(&self, tokenizer: &Tokenizer, cells: &Selection, random: &mut Random) -> Result<Tokens> {
+        tokenize::tokenize(&self.snapshot, tokenizer, cells, random)
+    }
+
+    /// The median of each gene over the cells that have it, of X with `target_sum` counts in each
+    /// cell: what Geneformer's tokenizer scales by.
+    ///
+    /// # Errors
+    /// Those of reading; `ambiguous-name` for genes of one name.
+    pub fn gene_medians(&self, target_sum: f64) -> Result<GeneTable> {
+        tokenize::gene_medians(&self.snapshot, target_sum)
+    }
+}

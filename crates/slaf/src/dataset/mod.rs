@@ -1,0 +1,9 @@
+//! The face of a store: what users call, over the modules that do it.
+
+mod annotations;
+mod handle;
+mod matrices;
+mod queries;
+
+pub use annotations::{CellStats, GeneStats};
+pub use handle::{Dataset, DatasetOptions, Verify, VersionInfo};

@@ -1,0 +1,96 @@
+//! What a loader is asked for.
+
+use crate::selection::Selection;
+use crate::store::Snapshot;
+use slaf_core::{Dtype, Values};
+use slaf_ingest::MatrixKey;
+use slaf_kernels::sampling::{Remainder, Shard};
+use slaf_kernels::tokenizers::Tokenizer;
+use std::sync::Arc;
+
+/// What a batch holds of its cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Form {
+    /// Rows of a sparse matrix.
+    #[default]
+    Sparse,
+    /// Rows of a dense matrix.
+    Dense,
+    /// Rows of tokens.
+    Tokens,
+}
+
+/// How batches are made.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    pub matrix: MatrixKey,
+    pub form: Form,
+    /// Cells of a batch, of one rank.
+    pub batch_size: usize,
+    pub remainder: Remainder,
+    /// The type of the values of matrices; by default the stored one if it is floating-point, and
+    /// otherwise `F32`.
+    pub dtype: Option<Dtype>,
+    /// What the values of each cell are scaled to sum up to: `x / (total / target)` in the
+    /// precision of the values, as scanpy's `normalize_total`. The total is that over all genes.
+    pub target_sum: Option<f64>,
+    /// Takes the natural logarithm of 1 + x, after scaling.
+    pub log1p: bool,
+    /// Keys all chance of tokenizers, together with epoch and cell.
+    pub seed: u64,
+    /// Bytes that packed rows and finished batches may take together, about.
+    pub memory: usize,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        LoaderOptions {
+            matrix: MatrixKey::X,
+            form: Form::Sparse,
+            batch_size: 32,
+            remainder: Remainder::Pad,
+            dtype: None,
+            target_sum: None,
+            log1p: false,
+            seed: 0,
+            memory: 512 << 20,
+        }
+    }
+}
+
+/// A store that a loader reads. The cells of several are numbered on from store to store.
+#[derive(Clone)]
+pub struct Source {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Needed for [`Form::Tokens`].
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// The columns of matrices, in order, none twice.
+    pub genes: Selection,
+    /// Columns that come with each batch: one value for each cell of the store.
+    pub columns: Arc<Vec<Values>>,
+}
+
+impl Source {
+    /// All genes, and nothing else.
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Source {
+        Source { snapshot, tokenizer: None, genes: Selection::All, columns: Arc::default() }
+    }
+}
+
+/// Which part of an epoch is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochPart {
+    pub epoch: u64,
+    /// Positions that were consumed before, by all ranks together.
+    pub start: u64,
+    /// Batches after `start` that this consumer has had already.
+    pub skip: u64,
+    pub shard: Shard,
+}
+
+impl EpochPart {
+    /// All of it, for one consumer.
+    pub fn whole(epoch: u64) -> EpochPart {
+        EpochPart { epoch, start: 0, skip: 0, shard: Shard::ALL }
+    }
+}

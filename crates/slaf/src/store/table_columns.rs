@@ -1,0 +1,143 @@
+//! Columns of the tables, as Arrow arrays: annotations, names, statistics, arrays beside an axis.
+
+use crate::selection::Selection;
+use crate::store::frames::join_dictionary;
+use crate::store::manifest::{ArrayEntry, ColumnSchema, FrameSchema};
+use crate::store::snapshot::Snapshot;
+use crate::store::table_name::TableName;
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt64Array};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{DataType, Field, Schema};
+use slaf_core::{Context, Error, ErrorKind, Result, near};
+use slaf_ingest::{ArrayKey, Axis};
+use slaf_lance::error::from_arrow;
+use std::sync::Arc;
+
+impl Snapshot {
+    /// One column of a table, whole.
+    pub(crate) async fn column(&self, name: TableName, column: &str) -> Result<ArrayRef> {
+        self.column_of(name, column, &Selection::All).await
+    }
+
+    /// Columns of obs or var with the users' names; names come first.
+    pub(crate) async fn frame(
+        &self,
+        name: TableName,
+        frame: &FrameSchema,
+        columns: Option<&[String]>,
+        rows: &Selection,
+    ) -> Result<RecordBatch> {
+        let all: Vec<String>;
+        let columns = match columns {
+            Some(columns) => columns,
+            None => {
+                all = frame.columns.iter().map(|c| c.name.clone()).collect();
+                &all
+            }
+        };
+        let arrays = self.frame_columns(name, frame, columns, true, rows).await?;
+        let mut fields = vec![Field::new(name.index(), DataType::Utf8, false)];
+        let named = columns.iter().zip(&arrays[1..]);
+        fields.extend(named.map(|(name, array)| Field::new(name, array.data_type().clone(), true)));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(from_arrow)
+    }
+
+    /// Columns of obs or var by the users' names, after the names of the rows if these are wanted.
+    pub(crate) async fn frame_columns(
+        &self,
+        name: TableName,
+        frame: &FrameSchema,
+        columns: &[String],
+        with_index: bool,
+        rows: &Selection,
+    ) -> Result<Vec<ArrayRef>> {
+        let chosen = columns.iter().map(|n| column_of(frame, n)).collect::<Result<Vec<_>>>()?;
+        let mut ids: Vec<&str> = if with_index { vec![name.index()] } else { Vec::new() };
+        ids.extend(chosen.iter().map(|c| c.id.as_str()));
+        let mut arrays = self.columns_of(name, &ids, rows).await?;
+        let of_frame = arrays.iter_mut().skip(usize::from(with_index));
+        for (array, column) in of_frame.zip(chosen).filter(|(_, c)| c.kind == "categorical") {
+            let categories = self
+                .categories()
+                .await?
+                .get(&column.id)
+                .ok_or_else(|| Error::corrupt("its categories are missing").at(&column.name))?;
+            *array = join_dictionary(array, categories).at(&column.name)?;
+        }
+        Ok(arrays)
+    }
+
+    /// Columns of a table, by their names in Lance, for some rows. Whole columns are kept, so that
+    /// the next query does not read them.
+    async fn columns_of(&self, name: TableName, columns: &[&str], rows: &Selection) -> Result<Vec<ArrayRef>> {
+        let table = self.table(name).await?;
+        rows.check(table.rows(), name.row())?;
+        let kept: Option<Vec<ArrayRef>> = columns.iter().map(|c| self.kept.column(name, c)).collect();
+        if let Some(whole) = kept {
+            return whole.iter().map(|array| of_rows(array, rows)).collect();
+        }
+        let mut unique = columns.to_vec();
+        unique.sort_unstable();
+        unique.dedup();
+        let resolved = rows.resolve(table.rows());
+        let batches = table.read(&unique, &resolved.ranges, 1 << 16).await?;
+        let order = resolved.order.map(UInt32Array::from);
+        let read = |column: &&str| -> Result<ArrayRef> {
+            let at = unique.partition_point(|u| u < column);
+            let parts: Vec<&dyn Array> = batches.iter().map(|b| b.column(at).as_ref()).collect();
+            let all = match &parts[..] {
+                [] => arrow::array::new_empty_array(table.arrow_field(column)?.data_type()),
+                parts => concat(parts).map_err(from_arrow)?,
+            };
+            match &order {
+                Some(order) => take(&all, order, None).map_err(from_arrow),
+                None => Ok(all),
+            }
+        };
+        let arrays: Vec<ArrayRef> = columns.iter().map(read).collect::<Result<_>>()?;
+        if *rows == Selection::All || *rows == Selection::Range(0..table.rows()) {
+            columns.iter().zip(&arrays).for_each(|(column, array)| self.kept.keep_column(name, column, array));
+        }
+        Ok(arrays)
+    }
+
+    /// One column of a table, by its name in Lance, for some rows.
+    pub(crate) async fn column_of(&self, name: TableName, column: &str, rows: &Selection) -> Result<ArrayRef> {
+        Ok(self.columns_of(name, &[column], rows).await?.swap_remove(0))
+    }
+
+    /// The entry of an obsm or varm array.
+    pub(crate) fn array_entry(&self, key: &ArrayKey) -> Result<&ArrayEntry> {
+        let slot = if key.axis == Axis::Cells { "obsm" } else { "varm" };
+        self.manifest
+            .arrays
+            .iter()
+            .find(|a| a.key() == *key)
+            .ok_or_else(|| Error::new(ErrorKind::UnknownTable, format!("the store has no {slot}/{}", key.name)))
+    }
+
+    /// Rows of an obsm or varm array as lists of fixed size.
+    pub(crate) async fn array_column(&self, key: &ArrayKey, rows: &Selection) -> Result<ArrayRef> {
+        let column = self.array_entry(key)?.column.as_deref().unwrap_or_default();
+        let name = TableName::of_axis(key.axis);
+        self.column_of(name, column, rows).await
+    }
+}
+
+/// The column with this name.
+fn column_of<'a>(frame: &'a FrameSchema, name: &str) -> Result<&'a ColumnSchema> {
+    frame.columns.iter().find(|c| c.name == name).ok_or_else(|| {
+        let near = near(name, frame.columns.iter().map(|c| c.name.as_str()));
+        let hint = if near.is_empty() { String::new() } else { format!("; did you mean \"{}\"?", near.join("\", \"")) };
+        Error::new(ErrorKind::UnknownColumn, format!("no column \"{name}\"{hint}"))
+    })
+}
+
+/// Some rows of a whole column.
+fn of_rows(array: &ArrayRef, rows: &Selection) -> Result<ArrayRef> {
+    match rows {
+        Selection::All => Ok(array.clone()),
+        Selection::Range(r) => Ok(array.slice(r.start as usize, r.end.saturating_sub(r.start) as usize)),
+        Selection::Ids(ids) => take(array, &UInt64Array::from(ids.clone()), None).map_err(from_arrow),
+    }
+}

@@ -1,0 +1,187 @@
+//! The committed versions of a store: a file of a root manifest each.
+
+use crate::store::manifest::Manifest;
+use crate::store::manifest_check::{check, version_of};
+use bytes::Bytes;
+use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_lance::Storage;
+
+const FOLDER: &str = "_slaf/versions";
+
+fn file_of(version: u64) -> String {
+    format!("{FOLDER}/{version:020}.json")
+}
+
+/// The committed versions, oldest first. A file that is no version is not one.
+pub(crate) async fn versions(storage: &Storage) -> Result<Vec<u64>> {
+    let files = storage.list(FOLDER).await?;
+    let mut versions: Vec<u64> =
+        files.iter().filter_map(|(f, _)| version_of(f.strip_prefix(FOLDER)?.strip_prefix('/')?)).collect();
+    versions.sort_unstable();
+    Ok(versions)
+}
+
+/// Loads a version, the newest one by default.
+pub(crate) async fn load(storage: &Storage, version: Option<u64>) -> Result<Manifest> {
+    if storage.local().is_some_and(|path| path.is_file()) {
+        return Err(other_than_a_store(storage));
+    }
+    for _ in 0..10 {
+        match load_once(storage, version).await {
+            // Somebody has just replaced what was the newest version.
+            Err(e) if e.kind() == ErrorKind::NotFound && version.is_none() && !versions(storage).await?.is_empty() => {}
+            done => return done,
+        }
+    }
+    load_once(storage, version).await
+}
+
+async fn load_once(storage: &Storage, version: Option<u64>) -> Result<Manifest> {
+    let all = versions(storage).await?;
+    let Some(&newest) = all.last() else { return Err(no_store(storage).await) };
+    let wanted = version.unwrap_or(newest);
+    if !all.contains(&wanted) {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("no version {wanted}; there are versions {} to {newest}", all[0]),
+        )
+        .at(storage.uri()));
+    }
+    match read(storage, wanted).await {
+        Err(e) if e.kind() == ErrorKind::Corrupt => {
+            for &older in all.iter().rev().filter(|&&v| v < wanted) {
+                if read(storage, older).await.is_ok() {
+                    let place = e.location().unwrap_or(storage.uri()).to_string();
+                    return Err(Error::corrupt(format!(
+                        "{}; version {older} is intact: open it with version={older}",
+                        e.message()
+                    ))
+                    .at(place));
+                }
+            }
+            Err(e)
+        }
+        other => other,
+    }
+}
+
+pub(crate) async fn read(storage: &Storage, version: u64) -> Result<Manifest> {
+    let file = file_of(version);
+    let bytes = storage.read(&file).await?;
+    let manifest = Manifest::from_bytes(&bytes).at(storage.full(&file))?;
+    if manifest.version != version {
+        return Err(Error::corrupt(format!("holds version {}", manifest.version)).at(storage.full(&file)));
+    }
+    check(&manifest).at(storage.full(&file))?;
+    Ok(manifest)
+}
+
+/// Something is there that is no store; whoever opens it says what.
+fn other_than_a_store(storage: &Storage) -> Error {
+    Error::new(ErrorKind::NotAStore, "not a SLAF store (no _slaf/versions in it)").at(storage.uri())
+}
+
+/// Why a path without versions does not open.
+async fn no_store(storage: &Storage) -> Error {
+    let error = match storage.list("").await {
+        Ok(files) if files.is_empty() && storage.local().is_none_or(|p| !p.exists()) => match storage.is_file().await {
+            Ok(true) => return other_than_a_store(storage),
+            Ok(false) => Error::new(ErrorKind::NotFound, "no such store"),
+            Err(e) => return e,
+        },
+        Ok(files) if files.is_empty() => Error::new(
+            ErrorKind::NotAStore,
+            "an empty folder: perhaps of an interrupted conversion; convert again with --overwrite",
+        ),
+        Ok(files) if files.iter().any(|(f, _)| f.starts_with("_slaf/")) => Error::new(
+            ErrorKind::NotAStore,
+            "a store without a committed version: its conversion is under way, or was interrupted; convert again with \
+             --overwrite",
+        ),
+        Ok(_) => return other_than_a_store(storage),
+        Err(e) => e,
+    };
+    error.at(storage.uri())
+}
+
+/// Commits a version: the one step that makes a write visible. `lost` is the error if another
+/// writer was first. On a local disk the file has the name `staging` until it is whole.
+///
+/// A lost answer is looked up: if the version is there and carries our write id, it is ours.
+pub(crate) async fn commit(
+    storage: &Storage,
+    manifest: &Manifest,
+    staging: &str,
+    durable: bool,
+    lost: impl Fn() -> Error,
+) -> Result<()> {
+    let file = file_of(manifest.version);
+    let unknown = |e: Error| {
+        let what = format!(
+            "the answer to the commit of version {} was lost ({}); open the store to see whether it is there",
+            manifest.version,
+            e.message()
+        );
+        Error::new(ErrorKind::CommitOutcomeUnknown, what).at(storage.uri()).with_source(e)
+    };
+    if let Err(e) = storage.create(&file, Bytes::from(manifest.to_bytes()?), staging, durable).await {
+        match read(storage, manifest.version).await {
+            Ok(there) if there.write_id == manifest.write_id => {}
+            Ok(_) => return Err(lost()),
+            Err(_) if e.kind() == ErrorKind::AlreadyExists => return Err(lost()),
+            // An object store may still carry out a request whose answer did not come.
+            Err(read)
+                if read.kind() == ErrorKind::NotFound && (storage.local().is_some() || e.kind() != ErrorKind::Io) =>
+            {
+                return Err(e);
+            }
+            Err(_) => return Err(unknown(e)),
+        }
+    }
+    // Others may have gone on to later versions and removed the one that was in our place.
+    let newest = versions(storage).await.map_err(unknown)?.last().copied();
+    if newest.is_some_and(|n| n > manifest.version) {
+        storage.delete(&file).await?;
+        return Err(lost());
+    }
+    Ok(())
+}
+
+/// The path of a version's file, for syncing.
+pub(crate) fn path(version: u64) -> String {
+    file_of(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slaf_ingest::MatrixEncoding;
+    use slaf_lance::runtime::block_on;
+
+    #[test]
+    fn a_commit_is_ours_lost_or_withdrawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, store) = (folder.path().join("a.h5ad"), folder.path().join("a.slaf"));
+        slaf_testing::Sample::new(1, 5, 4).write_h5ad(&input, MatrixEncoding::Csr).unwrap();
+        let options = crate::ConvertOptions::default();
+        crate::convert(&[&input], store.to_str().unwrap(), &options, &|_| true).unwrap();
+        let storage = block_on(Storage::new(store.to_str().unwrap(), &Default::default())).unwrap();
+        let first = block_on(load(&storage, None)).unwrap();
+        let commit = |version, write_id: &str| {
+            let manifest = Manifest { version, write_id: write_id.to_string(), ..first.clone() };
+            let lost = || Error::new(ErrorKind::Conflict, "lost");
+            let committed = block_on(commit(&storage, &manifest, "_slaf/writing/x.json", true, lost));
+            committed.map_err(|e| e.kind())
+        };
+        let there = || block_on(versions(&storage)).unwrap();
+        assert_eq!(commit(5, "five"), Ok(()));
+        // The answer was lost, and the commit is tried again.
+        assert_eq!(commit(5, "five"), Ok(()));
+        assert_eq!(commit(5, "other"), Err(ErrorKind::Conflict));
+        // Its place is free, because others have passed: nobody would ever see it.
+        assert_eq!(commit(3, "three"), Err(ErrorKind::Conflict));
+        assert_eq!(there(), [1, 5]);
+        assert_eq!(block_on(load(&storage, None)).unwrap().write_id, "five");
+        assert!(!store.join("_slaf/writing/x.json").exists());
+    }
+}
