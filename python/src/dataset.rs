@@ -237,15 +237,22 @@ impl Dataset {
     fn matrices(&self, py: Python<'_>) -> PyResult<Vec<Matrix>> {
         let dataset = self.dataset(py)?;
         let matrix = |m: &slaf::manifest::MatrixEntry| {
-            (m.slot.clone(), m.name.clone(), m.encoding.clone(), m.dtype.clone(), (m.n_rows, m.n_cols), m.nnz)
+            (
+                m.slot.as_str().into(),
+                m.name.clone(),
+                m.encoding.as_str().into(),
+                m.dtype.name().into(),
+                (m.n_rows, m.n_cols),
+                m.nnz,
+            )
         };
         Ok(dataset.manifest().matrices.iter().map(matrix).collect())
     }
 
     fn arrays(&self, py: Python<'_>) -> PyResult<Vec<(String, String)>> {
         let dataset = self.dataset(py)?;
-        let of = |axis: &str| if axis == "cells" { "obs" } else { "var" };
-        Ok(dataset.manifest().arrays.iter().map(|a| (of(&a.axis).into(), a.name.clone())).collect())
+        let of = |axis| if axis == Axis::Cells { "obs" } else { "var" };
+        Ok(dataset.manifest().arrays.iter().map(|a| (of(a.axis).into(), a.name.clone())).collect())
     }
 
     fn extra_elements(&self, py: Python<'_>) -> PyResult<Vec<String>> {

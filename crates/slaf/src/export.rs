@@ -79,21 +79,21 @@ impl Job<'_> {
         let compression = if options.compression { Compression::Gzip } else { Compression::None };
         let mut writer = H5adWriter::create(output, WriteOptions { compression, ..WriteOptions::default() })?;
         let frames = self.frames(&manifest.obs, manifest.n_cells, |rows| self.dataset.obs(None, &rows))?;
-        writer.write_frame("obs", manifest.obs.index_name.as_deref(), &manifest.obs.info()?, frames)?;
+        writer.write_frame("obs", manifest.obs.index_name.as_deref(), &manifest.obs.info(), frames)?;
         let var = self.dataset.var(None, &Selection::All)?;
-        let frame = frame_of(&var, &manifest.var.info()?)?;
-        writer.write_frame("var", manifest.var.index_name.as_deref(), &manifest.var.info()?, [Ok(frame)])?;
+        let frame = frame_of(&var, &manifest.var.info())?;
+        writer.write_frame("var", manifest.var.index_name.as_deref(), &manifest.var.info(), [Ok(frame)])?;
         if let (Some(schema), Some(batch)) = (&manifest.raw_var, self.dataset.raw_var()?) {
-            let frame = frame_of(&batch, &schema.info()?)?;
-            writer.write_frame("raw/var", schema.index_name.as_deref(), &schema.info()?, [Ok(frame)])?;
+            let frame = frame_of(&batch, &schema.info())?;
+            writer.write_frame("raw/var", schema.index_name.as_deref(), &schema.info(), [Ok(frame)])?;
         }
         for entry in &manifest.matrices {
-            let key = entry.key()?;
-            let dtype = entry.dtype()?;
+            let key = entry.key();
+            let dtype = entry.dtype;
             let chunks = self.chunks(&key, dtype)?;
             writer.write_matrix(
                 &key.to_string(),
-                entry.encoding()?,
+                entry.encoding,
                 dtype,
                 entry.n_rows,
                 entry.n_cols,
@@ -107,7 +107,7 @@ impl Job<'_> {
             let n = if cells { manifest.n_cells } else { manifest.n_genes };
             let path = format!("{}/{}", if cells { "obsm" } else { "varm" }, entry.name);
             let blocks = blocks(n).map(|rows| Ok(self.dataset.array(&key, &rows)?.0));
-            writer.write_array(&path, Dtype::from_name(&entry.dtype)?, n, entry.width, blocks)?;
+            writer.write_array(&path, entry.dtype, n, entry.width, blocks)?;
         }
         if let (Some(extras), Some(bytes)) = (&manifest.extras, self.dataset.extras()?) {
             writer.copy_extras(bytes.to_vec(), &extras.elements).at(&extras.path)?;
@@ -137,7 +137,7 @@ impl Job<'_> {
             })
         });
         let barcodes = cells.iter().map(|c| Ok(c.unwrap_or_default()));
-        let dtype = entry.dtype()?;
+        let dtype = entry.dtype;
         let integer = !dtype.is_float() || self.all_integers(dtype)?;
         let chunks = self.chunks(&MatrixKey::X, dtype)?;
         let shape = (manifest.n_cells, manifest.n_genes);
@@ -187,7 +187,7 @@ impl Job<'_> {
         n: u64,
         read: impl Fn(Selection) -> Result<RecordBatch>,
     ) -> Result<impl Iterator<Item = Result<Frame>>> {
-        let info = schema.info()?;
+        let info = schema.info();
         Ok(blocks(n).map(move |rows| frame_of(&read(rows)?, &info)))
     }
 

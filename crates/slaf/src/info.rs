@@ -1,5 +1,5 @@
 use crate::size::human_bytes;
-use crate::store::manifest::Manifest;
+use crate::store::manifest::{FrameSchema, Kind, Manifest};
 use serde::Serialize;
 use std::fmt;
 
@@ -48,13 +48,13 @@ pub struct ColumnSummary {
 
 impl Info {
     pub(crate) fn new(uri: &str, manifest: &Manifest) -> Info {
-        let columns = |frame: &crate::store::manifest::FrameSchema| {
+        let columns = |frame: &FrameSchema| {
             let summary = frame.columns.iter().map(|c| ColumnSummary {
                 name: c.name.clone(),
-                data_type: match c.kind.as_str() {
-                    "plain" => c.data_type.clone(),
-                    "categorical" => format!("categorical of {}", c.data_type),
-                    kind => format!("{kind} {}", c.data_type),
+                data_type: match (c.kind, c.data_type.as_str()) {
+                    (Kind::Plain, value) => value.to_string(),
+                    (Kind::Categorical, value) => format!("categorical of {value}"),
+                    (kind, value) => format!("{} {value}", kind.as_str()),
                 },
             });
             summary.collect()
@@ -82,9 +82,9 @@ impl Info {
                 .matrices
                 .iter()
                 .map(|m| MatrixSummary {
-                    name: if m.name.is_empty() { m.slot.clone() } else { format!("{}/{}", m.slot, m.name) },
-                    dtype: m.dtype.clone(),
-                    encoding: m.encoding.clone(),
+                    name: m.shown(),
+                    dtype: m.dtype.name().to_string(),
+                    encoding: m.encoding.as_str().to_string(),
                     nnz: m.nnz,
                     bits_per_nonzero: m.bytes as f64 * 8.0 / m.nnz.max(1) as f64,
                 })
@@ -94,10 +94,7 @@ impl Info {
             arrays: manifest
                 .arrays
                 .iter()
-                .map(|a| {
-                    let slot = if a.axis == "cells" { "obsm" } else { "varm" };
-                    format!("{slot}/{} ({} x {})", a.name, a.width, a.dtype)
-                })
+                .map(|a| format!("{} ({} x {})", a.shown(), a.width, a.dtype.name()))
                 .collect(),
             extras: manifest.extras.iter().flat_map(|e| e.elements.clone()).collect(),
             created_by: manifest.created_by.clone(),

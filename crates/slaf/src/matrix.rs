@@ -66,7 +66,7 @@ fn run<T>(
     let done =
         |done: usize| progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 });
     let source = Source { n_rows, n_cols, read: &read, part_rows, threads: pool_threads()?, progress: &done };
-    work(&source, entry.dtype()?)
+    work(&source, entry.dtype)
 }
 
 /// For each column its place among the selected ones, or [`DROP`]; `None` unless most columns are

@@ -2,7 +2,7 @@
 
 use crate::reader::PackedRows;
 use crate::selection::Selection;
-use crate::store::manifest::{FileEntry, MatrixEntry};
+use crate::store::manifest::{FileEntry, Kind, MatrixEntry};
 use crate::store::values::primitive;
 use crate::store::{Snapshot, TableName, schema, versions};
 use arrow::datatypes::{UInt32Type, UInt64Type};
@@ -73,21 +73,21 @@ impl Snapshot {
         let m = &self.manifest;
         let frames = [("obs", Some(&m.obs)), ("var", Some(&m.var)), ("raw_var", m.raw_var.as_ref())];
         for (field, frame) in frames.into_iter().filter_map(|(field, frame)| Some((field, frame?))) {
-            for column in frame.columns.iter().filter(|c| c.kind == "categorical") {
+            for column in frame.columns.iter().filter(|c| c.kind == Kind::Categorical) {
                 if !self.categories().await?.contains_key(&column.id) {
                     return Err(Error::corrupt("its categories are missing").at(&column.name).at(field));
                 }
             }
         }
         for entry in &self.manifest.matrices {
-            self.counts(entry).await.at(entry.key()?)?;
+            self.counts(entry).await.at(entry.key())?;
         }
         self.stripes().await
     }
 
     /// Counts the values and bytes of a matrix.
     async fn counts(&self, entry: &MatrixEntry) -> Result<()> {
-        let table = self.table(TableName::of_matrix(&entry.key()?)).await?;
+        let table = self.table(TableName::of_matrix(&entry.key())).await?;
         let (mut nnz, mut bytes) = (0, 0);
         for start in (0..entry.n_rows).step_by(ROWS_AT_ONCE as usize) {
             let rows = Selection::Range(start..(start + ROWS_AT_ONCE).min(entry.n_rows)).resolve(table.rows());

@@ -6,8 +6,8 @@ use super::pack::{Part, pack_chunk, packed_column};
 use super::stripe::{AnyStripe, GeneSums, Stripe, shard_bounds};
 use crate::config;
 use crate::store::fields::{array_fields, frame_fields};
-use crate::store::frames::{Categories, split_dictionary, type_name};
-use crate::store::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, TableEntry};
+use crate::store::frames::{Categories, split_dictionary};
+use crate::store::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, Slot, TableEntry, ValueType};
 use crate::store::schema::{self, by_gene_schema, packed_field};
 use crate::store::values::to_lists;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
@@ -57,13 +57,13 @@ impl Packing {
     }
 
     pub(super) fn entry(&self) -> MatrixEntry {
-        let (slot, name) = MatrixEntry::slot_of(&self.info.key);
+        let (slot, name) = Slot::of(&self.info.key);
         MatrixEntry {
-            slot: slot.to_string(),
-            name,
+            slot,
+            name: name.to_string(),
             column: self.column.clone(),
-            encoding: self.info.encoding.as_str().to_string(),
-            dtype: self.dtype.name().to_string(),
+            encoding: self.info.encoding,
+            dtype: self.dtype,
             n_rows: self.info.n_rows,
             n_cols: self.info.n_cols,
             nnz: self.nnz,
@@ -330,8 +330,8 @@ impl Job<'_> {
 
     fn cell_fields(&self, obs: &FrameSchema, arrays: &[ArrayEntry], packings: &[Packing]) -> Result<Vec<Field>> {
         let mut fields = schema::cell_fields();
-        fields.extend(frame_fields(obs)?);
-        fields.extend(array_fields(arrays)?);
+        fields.extend(frame_fields(obs));
+        fields.extend(array_fields(arrays));
         fields.extend(packings.iter().map(Packing::field));
         Ok(fields)
     }
@@ -342,10 +342,10 @@ impl Job<'_> {
         arrays
             .enumerate()
             .map(|(i, a)| ArrayEntry {
-                axis: if axis == Axis::Cells { "cells" } else { "genes" }.to_string(),
+                axis,
                 name: a.key.name.clone(),
                 column: (a.n_cols > 0).then(|| format!("{prefix}{i}")),
-                dtype: a.dtype.name().to_string(),
+                dtype: a.dtype,
                 width: a.n_cols,
             })
             .collect()
@@ -371,7 +371,7 @@ impl Job<'_> {
         let columns = schema.columns.iter().zip(&frame.columns);
         columns
             .map(|(column, given)| {
-                if given.array.len() as u64 != n || type_name(given.array.data_type()) != column.data_type {
+                if given.array.len() as u64 != n || ValueType::of(given.array.data_type()) != column.data_type {
                     let what = format!("{} values of type {}", given.array.len(), given.array.data_type());
                     return Err(Error::malformed(what).at(&column.name));
                 }

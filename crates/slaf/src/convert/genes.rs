@@ -39,8 +39,8 @@ impl Job<'_> {
             packings.push(Packing::new(self, info, format!("q{i}"))?);
         }
         let mut fields = schema::gene_fields();
-        fields.extend(frame_fields(&var)?);
-        fields.extend(array_fields(&arrays)?);
+        fields.extend(frame_fields(&var));
+        fields.extend(array_fields(&arrays));
         fields.extend(packings.iter().map(Packing::field));
         let schema = Arc::new(Schema::new(fields));
 
@@ -82,7 +82,7 @@ impl Job<'_> {
         let schema = FrameSchema::new(description.raw_var.as_ref().unwrap_or(&description.var), "r");
         let frame = self.input.raw_var()?.ok_or_else(|| Error::malformed("missing").at("raw/var"))?;
         let mut fields = raw_gene_fields();
-        fields.extend(frame_fields(&schema)?);
+        fields.extend(frame_fields(&schema));
         let lance = Arc::new(Schema::new(fields));
         let mut columns = self.gene_columns(&frame, order).at("raw/var")?;
         columns.extend(self.frame_columns(&schema, &frame, categories, 0..frame.index.len() as u64).at("raw/var")?);

@@ -1,5 +1,5 @@
 use crate::size::human_bytes;
-use crate::store::manifest::Manifest;
+use crate::store::manifest::{ArrayEntry, Manifest, MatrixEntry, Slot};
 use serde::Serialize;
 use slaf_ingest::Description;
 use std::fmt;
@@ -41,26 +41,20 @@ impl ConvertReport {
         duplicates: u64,
         elapsed: Duration,
     ) -> Self {
-        let x = manifest.matrices.iter().find(|m| m.slot == "X");
+        let x = manifest.matrices.iter().find(|m| m.slot == Slot::X);
         let nnz = x.map_or(0, |m| m.nnz);
         let bits = |bytes: u64| bytes as f64 * 8.0 / nnz.max(1) as f64;
-        let mut kept: Vec<String> = manifest
-            .matrices
-            .iter()
-            .map(|m| if m.name.is_empty() { m.slot.clone() } else { format!("{}/{}", m.slot, m.name) })
-            .collect();
+        let mut kept: Vec<String> = manifest.matrices.iter().map(MatrixEntry::shown).collect();
         kept.push(format!("obs ({} columns)", manifest.obs.columns.len()));
         kept.push(format!("var ({} columns)", manifest.var.columns.len()));
-        kept.extend(
-            manifest.arrays.iter().map(|a| format!("{}/{}", if a.axis == "cells" { "obsm" } else { "varm" }, a.name)),
-        );
+        kept.extend(manifest.arrays.iter().map(ArrayEntry::shown));
         kept.extend(manifest.extras.iter().flat_map(|e| e.elements.clone()));
         ConvertReport {
             format: description.format.clone(),
             n_cells: manifest.n_cells,
             n_genes: manifest.n_genes,
             nnz,
-            dtype: x.map_or(String::new(), |m| m.dtype.clone()),
+            dtype: x.map_or(String::new(), |m| m.dtype.name().to_string()),
             bits_per_nonzero: bits(x.map_or(0, |m| m.bytes)),
             bits_per_nonzero_by_gene: manifest.tables.by_gene.is_some().then(|| bits(by_gene_bytes)),
             bytes: manifest.files.iter().map(|f| f.length).sum(),

@@ -110,7 +110,7 @@ impl Dataset {
     /// `unknown-table`, `out-of-range`, `corrupt`.
     pub fn array(&self, key: &ArrayKey, rows: &Selection) -> Result<(Values, usize)> {
         let entry = self.snapshot.array_entry(key)?;
-        let dtype = slaf_core::Dtype::from_name(&entry.dtype)?;
+        let dtype = entry.dtype;
         if entry.column.is_none() {
             return Ok((Values::empty(dtype), 0));
         }

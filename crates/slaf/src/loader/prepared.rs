@@ -31,7 +31,8 @@ pub(super) struct Prepared {
 /// # Errors
 /// `invalid-argument` for a type that values are not converted to.
 pub(super) fn out_dtype(sources: &[Source], options: &LoaderOptions) -> Result<Dtype> {
-    let stored = sources.iter().map(|s| s.snapshot.matrix(&options.matrix)?.dtype()).collect::<Result<Vec<Dtype>>>()?;
+    let stored =
+        sources.iter().map(|s| Ok(s.snapshot.matrix(&options.matrix)?.dtype)).collect::<Result<Vec<Dtype>>>()?;
     let is_changed = options.target_sum.is_some() || options.log1p;
     match options.dtype {
         Some(dtype) if dtype.is_float() => Ok(dtype),
@@ -52,7 +53,7 @@ impl Prepared {
         let entry = snapshot.matrix(&options.matrix)?;
         let (table, column, n_cols) = (TableName::of_matrix(&options.matrix), entry.column.clone(), entry.n_cols);
         source.genes.check(n_cols, "gene")?;
-        let stored = entry.dtype()?;
+        let stored = entry.dtype;
         let order = match options.matrix {
             MatrixKey::X | MatrixKey::Layer(_) => snapshot.order().await?,
             MatrixKey::RawX => snapshot.raw_order().await?,

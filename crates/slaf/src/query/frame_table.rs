@@ -5,6 +5,7 @@ use super::block::in_slices;
 use crate::missing::nan_to_null;
 use crate::reader::ReadOptions;
 use crate::selection::Selection;
+use crate::store::manifest::Slot;
 use crate::store::schema;
 use crate::store::values::to_arrow;
 use crate::store::{Snapshot, TableName};
@@ -24,7 +25,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
 use futures::{StreamExt, TryStreamExt};
-use slaf_core::{Dtype, Error, ErrorKind, Result, Value, Values, with_values};
+use slaf_core::{Error, ErrorKind, Result, Value, Values, with_values};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey, arrow_type};
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::to_datafusion;
@@ -67,20 +68,20 @@ impl FrameTable {
         let mut fields = vec![Field::new(name, DataType::Utf8, false), Field::new(number, DataType::Int64, false)];
         let mut sources = vec![Source::Name, Source::Number];
         let prefix = if axis == Axis::Cells { "obs" } else { "var" };
-        for column in frame.info()?.columns {
+        for column in frame.info().columns {
             let taken = fields.iter().any(|f| *f.name() == column.name);
             let shown = if taken { format!("{prefix}:{}", column.name) } else { column.name.clone() };
             fields.push(Field::new(shown, column.data_type, true));
             sources.push(Source::Frame(column.name));
         }
-        for entry in manifest.arrays.iter().filter(|a| a.key().axis == axis && a.column.is_some()) {
+        for entry in manifest.arrays.iter().filter(|a| a.axis == axis && a.column.is_some()) {
             let taken = fields.iter().any(|f| *f.name() == entry.name);
             let shown = if taken { format!("{slot}:{}", entry.name) } else { entry.name.clone() };
-            fields.push(schema::array_field(&shown, Dtype::from_name(&entry.dtype)?, entry.width));
+            fields.push(schema::array_field(&shown, entry.dtype, entry.width));
             sources.push(Source::Array(entry.key()));
         }
         // What the store knows of X answers to the usual names where the user has no such column.
-        if manifest.matrices.iter().any(|m| m.slot == "X") {
+        if manifest.matrices.iter().any(|m| m.slot == Slot::X) {
             let known: [(&str, &str, DataType); 2] = match axis {
                 Axis::Cells => {
                     [("n_genes", schema::N_GENES, DataType::Int64), ("total_counts", schema::TOTAL, DataType::Float64)]
@@ -103,7 +104,7 @@ impl FrameTable {
     pub(super) fn with_genes(mut self, genes: &[(String, u64)]) -> Result<FrameTable> {
         let x = self.inner.manifest.matrix(&MatrixKey::X);
         let x = x.ok_or_else(|| Error::new(ErrorKind::UnknownTable, "the store has no X"))?;
-        let data_type = arrow_type(x.dtype()?);
+        let data_type = arrow_type(x.dtype);
         let mut fields = self.schema.fields().to_vec();
         for (name, gene) in genes {
             fields.push(Arc::new(Field::new(name, data_type.clone(), false)));

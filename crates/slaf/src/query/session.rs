@@ -6,6 +6,7 @@ use super::stopping::BreaksBehindJoins;
 use super::view::{View, ViewTable};
 use crate::config;
 use crate::store::Snapshot;
+use crate::store::manifest::Slot;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::Result as DfResult;
@@ -96,14 +97,14 @@ fn tables(inner: &Arc<Snapshot>, pushdown: bool) -> Result<Tables> {
     let matrices = &inner.manifest.matrices;
     let mut layers = Vec::new();
     for matrix in matrices {
-        let name = match matrix.slot.as_str() {
-            "X" => "expression".to_string(),
-            "obsp" | "varp" => format!("{}_{}", matrix.slot, matrix.name),
-            "layers" => {
+        let name = match matrix.slot {
+            Slot::X => "expression".to_string(),
+            Slot::Obsp | Slot::Varp => format!("{}_{}", matrix.slot.as_str(), matrix.name),
+            Slot::Layers => {
                 layers.push(matrix.clone());
                 continue;
             }
-            _ => continue,
+            Slot::Raw => continue,
         };
         let view = Arc::new(View::of_matrix(inner.clone(), matrix.clone())?);
         tables.insert(name, Arc::new(ViewTable { view, pushdown }));

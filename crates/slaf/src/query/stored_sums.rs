@@ -60,7 +60,7 @@ impl StoredSums {
                 (ids, count, sum)
             }
         };
-        let integers = view.matrices.iter().all(|m| m.dtype().is_ok_and(|d| !d.is_float()));
+        let integers = view.matrices.iter().all(|m| !m.dtype.is_float());
         if integers && sum.iter().any(|s| s.abs() >= EXACT) {
             return Ok(None);
         }

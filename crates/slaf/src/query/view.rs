@@ -48,7 +48,7 @@ pub(super) struct View {
 impl View {
     /// One matrix: its values are the column `value`.
     pub(super) fn of_matrix(inner: Arc<Snapshot>, matrix: MatrixEntry) -> Result<View> {
-        let (rows, cols) = match matrix.key()? {
+        let (rows, cols) = match matrix.key() {
             MatrixKey::Obsp(_) => (CELLS, OTHER_CELLS),
             MatrixKey::Varp(_) => (GENES, OTHER_GENES),
             _ => (CELLS, GENES),
@@ -76,11 +76,11 @@ impl View {
         let id = |ids: IdColumns| Field::new(ids.id, id_type(), false);
         let mut fields = vec![number(rows), number(cols)];
         for (shown, matrix) in &matrices {
-            fields.push(Field::new(shown, arrow_type(matrix.dtype()?), false));
+            fields.push(Field::new(shown, arrow_type(matrix.dtype), false));
         }
         fields.extend([id(rows), id(cols)]);
         let matrices: Vec<MatrixEntry> = matrices.into_iter().map(|(_, m)| m).collect();
-        let keys = matrices.iter().map(MatrixEntry::key).collect::<Result<_>>()?;
+        let keys = matrices.iter().map(MatrixEntry::key).collect();
         Ok(View { inner, matrices, keys, schema: Arc::new(Schema::new(fields)), rows, cols })
     }
 

@@ -75,7 +75,7 @@ impl Snapshot {
     ) -> Result<CsrChunk> {
         rows.check(entry.n_rows, "row")?;
         cols.check(entry.n_cols, "column")?;
-        let dtype = entry.dtype()?;
+        let dtype = entry.dtype;
         let orientation = match options.orientation {
             Some(orientation) => orientation,
             None => plan::choose(&self.manifest, key, entry, rows, cols),

@@ -5,52 +5,12 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, RecordBatch, make_array};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use arrow::datatypes::{Field, Int32Type, Schema};
 use bytes::Bytes;
 use slaf_core::{Error, Result};
 use slaf_lance::error::from_arrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The value types of columns and their names in the manifest.
-const TYPES: [(&str, DataType); 13] = [
-    ("bool", DataType::Boolean),
-    ("int8", DataType::Int8),
-    ("int16", DataType::Int16),
-    ("int32", DataType::Int32),
-    ("int64", DataType::Int64),
-    ("uint8", DataType::UInt8),
-    ("uint16", DataType::UInt16),
-    ("uint32", DataType::UInt32),
-    ("uint64", DataType::UInt64),
-    ("float16", DataType::Float16),
-    ("float32", DataType::Float32),
-    ("float64", DataType::Float64),
-    ("string", DataType::Utf8),
-];
-
-/// The name of a column's value type; of its categories' type for a dictionary.
-pub(crate) fn type_name(data_type: &DataType) -> &'static str {
-    let value = match data_type {
-        DataType::Dictionary(_, value) => value,
-        other => other,
-    };
-    TYPES.iter().find(|(_, t)| t == value).map_or("string", |(n, _)| n)
-}
-
-/// The value type with this name.
-pub(crate) fn type_of(name: &str) -> Result<DataType> {
-    TYPES
-        .iter()
-        .find(|(n, _)| *n == name)
-        .map(|(_, t)| t.clone())
-        .ok_or_else(|| crate::store::manifest::unknown("type of column", name))
-}
-
-/// The type of a categorical with categories of this type.
-pub(crate) fn dictionary_of(value: DataType) -> DataType {
-    DataType::Dictionary(Box::new(DataType::Int32), Box::new(value))
-}
 
 /// Splits a categorical into codes and categories; `None` for any other array.
 pub(crate) fn split_dictionary(array: &ArrayRef) -> Option<(ArrayRef, ArrayRef)> {

@@ -2,6 +2,7 @@
 
 use crate::selection::Selection;
 use crate::store::kept::Key;
+use crate::store::manifest::Slot;
 use crate::store::names::Names;
 use crate::store::schema;
 use crate::store::snapshot::Snapshot;
@@ -86,7 +87,7 @@ impl Snapshot {
 
     /// The gene that a column of `cells` shows: by its id, or else by its symbol.
     pub(crate) async fn gene_of_column(&self, name: &str) -> Result<Option<u64>> {
-        if self.manifest.matrices.iter().all(|m| m.slot != "X") {
+        if self.manifest.matrices.iter().all(|m| m.slot != Slot::X) {
             return Ok(None);
         }
         let one = |rows: &[u64], what: &str| match rows {
@@ -108,7 +109,7 @@ impl Snapshot {
 
     /// The ids and the symbols under which genes are columns.
     pub(crate) async fn names_of_genes(&self) -> Result<Vec<Arc<Names>>> {
-        if self.manifest.matrices.iter().all(|m| m.slot != "X") {
+        if self.manifest.matrices.iter().all(|m| m.slot != Slot::X) {
             return Ok(Vec::new());
         }
         let mut names = vec![self.names(Axis::Genes).await?];

@@ -1,7 +1,11 @@
 //! The root manifest: one JSON file for each version, which pins the version of every table and
 //! the hash of every file. `SPEC.md` describes it.
 
+use super::kinds::{self, Named};
+pub use super::kinds::{Kind, Slot, ValueType};
+use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use slaf_core::{Dtype, Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, MatrixEncoding, MatrixKey};
 pub use slaf_lance::TableEntry;
@@ -11,6 +15,7 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// A committed version of a store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Manifest {
     /// BLAKE3 of the file, taken with 64 zeros in this place.
     pub checksum: String,
@@ -46,6 +51,7 @@ pub struct Manifest {
 
 /// The tables and their pinned versions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Tables {
     pub cells: TableEntry,
     pub genes: TableEntry,
@@ -55,6 +61,7 @@ pub struct Tables {
 
 /// The columns of obs or var.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FrameSchema {
     pub index_name: Option<String>,
     pub columns: Vec<ColumnSchema>,
@@ -62,6 +69,7 @@ pub struct FrameSchema {
 
 /// A column of obs or var.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ColumnSchema {
     /// The name of the Lance column.
     pub id: String,
@@ -69,26 +77,30 @@ pub struct ColumnSchema {
     pub name: String,
     /// The type of the values (of the categories, for a categorical): `bool`, `int8`..`uint64`,
     /// `float16`..`float64`, `string`.
-    pub data_type: String,
-    /// `plain`, `categorical` or `nullable`.
-    pub kind: String,
+    #[serde(with = "kinds")]
+    pub data_type: ValueType,
+    #[serde(with = "kinds")]
+    pub kind: Kind,
     #[serde(default)]
     pub ordered: bool,
 }
 
 /// A matrix that is held in packed rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct MatrixEntry {
-    /// `X`, `layers`, `obsp`, `varp` or `raw`.
-    pub slot: String,
+    #[serde(with = "kinds")]
+    pub slot: Slot,
     /// The user's name of a layer, obsp or varp.
     pub name: String,
     /// The name of the Lance column.
     pub column: String,
-    /// What the input was: `csr`, `csc` or `dense`.
-    pub encoding: String,
-    /// numpy's name of the value type.
-    pub dtype: String,
+    /// What the input was.
+    #[serde(with = "kinds")]
+    pub encoding: MatrixEncoding,
+    /// The value type, by numpy's name.
+    #[serde(with = "kinds")]
+    pub dtype: Dtype,
     pub n_rows: u64,
     pub n_cols: u64,
     /// Stored values, explicit zeros included.
@@ -99,19 +111,22 @@ pub struct MatrixEntry {
 
 /// A dense array beside an axis: an entry of obsm or varm.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ArrayEntry {
-    /// `cells` or `genes`.
-    pub axis: String,
+    #[serde(with = "kinds")]
+    pub axis: Axis,
     pub name: String,
     /// The name of the Lance column; none for an array without columns.
     pub column: Option<String>,
-    pub dtype: String,
+    #[serde(with = "kinds")]
+    pub dtype: Dtype,
     pub width: u64,
 }
 
 /// Consecutive cells whose counts `by_gene` holds together: row `first_row + rank` of the table
 /// is the gene of that rank.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stripe {
     pub first_cell: u64,
     pub n_cells: u64,
@@ -121,6 +136,7 @@ pub struct Stripe {
 
 /// Elements that are kept as they came, in one HDF5 file in AnnData's on-disk format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Extras {
     pub path: String,
     /// For example `uns`, `obsm/frame`.
@@ -129,6 +145,7 @@ pub struct Extras {
 
 /// A file of this version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FileEntry {
     pub path: String,
     pub length: u64,
@@ -137,57 +154,35 @@ pub struct FileEntry {
 
 impl MatrixEntry {
     /// Which matrix this is.
-    ///
-    /// # Errors
-    /// `unsupported-feature` for a slot of a later version.
-    pub fn key(&self) -> Result<MatrixKey> {
+    pub fn key(&self) -> MatrixKey {
         let name = self.name.clone();
-        Ok(match self.slot.as_str() {
-            "X" => MatrixKey::X,
-            "layers" => MatrixKey::Layer(name),
-            "obsp" => MatrixKey::Obsp(name),
-            "varp" => MatrixKey::Varp(name),
-            "raw" => MatrixKey::RawX,
-            other => return Err(unknown("slot", other)),
-        })
-    }
-
-    /// The slot and name of a key.
-    pub(crate) fn slot_of(key: &MatrixKey) -> (&'static str, String) {
-        match key {
-            MatrixKey::X => ("X", String::new()),
-            MatrixKey::Layer(n) => ("layers", n.clone()),
-            MatrixKey::Obsp(n) => ("obsp", n.clone()),
-            MatrixKey::Varp(n) => ("varp", n.clone()),
-            MatrixKey::RawX => ("raw", String::new()),
+        match self.slot {
+            Slot::X => MatrixKey::X,
+            Slot::Layers => MatrixKey::Layer(name),
+            Slot::Obsp => MatrixKey::Obsp(name),
+            Slot::Varp => MatrixKey::Varp(name),
+            Slot::Raw => MatrixKey::RawX,
         }
     }
 
-    /// The value type.
-    ///
-    /// # Errors
-    /// `unsupported-feature` for a type of a later version.
-    pub fn dtype(&self) -> Result<Dtype> {
-        Dtype::from_name(&self.dtype)
-    }
-
-    /// What the input was.
-    ///
-    /// # Errors
-    /// `unsupported-feature` for an encoding of a later version.
-    pub fn encoding(&self) -> Result<MatrixEncoding> {
-        [MatrixEncoding::Csr, MatrixEncoding::Csc, MatrixEncoding::Dense]
-            .into_iter()
-            .find(|e| e.as_str() == self.encoding)
-            .ok_or_else(|| unknown("encoding", &self.encoding))
+    /// `X`, `layers/counts`, `raw`.
+    pub(crate) fn shown(&self) -> String {
+        match self.name.as_str() {
+            "" => self.slot.as_str().to_string(),
+            name => format!("{}/{name}", self.slot.as_str()),
+        }
     }
 }
 
 impl ArrayEntry {
     /// Which array this is.
     pub fn key(&self) -> ArrayKey {
-        let axis = if self.axis == "cells" { Axis::Cells } else { Axis::Genes };
-        ArrayKey { axis, name: self.name.clone() }
+        ArrayKey { axis: self.axis, name: self.name.clone() }
+    }
+
+    /// `obsm/X_pca`.
+    pub(crate) fn shown(&self) -> String {
+        format!("{}/{}", if self.axis == Axis::Cells { "obsm" } else { "varm" }, self.name)
     }
 }
 
@@ -196,49 +191,36 @@ impl FrameSchema {
     pub(crate) fn new(info: &FrameInfo, prefix: &str) -> FrameSchema {
         let columns = info.columns.iter().enumerate().map(|(i, c)| {
             let (kind, ordered) = match c.kind {
-                ColumnKind::Plain => ("plain", false),
-                ColumnKind::Categorical { ordered } => ("categorical", ordered),
-                ColumnKind::Nullable => ("nullable", false),
-                ColumnKind::NullableNan => ("nullable-nan", false),
+                ColumnKind::Plain => (Kind::Plain, false),
+                ColumnKind::Categorical { ordered } => (Kind::Categorical, ordered),
+                ColumnKind::Nullable => (Kind::Nullable, false),
+                ColumnKind::NullableNan => (Kind::NullableNan, false),
             };
-            ColumnSchema {
-                id: format!("{prefix}{i}"),
-                name: c.name.clone(),
-                data_type: crate::store::frames::type_name(&c.data_type).to_string(),
-                kind: kind.to_string(),
-                ordered,
-            }
+            let data_type = ValueType::of(&c.data_type);
+            ColumnSchema { id: format!("{prefix}{i}"), name: c.name.clone(), data_type, kind, ordered }
         });
         FrameSchema { index_name: info.index_name.clone(), columns: columns.collect() }
     }
 
     /// Names and types as the readers of files give them.
-    ///
-    /// # Errors
-    /// `unsupported-feature` for a type or kind of a later version.
-    pub fn info(&self) -> Result<FrameInfo> {
+    pub fn info(&self) -> FrameInfo {
         let columns = self.columns.iter().map(|c| {
-            let value = crate::store::frames::type_of(&c.data_type)?;
-            let (kind, data_type) = match c.kind.as_str() {
-                "plain" => (ColumnKind::Plain, value),
-                "nullable" => (ColumnKind::Nullable, value),
-                "nullable-nan" => (ColumnKind::NullableNan, value),
-                "categorical" => {
-                    (ColumnKind::Categorical { ordered: c.ordered }, crate::store::frames::dictionary_of(value))
-                }
-                other => return Err(unknown("kind of column", other)),
+            let value = c.data_type.arrow();
+            let (kind, data_type) = match c.kind {
+                Kind::Plain => (ColumnKind::Plain, value),
+                Kind::Nullable => (ColumnKind::Nullable, value),
+                Kind::NullableNan => (ColumnKind::NullableNan, value),
+                Kind::Categorical => (ColumnKind::Categorical { ordered: c.ordered }, dictionary_of(value)),
             };
-            Ok(ColumnInfo { name: c.name.clone(), data_type, kind })
+            ColumnInfo { name: c.name.clone(), data_type, kind }
         });
-        Ok(FrameInfo { index_name: self.index_name.clone(), columns: columns.collect::<Result<_>>()? })
+        FrameInfo { index_name: self.index_name.clone(), columns: columns.collect() }
     }
 }
 
-pub(crate) fn unknown(what: &str, name: &str) -> Error {
-    Error::new(
-        ErrorKind::UnsupportedFeature,
-        format!("unknown {what} \"{name}\": written by a later version of SLAF? please upgrade"),
-    )
+/// The type of a categorical with categories of this type.
+pub(crate) fn dictionary_of(value: DataType) -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(value))
 }
 
 const CHECKSUM_KEY: &str = "\"checksum\": \"";
@@ -286,16 +268,38 @@ impl Manifest {
             ));
         }
         if let Some(feature) = head.reader_features.first() {
-            return Err(unknown("reader feature", feature));
+            return Err(kinds::unknown("reader feature", feature));
         }
-        serde_json::from_slice(bytes).map_err(senseless)
+        serde_json::from_slice(bytes).map_err(|e| of_later_version(bytes).unwrap_or_else(|| senseless(e)))
     }
 
     /// The entry of a matrix.
     pub fn matrix(&self, key: &MatrixKey) -> Option<&MatrixEntry> {
-        let (slot, name) = MatrixEntry::slot_of(key);
+        let (slot, name) = Slot::of(key);
         self.matrices.iter().find(|m| m.slot == slot && m.name == name)
     }
+}
+
+/// The first name in a root manifest that only a later version knows, as an error.
+fn of_later_version(bytes: &[u8]) -> Option<Error> {
+    fn unknown<T: Named>(entries: &Value, field: &str) -> Option<Error> {
+        entries.as_array()?.iter().find_map(|entry| {
+            let name = entry.get(field)?.as_str()?;
+            T::named(name).is_none().then(|| kinds::unknown(T::WHAT, name))
+        })
+    }
+    let json: Value = serde_json::from_slice(bytes).ok()?;
+    let of_frame = |frame: &str| {
+        let columns = &json[frame]["columns"];
+        unknown::<Kind>(columns, "kind").or_else(|| unknown::<ValueType>(columns, "data_type"))
+    };
+    let (matrices, arrays) = (&json["matrices"], &json["arrays"]);
+    unknown::<Slot>(matrices, "slot")
+        .or_else(|| unknown::<MatrixEncoding>(matrices, "encoding"))
+        .or_else(|| unknown::<Dtype>(matrices, "dtype"))
+        .or_else(|| unknown::<Axis>(arrays, "axis"))
+        .or_else(|| unknown::<Dtype>(arrays, "dtype"))
+        .or_else(|| ["obs", "var", "raw_var"].into_iter().find_map(of_frame))
 }
 
 /// Where the 64 digits of the checksum stand.

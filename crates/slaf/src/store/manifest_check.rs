@@ -2,8 +2,10 @@
 //! a sane writer wrote it: what does not agree would lead to other stores, to absurd allocations, or
 //! to the values of other genes. `SPEC.md` has the rules.
 
-use crate::store::manifest::{FileEntry, FrameSchema, Manifest, MatrixEntry, Stripe, TableEntry, unknown};
-use slaf_core::{Context, Dtype, Error, Result};
+use super::kinds::Named;
+use super::manifest::{FileEntry, FrameSchema, Kind, Manifest, MatrixEntry, Slot, Stripe, TableEntry};
+use slaf_core::{Context, Error, Result};
+use slaf_ingest::Axis;
 use std::collections::HashSet;
 use std::fmt::Display;
 
@@ -141,9 +143,8 @@ fn below_root(path: &str) -> Result<()> {
 fn columns(m: &Manifest) -> Result<()> {
     let frames = [("obs", Some(&m.obs)), ("var", Some(&m.var)), ("raw_var", m.raw_var.as_ref())];
     for (field, frame) in frames.into_iter().filter_map(|(field, frame)| Some((field, frame?))) {
-        frame.info().at(field)?;
         if m.categories.is_none()
-            && let Some(column) = frame.columns.iter().find(|c| c.kind == "categorical")
+            && let Some(column) = frame.columns.iter().find(|c| c.kind == Kind::Categorical)
         {
             return Err(
                 Error::corrupt(format!("none, but \"{}\" of {field} is categorical", column.name)).at("categories")
@@ -151,12 +152,12 @@ fn columns(m: &Manifest) -> Result<()> {
         }
     }
     let ids = |frame: &FrameSchema| frame.columns.iter().map(|c| c.id.clone()).collect::<Vec<_>>();
-    let of_matrices = |in_genes: bool| m.matrices.iter().filter(move |x| (x.slot == "varp") == in_genes);
-    let of_arrays =
-        |axis: &'static str| m.arrays.iter().filter(move |a| a.axis == axis).filter_map(|a| a.column.clone());
+    let of_matrices = |in_genes: bool| m.matrices.iter().filter(move |x| (x.slot == Slot::Varp) == in_genes);
+    let of_arrays = |axis: Axis| m.arrays.iter().filter(move |a| a.axis == axis).filter_map(|a| a.column.clone());
     let in_cells =
-        ids(&m.obs).into_iter().chain(of_matrices(false).map(|x| x.column.clone())).chain(of_arrays("cells"));
-    let in_genes = ids(&m.var).into_iter().chain(of_matrices(true).map(|x| x.column.clone())).chain(of_arrays("genes"));
+        ids(&m.obs).into_iter().chain(of_matrices(false).map(|x| x.column.clone())).chain(of_arrays(Axis::Cells));
+    let in_genes =
+        ids(&m.var).into_iter().chain(of_matrices(true).map(|x| x.column.clone())).chain(of_arrays(Axis::Genes));
     let in_raw = m.raw_var.iter().flat_map(ids);
     for (table, columns) in
         [("cells", in_cells.collect::<Vec<_>>()), ("genes", in_genes.collect()), ("raw_genes", in_raw.collect())]
@@ -172,9 +173,9 @@ fn columns(m: &Manifest) -> Result<()> {
 fn matrices(m: &Manifest) -> Result<()> {
     let mut seen = HashSet::new();
     for entry in &m.matrices {
-        let field = format!("matrices.{}{}{}", entry.slot, if entry.name.is_empty() { "" } else { "/" }, entry.name);
+        let field = format!("matrices.{}", entry.shown());
         matrix(m, entry).at(&field)?;
-        if !seen.insert((&entry.slot, &entry.name)) {
+        if !seen.insert((entry.slot, &entry.name)) {
             return Err(Error::corrupt("comes twice").at(field));
         }
     }
@@ -182,15 +183,14 @@ fn matrices(m: &Manifest) -> Result<()> {
 }
 
 fn matrix(m: &Manifest, entry: &MatrixEntry) -> Result<()> {
-    entry.dtype()?;
-    entry.encoding()?;
-    let (n_rows, n_cols) = match entry.slot.as_str() {
-        "X" | "layers" => (m.n_cells, m.n_genes),
-        "obsp" => (m.n_cells, m.n_cells),
-        "varp" => (m.n_genes, m.n_genes),
-        "raw" if m.tables.raw_genes.is_none() => return Err(Error::corrupt("a matrix of raw, but no table raw_genes")),
-        "raw" => (m.n_cells, raw_genes(m)),
-        other => return Err(unknown("slot", other)),
+    let (n_rows, n_cols) = match entry.slot {
+        Slot::X | Slot::Layers => (m.n_cells, m.n_genes),
+        Slot::Obsp => (m.n_cells, m.n_cells),
+        Slot::Varp => (m.n_genes, m.n_genes),
+        Slot::Raw if m.tables.raw_genes.is_none() => {
+            return Err(Error::corrupt("a matrix of raw, but no table raw_genes"));
+        }
+        Slot::Raw => (m.n_cells, raw_genes(m)),
     };
     equal("n_rows", entry.n_rows, "rows of its slot", n_rows)?;
     equal("n_cols", entry.n_cols, "columns of its slot", n_cols)?;
@@ -206,16 +206,12 @@ fn matrix(m: &Manifest, entry: &MatrixEntry) -> Result<()> {
 fn arrays(m: &Manifest) -> Result<()> {
     let mut seen = HashSet::new();
     for entry in &m.arrays {
-        let field = format!("arrays.{}/{}", entry.axis, entry.name);
-        if !matches!(entry.axis.as_str(), "cells" | "genes") {
-            return Err(unknown("axis", &entry.axis));
-        }
-        Dtype::from_name(&entry.dtype).at(&field)?;
+        let field = format!("arrays.{}/{}", entry.axis.name(), entry.name);
         if (entry.width > 0) != entry.column.is_some() || i32::try_from(entry.width).is_err() {
             let column = entry.column.as_deref().unwrap_or("none");
             return Err(Error::corrupt(format!("width {} with the column {column:?}", entry.width)).at(field));
         }
-        if !seen.insert((&entry.axis, &entry.name)) {
+        if !seen.insert((entry.axis, &entry.name)) {
             return Err(Error::corrupt("comes twice").at(field));
         }
     }

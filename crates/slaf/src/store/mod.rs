@@ -6,6 +6,7 @@
 pub(crate) mod fields;
 pub(crate) mod frames;
 mod kept;
+pub(crate) mod kinds;
 mod lookup;
 pub mod manifest;
 pub(crate) mod manifest_check;

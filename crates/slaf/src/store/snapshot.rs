@@ -131,7 +131,7 @@ impl Snapshot {
     /// `unknown-table` with the matrices that there are.
     pub(crate) fn matrix(&self, key: &MatrixKey) -> Result<&MatrixEntry> {
         self.manifest.matrix(key).ok_or_else(|| {
-            let all: Vec<_> = self.manifest.matrices.iter().filter_map(|m| Some(m.key().ok()?.to_string())).collect();
+            let all: Vec<_> = self.manifest.matrices.iter().map(|m| m.key().to_string()).collect();
             let list =
                 if all.is_empty() { "it has no matrices".to_string() } else { format!("it has {}", all.join(", ")) };
             Error::new(ErrorKind::UnknownTable, format!("the store has no {key}; {list}"))

@@ -2,11 +2,12 @@
 //! their types.
 
 use crate::store::fields::{array_fields, frame_fields};
-use crate::store::manifest::Manifest;
+use crate::store::manifest::{Manifest, Slot};
 use crate::store::schema;
 use crate::store::table_name::TableName;
 use arrow::datatypes::Field;
 use slaf_core::{Error, Result};
+use slaf_ingest::Axis;
 use slaf_lance::Table;
 use std::collections::HashSet;
 
@@ -32,12 +33,12 @@ pub(crate) fn check(manifest: &Manifest, name: TableName, table: &Table) -> Resu
 /// The columns that a table has, as far as they are read.
 fn fields(manifest: &Manifest, name: TableName) -> Result<Vec<Field>> {
     let (axis, in_genes) = match name {
-        TableName::Cells => ("cells", false),
-        TableName::Genes => ("genes", true),
+        TableName::Cells => (Axis::Cells, false),
+        TableName::Genes => (Axis::Genes, true),
         TableName::ByGene => return Ok(schema::by_gene_schema().fields().iter().map(|f| f.as_ref().clone()).collect()),
         TableName::RawGenes => {
             let mut fields = schema::raw_gene_fields();
-            fields.extend(manifest.raw_var.iter().map(frame_fields).collect::<Result<Vec<_>>>()?.concat());
+            fields.extend(manifest.raw_var.iter().map(frame_fields).collect::<Vec<_>>().concat());
             return Ok(fields);
         }
     };
@@ -45,9 +46,9 @@ fn fields(manifest: &Manifest, name: TableName) -> Result<Vec<Field>> {
         false => (schema::cell_fields(), &manifest.obs),
         true => (schema::gene_fields(), &manifest.var),
     };
-    fields.extend(frame_fields(frame)?);
-    fields.extend(array_fields(manifest.arrays.iter().filter(|a| a.axis == axis))?);
-    let packed = manifest.matrices.iter().filter(|m| (m.slot == "varp") == in_genes);
+    fields.extend(frame_fields(frame));
+    fields.extend(array_fields(manifest.arrays.iter().filter(|a| a.axis == axis)));
+    let packed = manifest.matrices.iter().filter(|m| (m.slot == Slot::Varp) == in_genes);
     fields.extend(packed.map(|m| schema::packed_field(&m.column)));
     Ok(fields)
 }

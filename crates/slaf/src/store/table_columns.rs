@@ -2,7 +2,7 @@
 
 use crate::selection::Selection;
 use crate::store::frames::join_dictionary;
-use crate::store::manifest::{ArrayEntry, ColumnSchema, FrameSchema};
+use crate::store::manifest::{ArrayEntry, ColumnSchema, FrameSchema, Kind};
 use crate::store::snapshot::Snapshot;
 use crate::store::table_name::TableName;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt64Array};
@@ -56,7 +56,7 @@ impl Snapshot {
         ids.extend(chosen.iter().map(|c| c.id.as_str()));
         let mut arrays = self.columns_of(name, &ids, rows).await?;
         let of_frame = arrays.iter_mut().skip(usize::from(with_index));
-        for (array, column) in of_frame.zip(chosen).filter(|(_, c)| c.kind == "categorical") {
+        for (array, column) in of_frame.zip(chosen).filter(|(_, c)| c.kind == Kind::Categorical) {
             let categories = self
                 .categories()
                 .await?

@@ -82,7 +82,7 @@ fn every_encoding_of_x_gives_the_same_store() {
         slaf::convert(&[&path], store.to_str().unwrap(), &ConvertOptions::default(), QUIET).unwrap();
         let dataset = Dataset::open(store.to_str().unwrap()).unwrap();
         assert_eq!(dataset.read(&MatrixKey::X, &Selection::All, &Selection::All).unwrap(), sample.x);
-        assert_eq!(dataset.matrix_info(&MatrixKey::X).unwrap().encoding().unwrap(), encoding);
+        assert_eq!(dataset.matrix_info(&MatrixKey::X).unwrap().encoding, encoding);
     }
 }
 

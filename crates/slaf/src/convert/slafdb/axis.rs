@@ -1,7 +1,7 @@
 //! The tables `cells` and `genes`: names, columns and arrays.
 
 use super::columns::{column, dtype_of, strings};
-use crate::store::frames::dictionary_of;
+use crate::store::manifest::dictionary_of;
 use crate::store::schema::arrow_type;
 use crate::store::values::from_arrow_array;
 use arrow::array::{
