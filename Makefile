@@ -38,7 +38,7 @@ test-rust: $(TOOLS)
 test-python: $(TOOLS)
 	cd python && $(BIN)/maturin develop --release --quiet
 	cd python && $(BIN)/python -m pytest -q
-	$(BIN)/python -m pytest -q compat
+	cd python && $(BIN)/python -m pytest -q -c pyproject.toml ../compat
 
 lint: $(TOOLS) ## check style and types
 	cargo fmt --all --check

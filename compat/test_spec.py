@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ROWS = [
     {**row, "name": f"v{version} {row['name']}"}
     for version in (1, 2)
-    for row in csv.DictReader((ROOT / f"compat/packed_rows_v{version}.tsv").open(), delimiter="\t")
+    for row in csv.DictReader(
+        (ROOT / f"compat/packed_rows_v{version}.tsv").read_text().splitlines(), delimiter="\t"
+    )
 ]
 
 

@@ -218,7 +218,7 @@ impl Dataset {
                 Axis::Genes => &manifest.var,
             },
         };
-        let columns = schema.columns.iter().map(|c| (c.name.clone(), c.kind.to_string(), c.ordered));
+        let columns = schema.columns.iter().map(|c| (c.name.clone(), c.kind.as_str().to_string(), c.ordered));
         Ok(Some((schema.index_name.clone(), columns.collect())))
     }
 

@@ -309,3 +309,44 @@ fn checksum_at(bytes: &[u8]) -> Option<usize> {
     let at = head.windows(key.len()).position(|w| w == key)? + key.len();
     (bytes.len() >= at + 64).then_some(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_earlier_versions_wrote_is_written_alike() {
+        let folder = std::path::Path::new("../../compat/stores/layout-1.slaf/_slaf/versions");
+        let bytes = std::fs::read(folder.join("00000000000000000001.json")).unwrap();
+        let manifest = Manifest::from_bytes(&bytes).unwrap();
+        assert_eq!(manifest.obs.columns[1].kind, Kind::Categorical);
+        assert!(manifest.obs.columns[1].ordered);
+        assert_eq!(String::from_utf8(manifest.to_bytes().unwrap()), String::from_utf8(bytes));
+    }
+
+    #[test]
+    fn names_of_later_versions_are_not_damage() {
+        let folder = std::path::Path::new("../../compat/stores/layout-1.slaf/_slaf/versions");
+        let text = std::fs::read_to_string(folder.join("00000000000000000001.json")).unwrap();
+        let fields = [
+            ("slot", "layers", "slot"),
+            ("encoding", "csr", "encoding"),
+            ("dtype", "int32", "value type"),
+            ("axis", "cells", "axis"),
+            ("kind", "categorical", "kind of column"),
+            ("data_type", "int64", "type of column"),
+        ];
+        for (field, name, what) in fields {
+            let (old, new) = (format!("\"{field}\": \"{name}\""), format!("\"{field}\": \"later\""));
+            assert!(text.contains(&old), "{old}");
+            let mut bytes = text.replacen(&old, &new, 1).into_bytes();
+            let at = checksum_at(&bytes).unwrap();
+            bytes[at..at + 64].copy_from_slice(&NO_CHECKSUM);
+            let hash = blake3::hash(&bytes).to_hex();
+            bytes[at..at + 64].copy_from_slice(hash.as_bytes());
+            let error = Manifest::from_bytes(&bytes).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnsupportedFeature, "{error}");
+            assert!(error.message().contains(&format!("unknown {what} \"later\"")), "{error}");
+        }
+    }
+}
