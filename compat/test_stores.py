@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import assert_same
+
 from slaf import SLAFArray
 from slaf.integrations.anndata import read_slaf
 
