@@ -1,3 +1,4 @@
+use arrow::error::ArrowError;
 use slaf::{Error, ErrorKind};
 use std::io::{self, Write};
 
@@ -45,6 +46,18 @@ impl From<Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(e: io::Error) -> Self {
         if e.kind() == io::ErrorKind::BrokenPipe { Failure::ReaderGone } else { Failure::Failed(e.into()) }
+    }
+}
+
+/// The error that a query's stream carries, as it was.
+pub(crate) fn from_arrow(e: ArrowError) -> Failure {
+    match e {
+        ArrowError::ExternalError(inner) => match inner.downcast::<Error>() {
+            Ok(e) => Failure::Failed(*e),
+            Err(e) => Failure::Failed(Error::new(ErrorKind::Internal, e.to_string()).with_source(e)),
+        },
+        ArrowError::IoError(_, e) => e.into(),
+        e => Failure::Failed(Error::new(ErrorKind::Internal, e.to_string()).with_source(e)),
     }
 }
 

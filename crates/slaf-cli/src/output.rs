@@ -1,4 +1,4 @@
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, from_arrow};
 use crate::format::Format;
 use crate::table;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchReader, StringArray};
@@ -206,18 +206,6 @@ fn cast(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowErr
     let columns = batch.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| arrow::compute::cast(column, field.data_type()));
     RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)
-}
-
-/// The error that a query's stream carries, as it was.
-pub(crate) fn from_arrow(e: ArrowError) -> Failure {
-    match e {
-        ArrowError::ExternalError(inner) => match inner.downcast::<Error>() {
-            Ok(e) => Failure::Failed(*e),
-            Err(e) => Failure::Failed(Error::new(ErrorKind::Internal, e.to_string()).with_source(e)),
-        },
-        ArrowError::IoError(_, e) => e.into(),
-        e => Failure::Failed(Error::new(ErrorKind::Internal, e.to_string()).with_source(e)),
-    }
 }
 
 fn from_parquet(e: ParquetError) -> Failure {

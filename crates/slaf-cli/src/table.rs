@@ -1,5 +1,4 @@
-use crate::failure::Outcome;
-use crate::output::from_arrow;
+use crate::failure::{Outcome, from_arrow};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchReader, StringArray};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};

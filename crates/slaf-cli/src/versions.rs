@@ -1,6 +1,5 @@
-use crate::failure::Outcome;
+use crate::failure::{Outcome, from_arrow};
 use crate::interrupt::Interrupt;
-use crate::output::from_arrow;
 use crate::say;
 use crate::store::StoreArgs;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampSecondArray, UInt64Array};

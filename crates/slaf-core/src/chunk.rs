@@ -1,4 +1,5 @@
-use crate::{Dtype, Error, Result, Values};
+use crate::dtype::{Dtype, Values};
+use crate::error::{Error, Result};
 
 /// Some consecutive rows of a sparse matrix, in compressed sparse row form.
 ///

@@ -1,4 +1,4 @@
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
 
 /// The type of the values of a matrix, named as numpy names it.

@@ -1,6 +1,6 @@
 //! Packing of up to 128 numbers at a fixed bit width, with patches for outliers.
 
-use super::{BLOCK, PATCH_BITS};
+use super::layout::{BLOCK, PATCH_BITS};
 use bitpacking::{BitPacker, BitPacker4x};
 
 /// Bytes that `n` packed numbers of `width` bits take, without patches.

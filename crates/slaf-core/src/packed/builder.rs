@@ -1,5 +1,6 @@
+use super::decode::Row;
 use super::encode::{BlockValues, Blocks, raw_bytes, raw_kind, zigzag};
-use super::{BLOCK, Kind, Row};
+use super::layout::{BLOCK, Kind};
 use crate::{Error, Result, Value};
 use std::marker::PhantomData;
 

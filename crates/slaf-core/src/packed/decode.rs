@@ -1,4 +1,5 @@
-use super::{BLOCK, Block, CHECKSUM, ENTRY, Kind, MINUS_ONE, UNCHECKED, VERSION, bits, checksum};
+use super::bits;
+use super::layout::{BLOCK, Block, CHECKSUM, ENTRY, Kind, MINUS_ONE, UNCHECKED, VERSION, checksum};
 use crate::dtype::Number;
 use crate::{Dtype, Error, ErrorKind, Result, Value};
 

@@ -20,94 +20,14 @@ mod bits;
 mod builder;
 mod decode;
 mod encode;
+mod layout;
 
 pub use builder::RowBuilder;
 pub use decode::Row;
 pub use encode::{encode_row, encode_row_into};
+pub use layout::{BLOCK, VERSION};
 
 use crate::{Result, Value};
-
-/// The version of the layout, the first byte of every row.
-pub const VERSION: u8 = 2;
-
-/// The version of rows without a checksum.
-const UNCHECKED: u8 = 1;
-
-/// Bytes of the checksum at the end of a row.
-const CHECKSUM: usize = 4;
-
-/// CRC-32 (that of zlib) of a row without its last four bytes.
-fn checksum(row: &[u8]) -> u32 {
-    crc32fast::hash(row)
-}
-
-/// Nonzeros in a full block.
-pub const BLOCK: usize = 128;
-
-/// How the values of a row are held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    /// Integers of 0..2^32, bit-packed: counts, whatever the matrix's value type is.
-    Count = 0,
-    /// Signed integers, zigzag-coded into 0..2^32, bit-packed.
-    ZigZag = 1,
-    /// Bit-packed positions in a dictionary of f32 in the header.
-    Dict32 = 2,
-    /// Bit-packed positions in a dictionary of f64 in the header.
-    Dict64 = 3,
-    /// Raw little-endian values.
-    F32 = 4,
-    F64 = 5,
-    I64 = 6,
-    U64 = 7,
-}
-
-impl Kind {
-    fn from_byte(b: u8) -> Option<Kind> {
-        use Kind::*;
-        [Count, ZigZag, Dict32, Dict64, F32, F64, I64, U64].get(b as usize).copied()
-    }
-
-    /// Bytes of one raw value; 0 where values are bit-packed.
-    fn raw_size(self) -> usize {
-        match self {
-            Kind::Count | Kind::ZigZag | Kind::Dict32 | Kind::Dict64 => 0,
-            Kind::F32 => 4,
-            Kind::F64 | Kind::I64 | Kind::U64 => 8,
-        }
-    }
-
-    /// Bytes of one dictionary entry; 0 where there is no dictionary.
-    fn dict_size(self) -> usize {
-        match self {
-            Kind::Dict32 => 4,
-            Kind::Dict64 => 8,
-            _ => 0,
-        }
-    }
-}
-
-/// An entry of the block table.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    first: u32,
-    /// Bits per gap.
-    gap_width: u8,
-    /// Bits per value, with [`MINUS_ONE`] set where the packed numbers are the values less one.
-    value_code: u8,
-    gap_patches: u8,
-    value_patches: u8,
-}
-
-/// Bytes of a table entry besides the first column.
-const ENTRY: usize = 4;
-
-/// Flag of [`Block::value_code`].
-const MINUS_ONE: u8 = 0x40;
-
-/// The largest patch adds 8 bits above the block's width.
-const PATCH_BITS: u32 = 8;
 
 /// Decodes a whole row, appending to `columns` and `values`.
 ///

@@ -1,8 +1,7 @@
 //! Counts repeat within a cell: each small one is computed once for the row, not once for every
 //! gene that has it.
 
-use super::plan::apply as apply_steps;
-use super::step::{Function, Op, Place, Step};
+use super::step::{Function, Op, Place, Step, apply_all};
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_values};
 
 /// Counts 1 to this many are remembered.
@@ -33,8 +32,8 @@ fn is_float(steps: &[Step], mut dtype: Dtype) -> bool {
 pub(super) fn apply(steps: &[Step], chunk: CsrChunk, place: &Place) -> Result<CsrChunk> {
     let CsrChunk { indptr, indices, values } = chunk;
     let (known, others) = with_values!(&values, v => split(v, &indptr));
-    let known = apply_steps(steps, known, place)?.values;
-    let others = apply_steps(steps, others, place)?.values;
+    let known = apply_all(steps, known, place)?.values;
+    let others = apply_all(steps, others, place)?.values;
     let values = with_values!(&values, v => match (&known, &others) {
         (Values::F32(known), Values::F32(others)) => Values::F32(join(v, &indptr, known, others)),
         (Values::F64(known), Values::F64(others)) => Values::F64(join(v, &indptr, known, others)),

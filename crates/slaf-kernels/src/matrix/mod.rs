@@ -6,6 +6,7 @@
 //! memory that does not grow with the number of stored values. The answer does not depend on the
 //! number of threads: parts have a fixed size and are added in their order.
 
+mod builder;
 mod columns;
 mod in_order;
 mod memo;
@@ -21,6 +22,7 @@ pub use plan::Plan;
 pub use request::{Columns, Detail, Dot, Groups, Left, Request, Rows, Running, Stats, Summary};
 pub use step::{Function, Op, Operand, Step};
 
+use builder::Builder;
 use slaf_core::{CsrChunk, Error, ErrorKind, Result, with_values};
 use std::ops::Range;
 
@@ -93,7 +95,7 @@ pub fn compute(source: &Source<'_>, dtype: slaf_core::Dtype, plan: &Plan) -> Res
 pub fn reduce(source: &Source<'_>, dtype: slaf_core::Dtype, plan: &Plan, request: &Request) -> Result<Summary> {
     request.check(source.n_rows, source.n_cols)?;
     let out = plan.dtype(dtype);
-    let mut summary = request::Builder::new(request, out, source.n_rows, source.n_cols);
+    let mut summary = Builder::new(request, out, source.n_rows, source.n_cols);
     let together = summary.adds_in_place();
     let group_sizes = summary.column_groups().to_vec();
     let work = |first: usize, chunk: CsrChunk| {

@@ -1,5 +1,6 @@
 //! Counts, sums and extremes of some values.
 
+use super::request::Stats;
 use slaf_core::{Dtype, Value, Values};
 
 /// The type of a sum: float64 of floats, and of integers and bool one that 2^32 of them never leave.
@@ -74,7 +75,7 @@ macro_rules! summed {
 summed!(f64: f32, f64);
 summed!(i128: bool, i8, i16, i32, i64, u8, u16, u32, u64);
 
-/// [`Detail`](super::Detail) as the loops over values have it, which are compiled for each.
+/// [`Detail`](super::request::Detail) as the loops over values have it, which are compiled for each.
 pub(super) const SUMS: u8 = 0;
 pub(super) const SQUARES: u8 = 1;
 pub(super) const ALL: u8 = 2;
@@ -168,11 +169,11 @@ impl Moments {
     }
 
     /// The statistics of values of a type, when entry `i` is of `counted(i)` values.
-    pub(super) fn finish(&self, dtype: Dtype, counted: impl Fn(usize) -> usize) -> super::Stats {
-        fn of<S: Number>(moments: &[Moment<S>], dtype: Dtype, counted: impl Fn(usize) -> usize) -> super::Stats {
+    pub(super) fn finish(&self, dtype: Dtype, counted: impl Fn(usize) -> usize) -> Stats {
+        fn of<S: Number>(moments: &[Moment<S>], dtype: Dtype, counted: impl Fn(usize) -> usize) -> Stats {
             let whole: Vec<_> = moments.iter().enumerate().map(|(i, m)| m.with_zeros(counted(i))).collect();
             let all = |f: fn(&Moment<S>) -> S| S::wrap(whole.iter().map(f).collect(), dtype);
-            super::Stats {
+            Stats {
                 nonzero: whole.iter().map(|m| m.nonzero).collect(),
                 positive: whole.iter().map(|m| m.positive).collect(),
                 nan: whole.iter().map(|m| m.nan).collect(),

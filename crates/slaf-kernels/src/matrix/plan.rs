@@ -1,7 +1,7 @@
 //! Steps in a row.
 
 use super::memo;
-use super::step::{Operand, Place, Step};
+use super::step::{self, Operand, Place, Step};
 use slaf_core::{CsrChunk, Dtype, Error, Result};
 
 /// Steps of arithmetic, from a stored matrix to the one that is meant.
@@ -84,14 +84,13 @@ impl Plan {
         let place = Place { first_row, n_cols };
         let by_row = self.steps.iter().take_while(|s| depends_on_row_and_value(s)).count();
         let (first, rest) = self.steps.split_at(by_row);
-        let chunk =
-            if memo::pays(first, &chunk) { memo::apply(first, chunk, &place)? } else { apply(first, chunk, &place)? };
-        apply(rest, chunk, &place)
+        let chunk = if memo::pays(first, &chunk) {
+            memo::apply(first, chunk, &place)?
+        } else {
+            step::apply_all(first, chunk, &place)?
+        };
+        step::apply_all(rest, chunk, &place)
     }
-}
-
-pub(super) fn apply(steps: &[Step], chunk: CsrChunk, place: &Place) -> Result<CsrChunk> {
-    steps.iter().try_fold(chunk, |chunk, step| step.apply(chunk, place))
 }
 
 /// Whether a step gives equal values of a row equal results.

@@ -380,3 +380,8 @@ fn subtract_product(values: Values, left: &[f64], right: &[f64], k: usize, at: &
         other => Err(mismatch("a product subtracted", other.dtype())),
     }
 }
+
+/// Applies steps in a row.
+pub(super) fn apply_all(steps: &[Step], chunk: CsrChunk, place: &Place) -> Result<CsrChunk> {
+    steps.iter().try_fold(chunk, |chunk, step| step.apply(chunk, place))
+}

@@ -1,7 +1,7 @@
 //! The descriptions of known models.
 
 use super::description::{
-    Binning, Bins, Description, Empty, Fill, IdStyle, Order, Select, Special, Ties, TotalOf, ValueMap,
+    Binning, Bins, Description, Empty, Fill, IdStyle, Order, Select, Special, Ties, TotalOf, ValueMap, Weight,
 };
 
 /// Which generation of Geneformer.
@@ -54,7 +54,7 @@ impl Description {
             total: TotalOf::All,
             target_sum: None,
             scale: false,
-            select: Select::Sample { weight: super::Weight::Uniform, replace: false },
+            select: Select::Sample { weight: Weight::Uniform, replace: false },
             fill: Fill::None,
             order: Order::Column,
             values: Some(ValueMap { bins: Some(Bins { n_bins, mode }), ..ValueMap::default() }),

@@ -1,6 +1,6 @@
 //! A tokenizer as a file: a description with its tables.
 
-use super::description::{Description, Fill, IdStyle, Order};
+use super::description::{Description, Fill, IdStyle, Order, Special};
 use super::entries::Genes;
 use super::matching::{DROP, GeneColumn, GeneMatch, find};
 use super::row::Plan;
@@ -94,7 +94,7 @@ impl Recipe {
             |c: &u32| tokens[*c as usize] != DROP && first_of_token.get(*c as usize).is_none_or(|first| first == c);
         let all = 0..tokens.len() as u32;
         let fillers = if d.fill == Fill::None { Vec::new() } else { all.filter(is_first).collect() };
-        let special = |s: &super::Special| Ok((i64::from(self.vocabulary.special(&s.token)?), s.value));
+        let special = |s: &Special| Ok((i64::from(self.vocabulary.special(&s.token)?), s.value));
         let factors = scales.iter().map(|scale| (1.0 / scale) as f32).collect();
         let plan = Plan {
             first: d.first.iter().map(special).collect::<Result<_>>()?,
