@@ -1,3 +1,4 @@
+use super::layout::*;
 use super::*;
 use crate::{Dtype, ErrorKind};
 use proptest::prelude::*;
