@@ -1,6 +1,6 @@
 //! What a path holds, by content.
 
-use crate::h5::{Group, H5File, Node, open_zarr};
+use crate::h5::{Group, H5File, Node};
 use crate::model::{Input, OpenOptions};
 use crate::plain::MARK;
 use crate::{h5ad, loom, mtx, tenx_h5, text};
@@ -90,7 +90,7 @@ fn beginning(path: &Path) -> Result<Vec<u8>> {
 
 /// A Zarr store: a folder, or a zip archive of one.
 fn open_zarr_store(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
-    match open_zarr(path)? {
+    match Group::open_zarr(path)? {
         Some(root) => open_anndata(root, "zarr", options)?.ok_or_else(|| unknown("a Zarr store that is no AnnData")),
         None => Err(unknown("a zip archive")),
     }
@@ -126,7 +126,7 @@ fn is_mudata(root: &Group) -> Result<bool> {
 
 fn open_hdf5(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     let file = H5File::open(path)?;
-    let root = file.root();
+    let root = Group::root(&file);
     if let Some(input) = open_anndata(root.clone(), "h5ad", options)? {
         return Ok(input);
     }

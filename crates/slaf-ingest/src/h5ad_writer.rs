@@ -1,22 +1,23 @@
 //! Streaming writing of h5ad files, in AnnData's on-disk format.
 
 mod element;
+mod encoding;
 mod frame;
 mod matrix;
 
 pub(crate) use element::write as write_into;
 pub use element::{Element, write_element};
+pub(crate) use encoding::check_name;
 
 use crate::h5::{Group, H5File};
-use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, copy_tree, dtype_type};
+use crate::h5_out::{DatasetWriter, Filter, H5Out, copy_tree, dtype_type};
 use crate::model::{Frame, FrameInfo, MatrixEncoding, OpenOptions};
 use crate::temporary::{file_beside, folder_of, persist};
+use encoding::{CHUNK, bytes_of, encoding_attrs, set_encoding, widened};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Values};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// Bytes of a chunk of a matrix.
-const CHUNK: usize = 512 << 10;
 /// gzip level of h5py and AnnData.
 const LEVEL: u32 = 4;
 /// The mappings that every AnnData file has.
@@ -142,7 +143,8 @@ impl H5adWriter {
     ) -> Result<()> {
         self.prepare(path)?;
         let shape = matrix::Shape { dtype, n_rows, n_cols, nnz };
-        matrix::write(self, path, encoding, shape, chunks).at(path)
+        let mut to = matrix::Target { out: &mut self.out, filter: self.filter, sorting: &self.sorting };
+        matrix::write(&mut to, path, encoding, shape, chunks).at(path)
     }
 
     /// Writes a dense array, such as `obsm/X_pca`, from row-major blocks of any length.
@@ -164,7 +166,7 @@ impl H5adWriter {
             for block in blocks {
                 let block = widened(block?, dtype)?;
                 n += block.len() as u64;
-                let raw = matrix::bytes_of(&block, &mut bytes);
+                let raw = bytes_of(&block, &mut bytes);
                 writer.push(&mut self.out, raw)?;
             }
             if n_rows.checked_mul(n_cols) != Some(n) {
@@ -182,7 +184,8 @@ impl H5adWriter {
     /// `corrupt` if the bytes are no HDF5 file; `not-found`; `unsupported-input` for references,
     /// opaque values and other types that hold no data of their own; those of reading and writing.
     pub fn copy_extras(&mut self, image: Vec<u8>, paths: &[String]) -> Result<()> {
-        let source = H5File::of_bytes(image).map_err(|e| Error::corrupt(e.to_string()).with_source(e))?.root();
+        let file = H5File::of_bytes(image).map_err(|e| Error::corrupt(e.to_string()).with_source(e))?;
+        let source = Group::root(&file);
         paths.iter().try_for_each(|path| self.copy_element(&source, path, &[]))
     }
 
@@ -201,7 +204,7 @@ impl H5adWriter {
     pub fn finish(mut self) -> Result<()> {
         for mapping in MAPPINGS {
             if !self.out.contains(mapping) {
-                self.set_encoding(mapping, "dict", "0.1.0")?;
+                set_encoding(&mut self.out, mapping, "dict", "0.1.0")?;
             }
         }
         for frame in ["obs", "var"] {
@@ -209,7 +212,7 @@ impl H5adWriter {
                 return Err(Error::new(ErrorKind::Internal, format!("{frame} was not written")));
             }
         }
-        self.set_encoding("", "anndata", "0.1.0")?;
+        set_encoding(&mut self.out, "", "anndata", "0.1.0")?;
         self.finish_part()
     }
 
@@ -241,38 +244,9 @@ impl H5adWriter {
     /// Makes `raw`, `raw/varm` or a mapping, unless it is there.
     fn make_parent(&mut self, parent: &str) -> Result<()> {
         if (parent == "raw" || parent.starts_with("raw/")) && !self.out.contains("raw") {
-            self.set_encoding("raw", "raw", "0.1.0")?;
+            set_encoding(&mut self.out, "raw", "raw", "0.1.0")?;
         }
-        if self.out.contains(parent) { Ok(()) } else { self.set_encoding(parent, "dict", "0.1.0") }
-    }
-
-    fn set_encoding(&mut self, path: &str, name: &str, version: &str) -> Result<()> {
-        encoding_attrs(name, version).iter().try_for_each(|a| self.out.set_attr(path, a))
-    }
-}
-
-/// Refuses what HDF5 cannot hold as one name.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    let why = match name {
-        "" => "it is empty",
-        "." => "it means the group itself",
-        _ if name.contains('/') => "it contains a slash",
-        _ if name.contains('\0') => "it contains a NUL",
-        _ => return Ok(()),
-    };
-    Err(Error::invalid(format!("{name:?} cannot be a name in an h5ad: {why}; rename it first")))
-}
-
-fn encoding_attrs(name: &str, version: &str) -> Vec<Attr> {
-    vec![Attr::string("encoding-type", name), Attr::string("encoding-version", version)]
-}
-
-/// The values in the type of their matrix.
-fn widened(values: Values, dtype: Dtype) -> Result<Values> {
-    match values.dtype() {
-        d if d == dtype => Ok(values),
-        d if d.promote(dtype) == dtype => Ok(values.cast(dtype)),
-        d => Err(Error::malformed(format!("values of type {d} in an array of type {dtype}"))),
+        if self.out.contains(parent) { Ok(()) } else { set_encoding(&mut self.out, parent, "dict", "0.1.0") }
     }
 }
 

@@ -30,7 +30,7 @@ const DEFAULT_MEMORY: usize = 256 << 20;
 
 /// Opens a loom file.
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
-    let root = H5File::open(path)?.root();
+    let root = Group::root(&H5File::open(path)?);
     let matrix = root.dataset("matrix")?;
     let (n_genes, n_cells) = plane(&matrix)?;
     let mut loom = Loom {

@@ -87,7 +87,7 @@ pub(crate) fn write(parts: &[Part<'_>], target: &Path) -> Result<()> {
 
 fn entries(part: &Part<'_>, file: &Path) -> Result<Entries> {
     part.input.write_extras(file)?;
-    let root = H5File::open(file)?.root();
+    let root = Group::root(&H5File::open(file)?);
     let members = match root.group(UNS)? {
         Some(group) => group.members()?.into_iter().collect(),
         None => BTreeMap::new(),

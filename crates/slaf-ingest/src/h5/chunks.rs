@@ -1,8 +1,8 @@
 //! Chunked storage: the grid of chunks, and where HDF5 keeps them.
 
 use super::codec::{blosc, checked, damaged_chunk, inflate, lz4_blocks, lzf, unshuffle, zstd};
+use super::limits::to_usize;
 use super::raw::Raw;
-use super::to_usize;
 use slaf_core::{Error, Result};
 use std::ops::Range;
 

@@ -1,11 +1,13 @@
 //! Datasets, and reading ranges of their rows.
 
+use super::attrs::Attrs;
 use super::chunks::{Cache, ChunkTable, Filter, Grid, Stored, check_chunks};
 use super::elem::{Elem, decode_halves, decode_u64, decode_values};
+use super::file::H5File;
+use super::limits::{guard, unsupported};
 use super::raw::{Message, SHARED, Scan, le};
 use super::strings::{Heap, fixed_string, utf32_string};
 use super::zarr::ZarrArray;
-use super::{Attrs, H5File, guard, unsupported};
 use hdf5_pure::{ChunkIndex, Datatype, Layout};
 use slaf_core::{Context, Dtype, Error, Result, Values};
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! The links of a file: soft ones are followed; external ones, those that lead nowhere, and cycles
 //! are refused, so that no element is lost without a word.
 
+use super::limits::{MAX_DEPTH, unsupported};
 use super::raw::{Link, Patches, Raw, Scan};
-use super::{MAX_DEPTH, unsupported};
 use slaf_core::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::RwLock;

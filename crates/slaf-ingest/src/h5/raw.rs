@@ -1,7 +1,7 @@
 //! The bytes of a file, and what is read in them without the parser: object headers, links and
 //! indices, of which `hdf5-pure` shows too little.
 
-use super::to_usize;
+use super::limits::to_usize;
 use hdf5_pure::FormatError;
 use slaf_core::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
@@ -217,7 +217,7 @@ impl Scan<'_> {
         if let Some((begin, end)) = layout.checked {
             let mut block = self.read(begin, end.checked_sub(begin)?)?;
             *block.get_mut(usize::try_from(layout.at.checked_sub(begin)?).ok()?)? = 4;
-            patches.insert(end, crate::h5_out::checksum(&block).to_le_bytes().to_vec());
+            patches.insert(end, super::checksum::checksum(&block).to_le_bytes().to_vec());
         }
         Some(patches)
     }

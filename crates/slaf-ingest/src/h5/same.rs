@@ -1,6 +1,8 @@
 //! Whether two elements, of one file or of two, are the same.
 
-use super::{Dataset, Elem, Group, Node};
+use super::data::Dataset;
+use super::elem::Elem;
+use super::tree::{Group, Node};
 use slaf_core::Result;
 
 /// Whether two elements have the same attributes, types, shapes and values. What cannot be

@@ -1,6 +1,7 @@
 //! Strings: fixed-length, and those of the global heap.
 
-use super::{H5File, to_usize};
+use super::file::H5File;
+use super::limits::to_usize;
 use hdf5_pure::StringPadding;
 use slaf_core::{Error, Result};
 use std::collections::VecDeque;

@@ -1,8 +1,9 @@
 //! Copies of whole elements out of another file.
 
+use super::attr::Attr;
 use super::dataset::{DatasetWriter, Filter, write_small};
-use super::message::{Attr, Space, Type};
-use super::{GroupNode, H5Out};
+use super::file::{GroupNode, H5Out};
+use super::message::{Space, Type};
 use crate::h5::{Attrs, Dataset, Group, Heap, Node, fixed_string, string_type};
 use hdf5_pure::{AttrValue, CharacterSet, CompoundTypeBuilder, Datatype, StringPadding};
 use slaf_core::{Context, Error, ErrorKind, Result};

@@ -1,7 +1,9 @@
 //! Datasets, written in row order as the rows come.
 
+use super::attr::Attr;
+use super::file::H5Out;
 use super::message::{self, Space, Type};
-use super::{Attr, H5Out, UNDEFINED};
+use super::tail::UNDEFINED;
 use slaf_core::{Error, ErrorKind, Result};
 use std::io::Write;
 
@@ -79,12 +81,12 @@ impl DatasetWriter {
 
     fn write_chunk(&mut self, out: &mut H5Out, bytes: &[u8]) -> Result<()> {
         let (address, len) = match self.filter {
-            Filter::None => (out.append(bytes)?, bytes.len()),
+            Filter::None => (out.tail.append(bytes)?, bytes.len()),
             Filter::Deflate(level) => {
                 let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(level));
                 encoder.write_all(bytes)?;
                 let packed = encoder.finish()?;
-                (out.append(&packed)?, packed.len())
+                (out.tail.append(&packed)?, packed.len())
             }
         };
         let len =
@@ -149,7 +151,7 @@ impl DatasetWriter {
         let mut below: Vec<(usize, u64)> = self.chunks.iter().enumerate().map(|(i, c)| (i, c.0)).collect();
         for level in 0_u8.. {
             let n = below.len().div_ceil(FANOUT);
-            let base = out.allocate((n * node_size) as u64);
+            let base = out.tail.allocate((n * node_size) as u64);
             let address = |i: usize| base + (i * node_size) as u64;
             let mut above = Vec::with_capacity(n);
             for (i, children) in below.chunks(FANOUT).enumerate() {
@@ -167,7 +169,7 @@ impl DatasetWriter {
                 let end = below.get((i + 1) * FANOUT).map_or(self.chunks.len(), |c| c.0);
                 node.extend(key(end));
                 node.resize(node_size, 0);
-                out.write_at(address(i), &node)?;
+                out.tail.write_at(address(i), &node)?;
                 above.push((children[0].0, address(i)));
             }
             if let [(_, root)] = above[..] {
@@ -188,7 +190,7 @@ pub(crate) fn write_small(
     data: &[u8],
     attrs: &[Attr],
 ) -> Result<()> {
-    let address = if data.is_empty() { UNDEFINED } else { out.append(data)? };
+    let address = if data.is_empty() { UNDEFINED } else { out.tail.append(data)? };
     let mut layout = vec![3, 1];
     layout.extend(address.to_le_bytes());
     layout.extend((data.len() as u64).to_le_bytes());

@@ -1,6 +1,6 @@
 //! The global heap: where the contents of variable-length strings lie.
 
-use super::H5Out;
+use super::tail::Tail;
 use slaf_core::{Error, ErrorKind, Result};
 
 const HEADER: usize = 16;
@@ -20,7 +20,7 @@ pub(super) struct Heap {
 }
 
 impl Heap {
-    pub(super) fn put(&mut self, out: &mut H5Out, data: &[u8]) -> Result<[u8; 16]> {
+    pub(super) fn put(&mut self, out: &mut Tail, data: &[u8]) -> Result<[u8; 16]> {
         let mut reference = [0; 16];
         if data.is_empty() {
             return Ok(reference);
@@ -50,7 +50,7 @@ impl Heap {
         Ok(reference)
     }
 
-    pub(super) fn flush(&mut self, out: &mut H5Out) -> Result<()> {
+    pub(super) fn flush(&mut self, out: &mut Tail) -> Result<()> {
         if self.bytes.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,5 @@
 //! The messages of object headers: types, shapes, attributes, links.
 
-use super::H5Out;
 use hdf5_pure::{CharacterSet, Datatype, DatatypeByteOrder, StringPadding};
 use slaf_core::{Dtype, Error, ErrorKind, Result};
 
@@ -32,7 +31,7 @@ impl Type {
         self.bytes.get(4..8).map_or(0, |b| b.iter().rev().fold(0, |n, &b| n << 8 | usize::from(b)))
     }
 
-    fn int(size: u32, signed: bool) -> Type {
+    pub(super) fn int(size: u32, signed: bool) -> Type {
         let mut t = Type::new(0, 1, [u8::from(signed) << 3, 0], size);
         t.bytes.extend([0, 0, (size * 8) as u8, 0]);
         t
@@ -60,7 +59,7 @@ impl Type {
     }
 
     /// As h5py writes numpy's bool.
-    fn bool() -> Type {
+    pub(super) fn bool() -> Type {
         let mut t = Type::new(8, 3, [2, 0], 1);
         t.bytes.extend(Type::int(1, true).bytes);
         t.bytes.extend(b"FALSE\0TRUE\0\0\x01");
@@ -195,74 +194,6 @@ impl Space {
         let mut bytes = vec![2, dims.len() as u8, 0, kind];
         dims.iter().for_each(|d| bytes.extend(d.to_le_bytes()));
         bytes
-    }
-}
-
-/// An attribute.
-#[derive(Clone)]
-pub(crate) struct Attr {
-    pub(super) name: String,
-    value: AttrData,
-}
-
-#[derive(Clone)]
-enum AttrData {
-    Raw(Type, Space, Vec<u8>),
-    Strings(Type, Space, Vec<String>),
-}
-
-impl Attr {
-    pub(crate) fn raw(name: &str, of: Type, space: Space, data: Vec<u8>) -> Attr {
-        Attr { name: name.to_owned(), value: AttrData::Raw(of, space, data) }
-    }
-
-    pub(crate) fn string(name: &str, value: &str) -> Attr {
-        Attr::strings_of(name, Type::string(), Space::Scalar, vec![value.to_owned()])
-    }
-
-    pub(crate) fn strings(name: &str, values: Vec<String>) -> Attr {
-        let space = Space::Simple(vec![values.len() as u64]);
-        Attr::strings_of(name, Type::string(), space, values)
-    }
-
-    /// Strings of a variable-length type.
-    pub(super) fn strings_of(name: &str, of: Type, space: Space, values: Vec<String>) -> Attr {
-        Attr { name: name.to_owned(), value: AttrData::Strings(of, space, values) }
-    }
-
-    pub(crate) fn bool(name: &str, value: bool) -> Attr {
-        Attr::raw(name, Type::bool(), Space::Scalar, vec![u8::from(value)])
-    }
-
-    pub(crate) fn ints(name: &str, values: &[i64]) -> Attr {
-        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Attr::raw(name, Type::int(8, true), Space::Simple(vec![values.len() as u64]), data)
-    }
-
-    pub(super) fn encode(&self, out: &mut H5Out) -> Result<Vec<u8>> {
-        let (of, space, data) = match &self.value {
-            AttrData::Raw(of, space, data) => (of, space, data.clone()),
-            AttrData::Strings(of, space, values) => {
-                let mut data = Vec::with_capacity(values.len() * 16);
-                for value in values {
-                    data.extend(out.store(value.as_bytes())?);
-                }
-                (of, space, data)
-            }
-        };
-        let too_long = |_| Error::new(ErrorKind::UnsupportedFeature, "an attribute's name or type is too long");
-        let space = space.encode();
-        let mut bytes = vec![3, 0];
-        for len in [self.name.len() + 1, of.bytes.len(), space.len()] {
-            bytes.extend(u16::try_from(len).map_err(too_long)?.to_le_bytes());
-        }
-        bytes.push(1);
-        bytes.extend(self.name.as_bytes());
-        bytes.push(0);
-        bytes.extend(&of.bytes);
-        bytes.extend(space);
-        bytes.extend(data);
-        Ok(bytes)
     }
 }
 

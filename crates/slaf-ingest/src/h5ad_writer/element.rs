@@ -1,6 +1,6 @@
 //! Elements of an h5ad that come from elsewhere than an HDF5 file.
 
-use super::{check_name, encoding_attrs, matrix};
+use super::encoding::{bytes_of, check_name, encoding_attrs};
 use crate::h5::{MAX_DEPTH, unsupported};
 use crate::h5_out::{DatasetWriter, Filter, H5Out, Space, Type, dtype_type, write_small};
 use slaf_core::{Context, Dtype, Error, Result, Values};
@@ -66,14 +66,14 @@ pub(crate) fn write(out: &mut H5Out, path: &str, element: &Element) -> Result<()
         Element::Scalar(value) => {
             check_shape(&[1], value.len())?;
             let mut buffer = Vec::new();
-            let bytes = matrix::bytes_of(value, &mut buffer);
+            let bytes = bytes_of(value, &mut buffer);
             write_small(out, path, &dtype_type(value.dtype()), &Space::Scalar, bytes, &attrs("numeric-scalar", "0.2.0"))
         }
         Element::Array { shape, values } => {
             let (n_rows, inner) = check_shape(shape, values.len())?;
             let mut writer = DatasetWriter::new(dtype_type(values.dtype()), inner, Filter::None, CHUNK)?;
             let mut buffer = Vec::new();
-            writer.push(out, matrix::bytes_of(values, &mut buffer))?;
+            writer.push(out, bytes_of(values, &mut buffer))?;
             writer.finish(out, path, n_rows, &attrs("array", "0.2.0"))
         }
         Element::Strings { shape, strings } => {

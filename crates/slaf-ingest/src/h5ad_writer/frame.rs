@@ -1,6 +1,6 @@
 //! Data frames: each column a dataset or a small group.
 
-use super::{check_name, encoding_attrs};
+use super::encoding::{check_name, encoding_attrs};
 use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, Type, dtype_type};
 use crate::model::{Column, ColumnInfo, ColumnKind, Frame, FrameInfo};
 use arrow::array::{Array, ArrayRef, AsArray};

@@ -1,14 +1,22 @@
 //! Matrices: compressed sparse rows or columns, or dense.
 
-use super::{CHUNK, H5adWriter, encoding_attrs, widened};
-use crate::h5_out::{Attr, DatasetWriter, dtype_type};
-use crate::model::{MatrixEncoding, StreamOptions};
+use super::encoding::{CHUNK, bytes_of, encoding_attrs, widened};
+use crate::h5_out::{Attr, DatasetWriter, Filter, H5Out, dtype_type};
+use crate::model::{MatrixEncoding, OpenOptions, StreamOptions};
 use crate::row_sorter::RowSorter;
 use arrow::datatypes::ToByteSlice;
-use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Values};
+use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result};
 
 #[cfg(target_endian = "big")]
 compile_error!("HDF5 files are written in little-endian order from memory");
+
+/// Where a matrix goes.
+pub(super) struct Target<'a> {
+    pub(super) out: &'a mut H5Out,
+    pub(super) filter: Filter,
+    /// How rows are sorted into columns.
+    pub(super) sorting: &'a OpenOptions,
+}
 
 pub(super) struct Shape {
     pub(super) dtype: Dtype,
@@ -38,7 +46,7 @@ impl Shape {
 }
 
 pub(super) fn write(
-    writer: &mut H5adWriter,
+    to: &mut Target<'_>,
     path: &str,
     encoding: MatrixEncoding,
     shape: Shape,
@@ -52,11 +60,11 @@ pub(super) fn write(
         Ok(CsrChunk { values: widened(chunk.values, shape.dtype)?, ..chunk })
     });
     match encoding {
-        MatrixEncoding::Csr => write_sparse(writer, path, "csr_matrix", &shape, &shape, chunks),
+        MatrixEncoding::Csr => write_sparse(to, path, "csr_matrix", &shape, &shape, chunks),
         MatrixEncoding::Csc => {
             // The matrix, seen as one of columns.
             let turned = Shape { n_rows: shape.n_cols, n_cols: shape.n_rows, ..shape };
-            let mut sorter = RowSorter::new(turned.n_rows, turned.n_cols, shape.dtype, &writer.sorting)?;
+            let mut sorter = RowSorter::new(turned.n_rows, turned.n_cols, shape.dtype, to.sorting)?;
             let (mut row, mut nnz, mut columns, mut rows) = (0_u64, 0, Vec::new(), Vec::new());
             for chunk in chunks {
                 let chunk = chunk?;
@@ -74,24 +82,24 @@ pub(super) fn write(
             }
             shape.check_end(row, nnz)?;
             let columns = sorter.finish(StreamOptions::default())?;
-            write_sparse(writer, path, "csc_matrix", &shape, &turned, columns)
+            write_sparse(to, path, "csc_matrix", &shape, &turned, columns)
         }
-        MatrixEncoding::Dense => write_dense(writer, path, &shape, chunks),
+        MatrixEncoding::Dense => write_dense(to, path, &shape, chunks),
     }
 }
 
 /// `shape` goes into the file; `lines` is that of the stream, which differs for csc.
 fn write_sparse(
-    writer: &mut H5adWriter,
+    to: &mut Target<'_>,
     path: &str,
     encoding: &str,
     shape: &Shape,
     lines: &Shape,
     chunks: impl Iterator<Item = Result<CsrChunk>>,
 ) -> Result<()> {
-    let out = &mut writer.out;
+    let out = &mut *to.out;
     let index = shape.index_type();
-    let new = |dtype| DatasetWriter::new(dtype_type(dtype), Vec::new(), writer.filter, CHUNK);
+    let new = |dtype| DatasetWriter::new(dtype_type(dtype), Vec::new(), to.filter, CHUNK);
     let (mut data, mut indices, mut indptr) = (new(shape.dtype)?, new(index)?, new(index)?);
     let (mut n_rows, mut nnz, mut bytes) = (0_u64, 0_u64, Vec::new());
     indptr.push(out, &vec![0; index.size()])?;
@@ -125,12 +133,12 @@ fn write_sparse(
 }
 
 fn write_dense(
-    writer: &mut H5adWriter,
+    to: &mut Target<'_>,
     path: &str,
     shape: &Shape,
     chunks: impl Iterator<Item = Result<CsrChunk>>,
 ) -> Result<()> {
-    let mut data = DatasetWriter::new(dtype_type(shape.dtype), vec![shape.n_cols], writer.filter, CHUNK)?;
+    let mut data = DatasetWriter::new(dtype_type(shape.dtype), vec![shape.n_cols], to.filter, CHUNK)?;
     let size = shape.dtype.size();
     let width = usize::try_from(shape.n_cols)
         .ok()
@@ -146,7 +154,7 @@ fn write_dense(
                 let at = chunk.indices[j] as usize * size;
                 row[at..at + size].copy_from_slice(&values[j * size..(j + 1) * size]);
             }
-            data.push(&mut writer.out, &row)?;
+            data.push(to.out, &row)?;
             for j in chunk.row(i) {
                 let at = chunk.indices[j] as usize * size;
                 row[at..at + size].fill(0);
@@ -156,26 +164,5 @@ fn write_dense(
         nnz += chunk.nnz() as u64;
     }
     Shape { nnz: None, ..*shape }.check_end(n_rows, nnz)?;
-    data.finish(&mut writer.out, path, n_rows, &encoding_attrs("array", "0.2.0"))
-}
-
-/// The bytes of values; `buffer` holds them where they have another form in memory.
-pub(super) fn bytes_of<'a>(values: &'a Values, buffer: &'a mut Vec<u8>) -> &'a [u8] {
-    match values {
-        Values::Bool(v) => {
-            buffer.clear();
-            buffer.extend(v.iter().map(|&b| u8::from(b)));
-            buffer
-        }
-        Values::U8(v) => v,
-        Values::U16(v) => v.to_byte_slice(),
-        Values::U32(v) => v.to_byte_slice(),
-        Values::U64(v) => v.to_byte_slice(),
-        Values::I8(v) => v.to_byte_slice(),
-        Values::I16(v) => v.to_byte_slice(),
-        Values::I32(v) => v.to_byte_slice(),
-        Values::I64(v) => v.to_byte_slice(),
-        Values::F32(v) => v.to_byte_slice(),
-        Values::F64(v) => v.to_byte_slice(),
-    }
+    data.finish(to.out, path, n_rows, &encoding_attrs("array", "0.2.0"))
 }

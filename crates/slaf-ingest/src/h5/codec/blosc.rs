@@ -1,7 +1,7 @@
 //! Containers of Blosc 1.
 
-use super::{RESERVED, damaged_chunk, lz4, repeat, unshuffle, unzlib, zstd};
-use crate::h5::unsupported;
+use super::filters::{RESERVED, damaged_chunk, lz4, repeat, unshuffle, unzlib, zstd};
+use crate::h5::limits::unsupported;
 use slaf_core::{Error, Result};
 
 const HEADER: usize = 16;

@@ -1,11 +1,12 @@
 //! Arrays of a Zarr store, and reading ranges of their rows.
 
+use super::super::attrs::Attrs;
 use super::super::chunks::{Cache, Grid};
 use super::super::codec::{blosc, crc32c, damaged_chunk, gunzip, lz4_sized, unshuffle, unzlib, zstd};
-use super::super::{Attrs, Elem, to_usize, unsupported};
+use super::super::elem::Elem;
+use super::super::limits::{to_usize, unsupported};
 use super::files::Files;
-use super::numbers;
-use super::types::{Type, attrs};
+use super::types::{Type, attrs, numbers};
 use hdf5_pure::Datatype;
 use serde_json::Value;
 use slaf_core::{Context, Error, Result};
@@ -121,32 +122,32 @@ impl ZarrArray {
         Ok(ZarrArray { files, key, separator, prefix, shape, of, grid, codecs, shards, fill, attrs, chunk_rows })
     }
 
-    pub(in crate::h5) fn shape(&self) -> &[u64] {
+    pub(crate) fn shape(&self) -> &[u64] {
         &self.shape
     }
 
-    pub(in crate::h5) fn elem(&self) -> &Elem {
+    pub(crate) fn elem(&self) -> &Elem {
         &self.of.elem
     }
 
-    pub(in crate::h5) fn elem_size(&self) -> u64 {
+    pub(crate) fn elem_size(&self) -> u64 {
         self.of.size
     }
 
-    pub(in crate::h5) fn datatype(&self) -> Option<&Datatype> {
+    pub(crate) fn datatype(&self) -> Option<&Datatype> {
         self.of.datatype.as_ref()
     }
 
-    pub(in crate::h5) fn attrs(&self) -> Result<Attrs> {
+    pub(crate) fn attrs(&self) -> Result<Attrs> {
         attrs(&self.attrs)
     }
 
-    pub(in crate::h5) fn chunk_rows(&self) -> Option<u64> {
+    pub(crate) fn chunk_rows(&self) -> Option<u64> {
         self.chunk_rows
     }
 
     /// Refuses a column whose length is nothing but a claim.
-    pub(in crate::h5) fn check_storage(&self) -> Result<()> {
+    pub(crate) fn check_storage(&self) -> Result<()> {
         let bytes = self.shape.iter().try_fold(self.of.size, |n, &d| n.checked_mul(d));
         let bytes = bytes.ok_or_else(|| Error::malformed(format!("shape {:?} is impossible", self.shape)))?;
         if bytes / self.shape.first().copied().unwrap_or(1).max(1) > MAX_FILL {
@@ -165,7 +166,7 @@ impl ZarrArray {
     }
 
     /// The bytes of some rows.
-    pub(in crate::h5) fn read(&self, rows: Range<u64>, cache: &mut Cache) -> Result<Vec<u8>> {
+    pub(crate) fn read(&self, rows: Range<u64>, cache: &mut Cache) -> Result<Vec<u8>> {
         let Some(grid) = &self.grid else { return Ok(Vec::new()) };
         grid.read(rows, cache, |number| {
             let Some(bytes) = self.chunk(grid, number, grid.chunk_bytes())? else {
@@ -178,7 +179,7 @@ impl ZarrArray {
     }
 
     /// The strings of some rows.
-    pub(in crate::h5) fn strings(&self, rows: Range<u64>) -> Result<Vec<String>> {
+    pub(crate) fn strings(&self, rows: Range<u64>) -> Result<Vec<String>> {
         let Some(grid) = &self.grid else { return Ok(Vec::new()) };
         let fill = self.fill.as_str().unwrap_or("");
         // The grid moves numbers; what they stand for is beside it. Number 0 is the fill value.

@@ -1,7 +1,8 @@
 //! Where the files of a Zarr store are: in a folder, or in a zip archive.
 
+use super::super::codec;
+use super::super::limits::unsupported;
 use super::super::raw::{Raw, le};
-use crate::h5::{codec, unsupported};
 use slaf_core::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

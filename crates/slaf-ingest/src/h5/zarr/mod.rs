@@ -7,30 +7,24 @@ mod types;
 pub(super) use array::ZarrArray;
 pub(crate) use types::string_type;
 
-use super::{Attrs, Dataset, Group, GroupSource, Node};
+use super::attrs::Attrs;
 use files::Files;
 use serde_json::Value;
-use slaf_core::{Context, Error, Result};
+use slaf_core::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
-
-/// Opens the Zarr store at a path, a folder or a zip archive; `None` if there is none.
-pub(crate) fn open_zarr(path: &Path) -> Result<Option<Group>> {
-    let files = Arc::new(Files::open(path)?);
-    Ok(match Meta::read(&files, "")? {
-        Some(meta) if meta.array.is_none() => {
-            let folder = Folder { files, key: String::new(), meta };
-            Some(Group { source: GroupSource::Zarr(Arc::new(folder)), path: String::new() })
-        }
-        _ => None,
-    })
-}
 
 /// A group of the store.
 pub(super) struct Folder {
     files: Arc<Files>,
     key: String,
     meta: Meta,
+}
+
+/// What is in a group.
+pub(super) enum Member {
+    Array(ZarrArray),
+    Folder(Folder),
 }
 
 /// What a node of the store says of itself.
@@ -65,6 +59,15 @@ impl Meta {
 }
 
 impl Folder {
+    /// The root of the store at a path, a folder or a zip archive; `None` if there is none.
+    pub(super) fn open(path: &Path) -> Result<Option<Folder>> {
+        let files = Arc::new(Files::open(path)?);
+        Ok(match Meta::read(&files, "")? {
+            Some(meta) if meta.array.is_none() => Some(Folder { files, key: String::new(), meta }),
+            _ => None,
+        })
+    }
+
     fn child(&self, name: &str) -> String {
         if self.key.is_empty() { name.to_owned() } else { format!("{}/{name}", self.key) }
     }
@@ -80,31 +83,19 @@ impl Folder {
         Ok(names)
     }
 
-    pub(super) fn get(&self, name: &str, path: &str) -> Result<Option<Node>> {
+    pub(super) fn get(&self, name: &str) -> Result<Option<Member>> {
         if name.is_empty() || name == "." || name == ".." {
             return Ok(None);
         }
         let key = self.child(name);
         let Some(mut meta) = Meta::read(&self.files, &key)? else { return Ok(None) };
         Ok(Some(match meta.array.take() {
-            Some(array) => {
-                let array = ZarrArray::open(self.files.clone(), key, meta.version, &array, meta.attrs)?;
-                Node::Dataset(Dataset::zarr(Arc::new(array), path.to_owned()))
-            }
-            None => {
-                let folder = Folder { files: self.files.clone(), key, meta };
-                Node::Group(Group { source: GroupSource::Zarr(Arc::new(folder)), path: path.to_owned() })
-            }
+            Some(array) => Member::Array(ZarrArray::open(self.files.clone(), key, meta.version, &array, meta.attrs)?),
+            None => Member::Folder(Folder { files: self.files.clone(), key, meta }),
         }))
     }
 
     pub(super) fn attrs(&self) -> Result<Attrs> {
         types::attrs(&self.meta.attrs)
     }
-}
-
-/// A list of whole numbers.
-fn numbers(value: Option<&Value>, what: &str) -> Result<Vec<u64>> {
-    let list = value.and_then(Value::as_array).and_then(|v| v.iter().map(Value::as_u64).collect::<Option<Vec<_>>>());
-    list.ok_or_else(|| Error::malformed(format!("no {what}"))).at("metadata")
 }

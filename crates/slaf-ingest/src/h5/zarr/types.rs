@@ -1,13 +1,15 @@
 //! Types, fill values and attributes of Zarr, as those of HDF5.
 
+use super::super::attrs::Attrs;
+use super::super::elem::Elem;
+use super::super::limits::unsupported;
 use super::super::strings::utf32_string;
-use super::super::{Attrs, Elem, unsupported};
 use hdf5_pure::{
     AttrValue, CharacterSet, CompoundTypeBuilder, Datatype, DatatypeByteOrder, EnumTypeBuilder, FixedPointLayout,
     FloatingPointLayout, StringPadding, make_f64_type, make_i8_type, make_i64_type, make_u64_type,
 };
 use serde_json::Value;
-use slaf_core::{Error, Result};
+use slaf_core::{Context, Error, Result};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -149,7 +151,7 @@ impl Type {
             (Some(Dtype::Bool), Value::Bool(true)) => vec![1],
             (Some(Dtype::F64), _) => float().ok_or_else(unknown)?.to_le_bytes().to_vec(),
             (Some(Dtype::F32), _) => (float().ok_or_else(unknown)? as f32).to_le_bytes().to_vec(),
-            (None, _) => crate::h5::elem::Half::from_f64(float().ok_or_else(unknown)?).to_le_bytes().to_vec(),
+            (None, _) => super::super::elem::Half::from_f64(float().ok_or_else(unknown)?).to_le_bytes().to_vec(),
             (Some(Dtype::U64), Value::Number(n)) => n.as_u64().ok_or_else(unknown)?.to_le_bytes().to_vec(),
             (Some(_), Value::Number(n)) => n.as_i64().ok_or_else(unknown)?.to_le_bytes().to_vec(),
             _ => return Err(unknown()),
@@ -266,4 +268,10 @@ fn attr(value: &Value) -> Result<Option<(AttrValue, Datatype)>> {
         Value::Array(v) => list(v),
         _ => None,
     })
+}
+
+/// A list of whole numbers.
+pub(super) fn numbers(value: Option<&Value>, what: &str) -> Result<Vec<u64>> {
+    let list = value.and_then(Value::as_array).and_then(|v| v.iter().map(Value::as_u64).collect::<Option<Vec<_>>>());
+    list.ok_or_else(|| Error::malformed(format!("no {what}"))).at("metadata")
 }

@@ -1,21 +1,17 @@
-//! Decoders of compressed chunks. None of them gives more bytes than it is asked for.
-
-mod blosc;
-
-pub(super) use blosc::blosc;
+//! Filters of single chunks: deflate, LZF, LZ4, Zstandard, shuffle, checksums.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use slaf_core::{Error, Result};
 use std::io::Read;
 
 /// Bytes that are reserved before any is decoded, at most.
-const RESERVED: usize = 64 << 20;
+pub(super) const RESERVED: usize = 64 << 20;
 
-pub(super) fn damaged_chunk() -> Error {
+pub(crate) fn damaged_chunk() -> Error {
     Error::malformed("a compressed chunk is damaged")
 }
 
-pub(super) fn inflate(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn inflate(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(limit);
     let status = Decompress::new(true)
         .decompress_vec(bytes, &mut out, FlushDecompress::Finish)
@@ -27,7 +23,7 @@ pub(super) fn inflate(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
 }
 
 /// Puts the bytes of elements together again.
-pub(super) fn unshuffle(bytes: &[u8], elem: usize) -> Vec<u8> {
+pub(crate) fn unshuffle(bytes: &[u8], elem: usize) -> Vec<u8> {
     let n = bytes.len() / elem.max(1);
     if elem <= 1 || n <= 1 {
         return bytes.to_vec();
@@ -43,7 +39,7 @@ pub(super) fn unshuffle(bytes: &[u8], elem: usize) -> Vec<u8> {
 }
 
 /// Removes and checks the checksum behind the data.
-pub(super) fn checked(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+pub(crate) fn checked(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     let (data, sum) = bytes.split_last_chunk::<4>().ok_or_else(damaged_chunk)?;
     if fletcher32(data) != u32::from_le_bytes(*sum) {
         return Err(Error::malformed("the checksum of a chunk is wrong"));
@@ -75,7 +71,7 @@ fn fletcher32(data: &[u8]) -> u32 {
     b << 16 | a
 }
 
-pub(super) fn lzf(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn lzf(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(limit);
     let mut at = 0;
     let next = |at: &mut usize| {
@@ -105,7 +101,7 @@ pub(super) fn lzf(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
 }
 
 /// A block of LZ4.
-pub(super) fn lz4(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn lz4(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(limit.min(RESERVED));
     let mut at = 0;
     let next = |at: &mut usize| {
@@ -145,7 +141,7 @@ pub(super) fn lz4(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
 }
 
 /// Appends `n` bytes from `back` bytes before the end; they may reach into what they make.
-fn repeat(out: &mut Vec<u8>, back: usize, n: usize, limit: usize) -> Result<()> {
+pub(super) fn repeat(out: &mut Vec<u8>, back: usize, n: usize, limit: usize) -> Result<()> {
     let start = out.len().checked_sub(back).filter(|_| back > 0).ok_or_else(damaged_chunk)?;
     if n > limit.saturating_sub(out.len()) {
         return Err(damaged_chunk());
@@ -160,7 +156,7 @@ fn repeat(out: &mut Vec<u8>, back: usize, n: usize, limit: usize) -> Result<()> 
 }
 
 /// As the HDF5 filter packs blocks of LZ4: their size before them, in the byte order of networks.
-pub(super) fn lz4_blocks(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn lz4_blocks(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     let word = |at: usize| {
         let w = bytes.get(at..).and_then(|b| b.first_chunk::<4>()).ok_or_else(damaged_chunk)?;
         Ok::<usize, Error>(u32::from_be_bytes(*w) as usize)
@@ -191,29 +187,29 @@ pub(super) fn lz4_blocks(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
 }
 
 /// A block of LZ4 behind its size, as numcodecs writes it.
-pub(super) fn lz4_sized(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn lz4_sized(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     let (size, block) = bytes.split_first_chunk::<4>().ok_or_else(damaged_chunk)?;
     lz4(block, limit.min(u32::from_le_bytes(*size) as usize))
 }
 
 /// Frames of Zstandard.
-pub(super) fn zstd(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn zstd(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     let reader = zstd::stream::read::Decoder::with_buffer(bytes).map_err(|e| damaged_chunk().with_source(e))?;
     up_to(reader, limit)
 }
 
 /// As [`inflate`], where `limit` is far more than is expected.
-pub(super) fn unzlib(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn unzlib(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     up_to(flate2::read::ZlibDecoder::new(bytes), limit)
 }
 
 /// A gzip file.
-pub(super) fn gunzip(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn gunzip(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     up_to(flate2::read::MultiGzDecoder::new(bytes), limit)
 }
 
 /// Deflated bytes without a header, as in zip archives.
-pub(super) fn inflate_raw(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn inflate_raw(bytes: &[u8], limit: usize) -> Result<Vec<u8>> {
     up_to(flate2::read::DeflateDecoder::new(bytes), limit)
 }
 
@@ -224,7 +220,7 @@ fn up_to(reader: impl Read, limit: usize) -> Result<Vec<u8>> {
 }
 
 /// Removes and checks the CRC-32C behind the data.
-pub(super) fn crc32c(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+pub(crate) fn crc32c(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     let (data, sum) = bytes.split_last_chunk::<4>().ok_or_else(damaged_chunk)?;
     let table: [u32; 256] =
         std::array::from_fn(|i| (0..8).fold(i as u32, |c, _| if c & 1 == 1 { c >> 1 ^ 0x82f6_3b78 } else { c >> 1 }));
