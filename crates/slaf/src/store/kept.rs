@@ -60,10 +60,14 @@ pub(crate) struct Kept(Cache<Key, Value, Bytes>);
 
 impl Kept {
     pub(crate) fn new() -> Result<Kept> {
+        Kept::within(config::kept_memory())
+    }
+
+    fn within(bytes: usize) -> Result<Kept> {
         // One shard: each has its part of the budget, and a long column needs most of it.
         let options = OptionsBuilder::new()
             .estimated_items_capacity(EXPECTED)
-            .weight_capacity(config::kept_memory() as u64)
+            .weight_capacity(bytes as u64)
             .shards(1)
             .build()
             .map_err(|e| Error::new(ErrorKind::Internal, format!("the memory of a handle: {e}")))?;
@@ -112,4 +116,60 @@ impl Kept {
 
 fn mistaken(key: &Key, value: &Value) -> Error {
     Error::new(ErrorKind::Internal, format!("under {key:?} there is {} bytes of something else", value.bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{StringArray, UInt64Array};
+    use slaf_lance::runtime::block_on;
+
+    fn column(n: usize) -> ArrayRef {
+        Arc::new(UInt64Array::from(vec![7; n]))
+    }
+
+    #[test]
+    fn what_is_used_least_goes_first() {
+        let kept = Kept::within(100_000).unwrap();
+        kept.keep_column(TableName::Cells, "often", &column(1000));
+        for i in 0..100 {
+            kept.keep_column(TableName::Cells, &i.to_string(), &column(1000));
+            assert!(kept.column(TableName::Cells, "often").is_some(), "after {i} others");
+        }
+        let left = (0..100).filter(|i| kept.column(TableName::Cells, &i.to_string()).is_some());
+        let bytes = column(1000).get_array_memory_size();
+        assert!((left.count() + 1) * bytes <= 100_000);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_given_and_not_kept() {
+        let kept = Kept::within(1000).unwrap();
+        kept.keep_column(TableName::Cells, "long", &column(1000));
+        assert!(kept.column(TableName::Cells, "long").is_none());
+        let ids = Arc::new(StringArray::from_iter_values((0..1000).map(|i| i.to_string())));
+        for _ in 0..2 {
+            let load = async { Names::new(ids.clone()).map(Some) };
+            let names = block_on(kept.names(Key::Names(TableName::Cells), load)).unwrap().unwrap();
+            assert_eq!(names.find("999"), [999]);
+        }
+    }
+
+    #[test]
+    fn of_callers_at_once_one_loads() {
+        let (kept, loads) = (Kept::within(1 << 20).unwrap(), std::sync::atomic::AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let load = async {
+                        loads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        GeneOrder::from_ranks(vec![1, 0]).ok_or_else(|| Error::corrupt("no permutation"))
+                    };
+                    let order = block_on(kept.order(TableName::Genes, load)).unwrap();
+                    assert_eq!(order.gene_of, [1, 0]);
+                });
+            }
+        });
+        assert_eq!(loads.into_inner(), 1);
+    }
 }
