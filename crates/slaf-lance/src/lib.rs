@@ -4,6 +4,7 @@
 //! awaits Lance compiles for minutes. This one boxes Lance's futures, and the crates above it
 //! build in seconds. It is a part of the crate `slaf`, without a promise of its own.
 
+mod byte_rows;
 pub mod error;
 mod first_touch;
 mod foreign;
@@ -12,6 +13,7 @@ pub mod runtime;
 mod storage;
 mod table;
 
+pub use byte_rows::ByteRows;
 pub use first_touch::{FirstTouch, Identity};
 pub use foreign::ForeignTable;
 pub use storage::{Storage, create_with_folders};

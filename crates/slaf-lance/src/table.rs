@@ -1,5 +1,6 @@
 //! The Lance tables of a store: writing one in a stream, and reading rows of a pinned version.
 
+use crate::byte_rows::{ByteColumn, ByteRows};
 use crate::error::{from_lance, while_reading};
 use crate::first_touch::FirstTouch;
 use crate::runtime;
@@ -20,6 +21,7 @@ use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -117,6 +119,8 @@ impl Drop for TableWriter {
     }
 }
 
+/// Opened columns of byte strings, by fragment and name; `None` for those that Lance reads.
+type ByteColumns = HashMap<(usize, String), Option<Arc<ByteColumn>>>;
 type Readers = HashMap<(usize, Vec<String>), Arc<FragmentReader>>;
 
 /// Looks again at an error of reading: it may have another cause than damage.
@@ -139,6 +143,9 @@ pub struct Table {
     first_touch: Option<Arc<FirstTouch>>,
     /// Opened files, by fragment and columns.
     readers: Mutex<Readers>,
+    /// The folder of its data files, where these are on a local disk.
+    data: Option<PathBuf>,
+    byte_columns: Mutex<ByteColumns>,
 }
 
 impl Table {
@@ -172,7 +179,9 @@ impl Table {
                 return Err(Error::corrupt(format!("{rows} rows, but the root manifest says {}", entry.rows)));
             }
             let (path, first_touch) = (entry.path.clone(), None);
-            Ok(Table { uri, explain, dataset, fragments, rows, path, first_touch, readers: Mutex::default() })
+            let data = storage.local().map(|root| root.join(&path).join("data"));
+            let (readers, byte_columns) = (Mutex::default(), Mutex::default());
+            Ok(Table { uri, explain, dataset, fragments, rows, path, first_touch, readers, data, byte_columns })
         };
         // Lance's arithmetic may panic over a damaged file.
         let open = AssertUnwindSafe(open).catch_unwind();
@@ -249,14 +258,7 @@ impl Table {
         batch_rows: usize,
     ) -> BoxFuture<'a, Result<Vec<RecordBatch>>> {
         let read = async move {
-            if let Some(r) = ranges.iter().find(|r| r.end > self.rows) {
-                return Err(Error::new(ErrorKind::OutOfRange, format!("row {} of {}", r.end - 1, self.rows)));
-            }
-            let parts = self.split(ranges);
-            if let Some(first_touch) = &self.first_touch {
-                let files = parts.iter().map(|(i, _)| self.files_of(&self.fragments[*i].1));
-                first_touch.check(files.collect::<Result<Vec<_>>>()?.concat()).await?;
-            }
+            let parts = self.checked_parts(ranges).await?;
             let mut batches = Vec::new();
             for (i, local) in parts {
                 let reader = self.reader(i, columns).await?;
@@ -265,13 +267,68 @@ impl Table {
             }
             Ok(batches)
         };
-        async move {
-            match read.await.map_err(while_reading).at(&self.uri) {
-                Err(e) => Err(self.explain.explain(e).await),
-                batches => batches,
+        self.explained(read).boxed()
+    }
+
+    /// Reads ranges of rows of a column of byte strings, which rise and do not overlap, straight
+    /// from local files, in the calling thread; `None` where only [`Table::read`] can.
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub fn read_bytes<'a>(
+        &'a self,
+        column: &'a str,
+        ranges: &'a [Range<u64>],
+    ) -> BoxFuture<'a, Result<Option<ByteRows>>> {
+        let read = async move {
+            let parts = self.checked_parts(ranges).await?;
+            let mut columns = Vec::with_capacity(parts.len());
+            for (i, _) in &parts {
+                match self.byte_column(*i, column).await? {
+                    Some(column) => columns.push(column),
+                    None => return Ok(None),
+                }
             }
+            let mut rows = ByteRows::default();
+            for ((_, local), column) in parts.iter().zip(columns) {
+                column.read(local, &mut rows)?;
+            }
+            Ok(Some(rows))
+        };
+        self.explained(read).boxed()
+    }
+
+    async fn byte_column(&self, fragment: usize, column: &str) -> Result<Option<Arc<ByteColumn>>> {
+        let Some(data) = &self.data else { return Ok(None) };
+        let key = (fragment, column.to_string());
+        let lock = || self.byte_columns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(opened) = lock().get(&key) {
+            return Ok(opened.clone());
         }
-        .boxed()
+        let opened = ByteColumn::open(&self.fragments[fragment].1, column, data).await?.map(Arc::new);
+        lock().insert(key, opened.clone());
+        Ok(opened)
+    }
+
+    /// The ranges by fragment, their files compared first if that is wanted.
+    async fn checked_parts(&self, ranges: &[Range<u64>]) -> Result<Vec<(usize, Vec<Range<u64>>)>> {
+        if let Some(r) = ranges.iter().find(|r| r.end > self.rows) {
+            return Err(Error::new(ErrorKind::OutOfRange, format!("row {} of {}", r.end - 1, self.rows)));
+        }
+        let parts = self.split(ranges);
+        if let Some(first_touch) = &self.first_touch {
+            let files = parts.iter().map(|(i, _)| self.files_of(&self.fragments[*i].1));
+            first_touch.check(files.collect::<Result<Vec<_>>>()?.concat()).await?;
+        }
+        Ok(parts)
+    }
+
+    /// What a read gives, with errors that name the table and their cause.
+    async fn explained<T>(&self, read: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        match read.await.map_err(while_reading).at(&self.uri) {
+            Err(e) => Err(self.explain.explain(e).await),
+            done => done,
+        }
     }
 
     /// The ranges by fragment, counted from each fragment's first row.

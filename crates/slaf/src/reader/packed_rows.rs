@@ -7,8 +7,8 @@ use arrow::compute::take;
 use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::packed::Row;
 use slaf_core::{Context, Error, Result};
-use slaf_lance::Table;
 use slaf_lance::error::from_arrow;
+use slaf_lance::{ByteRows, Table};
 use std::iter::Peekable;
 use std::ops::Range;
 
@@ -24,10 +24,34 @@ fn packed_column<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a BinaryA
     array.ok_or_else(|| Error::corrupt(format!("column {column} holds no packed rows")))
 }
 
+/// Some rows.
+enum Held {
+    /// As Lance reads them.
+    Array(BinaryArray),
+    /// As they lie in a local file.
+    Bytes(ByteRows),
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        match self {
+            Held::Array(array) => array.len(),
+            Held::Bytes(rows) => rows.len(),
+        }
+    }
+
+    fn value(&self, i: usize) -> &[u8] {
+        match self {
+            Held::Array(array) => array.value(i),
+            Held::Bytes(rows) => rows.value(i),
+        }
+    }
+}
+
 /// The rows of a selection, in its order.
 pub(crate) struct PackedRows {
-    arrays: Vec<BinaryArray>,
-    /// The first row of each array, and the number of all.
+    held: Vec<Held>,
+    /// The first row of each part, and the number of all.
     starts: Vec<usize>,
     order: Option<Vec<u32>>,
     column: String,
@@ -39,12 +63,15 @@ impl PackedRows {
     /// Reads rows, and up to `gap` unwanted ones between two of them.
     pub(crate) async fn fetch(table: &Table, column: &str, rows: Rows, gap: u64) -> Result<PackedRows> {
         let mut packed = PackedRows {
-            arrays: Vec::new(),
+            held: Vec::new(),
             starts: vec![0],
             order: rows.order,
             column: column.to_string(),
             bytes_read: 0,
         };
+        if packed.fetch_local(table, &rows.ranges).await? {
+            return packed.of_length(rows.len);
+        }
         let columns = [column];
         let mut parts = stream::iter(parts(&rows.ranges, gap, config::batch_rows() as u64))
             .map(|part| async move {
@@ -60,11 +87,38 @@ impl PackedRows {
                 packed.keep(&batch, has_gaps.then_some((&mut numbers, &mut wanted)))?;
             }
         }
-        let got = packed.starts[packed.starts.len() - 1];
-        if got != rows.len {
-            return Err(Error::corrupt(format!("{got} rows of column {}, not {}", packed.column, rows.len)));
+        packed.of_length(rows.len)
+    }
+
+    /// Reads ranges of rows from local files; false if they are not there to be read so.
+    async fn fetch_local(&mut self, table: &Table, ranges: &[Range<u64>]) -> Result<bool> {
+        // A gap costs more than a read.
+        let parts = parts(ranges, 0, config::batch_rows() as u64);
+        let mut all = Vec::with_capacity(parts.len());
+        for part in parts {
+            match table.read_bytes(&self.column, &part.reads).await? {
+                Some(rows) => all.push(rows),
+                None => return Ok(false),
+            }
         }
-        Ok(packed)
+        for rows in all {
+            self.bytes_read += rows.bytes();
+            self.push(Held::Bytes(rows));
+        }
+        Ok(true)
+    }
+
+    fn push(&mut self, held: Held) {
+        self.starts.push(self.starts[self.starts.len() - 1] + held.len());
+        self.held.push(held);
+    }
+
+    fn of_length(self, n: usize) -> Result<PackedRows> {
+        let got = self.starts[self.starts.len() - 1];
+        if got != n {
+            return Err(Error::corrupt(format!("{got} rows of column {}, not {n}", self.column)));
+        }
+        Ok(self)
     }
 
     /// Adds the rows of a batch: all, or those whose numbers are wanted.
@@ -85,8 +139,7 @@ impl PackedRows {
                 kept.as_binary::<i32>().clone()
             }
         };
-        self.starts.push(self.starts[self.starts.len() - 1] + array.len());
-        self.arrays.push(array);
+        self.push(Held::Array(array));
         Ok(())
     }
 
@@ -98,8 +151,8 @@ impl PackedRows {
     /// A row of the selection.
     pub(crate) fn row(&self, i: usize) -> Result<Row<'_>> {
         let i = self.order.as_ref().map_or(i, |o| o[i] as usize);
-        let array = self.starts.partition_point(|&s| s <= i) - 1;
-        Row::parse(self.arrays[array].value(i - self.starts[array])).at(format!("column {} row {i}", self.column))
+        let part = self.starts.partition_point(|&s| s <= i) - 1;
+        Row::parse(self.held[part].value(i - self.starts[part])).at(format!("column {} row {i}", self.column))
     }
 }
 
