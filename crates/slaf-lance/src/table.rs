@@ -305,7 +305,10 @@ impl Table {
         if let Some(opened) = lock().get(&key) {
             return Ok(opened.clone());
         }
-        let opened = ByteColumn::open(&self.fragments[fragment].1, column, data).await?.map(Arc::new);
+        // Lance's arithmetic may panic over a damaged file.
+        let open = AssertUnwindSafe(ByteColumn::open(&self.fragments[fragment].1, column, data)).catch_unwind();
+        let damaged = |_| Err(Error::corrupt("the structure of a data file is damaged"));
+        let opened = open.await.unwrap_or_else(damaged)?.map(Arc::new);
         lock().insert(key, opened.clone());
         Ok(opened)
     }
