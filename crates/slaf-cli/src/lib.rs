@@ -10,6 +10,7 @@ mod failure;
 mod format;
 mod info;
 mod interrupt;
+pub mod logging;
 mod output;
 mod progress;
 mod query;

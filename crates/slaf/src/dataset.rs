@@ -9,6 +9,7 @@ use crate::query::Session;
 use crate::schema;
 use crate::selection::Selection;
 use crate::table_check;
+use crate::trace::Address;
 use crate::values::{self, primitive};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{concat, take};
@@ -396,6 +397,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`]; `not-found` also for a version that does not exist.
     pub fn open_with(uri: &str, options: &DatasetOptions) -> Result<Dataset> {
+        let _span = tracing::debug_span!("open", store = %Address(uri)).entered();
         elsewhere::refuse_web(uri)?;
         let storage = block_on(Storage::new(uri, &options.storage_options))?;
         let manifest = block_on(manifest::load(&storage, options.version)).map_err(|e| match e.kind() {

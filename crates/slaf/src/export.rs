@@ -3,6 +3,7 @@
 use crate::dataset::Dataset;
 use crate::manifest::FrameSchema;
 use crate::selection::Selection;
+use crate::trace::Address;
 use crate::{Progress, ProgressEvent, config};
 use arrow::array::{Array, AsArray, RecordBatch};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
@@ -60,6 +61,8 @@ pub fn export(
         let what = "exists already; choose another name or pass --overwrite (overwrite=True)";
         return Err(Error::new(ErrorKind::AlreadyExists, what).at(output.display()));
     }
+    let span = tracing::debug_span!("export", store = %Address(dataset.uri()), format = ?format);
+    let _span = span.entered();
     let job = Job { dataset, progress };
     match format {
         ExportFormat::H5ad => job.h5ad(output, options),

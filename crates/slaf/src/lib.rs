@@ -41,6 +41,7 @@ mod size;
 mod slafdb;
 mod table_check;
 mod tokenize;
+mod trace;
 mod values;
 mod verify;
 

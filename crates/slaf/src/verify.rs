@@ -5,6 +5,7 @@ use crate::manifest::{self, MatrixEntry};
 use crate::reader::PackedRows;
 use crate::schema;
 use crate::selection::Selection;
+use crate::trace::Address;
 use crate::values::primitive;
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -34,6 +35,7 @@ impl Dataset {
     /// # Errors
     /// Those of reading, other than a missing file.
     pub fn verify(&self) -> Result<Vec<Damage>> {
+        let _span = tracing::debug_span!("verify", store = %Address(self.uri())).entered();
         block_on(async {
             let damaged = self.damaged_files().await?;
             if !damaged.is_empty() {

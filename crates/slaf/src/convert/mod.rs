@@ -18,6 +18,7 @@ pub use report::ConvertReport;
 
 use crate::frames::{Categories, categories_to_ipc};
 use crate::manifest::{Extras, FORMAT_VERSION, FrameSchema, Manifest, Tables};
+use crate::trace::Address;
 use crate::{Durability, Progress, ProgressEvent};
 use bytes::Bytes;
 use slaf_core::order::GeneOrder;
@@ -29,6 +30,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use target::Target;
+use tracing::Instrument;
 
 /// How to convert.
 #[derive(Clone, Debug)]
@@ -86,6 +88,7 @@ pub fn convert(
     options: &ConvertOptions,
     progress: Progress<'_>,
 ) -> Result<ConvertReport> {
+    let _span = tracing::debug_span!("convert", inputs = inputs.len(), store = %Address(output)).entered();
     let started = Instant::now();
     let target = block_on(Target::prepare(inputs, output, options))?;
     let input_options = OpenOptions { memory: options.memory / 4, ..options.input.clone() };
@@ -225,7 +228,8 @@ impl Job<'_> {
             extras,
             files: Vec::new(),
         };
-        block_on(self.target.commit(&mut manifest))?;
+        let span = tracing::debug_span!("commit", version = manifest.version, cells = manifest.n_cells);
+        block_on(self.target.commit(&mut manifest).instrument(span))?;
         Ok(ConvertReport::new(&manifest, description, cells.by_gene_bytes, cells.duplicates, started.elapsed()))
     }
 
