@@ -27,7 +27,7 @@ SIZE, GAP, TOP = 200, 16, 24
 def shades(values: np.ndarray) -> list[str]:
     """Grey for none, through orange to dark red for the highest value."""
     low, middle, high = (np.array(c) for c in [(224, 224, 224), (239, 138, 60), (128, 0, 38)])
-    share = (values / values.max())[:, None]
+    share = (values / values.max()).round(1)[:, None]
     rgb = np.where(
         share < 0.5, low + (middle - low) * 2 * share, middle + (high - middle) * (2 * share - 1)
     )
@@ -35,11 +35,13 @@ def shades(values: np.ndarray) -> list[str]:
 
 
 def panel(title: str, place: np.ndarray, colours: list[str], left: int) -> str:
-    dots = "".join(
-        f'<circle cx="{x:.0f}" cy="{y:.0f}" r="2" fill="{c}"/>'
-        for (x, y), c in zip(place, colours, strict=True)
-    )
+    # A path for each colour is half as long as a circle for each cell.
+    cells: dict[str, str] = {}
+    for (x, y), colour in zip(place, colours, strict=True):
+        cells[colour] = cells.get(colour, "") + f"M{x:.0f} {y:.0f}h0"
+    dots = "".join(f'<path stroke="{c}" d="{d}"/>' for c, d in cells.items())
     name = f'<text x="{SIZE / 2}" y="-8" text-anchor="middle">{title}</text>'
+    dots = f'<g stroke-width="4" stroke-linecap="round">{dots}</g>'
     return f'<g transform="translate({left} {TOP})">{name}{dots}</g>\n'
 
 

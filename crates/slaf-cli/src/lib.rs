@@ -4,6 +4,8 @@
 //! One module for each subcommand; to add one, write its `Args` and its `run`, and add it to
 //! `Command`.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod convert;
 mod export;
 mod failure;
