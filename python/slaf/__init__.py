@@ -7,6 +7,8 @@ Open a store with :class:`SLAFArray` for SQL, metadata and submatrices, or with
 
 from __future__ import annotations
 
+import warnings
+
 from slaf import _errors, _slaf
 from slaf._array import SLAFArray
 from slaf._errors import (
@@ -62,9 +64,13 @@ __all__ = [
 for _class in {SlafError, *_errors.KINDS.values()}:
     _class.__module__ = "slaf"
 
-if _slaf.DEBUG_BUILD:
-    import warnings
+try:
+    _slaf.start_logging(None)
+except InvalidArgumentError as _error:
+    # A mistake in the environment is no reason not to work.
+    warnings.warn(str(_error), RuntimeWarning, stacklevel=2)
 
+if _slaf.DEBUG_BUILD:
     warnings.warn(
         "slaf was compiled without optimisations and is many times slower than it should be: "
         "build it with `maturin develop --release`",

@@ -31,6 +31,15 @@ fn query_memory() -> usize {
     slaf::query_memory()
 }
 
+/// Shows messages on the standard error; `None` asks the environment.
+#[pyfunction]
+fn start_logging(py: Python<'_>, wanted: Option<&str>) -> PyResult<()> {
+    match wanted {
+        Some(wanted) => slaf_cli::logging::start(wanted).into_py(py),
+        None => slaf_cli::logging::start_from_environment().into_py(py),
+    }
+}
+
 /// The command `slaf`; gives its exit status.
 #[pyfunction]
 fn cli_main(py: Python<'_>, args: Vec<OsString>) -> i32 {
@@ -72,6 +81,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(loader::split_points, module)?)?;
     module.add_function(wrap_pyfunction!(error_kinds, module)?)?;
     module.add_function(wrap_pyfunction!(query_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(start_logging, module)?)?;
     module.add_function(wrap_pyfunction!(cli_main, module)?)?;
     module.add_function(wrap_pyfunction!(encode_row_of, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::compute_stored, module)?)?;

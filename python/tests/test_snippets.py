@@ -30,6 +30,8 @@ SUBSTITUTIONS = {
     "s3://bucket/": "",
     # Targets are looked up, not built again.
     "make ": f"make -n -C {ROOT} ",
+    # Messages would be those of all tests after it.
+    'slaf.logging.start("debug")': 'slaf.logging.start("off")',
     "n_workers=4": "n_workers=2, dashboard_address=None",
     # Fewer genes than in an atlas.
     "n_top_genes=2000": "n_top_genes=100",

@@ -4,12 +4,15 @@
 //! One module for each subcommand; to add one, write its `Args` and its `run`, and add it to
 //! `Command`.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod convert;
 mod export;
 mod failure;
 mod format;
 mod info;
 mod interrupt;
+pub mod logging;
 mod output;
 mod progress;
 mod query;

@@ -8,8 +8,11 @@ use crate::error::{Error, Result};
 /// Column indices rise strictly within a row, unless a function says otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CsrChunk {
+    /// Where rows begin in the other two, and where the last one ends.
     pub indptr: Vec<u64>,
+    /// The column of each stored value.
     pub indices: Vec<u32>,
+    /// The stored values, of one type.
     pub values: Values,
 }
 

@@ -4,16 +4,27 @@ use std::fmt;
 /// The type of the values of a matrix, named as numpy names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
+    /// Truth values.
     Bool,
+    /// Unsigned, 8 bits.
     U8,
+    /// Unsigned, 16 bits.
     U16,
+    /// Unsigned, 32 bits.
     U32,
+    /// Unsigned, 64 bits.
     U64,
+    /// Signed, 8 bits.
     I8,
+    /// Signed, 16 bits.
     I16,
+    /// Signed, 32 bits.
     I32,
+    /// Signed, 64 bits.
     I64,
+    /// IEEE single precision.
     F32,
+    /// IEEE double precision.
     F64,
 }
 
@@ -130,16 +141,27 @@ impl fmt::Display for Dtype {
 /// The values of a matrix in their own type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
+    /// Of [`Dtype::Bool`].
     Bool(Vec<bool>),
+    /// Of [`Dtype::U8`].
     U8(Vec<u8>),
+    /// Of [`Dtype::U16`].
     U16(Vec<u16>),
+    /// Of [`Dtype::U32`].
     U32(Vec<u32>),
+    /// Of [`Dtype::U64`].
     U64(Vec<u64>),
+    /// Of [`Dtype::I8`].
     I8(Vec<i8>),
+    /// Of [`Dtype::I16`].
     I16(Vec<i16>),
+    /// Of [`Dtype::I32`].
     I32(Vec<i32>),
+    /// Of [`Dtype::I64`].
     I64(Vec<i64>),
+    /// Of [`Dtype::F32`].
     F32(Vec<f32>),
+    /// Of [`Dtype::F64`].
     F64(Vec<f64>),
 }
 

@@ -13,6 +13,8 @@
 //! # Ok::<(), slaf_core::Error>(())
 //! ```
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod chunk;
 mod dtype;
 mod error;

@@ -36,6 +36,7 @@ pub enum Compression {
 /// How to write an h5ad.
 #[derive(Clone, Debug, Default)]
 pub struct WriteOptions {
+    /// How matrices and columns are compressed.
     pub compression: Compression,
     /// Where temporary files for sorting go. `None` is the system's folder.
     pub temp_dir: Option<PathBuf>,

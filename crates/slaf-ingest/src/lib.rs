@@ -4,6 +4,8 @@
 //! [`open`] looks at the content of a path and gives an [`Input`]. To add a format: implement
 //! [`Input`], let `detect` recognise it by content, and add it to the table in the crate's tests.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod arrow_types;
 mod chunk_builder;
 mod detect;

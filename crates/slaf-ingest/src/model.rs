@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 /// The cell axis (obs) or the gene axis (var).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Axis {
+    /// The rows of X.
     Cells,
+    /// The columns of X.
     Genes,
 }
 
@@ -21,7 +23,10 @@ pub enum ColumnKind {
     Plain,
     /// A categorical: a `Dictionary(Int32, _)` array whose values are all categories, used or
     /// not, in order; a missing value is a null key.
-    Categorical { ordered: bool },
+    Categorical {
+        /// Whether the categories have an order, as pandas says.
+        ordered: bool,
+    },
     /// A pandas nullable array (`Int64`, `boolean`, `string`): nulls are in the validity bitmap.
     Nullable,
     /// Text of pandas' type `str`, which is as `string` but that missing values are NaN, not NA.
@@ -42,6 +47,7 @@ pub struct ColumnInfo {
     pub name: String,
     /// Boolean, Int8..UInt64, Float16..Float64, `Utf8`, or `Dictionary(Int32, one of these)`.
     pub data_type: DataType,
+    /// How pandas held it.
     pub kind: ColumnKind,
 }
 
@@ -57,7 +63,9 @@ pub struct FrameInfo {
 /// A column with values.
 #[derive(Clone, Debug)]
 pub struct Column {
+    /// What it is called, and its type.
     pub info: ColumnInfo,
+    /// As many values as the frame has rows, of the type in `info`.
     pub array: ArrayRef,
 }
 
@@ -66,6 +74,7 @@ pub struct Column {
 pub struct Frame {
     /// The index, as strings (AnnData turns other indexes into strings, too).
     pub index: Vec<String>,
+    /// As many as were asked for, in that order.
     pub columns: Vec<Column>,
 }
 
@@ -99,8 +108,11 @@ impl fmt::Display for MatrixKey {
 /// How the input held a matrix; an export writes it the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatrixEncoding {
+    /// Compressed rows.
     Csr,
+    /// Compressed columns.
     Csc,
+    /// Every value is stored.
     Dense,
 }
 
@@ -118,12 +130,16 @@ impl MatrixEncoding {
 /// A matrix of the input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatrixInfo {
+    /// Its slot.
     pub key: MatrixKey,
+    /// How the input holds it.
     pub encoding: MatrixEncoding,
     /// The type of the values as stored. Text formats give the type that holds all values of
     /// the file exactly: an integer that none holds is a loss.
     pub dtype: Dtype,
+    /// Cells, or genes for varp.
     pub n_rows: u64,
+    /// Genes, or cells for obsp.
     pub n_cols: u64,
     /// Stored values, where the file says so without being read.
     pub nnz: Option<u64>,
@@ -132,16 +148,22 @@ pub struct MatrixInfo {
 /// A dense two-dimensional numeric array beside an axis: an entry of obsm or varm.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ArrayKey {
+    /// The axis of its rows.
     pub axis: Axis,
+    /// The user's name: any string.
     pub name: String,
 }
 
 /// Shape and type of an [`ArrayKey`]'s array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArrayInfo {
+    /// Its place.
     pub key: ArrayKey,
+    /// The type of its values.
     pub dtype: Dtype,
+    /// As many as the axis is long.
     pub n_rows: u64,
+    /// May be 0.
     pub n_cols: u64,
 }
 
@@ -150,6 +172,7 @@ pub struct ArrayInfo {
 pub struct Loss {
     /// The element, as a path inside of the file.
     pub path: String,
+    /// Why no slot holds it.
     pub reason: String,
 }
 
@@ -158,18 +181,24 @@ pub struct Loss {
 pub struct Description {
     /// For people: `h5ad (AnnData 0.8)`, `10x h5 v3`, `10x mtx v2`, `loom`, `csv`.
     pub format: String,
+    /// The length of the cell axis.
     pub n_cells: u64,
+    /// The length of the gene axis.
     pub n_genes: u64,
+    /// The columns of obs.
     pub obs: FrameInfo,
+    /// The columns of var.
     pub var: FrameInfo,
     /// The var frame of raw, if there is a raw.
     pub raw_var: Option<FrameInfo>,
     /// X first, if there is an X.
     pub matrices: Vec<MatrixInfo>,
+    /// The numeric arrays of obsm and varm.
     pub arrays: Vec<ArrayInfo>,
     /// Elements that are kept as they are: the paths (without a leading slash) of HDF5 objects
     /// that [`Input::write_extras`] copies, such as `uns`, `obsm/frame`, `raw/varm`.
     pub extras: Vec<String>,
+    /// What an import would leave out.
     pub losses: Vec<Loss>,
     /// What the reader decided, for the conversion report: `genes in rows (detected)`.
     pub notes: Vec<String>,
@@ -197,7 +226,9 @@ pub struct OpenOptions {
 /// least one row.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamOptions {
+    /// Rows of a chunk.
     pub max_rows: usize,
+    /// Stored values of a chunk.
     pub max_nnz: usize,
 }
 

@@ -161,6 +161,7 @@ impl TemporaryFolder {
         }
     }
 
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }

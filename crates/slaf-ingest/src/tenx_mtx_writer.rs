@@ -13,7 +13,9 @@ use std::path::Path;
 /// A row of `features.tsv.gz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
+    /// The first column, such as an Ensembl id.
     pub id: String,
+    /// The second column.
     pub symbol: String,
     /// `Gene Expression` for genes.
     pub feature_type: String,

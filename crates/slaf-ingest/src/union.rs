@@ -29,6 +29,7 @@ pub enum Join {
 /// How to unite inputs.
 #[derive(Clone, Debug)]
 pub struct UnionOptions {
+    /// Which genes the union has.
     pub join: Join,
     /// The obs column that names each cell's input.
     pub source_column: Option<String>,

@@ -4,6 +4,8 @@
 //! into the inputs of foundation models; [`sampling`] says which cells a model sees, and in which
 //! order.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod matrix;
 mod random;
 pub mod sampling;

@@ -3,6 +3,9 @@
 use slaf_core::{Error, ErrorKind, cause};
 use std::error::Error as StdError;
 
+/// The codes of a bucket or container that does not exist, of S3, Google and Azure.
+const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
+
 /// The kind that an error deserves by its causes.
 fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind {
     if let Some(ours) = cause::<Error>(error) {
@@ -20,7 +23,9 @@ fn kind_of(error: &(dyn StdError + 'static), otherwise: ErrorKind) -> ErrorKind 
         Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
             ErrorKind::PermissionDenied
         }
-        Some(e @ object_store::Error::Generic { .. }) if e.to_string().contains("NoSuchBucket") => ErrorKind::NotFound,
+        Some(e @ object_store::Error::Generic { .. }) if NO_BUCKET.iter().any(|code| e.to_string().contains(code)) => {
+            ErrorKind::NotFound
+        }
         // Listing has no errors of its own for these.
         Some(e @ object_store::Error::Generic { .. })
             if ["status code: 401", "status code: 403"].iter().any(|s| e.to_string().contains(s)) =>
@@ -53,7 +58,9 @@ fn answer_of_store(text: &str) -> Option<String> {
     };
     let code = element("Code")?;
     let bucket = element("BucketName").map(|b| format!(" (bucket \"{b}\")")).unwrap_or_default();
-    let message = element("Message").map(|m| format!(": {m}")).unwrap_or_default();
+    // What follows the first line are numbers of the request.
+    let message = element("Message").and_then(|m| m.lines().next());
+    let message = message.map(|m| format!(": {}", m.trim())).unwrap_or_default();
     Some(format!("the object store answers {code}{message}{bucket}"))
 }
 
@@ -108,6 +115,15 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         let line = "the object store answers NoSuchBucket: The specified bucket does not exist (bucket \"b\")";
         assert_eq!(error.message(), line);
+        let error = generic(
+            "<Error><Code>ContainerNotFound</Code><Message>The specified container does not exist.\n\
+             RequestId:1\nTime:2\n</Message></Error>",
+        );
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(
+            error.message(),
+            "the object store answers ContainerNotFound: The specified container does not exist."
+        );
         assert_eq!(generic("a\n  b").message(), "Generic S3 error: a b");
     }
 }

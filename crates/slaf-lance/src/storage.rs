@@ -36,7 +36,7 @@ impl Storage {
         if uri.starts_with("hf://") {
             return Err(Error::new(
                 ErrorKind::UnsupportedFeature,
-                "hf:// paths are not supported by this build: download the store, or use s3://, gs:// or az://",
+                "hf:// addresses are not supported: download the store, or use s3://, gs:// or az://",
             ));
         }
         let local = match uri.strip_prefix("file://") {

@@ -5,6 +5,7 @@ use crate::dataset::Dataset;
 use crate::progress::{Progress, ProgressEvent};
 use crate::selection::Selection;
 use crate::store::manifest::FrameSchema;
+use crate::trace::Address;
 use arrow::array::{Array, AsArray, RecordBatch};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
 use slaf_ingest::temporary::TemporaryFolder;
@@ -61,6 +62,8 @@ pub fn export(
         let what = "exists already; choose another name or pass --overwrite (overwrite=True)";
         return Err(Error::new(ErrorKind::AlreadyExists, what).at(output.display()));
     }
+    let span = tracing::debug_span!("export", store = %Address(dataset.uri()), format = ?format);
+    let _span = span.entered();
     let job = Job { dataset, progress };
     match format {
         ExportFormat::H5ad => job.h5ad(output, options),

@@ -33,6 +33,7 @@ mod selection;
 mod size;
 mod store;
 mod tokenize;
+mod trace;
 mod verify;
 
 pub use config::query_memory;

@@ -48,6 +48,7 @@ fn run<T>(
     rows.check(entry.n_rows, "row").at(key)?;
     cols.check(entry.n_cols, "column").at(key)?;
     let (n_rows, n_cols) = (rows.len(entry.n_rows) as usize, cols.len(entry.n_cols) as usize);
+    let _span = tracing::debug_span!("compute", matrix = %key, rows = n_rows, columns = n_cols).entered();
     let orientation = choose(&snapshot.manifest, key, entry, rows, cols);
     let options = ReadOptions { orientation: Some(orientation), unsorted };
     // Most columns in any order are picked from all faster than each row is looked through.

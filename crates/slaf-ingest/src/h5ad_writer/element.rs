@@ -15,17 +15,22 @@ pub enum Element {
     Dict(Vec<(String, Element)>),
     /// Python's `None`.
     Null,
+    /// A text.
     String(String),
     /// A number: one value.
     Scalar(Values),
     /// An array, row-major.
     Array {
+        /// Its length in each dimension.
         shape: Vec<u64>,
+        /// As many as the product of `shape`.
         values: Values,
     },
     /// An array of strings, row-major.
     Strings {
+        /// Its length in each dimension.
         shape: Vec<u64>,
+        /// As many as the product of `shape`.
         strings: Vec<String>,
     },
 }

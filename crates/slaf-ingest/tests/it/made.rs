@@ -5,12 +5,12 @@ use slaf_core::{CsrChunk, Result, Value, with_values};
 use slaf_ingest::{Input, MatrixKey, OpenOptions, StreamOptions};
 use std::path::{Path, PathBuf};
 
-pub fn open(path: &Path) -> Result<Box<dyn Input>> {
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Input>> {
     slaf_ingest::open(path, &OpenOptions::default())
 }
 
 /// Rows, stored values, and the sum of a matrix; every chunk is checked.
-pub fn totals(input: &dyn Input, key: &MatrixKey, options: StreamOptions) -> Result<(u64, usize, f64)> {
+pub(crate) fn totals(input: &dyn Input, key: &MatrixKey, options: StreamOptions) -> Result<(u64, usize, f64)> {
     let info = input.description().matrices.iter().find(|m| m.key == *key).unwrap().clone();
     let (mut rows, mut nnz, mut sum) = (0, 0, 0.0);
     for chunk in input.matrix(key, options)? {
@@ -27,7 +27,7 @@ pub fn totals(input: &dyn Input, key: &MatrixKey, options: StreamOptions) -> Res
 }
 
 /// All rows of a matrix in one chunk.
-pub fn whole(input: &dyn Input, key: &MatrixKey) -> Result<CsrChunk> {
+pub(crate) fn whole(input: &dyn Input, key: &MatrixKey) -> Result<CsrChunk> {
     let all = StreamOptions { max_rows: usize::MAX, max_nnz: usize::MAX };
     let mut chunks = input.matrix(key, all)?.collect::<Result<Vec<_>>>()?;
     assert_eq!(chunks.len(), 1);
@@ -35,7 +35,7 @@ pub fn whole(input: &dyn Input, key: &MatrixKey) -> Result<CsrChunk> {
 }
 
 /// Reads everything, for inputs whose only promise is an error.
-pub fn read_all(path: &Path) -> Result<()> {
+pub(crate) fn read_all(path: &Path) -> Result<()> {
     let input = open(path)?;
     let d = input.description();
     input.obs(0..d.n_cells)?;
@@ -51,18 +51,18 @@ pub fn read_all(path: &Path) -> Result<()> {
     Ok(())
 }
 
-pub fn text(s: &str) -> AttrValue {
+pub(crate) fn text(s: &str) -> AttrValue {
     AttrValue::VarLenString(s.into())
 }
 
-pub fn group(name: &str, encoding: &str) -> GroupBuilder {
+pub(crate) fn group(name: &str, encoding: &str) -> GroupBuilder {
     let mut g = FileBuilder::new().create_group(name);
     g.set_attr("encoding-type", text(encoding));
     g
 }
 
 /// A frame with the index `a0`, `a1`, ... and the columns that `fill` makes.
-pub fn frame(
+pub(crate) fn frame(
     name: &str,
     prefix: &str,
     n: usize,
@@ -83,7 +83,7 @@ pub fn frame(
 }
 
 /// The parts of a compressed matrix of f32.
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     pub encoding: &'a str,
     pub shape: [i64; 2],
     pub indptr: &'a [i64],
@@ -92,7 +92,7 @@ pub struct Parts<'a> {
 }
 
 /// Three cells and four genes, without anything wrong.
-pub const GOOD: Parts = Parts {
+pub(crate) const GOOD: Parts = Parts {
     encoding: "csr_matrix",
     shape: [3, 4],
     indptr: &[0, 2, 2, 5],
@@ -101,7 +101,7 @@ pub const GOOD: Parts = Parts {
 };
 
 impl Parts<'_> {
-    pub fn group(&self, name: &str) -> FinishedGroup {
+    pub(crate) fn group(&self, name: &str) -> FinishedGroup {
         let mut g = group(name, self.encoding);
         g.set_attr("shape", AttrValue::I64Array(self.shape.to_vec()));
         g.create_dataset("indptr").with_i64_data(self.indptr);
@@ -112,7 +112,7 @@ impl Parts<'_> {
 }
 
 /// Writes an h5ad of three cells and four genes, with what `fill` adds.
-pub fn h5ad(folder: &Path, fill: impl FnOnce(&mut FileBuilder)) -> PathBuf {
+pub(crate) fn h5ad(folder: &Path, fill: impl FnOnce(&mut FileBuilder)) -> PathBuf {
     let path = folder.join("test.h5ad");
     let mut f = FileBuilder::new();
     f.set_attr("encoding-type", text("anndata"));
@@ -122,7 +122,7 @@ pub fn h5ad(folder: &Path, fill: impl FnOnce(&mut FileBuilder)) -> PathBuf {
 }
 
 /// As [`h5ad`], with plain frames and this X.
-pub fn with_x(folder: &Path, x: &Parts) -> PathBuf {
+pub(crate) fn with_x(folder: &Path, x: &Parts) -> PathBuf {
     h5ad(folder, |f| {
         f.add_group(frame("obs", "c", 3, &[], |_| {}));
         f.add_group(frame("var", "g", 4, &[], |_| {}));

@@ -28,7 +28,9 @@ use std::ops::Range;
 
 /// A matrix that can be read in parts, in any order and from many threads.
 pub struct Source<'a> {
+    /// Its rows.
     pub n_rows: usize,
+    /// Its columns.
     pub n_cols: usize,
     /// Reads consecutive rows; columns may come in any order.
     pub read: &'a (dyn Fn(Range<usize>) -> Result<CsrChunk> + Sync),

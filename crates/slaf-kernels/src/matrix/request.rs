@@ -5,10 +5,13 @@ use slaf_core::{Dtype, Error, Result, Values};
 /// What to find out, in one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
+    /// What to find out about each row.
     pub rows: Option<Rows>,
+    /// What to find out about each column.
     pub columns: Option<Columns>,
     /// NaN is counted and then left out.
     pub skip_nan: bool,
+    /// How much of it.
     pub detail: Detail,
 }
 
@@ -40,6 +43,7 @@ pub struct Rows {
 pub struct Dot {
     /// columns x `k`, row-major.
     pub weights: Vec<f64>,
+    /// Numbers for each row.
     pub k: usize,
 }
 
@@ -47,6 +51,7 @@ pub struct Dot {
 /// what is named here.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
+    /// The groups of rows; without them, all rows are one.
     pub groups: Option<Groups>,
     /// One for each column, to which distances are squared in place of zero.
     pub centres: Option<Vec<f64>>,
@@ -61,6 +66,7 @@ pub struct Columns {
 pub struct Groups {
     /// The group of each; what is in no group has a label that is not below `n`.
     pub labels: Vec<u32>,
+    /// How many groups there are.
     pub n: usize,
 }
 
@@ -88,6 +94,7 @@ impl Columns {
 pub struct Left {
     /// rows x `k`, row-major.
     pub weights: Vec<f64>,
+    /// Numbers for each column.
     pub k: usize,
 }
 
@@ -150,6 +157,7 @@ pub struct Summary {
     pub dot: Vec<f64>,
     /// `k` x columns.
     pub left: Vec<f64>,
+    /// What [`Columns::running`] asked for.
     pub running: Option<Running>,
 }
 
@@ -161,6 +169,7 @@ pub struct Summary {
 pub struct Running {
     /// Stored values.
     pub stored: Vec<u32>,
+    /// Means of the stored values.
     pub mean: Vec<f64>,
     /// Sums of squared deviations from the mean.
     pub square: Vec<f64>,
@@ -183,7 +192,9 @@ pub struct Stats {
     /// Sums over nonzero values of the squared distance: of a row (or its groups) to the mean, of
     /// a column to its centre, or to zero.
     pub square: Vec<f64>,
+    /// The smallest values.
     pub min: Values,
+    /// The largest values.
     pub max: Values,
 }
 

@@ -12,7 +12,9 @@ pub enum Step {
     Map(Function),
     /// The value and a number of its row, of its column, or of all.
     Combine {
+        /// What is done with the two.
         op: Op,
+        /// The number beside the value.
         operand: Operand,
         /// If given, one entry for each row of the matrix: other rows stay as they are.
         rows: Option<Vec<bool>>,
@@ -21,42 +23,71 @@ pub enum Step {
     Densify,
     /// Subtracts `left @ right`, computed in f64: `left` is rows x `k`, `right` is `k` x columns,
     /// both row-major. The residuals of a regression, for one.
-    SubtractProduct { left: Vec<f64>, right: Vec<f64>, k: usize },
+    SubtractProduct {
+        /// rows x `k`.
+        left: Vec<f64>,
+        /// `k` x columns.
+        right: Vec<f64>,
+        /// The length that both share.
+        k: usize,
+    },
 }
 
 /// Functions that leave zero at zero. All but the first four need a float type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
+    /// `-x`.
     Negative,
+    /// `|x|`.
     Abs,
+    /// -1, 0 or 1.
     Sign,
+    /// `x * x`.
     Square,
+    /// The square root.
     Sqrt,
+    /// `ln(1 + x)`.
     Log1p,
+    /// `exp(x) - 1`.
     Expm1,
+    /// The next integer below.
     Floor,
+    /// The next integer above.
     Ceil,
+    /// The nearest integer, the even one of two.
     Rint,
+    /// The next integer towards zero.
     Trunc,
 }
 
 /// Operations of two numbers, the value first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// `x + y`.
     Add,
+    /// `x - y`.
     Subtract,
+    /// `x * y`.
     Multiply,
+    /// `x / y`.
     Divide,
+    /// `x` to the power of `y`.
     Power,
     /// NaN if one is NaN, as numpy has it; so is `Maximum`.
     Minimum,
+    /// The larger one.
     Maximum,
     /// This and the following give bool.
     Equal,
+    /// `x != y`.
     NotEqual,
+    /// `x < y`.
     Less,
+    /// `x <= y`.
     LessEqual,
+    /// `x > y`.
     Greater,
+    /// `x >= y`.
     GreaterEqual,
 }
 
@@ -94,6 +125,7 @@ impl Op {
 /// f32, which is computed in f64 and rounded, as numpy does in place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operand {
+    /// One for all: a single value.
     Scalar(Values),
     /// One for each row.
     Rows(Values),

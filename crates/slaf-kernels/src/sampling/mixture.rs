@@ -16,6 +16,7 @@ const MOST_PASSES: u64 = 1 << 20;
 /// One sampler of a mixture.
 #[derive(Clone, Debug)]
 pub struct Part {
+    /// Where its cells come from.
     pub sampler: Sampler,
     /// Its share of the positions, relative to the others'.
     pub proportion: f64,

@@ -18,10 +18,13 @@ pub enum Remainder {
 /// One consumer of the batches: a worker of a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
+    /// The number of the rank, below `world`.
     pub rank: u64,
+    /// How many ranks there are.
     pub world: u64,
     /// Workers of a rank take its batches in turns.
     pub worker: u64,
+    /// How many workers a rank has.
     pub workers: u64,
 }
 
@@ -52,6 +55,7 @@ pub struct Schedule {
     pub n: u64,
     /// Positions of a batch, of one rank.
     pub batch: u64,
+    /// What becomes of positions that fill no batch of all ranks.
     pub remainder: Remainder,
     /// Positions that are not parted, of which `batch` is a multiple.
     pub granule: u64,

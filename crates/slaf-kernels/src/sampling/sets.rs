@@ -9,6 +9,7 @@ use slaf_core::{Error, Result};
 /// Cells that belong together: of one perturbation, or of one perturbation in one cell line.
 #[derive(Clone, Debug)]
 pub struct Group {
+    /// The cells of the group.
     pub cells: Pool,
     /// Index of its pool of matching controls.
     pub controls: usize,

@@ -30,8 +30,10 @@ use slaf_core::{Error, Result};
 pub struct Description {
     /// Tokens in a row, special tokens and padding included.
     pub length: usize,
+    /// How names of genes are compared with the vocabulary.
     #[serde(default)]
     pub genes: IdStyle,
+    /// What the total of a cell is the sum of.
     #[serde(default)]
     pub total: TotalOf,
     /// What the total of a cell is scaled to; without it, values are taken as they are.
@@ -41,19 +43,27 @@ pub struct Description {
     /// scale are dropped.
     #[serde(default)]
     pub scale: bool,
+    /// Which genes stay where more are expressed than fit.
     #[serde(default)]
     pub select: Select,
+    /// What fills the space that is left.
     #[serde(default)]
     pub fill: Fill,
+    /// The order of the gene tokens.
     #[serde(default)]
     pub order: Order,
+    /// What stands beside each token; without it, there are no values.
     #[serde(default)]
     pub values: Option<ValueMap>,
+    /// Special tokens before the genes.
     #[serde(default)]
     pub first: Vec<Special>,
+    /// Special tokens behind the genes.
     #[serde(default)]
     pub last: Vec<Special>,
+    /// The token of the space that nothing fills.
     pub pad: Special,
+    /// What becomes of a cell without tokens.
     #[serde(default)]
     pub empty: Empty,
 }
@@ -89,13 +99,16 @@ pub enum Select {
     Head,
     /// Those with the largest keys.
     Top {
+        /// Which of equal keys is first.
         #[serde(default)]
         ties: Ties,
     },
     /// A random sample. With replacement there are always as many as fit.
     Sample {
+        /// What the chance of a gene is proportional to.
         #[serde(default)]
         weight: Weight,
+        /// Whether a gene may come more than once.
         #[serde(default)]
         replace: bool,
     },
@@ -105,8 +118,10 @@ pub enum Select {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ties {
+    /// The one with the lower number in the data set.
     #[default]
     Column,
+    /// One of them by chance.
     Random,
 }
 
@@ -114,6 +129,7 @@ pub enum Ties {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weight {
+    /// The same for all.
     #[default]
     Uniform,
     /// The stored value.
@@ -126,10 +142,12 @@ pub enum Weight {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fill {
+    /// They do not: padding does.
     #[default]
     None,
     /// The first ones in column order.
     Column,
+    /// Some by chance.
     Random,
 }
 
@@ -144,6 +162,7 @@ pub enum Order {
     Key,
     /// Smallest entry of the table of positions first, ties by column, genes without one last.
     Position,
+    /// By chance.
     Random,
 }
 
@@ -151,18 +170,22 @@ pub enum Order {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValueMap {
+    /// What is made of the stored value.
     #[serde(default)]
     pub transform: Transform,
     /// Larger values become this one.
     #[serde(default)]
     pub clip: Option<f64>,
+    /// Numbers of bins in place of the values.
     #[serde(default)]
     pub bins: Option<Bins>,
 }
 
+/// What is made of a stored value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transform {
+    /// The value itself.
     #[default]
     Raw,
     /// `x / total * target_sum`.
@@ -176,7 +199,9 @@ pub enum Transform {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bins {
+    /// How many, with the one of no expression.
     pub n_bins: u32,
+    /// Where a value goes that lies on a border.
     #[serde(default)]
     pub mode: Binning,
 }
@@ -201,15 +226,20 @@ pub enum Binning {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Special {
+    /// Its name in the vocabulary.
     pub token: String,
+    /// The value beside it.
     #[serde(default)]
     pub value: SpecialValue,
 }
 
+/// The value beside a special token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SpecialValue {
+    /// The same in every row.
     Number(f32),
+    /// A number of the cell.
     OfCell(OfCell),
 }
 
@@ -228,6 +258,7 @@ impl Default for SpecialValue {
 }
 
 impl Special {
+    /// A special token with the same value in every row.
     pub fn new(token: impl Into<String>, value: f32) -> Self {
         Special { token: token.into(), value: SpecialValue::Number(value) }
     }

@@ -8,6 +8,7 @@ use slaf_core::{Error, ErrorKind, Result};
 /// A column of gene names: the names of the genes, or a column of var.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeneColumn {
+    /// What the column is called.
     pub name: String,
     /// One for each gene, in order of the genes' numbers; empty where there is none.
     pub ids: Vec<String>,

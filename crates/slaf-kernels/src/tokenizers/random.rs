@@ -17,6 +17,7 @@ pub struct Random {
 }
 
 impl Random {
+    /// The generator of an epoch: what it gives for a cell depends on these two and the cell alone.
     pub fn new(seed: u64, epoch: u64) -> Self {
         Random { seed, epoch, numpy: None }
     }

@@ -17,7 +17,9 @@ use std::sync::Mutex;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
+    /// The parts of the tokenizer.
     pub description: Description,
+    /// Tokens by gene and by name.
     pub vocabulary: Vocabulary,
     /// What keys are divided by, 1e-30 to 1e30: Geneformer's medians.
     #[serde(default)]
@@ -33,12 +35,14 @@ impl Recipe {
         Recipe { description, vocabulary, scales: None, positions: None }
     }
 
+    /// Divides keys by these; see [`Recipe::scales`].
     #[must_use]
     pub fn with_scales(mut self, scales: GeneTable) -> Self {
         self.scales = Some(scales);
         self
     }
 
+    /// Orders genes by these; see [`Recipe::positions`].
     #[must_use]
     pub fn with_positions(mut self, positions: GeneTable) -> Self {
         self.positions = Some(positions);

@@ -66,10 +66,12 @@ impl GeneTable {
         self.numbers.iter().map(|(id, &x)| (id.as_str(), x))
     }
 
+    /// How many ids have a number.
     pub fn len(&self) -> usize {
         self.numbers.len()
     }
 
+    /// Whether no id has a number.
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
     }

@@ -36,6 +36,7 @@ pub struct Batch<'a> {
 /// Buffers of `b x length` tokens, row by row.
 #[derive(Debug)]
 pub struct Output<'a> {
+    /// The tokens.
     pub input_ids: &'a mut [i64],
     /// True for everything but padding.
     pub attention_mask: &'a mut [bool],
@@ -65,6 +66,7 @@ impl Tokenized {
 /// Rows without padding, back to back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Packed {
+    /// The tokens of all rows.
     pub input_ids: Vec<i64>,
     /// Beside `input_ids`; empty for a tokenizer without values.
     pub values: Vec<f32>,
@@ -85,6 +87,7 @@ pub struct VocabInfo {
     pub special_tokens: Vec<(String, u32)>,
     /// Tokens in a row.
     pub max_length: usize,
+    /// Whether the vocabulary was made from the genes of the data set.
     pub from_data_set: bool,
     /// How the genes of the data set were found.
     pub genes: GeneMatch,
@@ -101,10 +104,12 @@ struct Block<'a> {
 }
 
 impl Tokenizer {
+    /// The parts that the tokenizer is made of.
     pub fn description(&self) -> &Description {
         &self.plan.d
     }
 
+    /// Its tokens by gene and by name.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
     }
@@ -124,6 +129,7 @@ impl Tokenizer {
         self.plan.d.values.is_some()
     }
 
+    /// The vocabulary in numbers, and how the genes were found.
     pub fn vocab_info(&self) -> VocabInfo {
         VocabInfo {
             vocab_size: self.vocabulary.size(),

@@ -24,6 +24,7 @@ pub use report::ConvertReport;
 use crate::progress::Progress;
 use crate::store::frames::Categories;
 use crate::store::manifest::{FORMAT_VERSION, FrameSchema, Manifest, Tables};
+use crate::trace::Address;
 use job::{Job, tick};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::{Input, MatrixKey, OpenOptions, UnionOptions};
@@ -31,6 +32,7 @@ use slaf_lance::runtime::block_on;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use target::Target;
+use tracing::Instrument;
 
 /// Converts one input, or several into one store; a folder of h5ad files stands for these.
 ///
@@ -47,6 +49,7 @@ pub fn convert(
     options: &ConvertOptions,
     progress: Progress<'_>,
 ) -> Result<ConvertReport> {
+    let _span = tracing::debug_span!("convert", inputs = inputs.len(), store = %Address(output)).entered();
     let started = Instant::now();
     let target = block_on(Target::prepare(inputs, output, options))?;
     let input_options = OpenOptions { memory: options.memory / 4, ..options.input.clone() };
@@ -170,7 +173,8 @@ impl Job<'_> {
             extras,
             files: Vec::new(),
         };
-        block_on(self.target.commit(&mut manifest))?;
+        let span = tracing::debug_span!("commit", version = manifest.version, cells = manifest.n_cells);
+        block_on(self.target.commit(&mut manifest).instrument(span))?;
         Ok(ConvertReport::new(&manifest, description, cells.by_gene_bytes, cells.duplicates, started.elapsed()))
     }
 }

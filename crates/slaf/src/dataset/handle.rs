@@ -6,6 +6,7 @@ use crate::loader::Source;
 use crate::query::Session;
 use crate::store::manifest::Manifest;
 use crate::store::{Snapshot, versions};
+use crate::trace::Address;
 use crate::verify::Damage;
 use slaf_core::{ErrorKind, Result};
 use slaf_lance::Storage;
@@ -75,6 +76,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`]; `not-found` also for a version that does not exist.
     pub fn open_with(uri: &str, options: &DatasetOptions) -> Result<Dataset> {
+        let _span = tracing::debug_span!("open", store = %Address(uri)).entered();
         elsewhere::refuse_web(uri)?;
         let storage = block_on(Storage::new(uri, &options.storage_options))?;
         let first_touch = options.verify == Verify::FirstTouch;
@@ -148,6 +150,7 @@ impl Dataset {
     /// # Errors
     /// Those of reading, other than a missing file.
     pub fn verify(&self) -> Result<Vec<Damage>> {
+        let _span = tracing::debug_span!("verify", store = %Address(self.uri())).entered();
         block_on(self.snapshot.verify())
     }
 

@@ -30,6 +30,8 @@ impl Dataset {
     /// `unknown-table`, `out-of-range`, `corrupt`.
     pub fn read(&self, key: &MatrixKey, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
         let entry = self.snapshot.matrix(key)?;
+        let (n_rows, n_cols) = (rows.len(entry.n_rows), cols.len(entry.n_cols));
+        let _span = tracing::debug_span!("read", matrix = %key, rows = n_rows, columns = n_cols).entered();
         block_on(self.snapshot.read(key, entry, rows, cols, ReadOptions::default())).at(key)
     }
 

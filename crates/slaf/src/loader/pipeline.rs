@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tracing::Span;
 
 /// Cells that the pool gets at once: enough for all of its threads, and soon done.
 const GROUP_CELLS: usize = 512;
@@ -54,11 +55,14 @@ pub struct LoadedBatches {
     batches: Receiver<Result<LoadedBatch>>,
     shared: Arc<Shared>,
     left: u64,
+    /// Ends when the iterator is dropped.
+    _span: Span,
 }
 
 pub(super) fn start(plan: Plan) -> Result<LoadedBatches> {
     let shared = Arc::new(Shared { counters: Counters::start(), stopped: AtomicBool::new(false), stop: Notify::new() });
     let left = plan.schedule.steps(plan.part.shard).saturating_sub(plan.part.skip);
+    let span = tracing::debug_span!("load", epoch = plan.part.epoch, batches = left);
     crate::memory::keep_freed_memory();
     let (send_batch, batches) = sync_channel(plan.queue);
     // No room: besides the rack that is decoded there is one that is read or waits.
@@ -79,7 +83,7 @@ pub(super) fn start(plan: Plan) -> Result<LoadedBatches> {
     let thread = |name: &str| std::thread::Builder::new().name(name.into());
     thread("slaf-read").spawn(move || read.run(&send_rack))?;
     thread("slaf-make").spawn(move || make.run(&racks, &send_batch))?;
-    Ok(LoadedBatches { batches, shared, left })
+    Ok(LoadedBatches { batches, shared, left, _span: span })
 }
 
 /// Reads packed rows, ahead of the decoding.

@@ -9,6 +9,7 @@ use super::options::{QueryOptions, QueryResult};
 use super::planning;
 use super::session::Session;
 use crate::config::query_memory;
+use crate::trace::Address;
 use arrow::array::{Array, ArrayData, RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -29,6 +30,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 /// How often a waiting caller looks whether the user stopped the query.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,17 +43,21 @@ pub(super) struct Running {
     limits: Limits,
     /// The time that the query has used of its limit.
     used: Duration,
+    /// Ends with the query.
+    span: Span,
 }
 
 impl Running {
     pub(super) fn new(schema: SchemaRef, options: &QueryOptions, limits: Limits) -> Running {
-        Running { schema, plan: None, options: options.clone(), limits, used: Duration::ZERO }
+        Running { schema, plan: None, options: options.clone(), limits, used: Duration::ZERO, span: Span::none() }
     }
 
     /// Plans a query.
     pub(super) fn plan(session: &Arc<Session>, sql: &str, options: &QueryOptions) -> Result<Running> {
         let limits = session.limits();
         let mut running = Running::new(Arc::new(Schema::empty()), options, limits.clone());
+        let store = session.snapshot.storage.uri();
+        running.span = tracing::debug_span!("query", store = %Address(store), characters = sql.len());
         let (session, sql, options) = (session.clone(), sql.to_string(), options.clone());
         let (done, planned) = oneshot::channel();
         let runtime = runtime()?;
