@@ -164,7 +164,9 @@ fn step(py: Python<'_>, (kind, what, numbers, rows): &StepArguments<'_>) -> PyRe
         "scalar" => combine(Operand::Scalar),
         "rows" => combine(Operand::Rows),
         "columns" => combine(Operand::Columns),
+        "widen" => Ok(Step::Widen),
         "densify" => Ok(Step::Densify),
+        "sparsify" => Ok(Step::Sparsify),
         "product" => {
             let k = what.parse().map_err(|_| invalid(py, "a product needs the number of its terms"))?;
             let left = numbers.extract::<PyReadonlyArray1<'_, f64>>()?.to_vec()?;

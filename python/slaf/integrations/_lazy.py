@@ -10,9 +10,10 @@ import numpy.typing as npt
 from slaf._errors import from_kind, invalid
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import Key, Store
-from slaf.integrations._arithmetic import BINARY, COMPARISONS, UNARY, Arithmetic
+from slaf.integrations._arithmetic import BINARY, COMPARISONS, UNARY
 from slaf.integrations._foreign import Foreign, not_lazy
 from slaf.integrations._like_scipy import LikeSciPy, sparse_class
+from slaf.integrations._operators import Operators
 from slaf.integrations._plan import Source, Step, Stored
 from slaf.integrations._statistics import Statistics
 from slaf.integrations._transposed import Transposed
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 
-class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
+class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
     """Rows and columns of a matrix, and arithmetic on them, not done yet.
 
     Slicing and arithmetic give another lazy matrix and read nothing; :meth:`compute` and
@@ -29,11 +30,16 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
     :meth:`std`, :meth:`min`, :meth:`max`, :meth:`count_nonzero`) and ``@``, in one or two passes
     and without the matrix in memory.
 
-    Arithmetic takes numbers, and arrays that numpy would broadcast along the rows or the columns:
-    ``X / totals[:, None]``. Values have the type that numpy gives them, but for integers: products
-    and sums of integers are int64 (float64 beside uint64) and an overflow is an error. As in SciPy,
-    multiplying and dividing leave what is not stored. What changes zeros, such as ``X + 1``, gives
-    a lazy matrix whose :meth:`compute` is a dense array.
+    Arithmetic is that of the matrix that :meth:`to_memory` gives: types and values are SciPy's, or
+    numpy's if that is an array. So dividing a sparse matrix by a number gives float64, comparisons
+    store no zeros, ``*`` with an array and ``**`` are those of matrices where it is a
+    ``csr_matrix``, and :meth:`multiply` and :meth:`power` those of values. Arrays are broadcast
+    along the rows or the columns: ``X / totals[:, None]``. Multiplying, dividing and powers leave
+    what is not stored. Three things go further. Whole numbers are computed in int64, and an
+    overflow is an error, where SciPy keeps narrow types and wraps (float16 becomes float32). What
+    changes zeros, such as ``X + 1``, which SciPy refuses, gives a lazy matrix whose :meth:`compute`
+    is a dense array. Functions of numpy that SciPy does not know, such as ``np.multiply(X,
+    totals[:, None])``, are of values.
 
     Reductions, and attributes such as ``data``, ``indices`` and ``indptr``, are those of the matrix
     that :meth:`to_memory` gives: of a sparse one, sums are ``np.matrix``. Such attributes read the
@@ -87,7 +93,8 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
     @property
     def is_dense(self) -> bool:
         """Whether arithmetic has changed zeros, so that :meth:`compute` gives a dense array."""
-        return any(step.kind == "densify" for step in self._steps)
+        zeros = [step.kind for step in self._steps if step.kind in ("densify", "sparsify")]
+        return zeros[-1:] == ["densify"]
 
     @property
     def encoding(self) -> str:
@@ -99,9 +106,13 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
         """Number of stored values, explicit zeros included.
 
         Known without reading for a whole matrix and for whole rows of X; otherwise the selection
-        is read.
+        is read, and computed if it is a comparison.
         """
-        return self.shape[0] * self.shape[1] if self.is_dense else self._source.nnz()
+        if self.is_dense:
+            return self.shape[0] * self.shape[1]
+        if any(step.kind == "sparsify" for step in self._steps):
+            return len(self._source.compute(self.native_steps())[2])
+        return self._source.nnz()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -237,8 +248,8 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
             if name in BINARY or name in COMPARISONS:
                 left, right = inputs
                 if isinstance(left, LazyMatrix):
-                    return left.combine(name, right)
-                return self.combine_reflected(name, left)
+                    return left.of_values(name, right)
+                return self.of_values_reflected(name, left)
         how = name if method == "__call__" else f"{name}.{method}"
         raise not_lazy(f"np.{how} of a lazy matrix")
 

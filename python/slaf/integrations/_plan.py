@@ -26,9 +26,10 @@ class Step:
     Parameters
     ----------
     kind
-        ``"cast"``, ``"map"`` (a function of the value), ``"scalar"``, ``"rows"`` or ``"columns"``
-        (an operation with a number, or with one for each row or column), ``"densify"`` (zeros are
-        stored from here on), or ``"product"`` (a product of two matrices is subtracted).
+        ``"cast"``, ``"widen"`` (whole numbers in int64, exactly), ``"map"`` (a function of the
+        value), ``"scalar"``, ``"rows"`` or ``"columns"`` (an operation with a number, or with one
+        for each row or column), ``"densify"`` (zeros are stored from here on), ``"sparsify"`` (none
+        is stored), or ``"product"`` (a product of two matrices is subtracted).
     dtype
         The type of the values after the step.
     what
