@@ -189,6 +189,7 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
     def tocsr(self) -> sp.csr_matrix:
         """Read the matrix as a ``scipy.sparse.csr_matrix``, every value stored if it is dense."""
         made = sparse_class("csr")
+        matrix: sp.csr_matrix
         if not self._steps:
             matrix = self._source.csr()
             return matrix if isinstance(matrix, made) else made(matrix)
