@@ -166,8 +166,14 @@ class SLAFArray(Expression):
     def versions(self) -> list[Version]:
         """List the committed versions of the store, oldest first."""
         return [
-            Version(number, datetime.fromtimestamp(created, timezone.utc), operation, n_obs, n_vars)
-            for number, created, operation, n_obs, n_vars in self._store.native.versions()
+            Version(
+                v.version,
+                datetime.fromtimestamp(v.created, timezone.utc),
+                v.operation,
+                v.n_cells,
+                v.n_genes,
+            )
+            for v in self._store.native.versions()
         ]
 
     def info(self) -> Report:

@@ -50,10 +50,10 @@ class Expression:
         a gene the cells in row order.
         """
         rows, cols = self._store.axis("obs"), self._store.select("var", genes)
-        data, indices, indptr = self._store.read(Key("X"), rows, cols)
-        order = np.argsort(indices, kind="stable")
-        cells = np.repeat(np.arange(len(rows)), np.diff(indptr))
-        return self._long(rows, cols, cells[order], indices[order], data[order])
+        found = self._store.read(Key("X"), rows, cols)
+        order = np.argsort(found.indices, kind="stable")
+        cells = np.repeat(np.arange(len(rows)), np.diff(found.indptr))
+        return self._long(rows, cols, cells[order], found.indices[order], found.data[order])
 
     @keywords(renamed={"layer_name": "layer"}, ignored={"table_name": "expression"})
     def get_submatrix(
@@ -90,9 +90,9 @@ class Expression:
         """
         rows = self._store.select("obs", cell_selector)
         cols = self._store.select("var", gene_selector)
-        data, indices, indptr = self._store.read(self._key(layer), rows, cols)
-        cells = np.repeat(np.arange(len(rows)), np.diff(indptr))
-        return self._long(rows, cols, cells, indices, data)
+        found = self._store.read(self._key(layer), rows, cols)
+        cells = np.repeat(np.arange(len(rows)), np.diff(found.indptr))
+        return self._long(rows, cols, cells, found.indices, found.data)
 
     def _key(self, layer: str | None) -> Key:
         key = Key("X") if layer is None else Key("layers", layer)

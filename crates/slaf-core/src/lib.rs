@@ -16,6 +16,7 @@
 mod chunk;
 mod dtype;
 mod error;
+mod names;
 mod near;
 pub mod order;
 pub mod packed;
@@ -23,4 +24,5 @@ pub mod packed;
 pub use chunk::CsrChunk;
 pub use dtype::{Dtype, Value, Values};
 pub use error::{Context, Error, ErrorKind, Result, cause};
+pub use names::unknown_name;
 pub use near::near;

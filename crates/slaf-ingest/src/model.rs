@@ -14,6 +14,8 @@ pub enum Axis {
     Genes,
 }
 
+slaf_core::names!(Axis, "axis", { Cells => "obs", Genes => "var" });
+
 /// How pandas held a column: what a writer needs to give the same column back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
@@ -82,6 +84,23 @@ pub enum MatrixKey {
     Varp(String),
     /// cells x genes of raw
     RawX,
+}
+
+impl MatrixKey {
+    /// The matrix of a slot of AnnData and, where the slot has several, a name.
+    ///
+    /// # Errors
+    /// `invalid-argument` for a slot without matrices, and a name where there is one matrix only.
+    pub fn of_slot(slot: &str, name: &str) -> Result<MatrixKey> {
+        Ok(match (slot, name) {
+            ("X", "") => MatrixKey::X,
+            ("raw", "") => MatrixKey::RawX,
+            ("layers", _) => MatrixKey::Layer(name.into()),
+            ("obsp", _) => MatrixKey::Obsp(name.into()),
+            ("varp", _) => MatrixKey::Varp(name.into()),
+            _ => return Err(Error::invalid(format!("no matrix \"{name}\" in a slot \"{slot}\""))),
+        })
+    }
 }
 
 impl fmt::Display for MatrixKey {

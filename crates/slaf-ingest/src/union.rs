@@ -27,6 +27,8 @@ pub enum Join {
     Inner,
 }
 
+slaf_core::names!(Join, "join", { Outer => "outer", Inner => "inner" });
+
 /// How to unite inputs.
 #[derive(Clone, Debug)]
 pub struct UnionOptions {

@@ -80,6 +80,8 @@ pub enum Durability {
     Os,
 }
 
+slaf_core::names!(Durability, "durability", { Full => "full", Os => "os" });
+
 /// How far a long operation has come.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgressEvent {

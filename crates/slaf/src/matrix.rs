@@ -7,14 +7,9 @@ use crate::{Progress, ProgressEvent, config};
 use slaf_core::order::DROP;
 use slaf_core::{Context, CsrChunk, Dtype, Result, Value, with_values};
 use slaf_ingest::MatrixKey;
-use slaf_kernels::matrix::{self, Plan, Request, Source, Summary};
+use slaf_kernels::matrix::{self, PART_ROWS, Plan, Request, Source, Summary};
 use slaf_lance::runtime::{block_on, pool_threads};
 use std::ops::Range;
-
-/// Rows of a part, unless fewer are read at once.
-const PART_ROWS: usize = 1024;
-/// Values of a part of which every value is stored.
-const DENSE_PART: usize = 1 << 22;
 
 impl Dataset {
     /// Reads a part of a matrix, with `plan` applied to it. Rows and columns of the plan are those
@@ -82,7 +77,7 @@ impl Dataset {
             })
         };
         let part_rows = orientation.part_rows(PART_ROWS.min(config::batch_rows()));
-        let part_rows = if plan.is_dense() { part_rows.min((DENSE_PART / n_cols.max(1)).max(1)) } else { part_rows };
+        let part_rows = plan.part_rows(part_rows, n_cols);
         let done = |done: usize| {
             progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 })
         };

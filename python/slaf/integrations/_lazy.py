@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from slaf import _slaf
+from slaf._boundary import Request
 from slaf._errors import from_kind, invalid
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import Key, Store
@@ -111,7 +113,7 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
         if self.is_dense:
             return self.shape[0] * self.shape[1]
         if any(step.kind == "sparsify" for step in self._steps):
-            return len(self._source.compute(self.native_steps())[2])
+            return len(self._source.compute(self.native_steps()).data)
         return self._source.nnz()
 
     def __len__(self) -> int:
@@ -171,7 +173,7 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
         """The same matrix: lazy matrices do not change."""
         return self
 
-    def native_steps(self) -> list[tuple[str, str, Any, Any]]:
+    def native_steps(self) -> list[Step]:
         """The steps as Rust takes them."""
         return [step.native() for step in self._steps]
 
@@ -193,12 +195,8 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
         if not self._steps:
             matrix = self._source.csr()
             return matrix if isinstance(matrix, made) else made(matrix)
-        indptr, indices, data = self._source.compute(self.native_steps())
-        if max(len(data), self.shape[1]) <= np.iinfo(np.int32).max:
-            parts = (data, indices.view(np.int32), indptr.astype(np.int32))
-        else:
-            parts = (data, indices.astype(np.int64), indptr.view(np.int64))
-        matrix = made(parts, shape=self.shape)
+        parts = self._source.compute(self.native_steps())
+        matrix = made((parts.data, parts.indices, parts.indptr), shape=self.shape)
         # Rust promises it, and SciPy would spend a pass to find out.
         matrix.has_canonical_format = True
         return matrix
@@ -212,8 +210,7 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
         if not self._steps:
             return self._source.dense()
         if self.is_dense:
-            _, _, data = self._source.compute(self.native_steps())
-            return data.reshape(self.shape)
+            return self._source.compute(self.native_steps()).data.reshape(self.shape)
         array: npt.NDArray[Any] = self.tocsr().toarray()
         return array
 
@@ -234,7 +231,7 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
             return self._source.matrix
         return LazyMatrix(Transposed(self))
 
-    def reduce(self, request: dict[str, Any]) -> dict[str, Any]:
+    def reduce(self, request: Request) -> _slaf.Summary:
         """Statistics as the source gives them; see :meth:`summarize`."""
         return self._source.reduce(self.native_steps(), request)
 

@@ -7,6 +7,7 @@
 //! number of threads: parts have a fixed size and are added in their order.
 
 mod columns;
+mod in_memory;
 mod in_order;
 mod memo;
 mod moments;
@@ -16,6 +17,7 @@ mod rows;
 mod running;
 mod step;
 
+pub use in_memory::{PART_ROWS, with_memory};
 pub use in_order::in_order;
 pub use plan::Plan;
 pub use request::{Columns, Detail, Dot, Groups, Left, Request, Rows, Running, Stats, Summary};

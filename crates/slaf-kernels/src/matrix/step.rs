@@ -64,6 +64,36 @@ pub enum Op {
     GreaterEqual,
 }
 
+slaf_core::names!(Function, "function of values", {
+    Negative => "negative",
+    Abs => "absolute",
+    Sign => "sign",
+    Square => "square",
+    Sqrt => "sqrt",
+    Log1p => "log1p",
+    Expm1 => "expm1",
+    Floor => "floor",
+    Ceil => "ceil",
+    Rint => "rint",
+    Trunc => "trunc",
+});
+
+slaf_core::names!(Op, "operation", {
+    Add => "add",
+    Subtract => "subtract",
+    Multiply => "multiply",
+    Divide => "divide",
+    Power => "power",
+    Minimum => "minimum",
+    Maximum => "maximum",
+    Equal => "equal",
+    NotEqual => "not_equal",
+    Less => "less",
+    LessEqual => "less_equal",
+    Greater => "greater",
+    GreaterEqual => "greater_equal",
+});
+
 impl Op {
     pub(super) fn is_comparison(self) -> bool {
         matches!(self, Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual)
