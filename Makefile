@@ -37,6 +37,7 @@ test-rust: $(TOOLS)
 
 test-python: $(TOOLS)
 	cd python && $(BIN)/maturin develop --release --quiet
+	cd python && $(BIN)/python -m mypy.stubtest slaf._slaf
 	cd python && $(BIN)/python -m pytest -q
 	cd python && $(BIN)/python -m pytest -q -c pyproject.toml ../compat
 

@@ -14,17 +14,17 @@ import numpy.typing as npt
 
 from slaf import _conditions, _frames, _tables, _user_tables
 from slaf._errors import invalid
+from slaf._expression import Expression
 from slaf._keywords import keywords
 from slaf._progress import bar
 from slaf._report import Report
 from slaf._selectors import Axis
 from slaf._slaf import ArrowStream
-from slaf._store import WHAT, Key, Store
+from slaf._store import WHAT, Store
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
-    import scipy.sparse as sp
 
 # Frames of larger data sets are read when they are touched, not in the background.
 _BACKGROUND_LIMIT = 2_000_000
@@ -40,7 +40,7 @@ class Version(NamedTuple):
     n_vars: int
 
 
-class SLAFArray:
+class SLAFArray(Expression):
     """A store of single-cell data, opened at one version.
 
     Whatever is committed later, one object always answers from the version that it opened.
@@ -166,8 +166,14 @@ class SLAFArray:
     def versions(self) -> list[Version]:
         """List the committed versions of the store, oldest first."""
         return [
-            Version(number, datetime.fromtimestamp(created, timezone.utc), operation, n_obs, n_vars)
-            for number, created, operation, n_obs, n_vars in self._store.native.versions()
+            Version(
+                v.version,
+                datetime.fromtimestamp(v.created, timezone.utc),
+                v.operation,
+                v.n_cells,
+                v.n_genes,
+            )
+            for v in self._store.native.versions()
         ]
 
     def info(self) -> Report:
@@ -476,123 +482,6 @@ class SLAFArray:
         if number in names:
             found[number] = (number, np.arange(len(self._store.axis(of))), None, None)
         return [found[n] for n in names]
-
-    @keywords(renamed={"cell_ids": "cells"})
-    def get_cell_expression(self, cells: Any) -> pl.DataFrame:
-        """Give the stored values of some cells.
-
-        Parameters
-        ----------
-        cells
-            A selector as in :meth:`get_submatrix`.
-
-        Returns
-        -------
-        polars.DataFrame
-            Columns ``cell_id``, ``gene_id`` and ``value``; cells in the order of the selector,
-            genes in row order.
-        """
-        return self.get_submatrix(cells, None)
-
-    @keywords(renamed={"gene_ids": "genes"})
-    def get_gene_expression(self, genes: Any) -> pl.DataFrame:
-        """Give the stored values of some genes.
-
-        As :meth:`get_cell_expression`, but genes come in the order of the selector, and within
-        a gene the cells in row order.
-        """
-        rows, cols = self._store.axis("obs"), self._store.select("var", genes)
-        data, indices, indptr = self._store.read(Key("X"), rows, cols)
-        order = np.argsort(indices, kind="stable")
-        cells = np.repeat(np.arange(len(rows)), np.diff(indptr))
-        return self._long(rows, cols, cells[order], indices[order], data[order])
-
-    @keywords(renamed={"layer_name": "layer"}, ignored={"table_name": "expression"})
-    def get_submatrix(
-        self, cell_selector: Any = None, gene_selector: Any = None, layer: str | None = None
-    ) -> pl.DataFrame:
-        """Give the stored values of some genes in some cells, one row each.
-
-        Parameters
-        ----------
-        cell_selector, gene_selector
-            ``None`` (all), an integer (negative ones count from the end), a name, a slice, a list
-            or array of integers or names, a mask, or a frame given by :meth:`filter_cells` or
-            :meth:`filter_genes`.
-        layer
-            The name of a layer; X by default.
-
-        Returns
-        -------
-        polars.DataFrame
-            Columns ``cell_id``, ``gene_id`` and ``value``, in the order of the selectors.
-
-        Raises
-        ------
-        UnknownNameError
-            For unknown names: lists up to five, with similar ones.
-        OutOfRangeError
-            For integers outside of the axis, and masks of another length.
-
-        Examples
-        --------
-        >>> slaf_array = SLAFArray(store_path)
-        >>> slaf_array.get_submatrix("cell1", ["gene1", "gene0"]).rows()
-        [('cell1', 'gene1', 3.0)]
-        """
-        rows = self._store.select("obs", cell_selector)
-        cols = self._store.select("var", gene_selector)
-        data, indices, indptr = self._store.read(self._key(layer), rows, cols)
-        cells = np.repeat(np.arange(len(rows)), np.diff(indptr))
-        return self._long(rows, cols, cells, indices, data)
-
-    def _key(self, layer: str | None) -> Key:
-        key = Key("X") if layer is None else Key("layers", layer)
-        self._store.matrix(key)
-        return key
-
-    def _long(self, rows: Axis, cols: Axis, cells: Any, genes: Any, data: Any) -> pl.DataFrame:
-        import polars as pl
-
-        cell_ids = self._names_at("obs", rows, cells).alias("cell_id")
-        gene_ids = self._names_at("var", cols, genes).alias("gene_id")
-        return pl.DataFrame([cell_ids, gene_ids, pl.Series("value", data)])
-
-    def _names_at(self, of: str, rows: Axis, at: Any) -> pl.Series:
-        """Names at positions among some rows: those that occur are read, each once."""
-        occurs = np.zeros(len(rows), dtype=np.bool_)
-        occurs[at] = True
-        if not occurs.all():
-            rows = rows.select(np.flatnonzero(occurs))
-        names = _frames.names(self._store, of, rows)
-        return names[np.cumsum(occurs)[at] - 1]
-
-    def to_csr(
-        self, cells: Any = None, genes: Any = None, layer: str | None = None
-    ) -> sp.csr_matrix:
-        """Give a part of X or of a layer as a sparse matrix.
-
-        Parameters
-        ----------
-        cells, genes
-            Selectors as in :meth:`get_submatrix`.
-        layer
-            The name of a layer; X by default.
-
-        Returns
-        -------
-        scipy.sparse.csr_matrix
-            Of shape ``(len(cells), len(genes))`` in the order of the selectors, in the type of the
-            stored matrix, with sorted indices.
-
-        Examples
-        --------
-        >>> SLAFArray(store_path).to_csr([1, 0], slice(0, 2)).toarray()
-        array([[0., 3.],
-               [1., 0.]], dtype=float32)
-        """
-        rows, cols = self._store.select("obs", cells), self._store.select("var", genes)
-        return self._store.csr(self._key(layer), rows, cols)
 
     def export(
         self,

@@ -8,21 +8,40 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from slaf._boundary import ConvertOptions, LoaderOptions, LoaderSource, Request, Shard, Stored
+from slaf._store import Key
+from slaf.integrations._plan import Step
+
 __all__ = [
     "DEBUG_BUILD",
     "ArrowStream",
+    "Batch",
     "Batches",
+    "Csr",
     "Dataset",
+    "DenseRows",
     "Loader",
+    "MatrixInfo",
+    "Running",
     "Sampler",
+    "SparseRows",
+    "Stats",
+    "Summary",
     "TemporaryFolder",
+    "TokenRows",
     "Tokenizer",
+    "VersionInfo",
     "__version__",
     "_encode_row",
     "cli_main",
+    "compute_csr",
+    "compute_stored",
     "convert",
     "error_kinds",
+    "keeps_zeros",
     "query_memory",
+    "reduce_csr",
+    "reduce_stored",
     "split_points",
     "start_logging",
 ]
@@ -56,6 +75,46 @@ class ArrowStream:
     def __next__(self) -> ArrowStream: ...
 
 @final
+class Csr:
+    def __new__(
+        cls, data: npt.NDArray[Any], indices: npt.NDArray[Any], indptr: npt.NDArray[Any]
+    ) -> Csr: ...
+    @property
+    def data(self) -> npt.NDArray[Any]: ...
+    @property
+    def indices(self) -> npt.NDArray[Any]: ...
+    @property
+    def indptr(self) -> npt.NDArray[Any]: ...
+
+@final
+class MatrixInfo:
+    @property
+    def slot(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def nnz(self) -> int: ...
+
+@final
+class VersionInfo:
+    @property
+    def version(self) -> int: ...
+    @property
+    def created(self) -> int: ...
+    @property
+    def operation(self) -> str: ...
+    @property
+    def n_cells(self) -> int: ...
+    @property
+    def n_genes(self) -> int: ...
+
+@final
 class Dataset:
     def __new__(
         cls, uri: str, version: int | None, storage_options: dict[str, str], first_touch: bool
@@ -66,7 +125,7 @@ class Dataset:
     def version(self) -> int: ...
     @property
     def shape(self) -> tuple[int, int]: ...
-    def versions(self) -> list[tuple[int, int, str, int, int]]: ...
+    def versions(self) -> list[VersionInfo]: ...
     def info(self) -> tuple[str, str]: ...
     def load_frames(self) -> None: ...
     def frames_loaded(self) -> bool: ...
@@ -79,13 +138,11 @@ class Dataset:
     def raw_columns(self) -> list[_Column] | None: ...
     def frame_info(self, of: str) -> tuple[str | None, list[tuple[str, str, bool]]] | None: ...
     def resolve(self, of: str, names: list[str]) -> npt.NDArray[np.int64]: ...
-    def matrices(self) -> list[tuple[str, str, str, str, tuple[int, int], int]]: ...
+    def matrices(self) -> list[MatrixInfo]: ...
     def arrays(self) -> list[tuple[str, str]]: ...
     def extra_elements(self) -> list[str]: ...
     def extras(self) -> bytes | None: ...
-    def read(
-        self, slot: str, name: str, rows: _Rows, cols: _Rows
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[Any]]: ...
+    def read(self, key: Key, rows: _Rows, cols: _Rows) -> Csr: ...
     def array(self, of: str, name: str, rows: _Rows) -> tuple[npt.NDArray[Any], int]: ...
     def nnz_per_cell(self) -> npt.NDArray[np.uint32]: ...
     def query(
@@ -93,16 +150,16 @@ class Dataset:
         sql: str,
         params: Any,
         timeout: float | None,
-        tables: list[tuple[str, Any]] = ...,
-        dialect: str = "slaf",
+        tables: list[tuple[str, Any]],
+        dialect: str,
     ) -> ArrowStream: ...
     def query_stream(
         self,
         sql: str,
         params: Any,
         timeout: float | None,
-        tables: list[tuple[str, Any]] = ...,
-        dialect: str = "slaf",
+        tables: list[tuple[str, Any]],
+        dialect: str,
     ) -> ArrowStream: ...
     def tables(self) -> list[str]: ...
     def scan(self, table: str, columns: list[str], rows: _Rows, cols: _Rows) -> ArrowStream: ...
@@ -170,7 +227,6 @@ class Tokenizer:
     ]: ...
 
 _Pool: TypeAlias = tuple[int, int] | npt.NDArray[np.int64]
-_Shard: TypeAlias = tuple[int, int, int, int]
 
 @final
 class Sampler:
@@ -196,38 +252,55 @@ class Sampler:
 @final
 class Loader:
     def __new__(
-        cls,
-        sources: list[tuple[Tokenizer | None, _Rows, list[npt.NDArray[Any]]]],
-        sampler: Sampler,
-        matrix: tuple[str, str],
-        form: str,
-        batch_size: int,
-        remainder: str,
-        dtype: str | None,
-        target_sum: float | None,
-        log1p: bool,
-        seed: int,
-        memory: int,
+        cls, sources: list[LoaderSource], sampler: Sampler, options: LoaderOptions
     ) -> Loader: ...
     def epoch(
-        self, datasets: list[Dataset], epoch: int, start: int, skip: int, shard: _Shard
+        self, datasets: list[Dataset], epoch: int, start: int, skip: int, shard: Shard
     ) -> Batches: ...
-    def n_batches(self, datasets: list[Dataset], start: int, skip: int, shard: _Shard) -> int: ...
+    def n_batches(self, datasets: list[Dataset], start: int, skip: int, shard: Shard) -> int: ...
     def consumed(self, datasets: list[Dataset], start: int, world: int, batches: int) -> int: ...
 
 @final
+class SparseRows:
+    @property
+    def data(self) -> npt.NDArray[Any]: ...
+    @property
+    def indices(self) -> npt.NDArray[np.int32]: ...
+    @property
+    def indptr(self) -> npt.NDArray[np.int32]: ...
+
+@final
+class DenseRows:
+    @property
+    def values(self) -> npt.NDArray[Any]: ...
+    @property
+    def width(self) -> int: ...
+
+@final
+class TokenRows:
+    @property
+    def input_ids(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def attention_mask(self) -> npt.NDArray[np.bool_]: ...
+    @property
+    def values(self) -> npt.NDArray[np.float32] | None: ...
+    @property
+    def length(self) -> int: ...
+
+@final
+class Batch:
+    @property
+    def cells(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def sources(self) -> npt.NDArray[np.uint32] | None: ...
+    @property
+    def data(self) -> SparseRows | DenseRows | TokenRows: ...
+    @property
+    def columns(self) -> list[npt.NDArray[Any]]: ...
+
+@final
 class Batches:
-    def next(
-        self,
-    ) -> (
-        tuple[
-            npt.NDArray[np.int64],
-            npt.NDArray[np.uint32] | None,
-            tuple[Any, ...],
-            list[npt.NDArray[Any]],
-        ]
-        | None
-    ): ...
+    def next(self) -> Batch | None: ...
     def stats(self) -> str: ...
 
 def split_points(keys: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]: ...
@@ -238,34 +311,67 @@ def cli_main(args: Sequence[str]) -> int: ...
 def convert(
     inputs: Sequence[str | PathLike[str]],
     output: str,
-    *,
-    overwrite: bool,
-    allow_loss: bool,
-    by_gene: bool,
-    memory: int | None,
-    join: str,
-    source_column: str | None,
-    fill_layers: bool,
-    genome: str | None,
-    feature_type: str | None,
-    modality: str | None,
-    genes_in_rows: bool | None,
-    durability: str,
-    storage_options: dict[str, str],
+    options: ConvertOptions,
     progress: _Progress | None,
 ) -> tuple[str, str]: ...
 
-_Csr: TypeAlias = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[Any]]
-_Stored: TypeAlias = tuple[str, str, _Rows, _Rows]
-_Steps: TypeAlias = list[tuple[str, str, Any, Any]]
+@final
+class Stats:
+    @property
+    def nonzero(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def positive(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def nan(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def fractional(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def sum(self) -> npt.NDArray[Any] | None: ...
+    @property
+    def square(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def min(self) -> npt.NDArray[Any]: ...
+    @property
+    def max(self) -> npt.NDArray[Any]: ...
 
-def compute_stored(dataset: Dataset, stored: _Stored, steps: _Steps) -> _Csr: ...
+@final
+class Running:
+    @property
+    def stored(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def mean(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def square(self) -> npt.NDArray[np.float64]: ...
+
+@final
+class Summary:
+    def __new__(
+        cls,
+        rows: Stats,
+        columns: Stats,
+        top: npt.NDArray[np.float64],
+        dot: npt.NDArray[np.float64],
+        left: npt.NDArray[np.float64],
+        running: Running | None,
+    ) -> Summary: ...
+    @property
+    def rows(self) -> Stats: ...
+    @property
+    def columns(self) -> Stats: ...
+    @property
+    def top(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def dot(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def left(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def running(self) -> Running | None: ...
+
+def compute_stored(dataset: Dataset, stored: Stored, steps: Sequence[Step]) -> Csr: ...
 def reduce_stored(
-    dataset: Dataset, stored: _Stored, steps: _Steps, request: dict[str, Any]
-) -> dict[str, Any]: ...
-def compute_csr(matrix: _Csr, n_cols: int, steps: _Steps) -> _Csr: ...
-def reduce_csr(
-    matrix: _Csr, n_cols: int, steps: _Steps, request: dict[str, Any]
-) -> dict[str, Any]: ...
+    dataset: Dataset, stored: Stored, steps: Sequence[Step], request: Request
+) -> Summary: ...
+def compute_csr(matrix: Csr, n_cols: int, steps: Sequence[Step]) -> Csr: ...
+def reduce_csr(matrix: Csr, n_cols: int, steps: Sequence[Step], request: Request) -> Summary: ...
 def keeps_zeros(op: str, numbers: npt.NDArray[Any]) -> bool: ...
 def _encode_row(columns: npt.NDArray[np.uint32], values: npt.NDArray[Any]) -> bytes: ...

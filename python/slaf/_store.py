@@ -94,8 +94,8 @@ class Store:
         self.version = self.native.version
         self.shape = self.native.shape
         self.matrices = {
-            Key(slot, name): MatrixInfo(encoding, np.dtype(dtype), shape, nnz)
-            for slot, name, encoding, dtype, shape, nnz in self.native.matrices()
+            Key(m.slot, m.name): MatrixInfo(m.encoding, np.dtype(m.dtype), m.shape, m.nnz)
+            for m in self.native.matrices()
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -161,27 +161,23 @@ class Store:
         there = f"; there are {names}" if names else ""
         raise from_kind("unknown-table", f"no {what} in this store{there}", self.path)
 
-    def read(
-        self, key: Key, rows: Axis, cols: Axis
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    def read(self, key: Key, rows: Axis, cols: Axis) -> _slaf.Csr:
         """Read a part of a matrix.
 
         Returns
         -------
-        data, indices, indptr
-            Of a CSR matrix with sorted indices, in the integer types that SciPy prefers; the
-            arrays are Rust's memory, not a copy.
+        _slaf.Csr
+            With sorted indices; the arrays are Rust's memory, not a copy.
         """
-        indptr, indices, data = self.native.read(*key, rows.native(), cols.native())
-        if max(len(data), len(cols)) <= np.iinfo(np.int32).max:
-            return data, indices.view(np.int32), indptr.astype(np.int32)
-        return data, indices.astype(np.int64), indptr.view(np.int64)
+        return self.native.read(key, rows.native(), cols.native())
 
     def csr(self, key: Key, rows: Axis, cols: Axis) -> sp.csr_matrix:
         """Read a part of a matrix as a ``scipy.sparse.csr_matrix``."""
         import scipy.sparse as sp
 
-        matrix = sp.csr_matrix(self.read(key, rows, cols), shape=(len(rows), len(cols)))
+        parts = self.read(key, rows, cols)
+        arrays = (parts.data, parts.indices, parts.indptr)
+        matrix = sp.csr_matrix(arrays, shape=(len(rows), len(cols)))
         # Rust promises both, and SciPy would spend a pass to find out.
         matrix.has_sorted_indices = True
         matrix.has_canonical_format = True
@@ -189,8 +185,8 @@ class Store:
 
     def dense(self, key: Key, rows: Axis, cols: Axis) -> npt.NDArray[Any]:
         """Read a part of a matrix as a dense array."""
-        data, indices, indptr = self.read(key, rows, cols)
-        result = np.zeros((len(rows), len(cols)), dtype=data.dtype)
+        parts = self.read(key, rows, cols)
+        result = np.zeros((len(rows), len(cols)), dtype=parts.data.dtype)
         # SciPy's toarray adds to zeros, which loses the sign of -0.0.
-        result[np.repeat(np.arange(len(rows)), np.diff(indptr)), indices] = data
+        result[np.repeat(np.arange(len(rows)), np.diff(parts.indptr)), parts.indices] = parts.data
         return result

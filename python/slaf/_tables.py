@@ -28,7 +28,8 @@ def _schema(store: Store, table: str) -> pl.Schema:
         there = ", ".join(store.native.tables())
         raise from_kind("unknown-table", f"no table {table!r}; the store has {there}", store.path)
     quoted = table.replace('"', '""')
-    return pl.DataFrame(store.native.query(f'SELECT * FROM "{quoted}" LIMIT 0', None, None)).schema
+    sql = f'SELECT * FROM "{quoted}" LIMIT 0'
+    return pl.DataFrame(store.native.query(sql, None, None, [], "slaf")).schema
 
 
 def scan(store: Store, table: str) -> pl.LazyFrame:

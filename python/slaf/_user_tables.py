@@ -102,17 +102,17 @@ def _of_pandas(frame: pd.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     index = frame.index
-    columns = [(n, index.get_level_values(i).to_series()) for i, n in enumerate(index.names)]
-    columns = [(name, level) for name, level in columns if name is not None]
-    columns += [(name, frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
-    seen = set()
-    for name, _ in columns:
+    named = [(n, index.get_level_values(i).to_series()) for i, n in enumerate(index.names)]
+    named = [(name, level) for name, level in named if name is not None]
+    named += [(name, frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
+    columns: dict[str, pd.Series[Any]] = {}
+    for name, column in named:
         if not isinstance(name, str):
             raise ValueError(f"the name of a column is a text, not {name!r}")
-        if name in seen:
+        if name in columns:
             raise ValueError(f"more than one column (or the index and a column) is named {name!r}")
-        seen.add(name)
-    return pl.DataFrame([_series(name, column) for name, column in columns])
+        columns[name] = column
+    return pl.DataFrame([_series(name, column) for name, column in columns.items()])
 
 
 def _series(name: str, column: pd.Series[Any]) -> pl.Series:

@@ -5,7 +5,8 @@ use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
 use pyo3_arrow::PyRecordBatchReader;
-use slaf::{Axis, Dialect, Error, ErrorKind, MatrixKey, Parameter, Parameters, QueryOptions, Selection, UserTable};
+use slaf::{Dialect, Dtype, Error, ErrorKind, MatrixKey, Parameter, Parameters, QueryOptions, Selection, UserTable};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// `None` (all), `(start, stop)`, or an int64 array.
@@ -22,26 +23,82 @@ pub(crate) fn selection(value: &Bound<'_, PyAny>) -> PyResult<Selection> {
     Ok(Selection::Ids(ids.map_err(|_| invalid(py, "a selection holds negative positions"))?))
 }
 
-/// The matrix of a slot and, where the slot has several, a name.
-pub(crate) fn matrix_key(py: Python<'_>, slot: &str, name: &str) -> PyResult<MatrixKey> {
-    Ok(match slot {
-        "X" => MatrixKey::X,
-        "layers" => MatrixKey::Layer(name.into()),
-        "obsp" => MatrixKey::Obsp(name.into()),
-        "varp" => MatrixKey::Varp(name.into()),
-        "raw" => MatrixKey::RawX,
-        _ => return Err(invalid(py, format!("no slot of matrices is called \"{slot}\""))),
-    })
-}
+/// The value of an enum by the name that its crate gives it.
+pub(crate) struct Named<T>(pub(crate) T);
 
-/// `obs` or `var`.
-pub(crate) fn axis(py: Python<'_>, name: &str) -> PyResult<Axis> {
-    match name {
-        "obs" => Ok(Axis::Cells),
-        "var" => Ok(Axis::Genes),
-        _ => Err(invalid(py, format!("no axis is called \"{name}\""))),
+impl<T: FromStr<Err = Error>> FromPyObject<'_, '_> for Named<T> {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        value.extract::<String>()?.parse().map(Named).into_py(value.py())
     }
 }
+
+/// A type of values by numpy's name.
+pub(crate) struct NamedDtype(pub(crate) Dtype);
+
+impl FromPyObject<'_, '_> for NamedDtype {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        Dtype::from_name(&value.extract::<String>()?).map(NamedDtype).into_py(value.py())
+    }
+}
+
+/// Rows or columns: see [`selection`].
+pub(crate) struct Chosen(pub(crate) Selection);
+
+impl FromPyObject<'_, '_> for Chosen {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        selection(&value).map(Chosen)
+    }
+}
+
+/// `slaf._store.Key`.
+pub(crate) struct Key(pub(crate) MatrixKey);
+
+impl FromPyObject<'_, '_> for Key {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        let (slot, name): (String, String) = (value.getattr("slot")?.extract()?, value.getattr("name")?.extract()?);
+        MatrixKey::of_slot(&slot, &name).map(Key).into_py(value.py())
+    }
+}
+
+/// A struct that is read from an object of Python with attributes of the same names: a frozen
+/// dataclass of `slaf._boundary`. Errors of a field are handed on as they are.
+macro_rules! from_attributes {
+    ($(#[$meta:meta])* struct $name:ident$(<$py:lifetime>)? { $($field:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        pub(crate) struct $name$(<$py>)? { $(pub(crate) $field: $type,)* }
+
+        $crate::arguments::from_attributes!(@impl $name [$($py)?] { $($field: $type,)* });
+    };
+    (@impl $name:ident [] { $($field:ident: $type:ty,)* }) => {
+        impl ::pyo3::FromPyObject<'_, '_> for $name {
+            type Error = ::pyo3::PyErr;
+
+            fn extract(value: ::pyo3::Borrowed<'_, '_, ::pyo3::PyAny>) -> ::pyo3::PyResult<Self> {
+                $(let $field = value.getattr(stringify!($field))?.extract::<$type>().map_err(::pyo3::PyErr::from)?;)*
+                Ok($name { $($field),* })
+            }
+        }
+    };
+    (@impl $name:ident [$py:lifetime] { $($field:ident: $type:ty,)* }) => {
+        impl<$py> ::pyo3::FromPyObject<'_, $py> for $name<$py> {
+            type Error = ::pyo3::PyErr;
+
+            fn extract(value: ::pyo3::Borrowed<'_, $py, ::pyo3::PyAny>) -> ::pyo3::PyResult<Self> {
+                $(let $field = value.getattr(stringify!($field))?.extract::<$type>().map_err(::pyo3::PyErr::from)?;)*
+                Ok($name { $($field),* })
+            }
+        }
+    };
+}
+pub(crate) use from_attributes;
 
 /// Parameters, a sequence or a dict, a time limit in seconds, tables beside those of the store as
 /// pairs of a name and an Arrow stream, and the name of a dialect.
@@ -49,7 +106,7 @@ pub(crate) fn query_options(
     params: &Bound<'_, PyAny>,
     timeout: Option<f64>,
     tables: Vec<(String, PyRecordBatchReader)>,
-    dialect: &str,
+    Named(dialect): Named<Dialect>,
 ) -> PyResult<QueryOptions> {
     let py = params.py();
     let parameters = if params.is_none() {
@@ -67,7 +124,6 @@ pub(crate) fn query_options(
         Some(Ok(limit)) => Some(limit),
         Some(Err(_)) => return Err(invalid(py, "timeout is a number of seconds, not below 0")),
     };
-    let dialect = Dialect::from_name(dialect).into_py(py)?;
     let tables = tables.into_iter().map(|(name, stream)| table(py, name, stream)).collect::<PyResult<_>>()?;
     Ok(QueryOptions { parameters, dialect, tables, time_limit, ..QueryOptions::default() })
 }

@@ -1,7 +1,9 @@
 //! A store, opened.
 
-use crate::arguments::{axis, matrix_key, query_options, selection};
+use crate::arguments::{Chosen, Key, Named, query_options};
+use crate::csr::Csr;
 use crate::error::IntoPyResult;
+use crate::matrix::width;
 use crate::output::{self, ArrowStream, Column};
 use crate::work;
 use arrow::array::RecordBatch;
@@ -62,11 +64,26 @@ impl Handle {
 /// `(name, kind, ordered)` of each column.
 type Columns = Vec<(String, String, bool)>;
 
-/// `(slot, name, encoding, dtype, shape, nnz)`.
-type Matrix = (String, String, String, String, (u64, u64), u64);
+/// What a store tells of a matrix without reading it.
+#[pyclass(module = "slaf._slaf", frozen, get_all)]
+pub(crate) struct MatrixInfo {
+    slot: String,
+    name: String,
+    encoding: String,
+    dtype: String,
+    shape: (u64, u64),
+    nnz: u64,
+}
 
-/// Version, seconds since 1970, operation, cells, genes.
-type VersionRow = (u64, u64, String, u64, u64);
+/// A version of a store; `created` in seconds since 1970.
+#[pyclass(module = "slaf._slaf", frozen, get_all)]
+pub(crate) struct VersionInfo {
+    version: u64,
+    created: u64,
+    operation: String,
+    n_cells: u64,
+    n_genes: u64,
+}
 
 #[pyclass(module = "slaf._slaf", frozen)]
 pub(crate) struct Dataset {
@@ -136,10 +153,16 @@ impl Dataset {
         Ok((dataset.n_cells(), dataset.n_genes()))
     }
 
-    fn versions(&self, py: Python<'_>) -> PyResult<Vec<VersionRow>> {
+    fn versions(&self, py: Python<'_>) -> PyResult<Vec<VersionInfo>> {
         let dataset = self.dataset(py)?;
         let versions = work::run(py, move || dataset.versions())?;
-        let row = |v: slaf::VersionInfo| (v.version, v.created, v.operation, v.n_cells, v.n_genes);
+        let row = |v: slaf::VersionInfo| VersionInfo {
+            version: v.version,
+            created: v.created,
+            operation: v.operation,
+            n_cells: v.n_cells,
+            n_genes: v.n_genes,
+        };
         Ok(versions.into_iter().map(row).collect())
     }
 
@@ -162,21 +185,21 @@ impl Dataset {
         Ok(handle.is_loaded(Axis::Cells) && handle.is_loaded(Axis::Genes))
     }
 
-    fn frame(&self, py: Python<'_>, of: &str) -> PyResult<ArrowStream> {
-        let (handle, of) = (self.handle(py)?, axis(py, of)?);
+    fn frame(&self, py: Python<'_>, of: Named<Axis>) -> PyResult<ArrowStream> {
+        let (handle, of) = (self.handle(py)?, of.0);
         let batch = work::run(py, move || slaf::with_nulls(&handle.frame(of)?))?;
         ArrowStream::numbered(py, &batch)
     }
 
-    fn frame_rows(&self, py: Python<'_>, of: &str, rows: &Bound<'_, PyAny>) -> PyResult<ArrowStream> {
-        let (handle, of, rows) = (self.handle(py)?, axis(py, of)?, selection(rows)?);
+    fn frame_rows(&self, py: Python<'_>, of: Named<Axis>, rows: Chosen) -> PyResult<ArrowStream> {
+        let (handle, of, rows) = (self.handle(py)?, of.0, rows.0);
         let batch = work::run(py, move || slaf::with_nulls(&handle.rows(of, None, &rows)?))?;
         ArrowStream::numbered(py, &batch)
     }
 
     /// The names of rows, as one column.
-    fn names(&self, py: Python<'_>, of: &str, rows: &Bound<'_, PyAny>) -> PyResult<ArrowStream> {
-        let (dataset, of, rows) = (self.dataset(py)?, axis(py, of)?, selection(rows)?);
+    fn names(&self, py: Python<'_>, of: Named<Axis>, rows: Chosen) -> PyResult<ArrowStream> {
+        let (dataset, of, rows) = (self.dataset(py)?, of.0, rows.0);
         let names = work::run(py, move || dataset.names(of, &rows))?;
         ArrowStream::of_column(py, "name", names)
     }
@@ -186,12 +209,12 @@ impl Dataset {
     fn columns<'py>(
         &self,
         py: Python<'py>,
-        of: &str,
+        of: Named<Axis>,
         columns: Option<Vec<String>>,
-        rows: &Bound<'py, PyAny>,
+        rows: Chosen,
         names: bool,
     ) -> PyResult<Vec<Column<'py>>> {
-        let (handle, of, rows) = (self.handle(py)?, axis(py, of)?, selection(rows)?);
+        let (handle, of, rows) = (self.handle(py)?, of.0, rows.0);
         let mut batch = work::run(py, move || handle.rows(of, columns.as_deref(), &rows))?;
         if !names {
             batch.remove_column(0);
@@ -213,17 +236,22 @@ impl Dataset {
                 Some(schema) => schema,
                 None => return Ok(None),
             },
-            _ => match axis(py, of)? {
+            _ => match of.parse::<Axis>().into_py(py)? {
                 Axis::Cells => &manifest.obs,
                 Axis::Genes => &manifest.var,
             },
         };
-        let columns = schema.columns.iter().map(|c| (c.name.clone(), c.kind.as_str().to_string(), c.ordered));
+        let columns = schema.columns.iter().map(|c| (c.name.clone(), c.kind.to_string(), c.ordered));
         Ok(Some((schema.index_name.clone(), columns.collect())))
     }
 
-    fn resolve<'py>(&self, py: Python<'py>, of: &str, names: Vec<String>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let (dataset, of) = (self.dataset(py)?, axis(py, of)?);
+    fn resolve<'py>(
+        &self,
+        py: Python<'py>,
+        of: Named<Axis>,
+        names: Vec<String>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let (dataset, of) = (self.dataset(py)?, of.0);
         let found = work::run(py, move || {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             match of {
@@ -234,17 +262,15 @@ impl Dataset {
         Ok(PyArray1::from_iter(py, found.into_iter().map(|i| i as i64)))
     }
 
-    fn matrices(&self, py: Python<'_>) -> PyResult<Vec<Matrix>> {
+    fn matrices(&self, py: Python<'_>) -> PyResult<Vec<MatrixInfo>> {
         let dataset = self.dataset(py)?;
-        let matrix = |m: &slaf::manifest::MatrixEntry| {
-            (
-                m.slot.as_str().into(),
-                m.name.clone(),
-                m.encoding.as_str().into(),
-                m.dtype.name().into(),
-                (m.n_rows, m.n_cols),
-                m.nnz,
-            )
+        let matrix = |m: &slaf::manifest::MatrixEntry| MatrixInfo {
+            slot: m.slot.to_string(),
+            name: m.name.to_string(),
+            encoding: m.encoding.to_string(),
+            dtype: m.dtype.to_string(),
+            shape: (m.n_rows, m.n_cols),
+            nnz: m.nnz,
         };
         Ok(dataset.manifest().matrices.iter().map(matrix).collect())
     }
@@ -266,31 +292,22 @@ impl Dataset {
         Ok(bytes.map(|b| PyBytes::new(py, &b)))
     }
 
-    #[allow(clippy::type_complexity)]
-    fn read<'py>(
-        &self,
-        py: Python<'py>,
-        slot: &str,
-        name: &str,
-        rows: &Bound<'py, PyAny>,
-        cols: &Bound<'py, PyAny>,
-    ) -> PyResult<(Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyAny>)> {
-        let (dataset, key) = (self.dataset(py)?, matrix_key(py, slot, name)?);
-        let (rows, cols) = (selection(rows)?, selection(cols)?);
-        let chunk = work::run(py, move || dataset.read(&key, &rows, &cols))?;
-        let (indptr, indices) = (PyArray1::from_vec(py, chunk.indptr), PyArray1::from_vec(py, chunk.indices));
-        Ok((indptr, indices, output::values(py, chunk.values)))
+    fn read(&self, py: Python<'_>, key: Key, rows: Chosen, cols: Chosen) -> PyResult<Csr> {
+        let dataset = self.dataset(py)?;
+        let n_cols = width(&dataset);
+        let chunk = work::run(py, move || dataset.read(&key.0, &rows.0, &cols.0))?;
+        Ok(Csr::of(py, chunk, n_cols))
     }
 
     fn array<'py>(
         &self,
         py: Python<'py>,
-        of: &str,
+        of: Named<Axis>,
         name: String,
-        rows: &Bound<'py, PyAny>,
+        rows: Chosen,
     ) -> PyResult<(Bound<'py, PyAny>, usize)> {
-        let (dataset, rows) = (self.dataset(py)?, selection(rows)?);
-        let key = ArrayKey { axis: axis(py, of)?, name };
+        let (dataset, rows) = (self.dataset(py)?, rows.0);
+        let key = ArrayKey { axis: of.0, name };
         let (values, width) = work::run(py, move || dataset.array(&key, &rows))?;
         Ok((output::values(py, values), width))
     }
@@ -301,7 +318,6 @@ impl Dataset {
         Ok(PyArray1::from_vec(py, stats.nnz))
     }
 
-    #[pyo3(signature = (sql, params, timeout, tables=Vec::new(), dialect="slaf"))]
     fn query(
         &self,
         py: Python<'_>,
@@ -309,7 +325,7 @@ impl Dataset {
         params: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         tables: Vec<(String, PyRecordBatchReader)>,
-        dialect: &str,
+        dialect: Named<slaf::Dialect>,
     ) -> PyResult<ArrowStream> {
         let (dataset, options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
         let cancel = options.cancel.clone();
@@ -317,7 +333,6 @@ impl Dataset {
         Ok(ArrowStream::of_batches(result.schema, result.batches))
     }
 
-    #[pyo3(signature = (sql, params, timeout, tables=Vec::new(), dialect="slaf"))]
     fn query_stream(
         &self,
         py: Python<'_>,
@@ -325,7 +340,7 @@ impl Dataset {
         params: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         tables: Vec<(String, PyRecordBatchReader)>,
-        dialect: &str,
+        dialect: Named<slaf::Dialect>,
     ) -> PyResult<ArrowStream> {
         let (dataset, options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
         let cancel = options.cancel.clone();
@@ -341,10 +356,10 @@ impl Dataset {
         py: Python<'_>,
         table: String,
         columns: Vec<String>,
-        rows: &Bound<'_, PyAny>,
-        cols: &Bound<'_, PyAny>,
+        rows: Chosen,
+        cols: Chosen,
     ) -> PyResult<ArrowStream> {
-        let (dataset, rows, cols) = (self.dataset(py)?, selection(rows)?, selection(cols)?);
+        let (dataset, rows, cols) = (self.dataset(py)?, rows.0, cols.0);
         let scan = move || {
             let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
             dataset.scan(&table, &columns, &rows, &cols)
@@ -356,15 +371,16 @@ impl Dataset {
         &self,
         py: Python<'_>,
         path: PathBuf,
-        format: &str,
+        format: Named<ExportFormat>,
         overwrite: bool,
         compression: bool,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let dataset = self.dataset(py)?;
-        let format = ExportFormat::from_name(format).into_py(py)?;
         let options = ExportOptions { overwrite, compression };
-        work::run_with_progress(py, progress, move |progress| slaf::export(&dataset, &path, format, &options, progress))
+        work::run_with_progress(py, progress, move |progress| {
+            slaf::export(&dataset, &path, format.0, &options, progress)
+        })
     }
 }
 

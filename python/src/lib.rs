@@ -3,6 +3,7 @@
 
 mod arguments;
 mod convert;
+mod csr;
 mod dataset;
 mod error;
 mod loader;
@@ -72,12 +73,22 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add_class::<dataset::Dataset>()?;
+    module.add_class::<csr::Csr>()?;
+    module.add_class::<dataset::MatrixInfo>()?;
+    module.add_class::<dataset::VersionInfo>()?;
+    module.add_class::<matrix::PySummary>()?;
+    module.add_class::<matrix::PyStats>()?;
+    module.add_class::<matrix::PyRunning>()?;
     module.add_class::<output::ArrowStream>()?;
     module.add_class::<temporary::TemporaryFolder>()?;
     module.add_class::<tokenizer::Tokenizer>()?;
     module.add_class::<loader::Sampler>()?;
     module.add_class::<loader::Loader>()?;
     module.add_class::<loader::Batches>()?;
+    module.add_class::<loader::PyBatch>()?;
+    module.add_class::<loader::PySparse>()?;
+    module.add_class::<loader::PyDense>()?;
+    module.add_class::<loader::PyTokens>()?;
     module.add_function(wrap_pyfunction!(loader::split_points, module)?)?;
     module.add_function(wrap_pyfunction!(error_kinds, module)?)?;
     module.add_function(wrap_pyfunction!(query_memory, module)?)?;

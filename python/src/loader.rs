@@ -1,6 +1,6 @@
 //! Samplers and loaders.
 
-use crate::arguments::{matrix_key, selection};
+use crate::arguments::{Chosen, Key, Named, NamedDtype, from_attributes, selection};
 use crate::dataset::{Dataset, to_json};
 use crate::error::{IntoPyResult, invalid};
 use crate::output;
@@ -10,7 +10,7 @@ use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use slaf::sampling::{Group, Part, Pool, Remainder, Sampler as Cells, Sets, Shard, Shuffle, split_point};
 use slaf::{
-    BatchData, Dtype, EpochPart, Error, ErrorKind, Form, LoadedBatch, LoadedBatches, LoaderOptions, Selection, Values,
+    BatchData, EpochPart, Error, ErrorKind, Form, LoadedBatch, LoadedBatches, LoaderOptions, Selection, Values,
 };
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -118,8 +118,55 @@ struct Stored {
     columns: Arc<Vec<Values>>,
 }
 
-/// Tokenizer, genes and columns of obs.
-type PySource<'py> = (Option<PyRef<'py, Tokenizer>>, Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>);
+from_attributes! {
+    /// `slaf._boundary.LoaderSource`: the arrays of obs have one value for each cell.
+    struct SourceArguments<'py> {
+        tokenizer: Option<PyRef<'py, Tokenizer>>,
+        genes: Chosen,
+        columns: Vec<Bound<'py, PyAny>>,
+    }
+}
+
+from_attributes! {
+    /// `slaf._boundary.LoaderOptions`.
+    struct OptionArguments {
+        matrix: Key,
+        form: Named<Form>,
+        batch_size: usize,
+        remainder: Named<Remainder>,
+        dtype: Option<NamedDtype>,
+        target_sum: Option<f64>,
+        log1p: bool,
+        seed: u64,
+        memory: usize,
+    }
+}
+
+impl From<OptionArguments> for LoaderOptions {
+    fn from(given: OptionArguments) -> Self {
+        LoaderOptions {
+            matrix: given.matrix.0,
+            form: given.form.0,
+            batch_size: given.batch_size,
+            remainder: given.remainder.0,
+            dtype: given.dtype.map(|dtype| dtype.0),
+            target_sum: given.target_sum,
+            log1p: given.log1p,
+            seed: given.seed,
+            memory: given.memory,
+        }
+    }
+}
+
+from_attributes! {
+    /// `slaf._boundary.Shard`.
+    struct ShardArguments {
+        rank: u64,
+        world: u64,
+        worker: u64,
+        workers: u64,
+    }
+}
 
 /// How batches are made; the stores come with each epoch, since a forked child opens its own.
 #[pyclass(module = "slaf._slaf", frozen)]
@@ -148,43 +195,15 @@ fn columns(arrays: &[Bound<'_, PyAny>]) -> PyResult<Arc<Vec<Values>>> {
 #[pymethods]
 impl Loader {
     #[new]
-    #[allow(clippy::too_many_arguments)]
-    fn new(
-        py: Python<'_>,
-        sources: Vec<PySource<'_>>,
-        sampler: &Sampler,
-        matrix: (String, String),
-        form: &str,
-        batch_size: usize,
-        remainder: &str,
-        dtype: Option<&str>,
-        target_sum: Option<f64>,
-        log1p: bool,
-        seed: u64,
-        memory: usize,
-    ) -> PyResult<Self> {
-        let form = match form {
-            "sparse" => Form::Sparse,
-            "dense" => Form::Dense,
-            "tokens" => Form::Tokens,
-            other => return Err(invalid(py, format!("no batches of form {other:?}"))),
+    fn new(sources: Vec<SourceArguments<'_>>, sampler: &Sampler, options: OptionArguments) -> PyResult<Self> {
+        let part = |source: SourceArguments<'_>| {
+            let tokenizer = source.tokenizer.map(|t| t.prepared());
+            Ok(Stored { tokenizer, genes: source.genes.0, columns: columns(&source.columns)? })
         };
-        let remainder = match remainder {
-            "drop" => Remainder::Drop,
-            "pad" => Remainder::Pad,
-            "uneven" => Remainder::Uneven,
-            other => return Err(invalid(py, format!("no remainder {other:?}; there are drop, pad and uneven"))),
-        };
-        let part = |(tokenizer, genes, arrays): PySource<'_>| {
-            let tokenizer = tokenizer.map(|t| t.prepared());
-            Ok(Stored { tokenizer, genes: selection(&genes)?, columns: columns(&arrays)? })
-        };
-        let dtype = dtype.map(Dtype::from_name).transpose().into_py(py)?;
-        let matrix = matrix_key(py, &matrix.0, &matrix.1)?;
         Ok(Loader {
             parts: sources.into_iter().map(part).collect::<PyResult<_>>()?,
             sampler: sampler.0.clone(),
-            options: LoaderOptions { matrix, form, batch_size, remainder, dtype, target_sum, log1p, seed, memory },
+            options: options.into(),
         })
     }
 
@@ -195,7 +214,7 @@ impl Loader {
         epoch: u64,
         start: u64,
         skip: u64,
-        shard: (u64, u64, u64, u64),
+        shard: ShardArguments,
     ) -> PyResult<Batches> {
         let loader = self.loader(py, &datasets)?;
         let part = part(epoch, start, skip, shard);
@@ -209,7 +228,7 @@ impl Loader {
         datasets: Vec<PyRef<'_, Dataset>>,
         start: u64,
         skip: u64,
-        shard: (u64, u64, u64, u64),
+        shard: ShardArguments,
     ) -> PyResult<u64> {
         Ok(self.loader(py, &datasets)?.n_batches(&part(0, start, skip, shard)))
     }
@@ -227,7 +246,8 @@ impl Loader {
     }
 }
 
-fn part(epoch: u64, start: u64, skip: u64, (rank, world, worker, workers): (u64, u64, u64, u64)) -> EpochPart {
+fn part(epoch: u64, start: u64, skip: u64, shard: ShardArguments) -> EpochPart {
+    let ShardArguments { rank, world, worker, workers } = shard;
     EpochPart { epoch, start, skip, shard: Shard { rank, world, worker, workers } }
 }
 
@@ -262,15 +282,43 @@ impl Drop for Batches {
     }
 }
 
-/// `(cells, sources, data, columns)`; data is `(indptr, indices, values)`, `(values, width)` or
-/// `(input_ids, attention_mask, values, length)`.
-type PyBatch<'py> =
-    (Bound<'py, PyArray1<i64>>, Option<Bound<'py, PyArray1<u32>>>, Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>);
+/// A batch. `data` is a [`PySparse`], a [`PyDense`] or a [`PyTokens`].
+#[pyclass(module = "slaf._slaf", name = "Batch", frozen, get_all)]
+pub(crate) struct PyBatch {
+    cells: Py<PyAny>,
+    sources: Option<Py<PyAny>>,
+    data: Py<PyAny>,
+    columns: Vec<Py<PyAny>>,
+}
+
+/// Rows of a sparse matrix; indices of int32.
+#[pyclass(module = "slaf._slaf", name = "SparseRows", frozen, get_all)]
+pub(crate) struct PySparse {
+    data: Py<PyAny>,
+    indices: Py<PyAny>,
+    indptr: Py<PyAny>,
+}
+
+/// Rows of a dense matrix, flat.
+#[pyclass(module = "slaf._slaf", name = "DenseRows", frozen, get_all)]
+pub(crate) struct PyDense {
+    values: Py<PyAny>,
+    width: usize,
+}
+
+/// Rows of tokens, flat.
+#[pyclass(module = "slaf._slaf", name = "TokenRows", frozen, get_all)]
+pub(crate) struct PyTokens {
+    input_ids: Py<PyAny>,
+    attention_mask: Py<PyAny>,
+    values: Option<Py<PyAny>>,
+    length: usize,
+}
 
 #[pymethods]
 impl Batches {
     /// The next batch, or `None` at the end.
-    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<PyBatch<'py>>> {
+    fn next(&self, py: Python<'_>) -> PyResult<Option<PyBatch>> {
         if self.process != std::process::id() {
             let message = "these batches belong to the process that this one was forked from: iterate anew";
             return Err(invalid(py, message));
@@ -293,21 +341,31 @@ impl Batches {
     }
 }
 
-fn to_numpy(py: Python<'_>, batch: LoadedBatch) -> PyResult<PyBatch<'_>> {
+fn to_numpy(py: Python<'_>, batch: LoadedBatch) -> PyResult<PyBatch> {
+    fn array<T: numpy::Element>(py: Python<'_>, values: Vec<T>) -> Py<PyAny> {
+        PyArray1::from_vec(py, values).into_any().unbind()
+    }
     let data = match batch.data {
         BatchData::Sparse { indptr, indices, values } => {
-            let arrays = (PyArray1::from_vec(py, indptr), PyArray1::from_vec(py, indices), output::values(py, values));
-            arrays.into_pyobject(py)?.into_any()
+            // In place: both types take four bytes, and a batch has fewer than 2^31 values.
+            let signed = |v: Vec<u32>| -> Vec<i32> { v.into_iter().map(|i| i as i32).collect() };
+            let (indptr, indices) = (array(py, signed(indptr)), array(py, signed(indices)));
+            Py::new(py, PySparse { data: output::values(py, values).unbind(), indices, indptr })?.into_any()
         }
-        BatchData::Dense { values, width } => (output::values(py, values), width).into_pyobject(py)?.into_any(),
+        BatchData::Dense { values, width } => {
+            Py::new(py, PyDense { values: output::values(py, values).unbind(), width })?.into_any()
+        }
         BatchData::Tokens { input_ids, attention_mask, values, length } => {
-            let values = (!values.is_empty()).then(|| PyArray1::from_vec(py, values));
-            let arrays = (PyArray1::from_vec(py, input_ids), PyArray1::from_vec(py, attention_mask), values, length);
-            arrays.into_pyobject(py)?.into_any()
+            let values = (!values.is_empty()).then(|| array(py, values));
+            let (input_ids, attention_mask) = (array(py, input_ids), array(py, attention_mask));
+            Py::new(py, PyTokens { input_ids, attention_mask, values, length })?.into_any()
         }
     };
-    let cells = batch.cells.into_iter().map(|c| c as i64).collect();
-    let sources = (!batch.sources.is_empty()).then(|| PyArray1::from_vec(py, batch.sources));
-    let columns = batch.columns.into_iter().map(|c| output::values(py, c)).collect();
-    Ok((PyArray1::from_vec(py, cells), sources, data, columns))
+    let cells: Vec<i64> = batch.cells.into_iter().map(|c| c as i64).collect();
+    Ok(PyBatch {
+        cells: array(py, cells),
+        sources: (!batch.sources.is_empty()).then(|| array(py, batch.sources)),
+        data,
+        columns: batch.columns.into_iter().map(|c| output::values(py, c).unbind()).collect(),
+    })
 }

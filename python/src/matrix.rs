@@ -1,141 +1,132 @@
 //! Plans and statistics of matrices: of a store, and of arrays in memory.
 
-use crate::arguments::{matrix_key, selection};
+use crate::arguments::{Chosen, Key, Named, from_attributes};
+use crate::csr::Csr;
 use crate::dataset::Dataset;
 use crate::error::{IntoPyResult, invalid};
 use crate::output;
 use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use slaf::plans::{
-    self, Columns, Detail, Dot, Function, Groups, Left, Op, Operand, Plan, Request, Rows, Running, Source, Stats, Step,
-    Summary,
+    self, Columns, Detail, Dot, Groups, Left, Op, Operand, Plan, Request, Rows, Running, Source, Stats, Step, Summary,
+    with_memory,
 };
-use slaf::{CsrChunk, Dtype, Result, Values};
-use std::ops::Range;
+use slaf::{CsrChunk, Dtype, MatrixKey, Result, Selection, Values};
 
-/// Rows of memory that are worked on at once.
-const PART_ROWS: usize = 1024;
-/// Values of a part of which every value is stored.
-const DENSE_PART: usize = 1 << 22;
+from_attributes! {
+    /// `slaf._boundary.Stored`: a part of a matrix of a store.
+    struct Stored {
+        key: Key,
+        rows: Chosen,
+        cols: Chosen,
+    }
+}
 
-type Csr<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyAny>);
+impl Stored {
+    fn parts(self) -> (MatrixKey, Selection, Selection) {
+        (self.key.0, self.rows.0, self.cols.0)
+    }
+}
 
-/// A step: its kind, what it does, its numbers, and the rows that it changes.
-type StepArguments<'py> = (String, String, Bound<'py, PyAny>, Bound<'py, PyAny>);
-
-/// Where a matrix is: the slot, the name, rows and columns.
-type Stored<'py> = (String, String, Bound<'py, PyAny>, Bound<'py, PyAny>);
+from_attributes! {
+    /// `slaf._boundary.Step`.
+    struct StepArguments<'py> {
+        kind: String,
+        what: String,
+        numbers: Bound<'py, PyAny>,
+        right: Option<PyReadonlyArray1<'py, f64>>,
+        mask: Option<PyReadonlyArray1<'py, bool>>,
+        k: usize,
+    }
+}
 
 /// [`slaf::Dataset::compute`].
 #[pyfunction]
-pub(crate) fn compute_stored<'py>(
-    py: Python<'py>,
+pub(crate) fn compute_stored(
+    py: Python<'_>,
     dataset: &Dataset,
-    stored: Stored<'py>,
-    steps: Vec<StepArguments<'py>>,
-) -> PyResult<Csr<'py>> {
-    let (slot, name, rows, cols) = stored;
-    let (dataset, key, plan) = (dataset.dataset(py)?, matrix_key(py, &slot, &name)?, plan(py, &steps)?);
-    let (rows, cols) = (selection(&rows)?, selection(&cols)?);
+    stored: Stored,
+    steps: Vec<StepArguments<'_>>,
+) -> PyResult<Csr> {
+    let (dataset, plan) = (dataset.dataset(py)?, plan(py, &steps)?);
+    let (key, rows, cols) = stored.parts();
+    let n_cols = width(&dataset);
     let chunk =
         work::run_with_progress(py, None, move |progress| dataset.compute(&key, &rows, &cols, &plan, progress))?;
-    Ok(csr(py, chunk))
+    Ok(Csr::of(py, chunk, n_cols))
+}
+
+/// More columns than this has no matrix of a store.
+pub(crate) fn width(dataset: &slaf::Dataset) -> u64 {
+    dataset.manifest().matrices.iter().map(|m| m.n_cols).max().unwrap_or(0)
 }
 
 /// [`slaf::Dataset::reduce`].
 #[pyfunction]
-pub(crate) fn reduce_stored<'py>(
-    py: Python<'py>,
+pub(crate) fn reduce_stored(
+    py: Python<'_>,
     dataset: &Dataset,
-    stored: Stored<'py>,
-    steps: Vec<StepArguments<'py>>,
-    request: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let (slot, name, rows, cols) = stored;
-    let (dataset, key, plan) = (dataset.dataset(py)?, matrix_key(py, &slot, &name)?, plan(py, &steps)?);
-    let (rows, cols, request) = (selection(&rows)?, selection(&cols)?, self::request(request)?);
+    stored: Stored,
+    steps: Vec<StepArguments<'_>>,
+    request: RequestArguments<'_>,
+) -> PyResult<PySummary> {
+    let (dataset, plan, request) = (dataset.dataset(py)?, plan(py, &steps)?, request.request()?);
+    let (key, rows, cols) = stored.parts();
     let summary = work::run_with_progress(py, None, move |progress| {
         dataset.reduce(&key, &rows, &cols, &plan, &request, progress)
     })?;
-    self::summary(py, summary)
+    PySummary::of(py, summary)
 }
 
 /// Whether an operation leaves zero at zero with each of these numbers.
 #[pyfunction]
-pub(crate) fn keeps_zeros(py: Python<'_>, op: &str, numbers: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(self::op(py, op)?.keeps_zeros(&values_of(numbers)?))
+pub(crate) fn keeps_zeros(op: Named<Op>, numbers: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(op.0.keeps_zeros(&values_of(numbers)?))
 }
 
 /// [`slaf::Dataset::compute`] for a CSR matrix in memory.
 #[pyfunction]
-pub(crate) fn compute_csr<'py>(
-    py: Python<'py>,
-    matrix: (PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u32>, Bound<'py, PyAny>),
-    n_cols: usize,
-    steps: Vec<StepArguments<'py>>,
-) -> PyResult<Csr<'py>> {
-    let (matrix, plan) = (in_memory(py, &matrix, n_cols)?, plan(py, &steps)?);
+pub(crate) fn compute_csr(py: Python<'_>, matrix: &Csr, n_cols: usize, steps: Vec<StepArguments<'_>>) -> PyResult<Csr> {
+    let (matrix, plan) = (matrix.chunk(py, n_cols)?, plan(py, &steps)?);
     let dtype = matrix.values.dtype();
     let chunk = work::run_with_progress(py, None, move |progress| {
-        with_source(&matrix, n_cols, &plan, progress, |source| plans::compute(source, dtype, &plan))
+        in_memory(&matrix, n_cols, &plan, progress, |source| plans::compute(source, dtype, &plan))
     })?;
-    Ok(csr(py, chunk))
+    Ok(Csr::of(py, chunk, n_cols as u64))
 }
 
 /// [`slaf::Dataset::reduce`] for a CSR matrix in memory.
 #[pyfunction]
-pub(crate) fn reduce_csr<'py>(
-    py: Python<'py>,
-    matrix: (PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u32>, Bound<'py, PyAny>),
+pub(crate) fn reduce_csr(
+    py: Python<'_>,
+    matrix: &Csr,
     n_cols: usize,
-    steps: Vec<StepArguments<'py>>,
-    request: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let (matrix, plan) = (in_memory(py, &matrix, n_cols)?, plan(py, &steps)?);
-    let (dtype, request) = (matrix.values.dtype(), self::request(request)?);
+    steps: Vec<StepArguments<'_>>,
+    request: RequestArguments<'_>,
+) -> PyResult<PySummary> {
+    let (matrix, plan) = (matrix.chunk(py, n_cols)?, plan(py, &steps)?);
+    let (dtype, request) = (matrix.values.dtype(), request.request()?);
     let summary = work::run_with_progress(py, None, move |progress| {
-        with_source(&matrix, n_cols, &plan, progress, |source| plans::reduce(source, dtype, &plan, &request))
+        in_memory(&matrix, n_cols, &plan, progress, |source| plans::reduce(source, dtype, &plan, &request))
     })?;
-    self::summary(py, summary)
+    PySummary::of(py, summary)
 }
 
-fn with_source<T>(
+fn in_memory<T>(
     matrix: &CsrChunk,
     n_cols: usize,
     plan: &Plan,
     progress: slaf::Progress<'_>,
     work: impl FnOnce(&Source<'_>) -> Result<T>,
 ) -> Result<T> {
-    let n_rows = matrix.n_rows();
-    let read = |rows: Range<usize>| Ok(matrix.slice(rows));
-    let done = |done: usize| {
-        progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 })
-    };
-    let dense = (DENSE_PART / n_cols.max(1)).clamp(1, PART_ROWS);
-    let part_rows = if plan.is_dense() { dense } else { PART_ROWS };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    work(&Source { n_rows, n_cols, read: &read, part_rows, threads, progress: &done })
+    let n_rows = matrix.n_rows() as u64;
+    let done =
+        |done: usize| progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows });
+    with_memory(matrix, n_cols, plan, &done, work)
 }
 
-fn in_memory<'py>(
-    py: Python<'py>,
-    matrix: &(PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u32>, Bound<'py, PyAny>),
-    n_cols: usize,
-) -> PyResult<CsrChunk> {
-    let (indptr, indices) = (matrix.0.as_slice()?.to_vec(), matrix.1.as_slice()?.to_vec());
-    let chunk = CsrChunk { indptr, indices, values: values_of(&matrix.2)? };
-    chunk.validate(n_cols as u64, 0).into_py(py)?;
-    Ok(chunk)
-}
-
-fn csr(py: Python<'_>, chunk: CsrChunk) -> Csr<'_> {
-    let (indptr, indices) = (PyArray1::from_vec(py, chunk.indptr), PyArray1::from_vec(py, chunk.indices));
-    (indptr, indices, output::values(py, chunk.values))
-}
-
-fn values_of(array: &Bound<'_, PyAny>) -> PyResult<Values> {
+pub(crate) fn values_of(array: &Bound<'_, PyAny>) -> PyResult<Values> {
     macro_rules! any {
         ($($t:ty => $v:ident),*) => {
             $(if let Ok(array) = array.extract::<PyReadonlyArray1<'_, $t>>() {
@@ -153,132 +144,170 @@ fn plan(py: Python<'_>, steps: &[StepArguments<'_>]) -> PyResult<Plan> {
     Plan::new(steps).into_py(py)
 }
 
-fn step(py: Python<'_>, (kind, what, numbers, rows): &StepArguments<'_>) -> PyResult<Step> {
+fn step(py: Python<'_>, step: &StepArguments<'_>) -> PyResult<Step> {
     let combine = |operand: fn(Values) -> Operand| -> PyResult<Step> {
-        let rows = if rows.is_none() { None } else { Some(rows.extract::<PyReadonlyArray1<'_, bool>>()?.to_vec()?) };
-        Ok(Step::Combine { op: op(py, what)?, operand: operand(values_of(numbers)?), rows })
+        let rows = step.mask.as_ref().map(|mask| mask.to_vec()).transpose()?;
+        Ok(Step::Combine { op: step.what.parse().into_py(py)?, operand: operand(values_of(&step.numbers)?), rows })
     };
-    match kind.as_str() {
-        "cast" => Ok(Step::Cast(Dtype::from_name(what).into_py(py)?)),
-        "map" => Ok(Step::Map(function(py, what)?)),
+    match step.kind.as_str() {
+        "cast" => Ok(Step::Cast(Dtype::from_name(&step.what).into_py(py)?)),
+        "map" => Ok(Step::Map(step.what.parse().into_py(py)?)),
         "scalar" => combine(Operand::Scalar),
         "rows" => combine(Operand::Rows),
         "columns" => combine(Operand::Columns),
+        "widen" => Ok(Step::Widen),
         "densify" => Ok(Step::Densify),
+        "sparsify" => Ok(Step::Sparsify),
         "product" => {
-            let k = what.parse().map_err(|_| invalid(py, "a product needs the number of its terms"))?;
-            let left = numbers.extract::<PyReadonlyArray1<'_, f64>>()?.to_vec()?;
-            let right = rows.extract::<PyReadonlyArray1<'_, f64>>()?.to_vec()?;
-            Ok(Step::SubtractProduct { left, right, k })
+            let left = step.numbers.extract::<PyReadonlyArray1<'_, f64>>()?.to_vec()?;
+            let right = step.right.as_ref().ok_or_else(|| invalid(py, "a product has two factors"))?.to_vec()?;
+            Ok(Step::SubtractProduct { left, right, k: step.k })
         }
-        _ => Err(invalid(py, format!("no step is called \"{kind}\""))),
+        other => Err(invalid(py, format!("no step is called \"{other}\""))),
     }
 }
 
-fn function(py: Python<'_>, name: &str) -> PyResult<Function> {
-    Ok(match name {
-        "negative" => Function::Negative,
-        "absolute" => Function::Abs,
-        "sign" => Function::Sign,
-        "square" => Function::Square,
-        "sqrt" => Function::Sqrt,
-        "log1p" => Function::Log1p,
-        "expm1" => Function::Expm1,
-        "floor" => Function::Floor,
-        "ceil" => Function::Ceil,
-        "rint" => Function::Rint,
-        "trunc" => Function::Trunc,
-        _ => return Err(invalid(py, format!("no function is called \"{name}\""))),
-    })
+from_attributes! {
+    /// `slaf._boundary.Labels`: a group of each row or column, of so many groups.
+    struct Labels<'py> {
+        labels: PyReadonlyArray1<'py, u32>,
+        n: usize,
+    }
 }
 
-fn op(py: Python<'_>, name: &str) -> PyResult<Op> {
-    Ok(match name {
-        "add" => Op::Add,
-        "subtract" => Op::Subtract,
-        "multiply" => Op::Multiply,
-        "divide" => Op::Divide,
-        "power" => Op::Power,
-        "minimum" => Op::Minimum,
-        "maximum" => Op::Maximum,
-        "equal" => Op::Equal,
-        "not_equal" => Op::NotEqual,
-        "less" => Op::Less,
-        "less_equal" => Op::LessEqual,
-        "greater" => Op::Greater,
-        "greater_equal" => Op::GreaterEqual,
-        _ => return Err(invalid(py, format!("no operation is called \"{name}\""))),
-    })
+from_attributes! {
+    /// `slaf._boundary.Factor`: `k` weights of each row or column, row-major.
+    struct Factor<'py> {
+        weights: PyReadonlyArray1<'py, f64>,
+        k: usize,
+    }
 }
 
-/// `(weights, k)`, row-major.
-type Weights<'py> = (PyReadonlyArray1<'py, f64>, usize);
+from_attributes! {
+    /// `slaf._boundary.Request`.
+    struct RequestArguments<'py> {
+        rows: bool,
+        columns: bool,
+        detail: Named<Detail>,
+        skip_nan: bool,
+        running: bool,
+        top: Vec<usize>,
+        dot: Option<Factor<'py>>,
+        left: Option<Factor<'py>>,
+        groups: Option<Labels<'py>>,
+        column_groups: Option<Labels<'py>>,
+        centres: Option<PyReadonlyArray1<'py, f64>>,
+    }
+}
 
-/// Keys: `rows`, `columns`, `running` and `skip_nan` (bool), `detail`, `top`, `dot`, `groups` (of
-/// rows), `column_groups`, `centres`, `left`.
-fn request(from: &Bound<'_, PyDict>) -> PyResult<Request> {
-    fn get<'py, T: FromPyObjectOwned<'py>>(from: &Bound<'py, PyDict>, key: &str) -> PyResult<Option<T>> {
-        match from.get_item(key)? {
-            Some(value) if !value.is_none() => value.extract().map(Some).map_err(Into::into),
-            _ => Ok(None),
+impl RequestArguments<'_> {
+    fn request(self) -> PyResult<Request> {
+        let groups = |of: Option<Labels<'_>>| match of {
+            Some(of) => Ok::<_, PyErr>(Some(Groups { labels: of.labels.to_vec()?, n: of.n })),
+            None => Ok(None),
+        };
+        let mut request = Request { skip_nan: self.skip_nan, detail: self.detail.0, ..Request::default() };
+        if self.rows {
+            let dot = match self.dot {
+                Some(dot) => Some(Dot { weights: dot.weights.to_vec()?, k: dot.k }),
+                None => None,
+            };
+            request.rows = Some(Rows { top: self.top, dot, groups: groups(self.column_groups)? });
         }
+        if self.columns {
+            let left = match self.left {
+                Some(left) => Some(Left { weights: left.weights.to_vec()?, k: left.k }),
+                None => None,
+            };
+            let centres = self.centres.map(|centres| centres.to_vec()).transpose()?;
+            request.columns = Some(Columns { groups: groups(self.groups)?, centres, left, running: self.running });
+        }
+        Ok(request)
     }
-    let is = |key: &str| Ok::<_, PyErr>(get::<bool>(from, key)?.unwrap_or(false));
-    let groups = |key: &str| match get::<(PyReadonlyArray1<'_, u32>, usize)>(from, key)? {
-        Some((labels, n)) => Ok::<_, PyErr>(Some(Groups { labels: labels.to_vec()?, n })),
-        None => Ok(None),
-    };
-    let weights = |key: &str| match get::<Weights<'_>>(from, key)? {
-        Some((weights, k)) => Ok::<_, PyErr>(Some((weights.to_vec()?, k))),
-        None => Ok(None),
-    };
-    let detail = match get::<String>(from, "detail")?.as_deref() {
-        None | Some("sums") => Detail::Sums,
-        Some("squares") => Detail::Squares,
-        Some("all") => Detail::All,
-        Some(other) => return Err(invalid(from.py(), format!("no detail is called \"{other}\""))),
-    };
-    let mut request = Request { skip_nan: is("skip_nan")?, detail, ..Request::default() };
-    if is("rows")? {
-        let dot = weights("dot")?.map(|(weights, k)| Dot { weights, k });
-        let top = get(from, "top")?.unwrap_or_default();
-        request.rows = Some(Rows { top, dot, groups: groups("column_groups")? });
+}
+
+/// What a request found; flat arrays.
+#[pyclass(module = "slaf._slaf", name = "Summary", frozen, get_all)]
+pub(crate) struct PySummary {
+    rows: Py<PyStats>,
+    columns: Py<PyStats>,
+    top: Py<PyAny>,
+    dot: Py<PyAny>,
+    left: Py<PyAny>,
+    running: Option<Py<PyRunning>>,
+}
+
+/// Statistics of rows, or of columns.
+#[pyclass(module = "slaf._slaf", name = "Stats", frozen, get_all)]
+pub(crate) struct PyStats {
+    nonzero: Py<PyAny>,
+    positive: Py<PyAny>,
+    nan: Py<PyAny>,
+    fractional: Py<PyAny>,
+    sum: Option<Py<PyAny>>,
+    square: Py<PyAny>,
+    min: Py<PyAny>,
+    max: Py<PyAny>,
+}
+
+/// Running statistics of the stored values of columns.
+#[pyclass(module = "slaf._slaf", name = "Running", frozen, get_all)]
+pub(crate) struct PyRunning {
+    stored: Py<PyAny>,
+    mean: Py<PyAny>,
+    square: Py<PyAny>,
+}
+
+#[pymethods]
+impl PySummary {
+    #[new]
+    fn new(
+        rows: Py<PyStats>,
+        columns: Py<PyStats>,
+        top: Py<PyAny>,
+        dot: Py<PyAny>,
+        left: Py<PyAny>,
+        running: Option<Py<PyRunning>>,
+    ) -> Self {
+        PySummary { rows, columns, top, dot, left, running }
     }
-    if is("columns")? {
-        let centres = match get::<PyReadonlyArray1<'_, f64>>(from, "centres")? {
-            Some(centres) => Some(centres.to_vec()?),
+}
+
+fn array<T: numpy::Element>(py: Python<'_>, values: Vec<T>) -> Py<PyAny> {
+    PyArray1::from_vec(py, values).into_any().unbind()
+}
+
+impl PySummary {
+    fn of(py: Python<'_>, summary: Summary) -> PyResult<PySummary> {
+        let running = match summary.running {
+            Some(Running { stored, mean, square }) => {
+                let running = PyRunning { stored: array(py, stored), mean: array(py, mean), square: array(py, square) };
+                Some(Py::new(py, running)?)
+            }
             None => None,
         };
-        let left = weights("left")?.map(|(weights, k)| Left { weights, k });
-        request.columns = Some(Columns { groups: groups("groups")?, centres, left, running: is("running")? });
+        Ok(PySummary {
+            rows: Py::new(py, PyStats::of(py, summary.rows))?,
+            columns: Py::new(py, PyStats::of(py, summary.columns))?,
+            top: array(py, summary.top),
+            dot: array(py, summary.dot),
+            left: array(py, summary.left),
+            running,
+        })
     }
-    Ok(request)
 }
 
-fn summary(py: Python<'_>, summary: Summary) -> PyResult<Bound<'_, PyDict>> {
-    let out = PyDict::new(py);
-    out.set_item("rows", stats(py, summary.rows)?)?;
-    out.set_item("columns", stats(py, summary.columns)?)?;
-    out.set_item("top", PyArray1::from_vec(py, summary.top))?;
-    out.set_item("dot", PyArray1::from_vec(py, summary.dot))?;
-    out.set_item("left", PyArray1::from_vec(py, summary.left))?;
-    if let Some(Running { stored, mean, square }) = summary.running {
-        out.set_item("stored", PyArray1::from_vec(py, stored))?;
-        out.set_item("mean", PyArray1::from_vec(py, mean))?;
-        out.set_item("square", PyArray1::from_vec(py, square))?;
+impl PyStats {
+    fn of(py: Python<'_>, stats: Stats) -> PyStats {
+        PyStats {
+            nonzero: array(py, stats.nonzero),
+            positive: array(py, stats.positive),
+            nan: array(py, stats.nan),
+            fractional: array(py, stats.fractional),
+            sum: stats.sum.map(|sum| output::values(py, sum).unbind()),
+            square: array(py, stats.square),
+            min: output::values(py, stats.min).unbind(),
+            max: output::values(py, stats.max).unbind(),
+        }
     }
-    Ok(out)
-}
-
-fn stats(py: Python<'_>, stats: Stats) -> PyResult<Bound<'_, PyDict>> {
-    let out = PyDict::new(py);
-    out.set_item("nonzero", PyArray1::from_vec(py, stats.nonzero))?;
-    out.set_item("positive", PyArray1::from_vec(py, stats.positive))?;
-    out.set_item("nan", PyArray1::from_vec(py, stats.nan))?;
-    out.set_item("fractional", PyArray1::from_vec(py, stats.fractional))?;
-    out.set_item("sum", stats.sum.map(|sum| output::values(py, sum)))?;
-    out.set_item("square", PyArray1::from_vec(py, stats.square))?;
-    out.set_item("min", output::values(py, stats.min))?;
-    out.set_item("max", output::values(py, stats.max))?;
-    Ok(out)
 }

@@ -1,6 +1,6 @@
 //! Tokenizers over a store.
 
-use crate::arguments::selection;
+use crate::arguments::{Chosen, Named};
 use crate::dataset::{Dataset, to_json};
 use crate::error::{IntoPyResult, invalid};
 use crate::work;
@@ -72,7 +72,7 @@ impl Tokenizer {
     fn geneformer(
         py: Python<'_>,
         dataset: &Dataset,
-        version: &str,
+        version: Named<Geneformer>,
         length: usize,
         tokens: &Bound<'_, PyAny>,
         medians: &Bound<'_, PyAny>,
@@ -80,13 +80,8 @@ impl Tokenizer {
         column: Option<String>,
     ) -> PyResult<Self> {
         let dataset = dataset.dataset(py)?;
-        let version = match version {
-            "V1" => Geneformer::V1,
-            "V2" => Geneformer::V2,
-            other => return Err(invalid(py, format!("no version {other:?} of Geneformer; there are V1 and V2"))),
-        };
         let mut recipe =
-            Recipe::new(Description::geneformer(version, length), vocabulary(&dataset, tokens, vocab_size)?);
+            Recipe::new(Description::geneformer(version.0, length), vocabulary(&dataset, tokens, vocab_size)?);
         if medians.is_none() {
             recipe.description.scale = false;
         } else {
@@ -104,23 +99,14 @@ impl Tokenizer {
         vocab: &Bound<'_, PyAny>,
         vocab_size: usize,
         n_bins: u32,
-        binning: &str,
+        binning: Named<Binning>,
         pad_value: f32,
         cls_value: f32,
         sampling: bool,
         column: Option<String>,
     ) -> PyResult<Self> {
         let dataset = dataset.dataset(py)?;
-        let mode = match binning {
-            "scgpt" => Binning::ScGpt,
-            "deterministic" => Binning::Deterministic,
-            "strict" => Binning::Strict,
-            other => {
-                let there = "there are scgpt, deterministic and strict";
-                return Err(invalid(py, format!("no binning {other:?}; {there}")));
-            }
-        };
-        let mut description = Description::scgpt(length, n_bins, mode, pad_value);
+        let mut description = Description::scgpt(length, n_bins, binning.0, pad_value);
         description.first = vec![Special::new("<cls>", cls_value)];
         if !sampling {
             description.select = slaf::tokenizers::Select::Head;
@@ -196,7 +182,7 @@ impl Tokenizer {
         &self,
         py: Python<'py>,
         dataset: &Dataset,
-        cells: &Bound<'py, PyAny>,
+        cells: Chosen,
         seed: u64,
         epoch: u64,
     ) -> PyResult<(
@@ -205,7 +191,7 @@ impl Tokenizer {
         Option<Bound<'py, PyArray1<f32>>>,
         Bound<'py, PyArray1<i64>>,
     )> {
-        let (dataset, prepared, cells) = (dataset.dataset(py)?, Arc::clone(&self.prepared), selection(cells)?);
+        let (dataset, prepared, cells) = (dataset.dataset(py)?, Arc::clone(&self.prepared), cells.0);
         let done = work::run(py, move || dataset.tokenize(&prepared, &cells, &mut Random::new(seed, epoch)))?;
         Ok((
             PyArray1::from_vec(py, done.input_ids),

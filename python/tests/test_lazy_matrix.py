@@ -16,10 +16,12 @@ from strategies import matrices
 import slaf
 from slaf.data import SLAFConverter
 from slaf.integrations import read_slaf
+from slaf.integrations._lazy import LazyMatrix
+from slaf.integrations._plan import InMemory
 
 FUNCTIONS = [np.log1p, np.expm1, np.sqrt, np.square, np.abs, np.negative, np.sign, np.floor]
 ROUNDING = [np.ceil, np.rint, np.trunc]
-OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv]
+OPERATORS = [np.add, np.subtract, np.multiply, np.divide]
 COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
 
 
@@ -77,9 +79,14 @@ def operations(draw):
     return lambda x: op(x, numbers(x.shape[1]))
 
 
-@given(st.lists(operations(), min_size=1, max_size=5))
-def test_chains_of_operations(counts, chain):
+@given(st.lists(operations(), min_size=1, max_size=5), st.booleans())
+def test_chains_of_operations(counts, chain, is_dense):
     ours, theirs = counts
+    if is_dense:
+        ours = LazyMatrix(InMemory.of(theirs))
+    else:
+        # SciPy divides in float64.
+        ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     with np.errstate(all="ignore"):
         for operation in chain:
             ours, theirs = operation(ours), operation(theirs)
@@ -202,7 +209,7 @@ def test_what_is_not_lazy_says_what_to_do(counts):
         lambda: np.exp(lazy),
         lambda: np.add.reduce(lazy),
         lambda: lazy + lazy,
-        lambda: lazy * dense,
+        lambda: lazy.multiply(dense),
         lambda: 1 / lazy,
         lambda: np.concatenate([lazy, lazy]),
         lambda: np.where(lazy, 1, 0),

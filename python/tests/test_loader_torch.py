@@ -51,13 +51,14 @@ def test_sparse_tensors(array, adata):
 
 def test_tensors_share_the_memory_of_rust(array):
     loader = SLAFDataLoader(array, raw_mode=True, return_tensors="numpy")
+    from slaf._boundary import Shard
     from slaf.ml import _batches
 
-    native = loader._plan.batches(0, 0, 0, (0, 1, 0, 1)).next()
+    native = loader._plan.batches(0, 0, 0, Shard()).next()
     layout = loader._plan.layout._replace(returns="torch")
     batch = _batches.convert(native, layout)
-    assert batch["x"].values().data_ptr() == native[2][2].ctypes.data
-    assert batch["cell_ids"].data_ptr() == native[0].ctypes.data
+    assert batch["x"].values().data_ptr() == native.data.data.ctypes.data
+    assert batch["cell_ids"].data_ptr() == native.cells.ctypes.data
 
 
 def test_the_snippet(array):

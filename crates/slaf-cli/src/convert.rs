@@ -3,9 +3,10 @@ use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use slaf::{ConvertOptions, Durability, Join, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Make a store from h5ad, h5mu, AnnData's Zarr, 10x HDF5, 10x mtx, loom, csv or tsv
 ///
@@ -25,8 +26,8 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_loss: bool,
     /// Genes of several inputs: those of all of them (inner), or of any (outer)
-    #[arg(long, value_enum, default_value = "outer")]
-    join: JoinArg,
+    #[arg(long, value_parser = named(Join::ALL, Join::name), default_value = "outer")]
+    join: Join,
     /// The obs column that names the input of each cell, where there are several inputs
     #[arg(long, value_name = "NAME")]
     source_column: Option<String>,
@@ -55,22 +56,10 @@ pub(crate) struct Args {
     #[arg(long)]
     cells_in_rows: bool,
     /// Wait until the store is on the disk (full), or leave that to the operating system (os)
-    #[arg(long, value_enum, default_value = "full")]
-    durability: DurabilityArg,
+    #[arg(long, value_parser = named(Durability::ALL, Durability::name), default_value = "full")]
+    durability: Durability,
     #[command(flatten)]
     storage: StorageArgs,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum JoinArg {
-    Inner,
-    Outer,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum DurabilityArg {
-    Full,
-    Os,
 }
 
 impl Args {
@@ -81,10 +70,7 @@ impl Args {
             allow_loss: self.allow_loss,
             by_gene: !self.no_by_gene,
             memory: self.memory.unwrap_or(defaults.memory),
-            join: match self.join {
-                JoinArg::Inner => Join::Inner,
-                JoinArg::Outer => Join::Outer,
-            },
+            join: self.join,
             source_column: self.source_column.clone().or(defaults.source_column),
             fill_layers: self.fill_layers,
             input: OpenOptions {
@@ -95,10 +81,7 @@ impl Args {
                 ..defaults.input
             },
             storage_options: self.storage.to_map(),
-            durability: match self.durability {
-                DurabilityArg::Full => Durability::Full,
-                DurabilityArg::Os => Durability::Os,
-            },
+            durability: self.durability,
         }
     }
 }
@@ -109,6 +92,14 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let report = slaf::convert(&inputs, &args.output, &args.options(), &|event| bar.update(event))?;
     drop(bar);
     say(report)
+}
+
+/// Parses the name of a value of an enum; the help lists the names that there are.
+fn named<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = slaf::Error> + Copy + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|value| name(*value))).try_map(|name| name.parse())
 }
 
 /// A number of bytes: `1000000`, `800M`, `4GB`, `2GiB`. K, M, G and T are powers of 1024, with a

@@ -51,7 +51,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn dialect(name: &str) -> Result<Dialect, String> {
-    Dialect::from_name(name).map_err(|e| e.message().to_string())
+    name.parse().map_err(|e: slaf::Error| e.message().to_string())
 }
 
 impl Args {

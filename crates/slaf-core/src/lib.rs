@@ -18,6 +18,7 @@
 mod chunk;
 mod dtype;
 mod error;
+mod names;
 mod near;
 pub mod order;
 pub mod packed;
@@ -25,4 +26,5 @@ pub mod packed;
 pub use chunk::CsrChunk;
 pub use dtype::{Dtype, Value, Values};
 pub use error::{Context, Error, ErrorKind, Result, cause};
+pub use names::unknown_name;
 pub use near::near;

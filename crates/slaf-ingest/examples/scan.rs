@@ -28,7 +28,7 @@ fn main() -> slaf_core::Result<()> {
             println!(
                 "  {} {} {}: {rows} rows, {nnz} values, sum {sum}, {} duplicates, {:.1} M values/s",
                 m.key,
-                m.encoding.as_str(),
+                m.encoding.name(),
                 m.dtype,
                 stream.duplicates(),
                 nnz as f64 / seconds / 1e6

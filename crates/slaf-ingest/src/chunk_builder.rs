@@ -1,7 +1,7 @@
 //! Builds canonical [`CsrChunk`]s out of entries that come in row and column order.
 
 use crate::model::StreamOptions;
-use slaf_core::{CsrChunk, Dtype, Value, Values};
+use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values};
 
 /// A sum that the value type itself may be too narrow for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -154,7 +154,10 @@ impl<T: Entry> ChunkBuilder<T> {
     }
 
     /// Ends the row under construction; gives a chunk when the limits are reached.
-    pub(crate) fn end_row(&mut self) -> Option<CsrChunk> {
+    ///
+    /// # Errors
+    /// `would-lose-data` if a sum of duplicates is beyond 64 bits.
+    pub(crate) fn end_row(&mut self) -> Result<Option<CsrChunk>> {
         self.sum = None;
         let begin = self.indptr.last().copied().unwrap_or(0) as usize;
         let rows = self.indptr.len() - 1;
@@ -172,34 +175,44 @@ impl<T: Entry> ChunkBuilder<T> {
             };
             next.too_wide.iter_mut().for_each(|(p, _)| *p -= begin);
             next.duplicates = self.duplicates;
-            return Some(std::mem::replace(self, next).into_chunk());
+            return std::mem::replace(self, next).into_chunk().map(Some);
         }
-        (rows + 1 >= self.options.max_rows || self.indices.len() >= self.options.max_nnz).then(|| self.take())
+        (rows + 1 >= self.options.max_rows || self.indices.len() >= self.options.max_nnz)
+            .then(|| self.take())
+            .transpose()
     }
 
     /// The rows that are left, if any.
-    pub(crate) fn finish(&mut self) -> Option<CsrChunk> {
-        (self.indptr.len() > 1).then(|| self.take())
+    ///
+    /// # Errors
+    /// As [`ChunkBuilder::end_row`].
+    pub(crate) fn finish(&mut self) -> Result<Option<CsrChunk>> {
+        (self.indptr.len() > 1).then(|| self.take()).transpose()
     }
 
-    fn take(&mut self) -> CsrChunk {
+    fn take(&mut self) -> Result<CsrChunk> {
         let mut next = ChunkBuilder::new(self.options);
         next.duplicates = self.duplicates;
         std::mem::replace(self, next).into_chunk()
     }
 
-    fn into_chunk(self) -> CsrChunk {
-        let values = patch(self.values, &self.too_wide);
-        CsrChunk { indptr: self.indptr, indices: self.indices, values }
+    fn into_chunk(self) -> Result<CsrChunk> {
+        let values = patch(self.values, &self.too_wide)?;
+        Ok(CsrChunk { indptr: self.indptr, indices: self.indices, values })
     }
 }
 
 /// Puts sums that do not fit `T` into their places, in the narrowest type that holds them all.
-fn patch<T: Entry>(values: Vec<T>, too_wide: &[(usize, Wide)]) -> Values {
+fn patch<T: Entry>(values: Vec<T>, too_wide: &[(usize, Wide)]) -> Result<Values> {
     if too_wide.is_empty() {
-        return T::wrap(values);
+        return Ok(T::wrap(values));
     }
-    let dtype = too_wide.iter().fold(T::DTYPE, |d, (_, w)| widest(d, *w));
+    let dtype = too_wide.iter().try_fold(T::DTYPE, |d, (_, w)| {
+        widest(d, *w).ok_or_else(|| {
+            let what = "a sum of entries of the same row and column is beyond 64 bits";
+            Error::new(ErrorKind::WouldLoseData, format!("{what}; store the matrix as float64, or without duplicates"))
+        })
+    })?;
     let mut wide = T::wrap(values).cast(dtype);
     slaf_core::with_values!(&mut wide, v => {
         for &(p, w) in too_wide {
@@ -208,13 +221,13 @@ fn patch<T: Entry>(values: Vec<T>, too_wide: &[(usize, Wide)]) -> Values {
             }
         }
     });
-    wide
+    Ok(wide)
 }
 
-/// The first type of `dtype`'s own ladder that holds `value`; beyond 64 bits it is `float64`.
-fn widest(dtype: Dtype, value: Wide) -> Dtype {
+/// The first type of `dtype`'s own ladder that holds `value`; none beyond 64 bits.
+fn widest(dtype: Dtype, value: Wide) -> Option<Dtype> {
     use Dtype::*;
-    let Wide::Int(i) = value else { return F64 };
+    let Wide::Int(i) = value else { return Some(F64) };
     let ladder: &[(Dtype, i128)] = match dtype {
         U8 | U16 | U32 | U64 => {
             &[(U8, u8::MAX as i128), (U16, u16::MAX as i128), (U32, u32::MAX as i128), (U64, u64::MAX as i128)]
@@ -222,10 +235,10 @@ fn widest(dtype: Dtype, value: Wide) -> Dtype {
         I8 | I16 | I32 | I64 => {
             &[(I8, i8::MAX as i128), (I16, i16::MAX as i128), (I32, i32::MAX as i128), (I64, i64::MAX as i128)]
         }
-        Bool | F32 | F64 => return dtype,
+        Bool | F32 | F64 => return Some(dtype),
     };
     let magnitude = if i < 0 { -(i + 1) } else { i };
-    ladder.iter().find(|(d, max)| d.size() >= dtype.size() && magnitude <= *max).map_or(F64, |(d, _)| *d)
+    ladder.iter().find(|(d, max)| d.size() >= dtype.size() && magnitude <= *max).map(|(d, _)| *d)
 }
 
 fn from_wide<T: Value>(value: Wide) -> T {

@@ -29,6 +29,7 @@ mod text;
 mod text_columns;
 mod union;
 mod union_columns;
+mod union_slots;
 mod union_uns;
 
 pub use arrow_types::arrow_type;

@@ -64,7 +64,11 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
     let mut version = None;
     let mut attributes = Vec::new();
     // Version 2 keeps attributes of the file at the root, version 3 in a group.
-    for (name, value) in root.attrs()?.all() {
+    let of_file = root.attrs()?;
+    for name in of_file.unread() {
+        loom.lose(name, "an attribute of the whole file, of a type that is not read");
+    }
+    for (name, value) in of_file.all() {
         match element(value) {
             Some(Element::String(text)) if name == VERSION => version = Some(text),
             _ if HOUSEKEEPING.contains(&name) => {}

@@ -16,6 +16,8 @@ pub enum Axis {
     Genes,
 }
 
+slaf_core::names!(Axis, "axis", { Cells => "obs", Genes => "var" });
+
 /// How pandas held a column: what a writer needs to give the same column back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
@@ -93,6 +95,23 @@ pub enum MatrixKey {
     RawX,
 }
 
+impl MatrixKey {
+    /// The matrix of a slot of AnnData and, where the slot has several, a name.
+    ///
+    /// # Errors
+    /// `invalid-argument` for a slot without matrices, and a name where there is one matrix only.
+    pub fn of_slot(slot: &str, name: &str) -> Result<MatrixKey> {
+        Ok(match (slot, name) {
+            ("X", "") => MatrixKey::X,
+            ("raw", "") => MatrixKey::RawX,
+            ("layers", _) => MatrixKey::Layer(name.into()),
+            ("obsp", _) => MatrixKey::Obsp(name.into()),
+            ("varp", _) => MatrixKey::Varp(name.into()),
+            _ => return Err(Error::invalid(format!("no matrix \"{name}\" in a slot \"{slot}\""))),
+        })
+    }
+}
+
 impl fmt::Display for MatrixKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -116,16 +135,7 @@ pub enum MatrixEncoding {
     Dense,
 }
 
-impl MatrixEncoding {
-    /// The stable name: `csr`, `csc` or `dense`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            MatrixEncoding::Csr => "csr",
-            MatrixEncoding::Csc => "csc",
-            MatrixEncoding::Dense => "dense",
-        }
-    }
-}
+slaf_core::names!(MatrixEncoding, "encoding", { Csr => "csr", Csc => "csc", Dense => "dense" });
 
 /// A matrix of the input.
 #[derive(Clone, Debug, PartialEq)]

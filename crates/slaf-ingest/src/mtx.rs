@@ -339,7 +339,7 @@ struct Stream<T> {
 }
 
 impl<T: Number> Stream<T> {
-    fn end_row(&mut self) -> Option<CsrChunk> {
+    fn end_row(&mut self) -> Result<Option<CsrChunk>> {
         if !self.row.is_sorted_by_key(|(gene, _)| *gene) {
             self.row.sort_by_key(|(gene, _)| *gene);
         }
@@ -365,7 +365,7 @@ impl<T: Number> Stream<T> {
                 return Err(changed());
             }
             if cell > self.cell {
-                if let Some(chunk) = self.end_row() {
+                if let Some(chunk) = self.end_row()? {
                     return Ok(Some(chunk));
                 }
                 continue;
@@ -374,12 +374,12 @@ impl<T: Number> Stream<T> {
             self.next += 1;
         }
         while self.cell < self.plan.n_cells {
-            if let Some(chunk) = self.end_row() {
+            if let Some(chunk) = self.end_row()? {
                 return Ok(Some(chunk));
             }
         }
         self.state = State::Done;
-        Ok(self.builder.finish())
+        self.builder.finish()
     }
 }
 

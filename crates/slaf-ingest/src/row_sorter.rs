@@ -320,16 +320,16 @@ impl<T: Entry> Sorted<T> {
                 }
                 while self.row < self.n_rows {
                     self.row += 1;
-                    if let Some(chunk) = self.builder.end_row() {
+                    if let Some(chunk) = self.builder.end_row()? {
                         return Ok(Some(chunk));
                     }
                 }
                 self.done = true;
-                return Ok(self.builder.finish());
+                return self.builder.finish();
             };
             while self.row < next.row {
                 self.row += 1;
-                if let Some(chunk) = self.builder.end_row() {
+                if let Some(chunk) = self.builder.end_row()? {
                     return Ok(Some(chunk));
                 }
             }
@@ -421,9 +421,9 @@ fn merge<T: Entry>(chunk: &CsrChunk, values: &[T]) -> Result<(CsrChunk, u64)> {
             row.sort_by_key(|(c, _)| *c);
         }
         row.iter().for_each(|&(c, v)| builder.push(c, v));
-        builder.end_row();
+        builder.end_row()?;
     }
-    let merged = builder.finish().unwrap_or_else(|| CsrChunk::empty(T::DTYPE));
+    let merged = builder.finish()?.unwrap_or_else(|| CsrChunk::empty(T::DTYPE));
     Ok((merged, builder.duplicates()))
 }
 

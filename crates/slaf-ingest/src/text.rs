@@ -319,12 +319,12 @@ impl<T: Number> Stream<T> {
                     self.builder.push(i as u32, self.table.typed(i, value)?);
                 }
             }
-            if let Some(chunk) = self.builder.end_row() {
+            if let Some(chunk) = self.builder.end_row()? {
                 return Ok(Some(chunk));
             }
         }
         self.done = true;
-        Ok(self.builder.finish())
+        self.builder.finish()
     }
 }
 

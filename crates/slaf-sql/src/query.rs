@@ -35,22 +35,7 @@ pub enum Dialect {
     Standard,
 }
 
-impl Dialect {
-    /// `slaf` or `standard`.
-    ///
-    /// # Errors
-    /// `invalid-argument` for any other name.
-    pub fn from_name(name: &str) -> Result<Dialect> {
-        match name {
-            "slaf" => Ok(Dialect::Slaf),
-            "standard" => Ok(Dialect::Standard),
-            _ => {
-                let message = format!("no dialect \"{name}\"; there are slaf and standard");
-                Err(Error::new(ErrorKind::InvalidArgument, message))
-            }
-        }
-    }
-}
+slaf_core::names!(Dialect, "dialect", { Slaf => "slaf", Standard => "standard" });
 
 /// A query on its way from text to plan. The steps, in order: [`Query::parse`],
 /// [`Query::unknown_names`], [`Query::add_genes`] with those of them that are genes,

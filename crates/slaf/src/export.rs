@@ -23,19 +23,7 @@ pub enum ExportFormat {
     Mtx10x,
 }
 
-impl ExportFormat {
-    /// The format with this name: `h5ad` or `10x-mtx`.
-    ///
-    /// # Errors
-    /// `invalid-argument` with the names that there are.
-    pub fn from_name(name: &str) -> Result<ExportFormat> {
-        match name {
-            "h5ad" => Ok(ExportFormat::H5ad),
-            "10x-mtx" => Ok(ExportFormat::Mtx10x),
-            other => Err(Error::invalid(format!("no export format \"{other}\"; there are h5ad and 10x-mtx"))),
-        }
-    }
-}
+slaf_core::names!(ExportFormat, "export format", { H5ad => "h5ad", Mtx10x => "10x-mtx" });
 
 /// How to export.
 #[derive(Clone, Debug, Default)]

@@ -51,10 +51,10 @@ impl Info {
         let columns = |frame: &FrameSchema| {
             let summary = frame.columns.iter().map(|c| ColumnSummary {
                 name: c.name.clone(),
-                data_type: match (c.kind, c.data_type.as_str()) {
+                data_type: match (c.kind, c.data_type.name()) {
                     (Kind::Plain, value) => value.to_string(),
                     (Kind::Categorical, value) => format!("categorical of {value}"),
-                    (kind, value) => format!("{} {value}", kind.as_str()),
+                    (kind, value) => format!("{} {value}", kind.name()),
                 },
             });
             summary.collect()
@@ -84,7 +84,7 @@ impl Info {
                 .map(|m| MatrixSummary {
                     name: m.shown(),
                     dtype: m.dtype.name().to_string(),
-                    encoding: m.encoding.as_str().to_string(),
+                    encoding: m.encoding.name().to_string(),
                     nnz: m.nnz,
                     bits_per_nonzero: m.bytes as f64 * 8.0 / m.nnz.max(1) as f64,
                 })

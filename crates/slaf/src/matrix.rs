@@ -8,14 +8,9 @@ use crate::store::Snapshot;
 use slaf_core::order::DROP;
 use slaf_core::{Context, CsrChunk, Dtype, Result, Value, with_values};
 use slaf_ingest::MatrixKey;
-use slaf_kernels::matrix::{self, Plan, Request, Source, Summary};
+use slaf_kernels::matrix::{self, PART_ROWS, Plan, Request, Source, Summary};
 use slaf_lance::runtime::{block_on, pool_threads};
 use std::ops::Range;
-
-/// Rows of a part, unless fewer are read at once.
-const PART_ROWS: usize = 1024;
-/// Values of a part of which every value is stored.
-const DENSE_PART: usize = 1 << 22;
 
 /// Rows and columns of a matrix of a store.
 #[derive(Clone, Copy)]
@@ -63,7 +58,7 @@ fn run<T>(
         })
     };
     let part_rows = orientation.part_rows(PART_ROWS.min(config::batch_rows()));
-    let part_rows = if plan.is_dense() { part_rows.min((DENSE_PART / n_cols.max(1)).max(1)) } else { part_rows };
+    let part_rows = plan.part_rows(part_rows, n_cols);
     let done =
         |done: usize| progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 });
     let source = Source { n_rows, n_cols, read: &read, part_rows, threads: pool_threads()?, progress: &done };

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slaf import _slaf
+from slaf._boundary import ConvertOptions
 from slaf._errors import SlafError, from_kind, invalid
 from slaf._keywords import keywords
 from slaf._progress import bar
@@ -97,21 +98,21 @@ class SLAFConverter:
         durability: Literal["full", "os"] = "full",
         storage_options: Mapping[str, str] | None = None,
     ):
-        self._options: dict[str, Any] = {
-            "overwrite": overwrite,
-            "allow_loss": allow_loss,
-            "by_gene": by_gene,
-            "memory": memory,
-            "join": join,
-            "source_column": source_column,
-            "fill_layers": fill_layers,
-            "genome": genome,
-            "feature_type": feature_type,
-            "modality": modality,
-            "genes_in_rows": genes_in_rows,
-            "durability": durability,
-            "storage_options": dict(storage_options or {}),
-        }
+        self._options = ConvertOptions(
+            overwrite=overwrite,
+            allow_loss=allow_loss,
+            by_gene=by_gene,
+            memory=memory,
+            join=join,
+            source_column=source_column,
+            fill_layers=fill_layers,
+            genome=genome,
+            feature_type=feature_type,
+            modality=modality,
+            genes_in_rows=genes_in_rows,
+            durability=durability,
+            storage_options=dict(storage_options or {}),
+        )
 
     @keywords(
         renamed={"input_path": "input", "output_path": "output"},
@@ -189,7 +190,7 @@ class SLAFConverter:
         if not inputs:
             raise invalid("no inputs")
         with bar() as progress:
-            report = _slaf.convert(inputs, os.fspath(output), **self._options, progress=progress)
+            report = _slaf.convert(inputs, os.fspath(output), self._options, progress)
         return Report(*report)
 
 

@@ -20,6 +20,7 @@ FLOAT_ONLY = frozenset({"sqrt", "log1p", "expm1", "floor", "ceil", "rint", "trun
 UNARY = frozenset({"negative", "absolute", "sign", "square", *FLOAT_ONLY})
 BINARY = frozenset({"add", "subtract", "multiply", "divide", "power", "minimum", "maximum"})
 COMPARISONS = frozenset({"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"})
+INT64_MAX = np.iinfo(np.int64).max
 SWAPPED = {
     "less": "greater",
     "less_equal": "greater_equal",
@@ -29,14 +30,11 @@ SWAPPED = {
 
 
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type in which values are computed: float32, float64, or int64 for integers and bool.
-
-    uint64 is computed in float64, as numpy computes it beside int64.
-    """
+    """The type in which values are computed: float32, float64, or int64 for integers and bool."""
     if dtype in (np.float32, np.float64):
         return dtype
     if dtype.kind in "biu":
-        return np.dtype(np.float64 if dtype == np.uint64 else np.int64)
+        return np.dtype(np.int64)
     if dtype == np.float16:
         return np.dtype(np.float32)
     raise invalid(f"a lazy matrix has no values of type {dtype}")
@@ -76,26 +74,39 @@ class Arithmetic:
         """The matrix with its zeros stored, for steps that change them."""
         return self.then() if self.is_dense else self.then(Step("densify", self.dtype))
 
+    def _working(self, dtype: np.dtype[Any]) -> LazyMatrix:
+        """The matrix in a type of :func:`working_dtype`, whole numbers exactly."""
+        is_exact = self.dtype == np.uint64 and dtype == np.int64
+        return self.then(Step("widen", dtype)) if is_exact else self.astype(dtype)
+
     def apply(self, function: str) -> LazyMatrix:
         """A function of :data:`UNARY` of every value, in float64 where it needs floats."""
         dtype = working_dtype(self.dtype)
         if function in FLOAT_ONLY and dtype.kind != "f":
             dtype = np.dtype(np.float64)
-        return self.astype(dtype).then(Step("map", dtype, function))
+        return self._working(dtype).then(Step("map", dtype, function))
 
-    def combine(self, op: str, other: Any) -> LazyMatrix:
-        """An operation of :data:`BINARY` or :data:`COMPARISONS` with numbers."""
+    def combine(self, op: str, other: Any, *, stored: bool = False) -> LazyMatrix:
+        """An operation of :data:`BINARY` or :data:`COMPARISONS` with numbers, as numpy's.
+
+        Parameters
+        ----------
+        op, other
+            The operation, and a number, or one for each row or column.
+        stored
+            Leave what is not stored, also where it would change.
+        """
         kind, numbers, weak = self._operand(other, op)
-        if weak:
-            dtype = np.result_type(self.dtype, other)
+        dtype = np.result_type(self.dtype, other if weak else numbers.dtype)
+        if op in COMPARISONS and dtype.kind in "biu":
+            dtype = _comparable(self.dtype, numbers)
         else:
-            dtype = np.result_type(self.dtype, numbers.dtype)
-        dtype = working_dtype(dtype)
+            dtype = working_dtype(dtype)
         if op == "divide" and dtype.kind != "f":
             dtype = np.dtype(np.float64)
         if op == "power" and dtype.kind != "f" and bool((numbers < 0).any()):
             raise invalid("integers to negative powers are no integers: use astype('float64')")
-        return self._then_combine(op, kind, numbers.astype(dtype), dtype)
+        return self._then_combine(op, kind, _cast(numbers, dtype), dtype, stored=stored)
 
     def combine_in(
         self, op: str, other: Any, mask: npt.NDArray[np.bool_] | None = None
@@ -114,9 +125,11 @@ class Arithmetic:
         numbers: npt.NDArray[Any],
         dtype: np.dtype[Any],
         mask: npt.NDArray[np.bool_] | None = None,
+        *,
+        stored: bool = False,
     ) -> LazyMatrix:
-        ready = self.astype(dtype)
-        if not _slaf.keeps_zeros(op, numbers):
+        ready = self._working(dtype)
+        if not stored and not _slaf.keeps_zeros(op, numbers):
             ready = ready.densified()
         result = np.dtype(np.bool_) if op in COMPARISONS else dtype
         return ready.then(Step(kind, result, op, numbers, mask=mask))
@@ -126,7 +139,10 @@ class Arithmetic:
         if op in ("add", "multiply", "minimum", "maximum", "equal", "not_equal"):
             return self.combine(op, other)
         if op == "subtract":
-            return self.apply("negative").combine("add", other)
+            kind, numbers, weak = self._operand(other, op)
+            dtype = working_dtype(np.result_type(self.dtype, other if weak else numbers.dtype))
+            negative = self._working(dtype).apply("negative")
+            return negative._then_combine("add", kind, _cast(numbers, dtype), dtype)
         if op in SWAPPED:
             return self.combine(SWAPPED[op], other)
         raise not_lazy(f"np.{op} with a lazy matrix as its second operand")
@@ -151,14 +167,6 @@ class Arithmetic:
             f"operands could not be broadcast together with shapes {self.shape} {numbers.shape}"
         )
 
-    def multiply(self, other: Any) -> LazyMatrix:
-        """Multiply by a number, or by one for each row or column, as SciPy's ``multiply``."""
-        return self.combine("multiply", other)
-
-    def power(self, n: Any) -> LazyMatrix:
-        """Every value to a power, as SciPy's ``power``."""
-        return self.combine("power", n)
-
     def log1p(self) -> LazyMatrix:
         """``log(1 + x)`` of every value."""
         return self.apply("log1p")
@@ -171,56 +179,16 @@ class Arithmetic:
         """Square root of every value."""
         return self.apply("sqrt")
 
-    def __neg__(self) -> LazyMatrix:
-        return self.apply("negative")
 
-    def __abs__(self) -> LazyMatrix:
-        return self.apply("absolute")
+def _comparable(dtype: np.dtype[Any], numbers: npt.NDArray[Any]) -> np.dtype[Any]:
+    """A type in which whole values can be compared with these whole numbers, exactly."""
+    if dtype != np.uint64:
+        return np.dtype(np.int64)
+    # Below zero a rounded value compares as the exact one.
+    return np.dtype(np.float64) if bool((numbers < 0).any()) else dtype
 
-    def __add__(self, other: Any) -> LazyMatrix:
-        return self.combine("add", other)
 
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> LazyMatrix:
-        return self.combine("subtract", other)
-
-    def __rsub__(self, other: Any) -> LazyMatrix:
-        return self.combine_reflected("subtract", other)
-
-    def __mul__(self, other: Any) -> LazyMatrix:
-        return self.combine("multiply", other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> LazyMatrix:
-        return self.combine("divide", other)
-
-    def __rtruediv__(self, other: Any) -> LazyMatrix:
-        return self.combine_reflected("divide", other)
-
-    def __pow__(self, other: Any) -> LazyMatrix:
-        return self.combine("power", other)
-
-    def __eq__(self, other: object) -> LazyMatrix:  # type: ignore[override]
-        return self.combine("equal", other)
-
-    def __ne__(self, other: object) -> LazyMatrix:  # type: ignore[override]
-        return self.combine("not_equal", other)
-
-    def __lt__(self, other: Any) -> LazyMatrix:
-        return self.combine("less", other)
-
-    def __le__(self, other: Any) -> LazyMatrix:
-        return self.combine("less_equal", other)
-
-    def __gt__(self, other: Any) -> LazyMatrix:
-        return self.combine("greater", other)
-
-    def __ge__(self, other: Any) -> LazyMatrix:
-        return self.combine("greater_equal", other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __bool__(self) -> bool:
-        raise invalid("the truth value of a matrix is ambiguous: use X.count_nonzero()")
+def _cast(numbers: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if dtype == np.int64 and numbers.dtype == np.uint64 and bool((numbers > INT64_MAX).any()):
+        raise invalid(f"{numbers.max()} is beyond int64: use astype('float64')")
+    return numbers.astype(dtype)

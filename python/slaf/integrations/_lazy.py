@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from slaf import _slaf
+from slaf._boundary import Request
 from slaf._errors import from_kind, invalid
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import Key, Store
-from slaf.integrations._arithmetic import BINARY, COMPARISONS, UNARY, Arithmetic
+from slaf.integrations._arithmetic import BINARY, COMPARISONS, UNARY
 from slaf.integrations._foreign import Foreign, not_lazy
 from slaf.integrations._like_scipy import LikeSciPy, sparse_class
+from slaf.integrations._operators import Operators
 from slaf.integrations._plan import Source, Step, Stored
 from slaf.integrations._statistics import Statistics
 from slaf.integrations._transposed import Transposed
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 
-class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
+class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
     """Rows and columns of a matrix, and arithmetic on them, not done yet.
 
     Slicing and arithmetic give another lazy matrix and read nothing; :meth:`compute` and
@@ -29,11 +32,16 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
     :meth:`std`, :meth:`min`, :meth:`max`, :meth:`count_nonzero`) and ``@``, in one or two passes
     and without the matrix in memory.
 
-    Arithmetic takes numbers, and arrays that numpy would broadcast along the rows or the columns:
-    ``X / totals[:, None]``. Values have the type that numpy gives them, but for integers: products
-    and sums of integers are int64 (float64 beside uint64) and an overflow is an error. As in SciPy,
-    multiplying and dividing leave what is not stored. What changes zeros, such as ``X + 1``, gives
-    a lazy matrix whose :meth:`compute` is a dense array.
+    Arithmetic is that of the matrix that :meth:`to_memory` gives: types and values are SciPy's, or
+    numpy's if that is an array. So dividing a sparse matrix by a number gives float64, comparisons
+    store no zeros, ``*`` with an array and ``**`` are those of matrices where it is a
+    ``csr_matrix``, and :meth:`multiply` and :meth:`power` those of values. Arrays are broadcast
+    along the rows or the columns: ``X / totals[:, None]``. Multiplying, dividing and powers leave
+    what is not stored. Three things go further. Whole numbers are computed in int64, and an
+    overflow is an error, where SciPy keeps narrow types and wraps (float16 becomes float32). What
+    changes zeros, such as ``X + 1``, which SciPy refuses, gives a lazy matrix whose :meth:`compute`
+    is a dense array. Functions of numpy that SciPy does not know, such as ``np.multiply(X,
+    totals[:, None])``, are of values.
 
     Reductions, and attributes such as ``data``, ``indices`` and ``indptr``, are those of the matrix
     that :meth:`to_memory` gives: of a sparse one, sums are ``np.matrix``. Such attributes read the
@@ -87,7 +95,8 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
     @property
     def is_dense(self) -> bool:
         """Whether arithmetic has changed zeros, so that :meth:`compute` gives a dense array."""
-        return any(step.kind == "densify" for step in self._steps)
+        zeros = [step.kind for step in self._steps if step.kind in ("densify", "sparsify")]
+        return zeros[-1:] == ["densify"]
 
     @property
     def encoding(self) -> str:
@@ -99,9 +108,13 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
         """Number of stored values, explicit zeros included.
 
         Known without reading for a whole matrix and for whole rows of X; otherwise the selection
-        is read.
+        is read, and computed if it is a comparison.
         """
-        return self.shape[0] * self.shape[1] if self.is_dense else self._source.nnz()
+        if self.is_dense:
+            return self.shape[0] * self.shape[1]
+        if any(step.kind == "sparsify" for step in self._steps):
+            return len(self._source.compute(self.native_steps()).data)
+        return self._source.nnz()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -160,7 +173,7 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
         """The same matrix: lazy matrices do not change."""
         return self
 
-    def native_steps(self) -> list[tuple[str, str, Any, Any]]:
+    def native_steps(self) -> list[Step]:
         """The steps as Rust takes them."""
         return [step.native() for step in self._steps]
 
@@ -178,15 +191,12 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
     def tocsr(self) -> sp.csr_matrix:
         """Read the matrix as a ``scipy.sparse.csr_matrix``, every value stored if it is dense."""
         made = sparse_class("csr")
+        matrix: sp.csr_matrix
         if not self._steps:
             matrix = self._source.csr()
             return matrix if isinstance(matrix, made) else made(matrix)
-        indptr, indices, data = self._source.compute(self.native_steps())
-        if max(len(data), self.shape[1]) <= np.iinfo(np.int32).max:
-            parts = (data, indices.view(np.int32), indptr.astype(np.int32))
-        else:
-            parts = (data, indices.astype(np.int64), indptr.view(np.int64))
-        matrix = made(parts, shape=self.shape)
+        parts = self._source.compute(self.native_steps())
+        matrix = made((parts.data, parts.indices, parts.indptr), shape=self.shape)
         # Rust promises it, and SciPy would spend a pass to find out.
         matrix.has_canonical_format = True
         return matrix
@@ -200,8 +210,7 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
         if not self._steps:
             return self._source.dense()
         if self.is_dense:
-            _, _, data = self._source.compute(self.native_steps())
-            return data.reshape(self.shape)
+            return self._source.compute(self.native_steps()).data.reshape(self.shape)
         array: npt.NDArray[Any] = self.tocsr().toarray()
         return array
 
@@ -222,7 +231,7 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
             return self._source.matrix
         return LazyMatrix(Transposed(self))
 
-    def reduce(self, request: dict[str, Any]) -> dict[str, Any]:
+    def reduce(self, request: Request) -> _slaf.Summary:
         """Statistics as the source gives them; see :meth:`summarize`."""
         return self._source.reduce(self.native_steps(), request)
 
@@ -237,8 +246,8 @@ class LazyMatrix(Arithmetic, Statistics, LikeSciPy, Foreign):
             if name in BINARY or name in COMPARISONS:
                 left, right = inputs
                 if isinstance(left, LazyMatrix):
-                    return left.combine(name, right)
-                return self.combine_reflected(name, left)
+                    return left.of_values(name, right)
+                return self.of_values_reflected(name, left)
         how = name if method == "__call__" else f"{name}.{method}"
         raise not_lazy(f"np.{how} of a lazy matrix")
 

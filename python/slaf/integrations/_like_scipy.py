@@ -126,10 +126,15 @@ class LikeSciPy:
             return self.nnz
         if axis not in (0, 1, -1, -2):
             raise from_kind("out-of-range", f"axis {axis} of a matrix with 2 axes")
-        counts = [part.tocsr().getnnz(axis=axis) for part in row_chunks(self)]
+        parts = (part.tocsr() for part in row_chunks(self))
         if axis in (1, -1):
-            return np.concatenate([np.empty(0, dtype=np.intp), *counts])
-        return np.sum([np.zeros(self.shape[1], dtype=np.intp), *counts], axis=0)
+            return np.concatenate(
+                [np.empty(0, dtype=np.intp), *(np.diff(p.indptr).astype(np.intp) for p in parts)]
+            )
+        counts = np.zeros(self.shape[1], dtype=np.intp)
+        for part in parts:
+            counts += np.bincount(part.indices, minlength=self.shape[1])
+        return counts
 
     def todense(self) -> Any:
         """Read the matrix as a ``np.matrix``; an array by AnnData's setting for sparse arrays."""

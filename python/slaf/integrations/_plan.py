@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from slaf import _boundary as boundary
 from slaf import _slaf
+from slaf._boundary import Request
 from slaf._selectors import Axis, for_rust
 from slaf._store import Key, Store
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
-
-Csr = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[Any]]
-Native = tuple[str, str, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,10 @@ class Step:
     Parameters
     ----------
     kind
-        ``"cast"``, ``"map"`` (a function of the value), ``"scalar"``, ``"rows"`` or ``"columns"``
-        (an operation with a number, or with one for each row or column), ``"densify"`` (zeros are
-        stored from here on), or ``"product"`` (a product of two matrices is subtracted).
+        ``"cast"``, ``"widen"`` (whole numbers in int64, exactly), ``"map"`` (a function of the
+        value), ``"scalar"``, ``"rows"`` or ``"columns"`` (an operation with a number, or with one
+        for each row or column), ``"densify"`` (zeros are stored from here on), ``"sparsify"`` (none
+        is stored), or ``"product"`` (a product of two matrices is subtracted).
     dtype
         The type of the values after the step.
     what
@@ -60,14 +60,31 @@ class Step:
             return replace(self, numbers=self.numbers[rows], right=self.right[:, cols])
         return self if mask is None else replace(self, mask=mask)
 
-    def native(self) -> Native:
-        """The step as Rust takes it."""
-        numbers = for_rust(self.numbers)
-        if self.kind == "product":
-            assert self.right is not None
-            right = for_rust(self.right, np.float64).ravel()
-            return self.kind, str(numbers.shape[1]), numbers.astype(np.float64).ravel(), right
-        return self.kind, self.what, numbers, self.mask
+    @property
+    def k(self) -> int:
+        """Of a product the number of its terms; else 0."""
+        return 0 if self.right is None else len(self.right)
+
+    def native(self) -> Step:
+        """The step as Rust takes it: flat arrays at addresses that it can read."""
+        if self.right is None:
+            return replace(self, numbers=for_rust(self.numbers))
+        left, right = (for_rust(m, np.float64) for m in (self.numbers, self.right))
+        return FlatProduct(
+            self.kind, self.dtype, numbers=left.ravel(), right=right.ravel(), terms=self.k
+        )
+
+
+@dataclass(frozen=True)
+class FlatProduct(Step):
+    """A product whose factors are flat."""
+
+    terms: int = 0
+
+    @property
+    def k(self) -> int:
+        """The number of terms."""
+        return self.terms
 
 
 class Source(Protocol):
@@ -99,10 +116,10 @@ class Source(Protocol):
     def dense(self) -> npt.NDArray[Any]:
         """The matrix as a dense array."""
 
-    def compute(self, steps: list[Native]) -> Csr:
+    def compute(self, steps: list[Step]) -> _slaf.Csr:
         """The matrix after some steps: indptr, indices, values."""
 
-    def reduce(self, steps: list[Native], request: dict[str, Any]) -> dict[str, Any]:
+    def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics of the matrix after some steps."""
 
 
@@ -142,7 +159,7 @@ class Stored:
         if self._cols.is_all and self._key == Key("X"):
             per_cell = self._store.native.nnz_per_cell()
             return int(per_cell[self._rows.indexer()].sum(dtype=np.int64))
-        return len(self._store.read(self._key, self._rows, self._cols)[0])
+        return len(self._store.read(self._key, self._rows, self._cols).data)
 
     def csr(self) -> sp.csr_matrix:
         """Read the matrix."""
@@ -152,14 +169,14 @@ class Stored:
         """Read the matrix as a dense array."""
         return self._store.dense(self._key, self._rows, self._cols)
 
-    def _native(self) -> tuple[str, str, Any, Any]:
-        return self._key.slot, self._key.name, self._rows.native(), self._cols.native()
+    def _native(self) -> boundary.Stored:
+        return boundary.Stored(self._key, self._rows.native(), self._cols.native())
 
-    def compute(self, steps: list[Native]) -> Csr:
+    def compute(self, steps: list[Step]) -> _slaf.Csr:
         """Read the matrix through some steps."""
         return _slaf.compute_stored(self._store.native, self._native(), steps)
 
-    def reduce(self, steps: list[Native], request: dict[str, Any]) -> dict[str, Any]:
+    def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics, in one pass over the stored rows."""
         return _slaf.reduce_stored(self._store.native, self._native(), steps, request)
 
@@ -219,14 +236,14 @@ class InMemory:
         array: npt.NDArray[Any] = self._matrix.toarray()
         return array
 
-    def _native(self) -> Csr:
+    def _native(self) -> _slaf.Csr:
         m = self._matrix
-        return m.indptr.astype(np.uint64), m.indices.astype(np.uint32), for_rust(m.data)
+        return _slaf.Csr(for_rust(m.data), for_rust(m.indices), for_rust(m.indptr))
 
-    def compute(self, steps: list[Native]) -> Csr:
+    def compute(self, steps: list[Step]) -> _slaf.Csr:
         """The matrix after some steps."""
         return _slaf.compute_csr(self._native(), self.shape[1], steps)
 
-    def reduce(self, steps: list[Native], request: dict[str, Any]) -> dict[str, Any]:
+    def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics of the matrix after some steps."""
         return _slaf.reduce_csr(self._native(), self.shape[1], steps, request)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slaf import _slaf
+from slaf._boundary import Factor, Request
 from slaf._errors import from_kind, invalid
 from slaf._selectors import for_rust
 from slaf.integrations._like_scipy import sparse_class
@@ -47,12 +49,18 @@ class Moments:
     sum_if_fits: npt.NDArray[Any] | None
 
     @classmethod
-    def of(cls, native: dict[str, Any], shape: tuple[int, ...]) -> Moments:
+    def of(cls, native: _slaf.Stats, shape: tuple[int, ...]) -> Moments:
         """The statistics that Rust gave."""
-        arrays: dict[str, Any] = {
-            k: None if v is None else v.reshape(shape) for k, v in native.items()
-        }
-        return cls(sum_if_fits=arrays.pop("sum"), **arrays)
+        return cls(
+            nonzero=native.nonzero.reshape(shape),
+            positive=native.positive.reshape(shape),
+            nan=native.nan.reshape(shape),
+            fractional=native.fractional.reshape(shape),
+            square=native.square.reshape(shape),
+            min=native.min.reshape(shape),
+            max=native.max.reshape(shape),
+            sum_if_fits=None if native.sum is None else native.sum.reshape(shape),
+        )
 
     @property
     def sum(self) -> npt.NDArray[Any]:
@@ -125,21 +133,20 @@ class Running:
 class Summary:
     """The answer of :meth:`Statistics.summarize`."""
 
-    def __init__(self, native: dict[str, Any], n_rows: int, n_cols: int, request: dict[str, Any]):
-        groups, of_columns = request.get("groups"), request.get("column_groups")
-        shape = (n_rows,) if of_columns is None else (n_rows, of_columns[1])
-        self.rows = Moments.of(native["rows"], shape) if request.get("rows") else None
-        shape = (n_cols,) if groups is None else (groups[1], n_cols)
-        self.columns = Moments.of(native["columns"], shape) if request.get("columns") else None
+    def __init__(self, native: Any, n_rows: int, n_cols: int, request: Request):
+        groups, of_columns = request.groups, request.column_groups
+        shape = (n_rows,) if of_columns is None else (n_rows, of_columns.n)
+        self.rows = Moments.of(native.rows, shape) if request.rows else None
+        shape = (n_cols,) if groups is None else (groups.n, n_cols)
+        self.columns = Moments.of(native.columns, shape) if request.columns else None
         self.running: Running | None = None
-        if request.get("running"):
-            parts = (native[name].reshape(-1, n_cols) for name in ("stored", "mean", "square"))
+        if native.running is not None:
+            of = native.running
+            parts = (part.reshape(-1, n_cols) for part in (of.stored, of.mean, of.square))
             self.running = Running(*parts)
-        self.top: npt.NDArray[np.float64] = native["top"].reshape(
-            n_rows, len(request.get("top", ()))
-        )
-        self.dot: npt.NDArray[np.float64] = native["dot"]
-        self.left: npt.NDArray[np.float64] = native["left"]
+        self.top: npt.NDArray[np.float64] = native.top.reshape(n_rows, len(request.top))
+        self.dot: npt.NDArray[np.float64] = native.dot
+        self.left: npt.NDArray[np.float64] = native.left
 
     def of_rows(self) -> Moments:
         """The statistics of rows, which were asked for."""
@@ -185,37 +192,24 @@ class Statistics:
         """The form that the matrix has in memory."""
 
     @abstractmethod
-    def reduce(self, request: dict[str, Any]) -> dict[str, Any]:
+    def reduce(self, request: Request) -> Any:
         """Statistics as the source gives them."""
 
-    def summarize(self, **request: Any) -> Summary:
+    def summarize(self, **wanted: Any) -> Summary:
         """Several statistics in one pass over the stored rows.
 
         Parameters
         ----------
-        **request
-            What is wanted. ``rows`` and ``columns`` (bool): :class:`Moments` of each. ``detail``:
-            ``"sums"`` (by default), ``"squares"`` or ``"all"``, each of which takes longer.
-            ``skip_nan`` (bool): NaN is counted and left out. ``top`` (list of int, rising): sums of
-            so many largest values of each row, rows x numbers. ``dot`` (weights, columns x k, and
-            k): the product ``X @ weights``, flat. ``left`` (weights, rows x k, and k): the product
-            ``weights.T @ X``, flat. ``groups`` (a label for each row, uint32, and how many groups
-            there are): a row with another label is in no group. ``column_groups``: the same of
-            columns, for ``rows``. ``centres`` (float64): one for each column. ``running`` (bool):
-            :class:`Running` of columns.
+        **wanted
+            The fields of :class:`slaf._boundary.Request`.
         """
-        for name in ("dot", "left"):
-            if name in request:
-                weights, k = request[name]
-                request[name] = (for_rust(weights, np.float64).ravel(), k)
-        native = self.reduce(request)
-        summary = Summary(native, *self.shape, request)
-        if not request.get("skip_nan"):
-            detail = request.get("detail", "sums")
-            if summary.rows is not None and "column_groups" not in request:
-                self._know("rows", detail, summary.rows)
-            if summary.columns is not None and not {"groups", "centres"} & set(request):
-                self._know("columns", detail, summary.columns)
+        request = Request(**wanted)
+        summary = Summary(self.reduce(request), *self.shape, request)
+        if not request.skip_nan:
+            if summary.rows is not None and request.column_groups is None:
+                self._know("rows", request.detail, summary.rows)
+            if summary.columns is not None and request.groups is None and request.centres is None:
+                self._know("columns", request.detail, summary.columns)
         return summary
 
     def _know(self, axis: str, detail: str, moments: Moments) -> None:
@@ -366,8 +360,7 @@ class Statistics:
     def __matmul__(self, other: Any) -> npt.NDArray[Any]:
         """The product with a dense matrix or vector, in one pass."""
         weights, dtype = self._factor(other, self.shape[1], 0)
-        k = 1 if weights.ndim == 1 else weights.shape[1]
-        product = self.summarize(rows=True, dot=(weights, k)).dot
+        product = self.summarize(rows=True, dot=Factor.of(weights)).dot
         return _product(product.reshape(self.shape[0], *weights.shape[1:]), dtype)
 
     def dot(self, other: Any) -> npt.NDArray[Any]:
@@ -377,8 +370,7 @@ class Statistics:
     def __rmatmul__(self, other: Any) -> npt.NDArray[Any]:
         """The product of a dense matrix or vector with this one, in one pass."""
         weights, dtype = self._factor(other, self.shape[0], -1)
-        k = 1 if weights.ndim == 1 else weights.shape[0]
-        product = self.summarize(columns=True, left=(weights.T, k)).left
+        product = self.summarize(columns=True, left=Factor.of(weights.T)).left
         return _product(product.reshape(*weights.shape[:-1], self.shape[1]), dtype)
 
     def _factor(self, other: Any, n: int, axis: int) -> tuple[npt.NDArray[Any], np.dtype[Any]]:

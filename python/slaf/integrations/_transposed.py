@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slaf.integrations._plan import Csr, InMemory, Native
+from slaf import _slaf
+from slaf._boundary import Factor, Request
+from slaf.integrations._plan import InMemory, Step
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
     from slaf.integrations._lazy import LazyMatrix
 
-#: What one pass over the stored rows tells of columns as well.
-_OF_BOTH = {"rows", "columns", "detail", "dot", "left"}
 _FORMS = {"csr": "csc", "csc": "csr", "dense": "dense"}
 
 
@@ -61,23 +61,38 @@ class Transposed:
     def _read(self) -> InMemory:
         return InMemory.of(self.csr())
 
-    def compute(self, steps: list[Native]) -> Csr:
+    def compute(self, steps: list[Step]) -> _slaf.Csr:
         """Read the matrix through some steps."""
         return self._read().compute(steps)
 
-    def reduce(self, steps: list[Native], request: dict[str, Any]) -> dict[str, Any]:
+    def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics: sums and products stream, anything else reads the matrix."""
-        if steps or set(request) - _OF_BOTH or request.get("detail", "sums") != "sums":
+        # What one pass over the stored rows tells of columns as well.
+        others = (request.groups, request.column_groups, request.centres)
+        is_plain = request.detail == "sums" and not (
+            request.skip_nan or request.running or request.top
+        )
+        if steps or not is_plain or any(other is not None for other in others):
             return self._read().reduce(steps, request)
-        swapped = {"rows": request.get("columns", False), "columns": request.get("rows", False)}
-        for ours, theirs in (("dot", "left"), ("left", "dot")):
-            if ours in request:
-                swapped[theirs] = request[ours]
-        found = self.matrix.reduce(swapped)
-        result = {**found, "rows": found["columns"], "columns": found["rows"]}
-        for ours, theirs, n in (("dot", "left", 0), ("left", "dot", 1)):
-            if ours in request:
-                k = request[ours][1]
-                of_k = (k, self.shape[n]) if ours == "dot" else (self.shape[n], k)
-                result[ours] = np.ascontiguousarray(found[theirs].reshape(of_k).T).ravel()
-        return result
+        found = self.matrix.reduce(
+            Request(rows=request.columns, columns=request.rows, dot=request.left, left=request.dot)
+        )
+        rows, cols = self.shape
+        return _slaf.Summary(
+            rows=found.columns,
+            columns=found.rows,
+            dot=_turned(found.left, request.dot, rows, of_rows=False),
+            left=_turned(found.dot, request.left, cols, of_rows=True),
+            top=found.top,
+            running=None,
+        )
+
+
+def _turned(
+    product: npt.NDArray[np.float64], factor: Factor | None, n: int, *, of_rows: bool
+) -> npt.NDArray[np.float64]:
+    """The transpose of a product with a factor, flat."""
+    if factor is None:
+        return product
+    shape = (n, factor.k) if of_rows else (factor.k, n)
+    return np.ascontiguousarray(product.reshape(shape).T).ravel()

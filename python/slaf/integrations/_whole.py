@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +108,7 @@ class Whole:
                 self._contents.store.native.export(filename, "h5ad", True, False, progress)
             return
         _write.write_h5ad(
-            self,
+            cast("LazyAnnData", self),
             path,
             convert_strings=convert_strings_to_categoricals,
             as_dense=as_dense,
@@ -143,7 +143,10 @@ class Whole:
         if not isinstance(store, (str, os.PathLike)):
             raise invalid(f"write_zarr() takes a path, not a {type(store).__name__}")
         _write.write_zarr(
-            self, store, convert_strings=convert_strings_to_categoricals, chunks=chunks
+            cast("LazyAnnData", self),
+            store,
+            convert_strings=convert_strings_to_categoricals,
+            chunks=chunks,
         )
 
     def _is_touched(self) -> bool:

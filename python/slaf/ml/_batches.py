@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from slaf import _slaf
 from slaf._errors import from_kind, invalid
 
 if TYPE_CHECKING:
@@ -83,27 +84,25 @@ def check_place(device: str | torch.device | None, pin_memory: bool) -> None:
 
 
 def arrays(native: Any, layout: Layout) -> dict[str, Any]:
-    """Name the arrays of a batch: numpy's, and for ``x`` a tuple of CSR arrays."""
-    cells, sources, data, columns = native
+    """Name the arrays of a batch: numpy's, and for a sparse ``x`` CSR arrays."""
+    cells, data = native.cells, native.data
     batch: dict[str, Any] = {}
     if layout.form == "tokens":
-        ids, mask, values, length = data
-        shape = (len(cells), length)
-        batch["input_ids"] = ids.reshape(shape)
-        batch["attention_mask"] = mask.reshape(shape)
-        if values is not None:
-            batch["values"] = values.reshape(shape)
+        shape = (len(cells), data.length)
+        batch["input_ids"] = data.input_ids.reshape(shape)
+        batch["attention_mask"] = data.attention_mask.reshape(shape)
+        if data.values is not None:
+            batch["values"] = data.values.reshape(shape)
     elif layout.form == "dense":
-        batch["x"] = data[0].reshape(len(cells), layout.width)
+        batch["x"] = data.values.reshape(len(cells), layout.width)
     else:
-        indptr, indices, values = data
-        batch["x"] = (indptr.view(np.int32), indices.view(np.int32), values)
+        batch["x"] = data
     batch["cell_ids"] = cells
-    if sources is not None:
-        batch["source_ids"] = sources.astype(np.int64)
+    if native.sources is not None:
+        batch["source_ids"] = native.sources.astype(np.int64)
     if layout.set_rows:
         batch["is_control"] = np.arange(len(cells)) % layout.set_rows >= layout.set_size
-    batch.update(zip(layout.columns, columns, strict=True))
+    batch.update(zip(layout.columns, native.columns, strict=True))
     return batch
 
 
@@ -120,11 +119,11 @@ def convert(native: Any, layout: Layout) -> Any:
     return batch
 
 
-def _scipy(parts: tuple[npt.NDArray[Any], ...], shape: tuple[int, int]) -> Any:
+def _scipy(parts: _slaf.SparseRows, shape: tuple[int, int]) -> Any:
     import scipy.sparse as sp
 
-    indptr, indices, values = parts
-    matrix = sp.csr_matrix((values, indices, indptr), shape=shape)
+    arrays = (parts.data, parts.indices, parts.indptr)
+    matrix = sp.csr_matrix(arrays, shape=shape)
     matrix.has_sorted_indices = True
     matrix.has_canonical_format = True
     return matrix
@@ -140,10 +139,10 @@ def _torch(batch: dict[str, Any], shape: tuple[int, int], layout: Layout) -> dic
     _expect_beta()
     result = {}
     for key, value in batch.items():
-        if not isinstance(value, tuple):
+        if not isinstance(value, _slaf.SparseRows):
             result[key] = tensor(value)
             continue
-        crow, col, values = map(tensor, value)
+        crow, col, values = map(tensor, (value.indptr, value.indices, value.data))
         # Rust promises what torch would check.
         result[key] = torch.sparse_csr_tensor(crow, col, values, size=shape, check_invariants=False)
     return result
@@ -170,10 +169,9 @@ def _arrow(batch: dict[str, Any]) -> Any:
 
     columns: dict[str, Any] = {}
     for key, value in batch.items():
-        if isinstance(value, tuple):
-            indptr, indices, values = value
-            for name, flat in [("x_indices", indices), ("x_values", values)]:
-                columns[name] = pa.ListArray.from_arrays(pa.array(indptr), pa.array(flat))
+        if isinstance(value, _slaf.SparseRows):
+            for name, flat in [("x_indices", value.indices), ("x_values", value.data)]:
+                columns[name] = pa.ListArray.from_arrays(pa.array(value.indptr), pa.array(flat))
         elif value.ndim == 2:
             columns[key] = pa.FixedSizeListArray.from_arrays(
                 pa.array(value.reshape(-1)), value.shape[1]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from slaf import SLAFArray, _slaf
+from slaf._boundary import LoaderOptions, LoaderSource, Shard
 from slaf._errors import from_kind, invalid
 from slaf._numbers import CELLS, MANY, positive, whole
 from slaf._store import Key, Store
@@ -18,8 +19,6 @@ from slaf.ml.tokenizers import GeneformerTokenizer, ScGPTTokenizer, SLAFTokenize
 
 if TYPE_CHECKING:
     import torch
-
-Shard: TypeAlias = tuple[int, int, int, int]
 
 # Runs of neighbours that a block shuffle reads together: on a disk, where a run costs little, and
 # in an object store, where it costs a request.
@@ -113,7 +112,9 @@ class Plan:
             self.tokenizers = _tokenizers(
                 arrays, tokenizer_type, tokenizer, max_genes, vocab_size, n_expression_bins
             )
-        self._form = "tokens" if self.tokenizers else "dense" if dense else "sparse"
+        form: Literal["tokens", "dense", "sparse"] = (
+            "tokens" if self.tokenizers else "dense" if dense else "sparse"
+        )
         if self.tokenizers:
             self.width = self.tokenizers[0]._native.length
         else:
@@ -125,14 +126,17 @@ class Plan:
                     "a lazy AnnData: pass SLAFArray and genes="
                 )
             self._genes, self.width = _columns_of(sources)
-        self._dtype = None if dtype is None else _dtype_name(dtype)
-        self._change = (
-            None if normalize is None else positive("normalize", normalize),
-            bool(log1p),
+        self._options = LoaderOptions(
+            matrix=self.key,
+            form=form,
+            batch_size=batch_size,
+            remainder="drop" if drop_last else uneven,
+            dtype=None if dtype is None else _dtype_name(dtype),
+            target_sum=None if normalize is None else positive("normalize", normalize),
+            log1p=bool(log1p),
+            seed=seed,
+            memory=memory,
         )
-        self._memory = memory
-        self._remainder = "drop" if drop_last else uneven
-
         pools = _cells.pools(sources, where, split)
         self.n_cells = sum(map(_cells.size, pools))
         self.shuffle = _shuffle(self.stores, shuffle, block_size, window)
@@ -145,7 +149,7 @@ class Plan:
         self.codes, self._columns = _encoded(self.stores, obs_columns, codes, unknown_code)
         self.layout = _batches.Layout(
             returns=return_tensors if self.transform is None else "numpy",
-            form=self._form,
+            form=form,
             width=self.width,
             columns=tuple(obs_columns),
             set_rows=sampler.set_size + sampler.n_controls if isinstance(sampler, Sets) else 0,
@@ -155,7 +159,7 @@ class Plan:
         )
         self._native_parts: tuple[_slaf.Sampler, _slaf.Loader] | None = None
         # Fail here and not in the first batch.
-        self.n_batches(0, 0, (0, 1, 0, 1))
+        self.n_batches(0, 0, Shard())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_native_parts": None}
@@ -166,19 +170,8 @@ class Plan:
             sampler = self.recipe.native()
             tokenizers: list[_slaf.Tokenizer | None] = [None] * len(self.stores)
             tokenizers[: len(self.tokenizers)] = [t._native for t in self.tokenizers]
-            sources = list(zip(tokenizers, self._genes, self._columns, strict=True))
-            loader = _slaf.Loader(
-                sources,
-                sampler,
-                (self.key.slot, self.key.name),
-                self._form,
-                self.batch_size,
-                self._remainder,
-                self._dtype,
-                *self._change,
-                self.seed,
-                self._memory,
-            )
+            parts = zip(tokenizers, self._genes, self._columns, strict=True)
+            loader = _slaf.Loader([LoaderSource(*p) for p in parts], sampler, self._options)
             self._native_parts = sampler, loader
         return self._native_parts
 
@@ -348,7 +341,7 @@ def positions_of(plan: Plan, state: Mapping[str, Any]) -> tuple[int, int, int, i
     end = whole("end_epoch of the state", state["end_epoch"], epoch + 1, 4 * MANY)
     start = whole("start of the state", state["start"], 0, len(plan.sampler))
     # One consumer of all has the most batches.
-    most = plan.n_batches(start, 0, (0, 1, 0, 1))
+    most = plan.n_batches(start, 0, Shard())
     return epoch, end, start, whole("skip of the state", state["skip"], 0, most)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy.typing as npt
 
 from slaf import _slaf
+from slaf._boundary import Shard
 from slaf._errors import invalid
 from slaf._keywords import keywords
 from slaf._numbers import MANY, whole
@@ -204,7 +205,7 @@ class Stream:
 
     def __len__(self) -> int:
         rank, world = self._ranks()
-        return self.n_epochs * self._plan.n_batches(0, 0, (rank, world, 0, 1))
+        return self.n_epochs * self._plan.n_batches(0, 0, Shard(rank, world))
 
     def __repr__(self) -> str:
         plan = self._plan
@@ -229,7 +230,7 @@ class Stream:
         at = self._next
         rank, world = self._ranks()
         worker, workers = self._workers()
-        shard = (rank, world, worker, workers)
+        shard = Shard(rank, world, worker, workers)
         self._finished = []
         while at.epoch < at.end:
             # Who leaves an epoch early and iterates again has it from its beginning.

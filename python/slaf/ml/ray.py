@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from slaf._boundary import Shard
 from slaf._errors import invalid
 from slaf.ml import _sources
 from slaf.ml._batches import load
@@ -53,13 +54,13 @@ class SLAFDatasource(_datasource.Datasource):  # type: ignore[misc, name-defined
         """Share the batches among read tasks."""
         plan, epoch = self._stream._plan, self._epoch
         rank, world = self._stream._ranks()
-        n = max(1, min(parallelism, plan.n_batches(0, 0, (rank, world, 0, 1))))
+        n = max(1, min(parallelism, plan.n_batches(0, 0, Shard(rank, world))))
         tasks = []
         for worker in range(n):
-            shard = (rank, world, worker, n)
+            shard = Shard(rank, world, worker, n)
             rows = plan.n_batches(0, 0, shard) * plan.batch_size
 
-            def read(shard: tuple[int, int, int, int] = shard) -> Iterator[Any]:
+            def read(shard: Shard = shard) -> Iterator[Any]:
                 import pyarrow as pa
 
                 running = plan.batches(epoch, 0, 0, shard)

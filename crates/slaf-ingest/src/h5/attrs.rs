@@ -16,7 +16,9 @@ impl Attrs {
     pub(super) fn new(values: HashMap<String, AttrValue>, types: HashMap<String, Datatype>) -> Result<Attrs> {
         use hdf5_pure::Datatype as T;
         let plain = |t: &T| match t {
-            T::FixedPoint { .. } | T::FloatingPoint { .. } | T::String { .. } => true,
+            T::FixedPoint { size, .. } => matches!(size, 1 | 2 | 4 | 8),
+            T::FloatingPoint { size, .. } => matches!(size, 4 | 8),
+            T::String { .. } => true,
             T::VariableLength { is_string, .. } => *is_string,
             _ => false,
         };
@@ -53,6 +55,14 @@ impl Attrs {
         let mut all: Vec<_> = self.values.iter().map(|(name, value)| (name.as_str(), value)).collect();
         all.sort_unstable_by_key(|(name, _)| *name);
         all
+    }
+
+    /// Those of types that are not read, sorted by name.
+    pub(crate) fn unread(&self) -> Vec<&str> {
+        let mut unread: Vec<_> =
+            self.types.keys().filter(|n| !self.values.contains_key(*n)).map(String::as_str).collect();
+        unread.sort_unstable();
+        unread
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {

@@ -11,7 +11,8 @@ use slaf_core::Result;
 /// # Errors
 /// Those of reading.
 pub(crate) fn same(a: &Node, b: &Node) -> Result<bool> {
-    if a.attrs()?.values != b.attrs()?.values {
+    let (of_a, of_b) = (a.attrs()?, b.attrs()?);
+    if of_a.values != of_b.values || !of_a.unread().is_empty() || !of_b.unread().is_empty() {
         return Ok(false);
     }
     match (a, b) {

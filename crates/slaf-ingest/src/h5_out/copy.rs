@@ -73,8 +73,10 @@ impl Copy<'_> {
             false => Space::Simple(dims.clone()),
         };
         let mut heap = d.heap();
-        // Text of a Zarr store has no form of HDF5 yet.
-        let text = d.elem().is_string() && (heap.is_none() || d.datatype()?.is_none());
+        // Text of a Zarr store has no form of HDF5 yet, but for bytes of a fixed length, which may
+        // be of any encoding.
+        let is_fixed = matches!(d.datatype()?, Some(Datatype::String { .. }));
+        let text = d.elem().is_string() && !is_fixed && (heap.is_none() || d.datatype()?.is_none());
         let records = if heap.is_none() { Records::of(d).at(path)? } else { None };
         let (of, datatype) = match d.datatype()? {
             _ if let Some(records) = &records => (records.of.clone(), None),

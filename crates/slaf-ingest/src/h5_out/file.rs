@@ -80,7 +80,7 @@ impl H5Out {
             let len = u16::try_from(message.len()).map_err(|_| {
                 Error::new(
                     ErrorKind::UnsupportedFeature,
-                    "an attribute of more than 64 KiB (about 4,090 columns) does not fit an h5ad",
+                    "an attribute of more than 64 KiB (about 4,090 columns) does not fit an h5ad: export to zarr instead",
                 )
             })?;
             body.push(*kind);

@@ -184,14 +184,11 @@ fn plain_categories(g: &Group) -> Result<Dataset, Refusal> {
     }
 }
 
-/// Refuses types without an Arrow counterpart; those that could hide objects are errors.
+/// Refuses types without an Arrow counterpart.
 fn check_type(d: &Dataset) -> Result<(), Refusal> {
     match d.elem() {
         Elem::Number { .. } | Elem::Float16 { .. } | Elem::Logical { .. } => Ok(()),
         elem if elem.is_string() => Ok(()),
-        Elem::Other(name) if name == "opaque" || name == "variable-length array" => {
-            Err(unsupported(format!("{name} values are not read")).at(d.path()).into())
-        }
         other => Err(Refusal::Loss(format!("a column of {} values", other.name()))),
     }
 }

@@ -95,7 +95,7 @@ impl Sparse {
             let n_minor = self.n_minor;
             Ok(move |block: Block| {
                 let read = read_block(&mut indices, &mut data, n_minor, block)?;
-                Ok(if sorted && !rises(&read.chunk) { canonical(read) } else { read })
+                if sorted && !rises(&read.chunk) { canonical(read) } else { Ok(read) }
             })
         })
     }
@@ -307,8 +307,8 @@ fn rises(chunk: &CsrChunk) -> bool {
 }
 
 /// Sorts the rows and adds up duplicates.
-fn canonical(read: Read) -> Read {
-    fn rebuild<T: Entry>(indptr: &[u64], indices: &[u32], values: &[T]) -> (CsrChunk, u64) {
+fn canonical(read: Read) -> Result<Read> {
+    fn rebuild<T: Entry>(indptr: &[u64], indices: &[u32], values: &[T]) -> Result<(CsrChunk, u64)> {
         let all = StreamOptions { max_rows: usize::MAX, max_nnz: usize::MAX };
         let mut builder = ChunkBuilder::new(all);
         let mut row: Vec<(u32, T)> = Vec::new();
@@ -318,14 +318,14 @@ fn canonical(read: Read) -> Read {
             row.extend(indices[range.clone()].iter().copied().zip(values[range].iter().copied()));
             row.sort_by_key(|e| e.0);
             row.iter().for_each(|&(c, v)| builder.push(c, v));
-            builder.end_row();
+            builder.end_row()?;
         }
         let duplicates = builder.duplicates();
-        (builder.finish().unwrap_or_else(|| CsrChunk::empty(T::DTYPE)), duplicates)
+        Ok((builder.finish()?.unwrap_or_else(|| CsrChunk::empty(T::DTYPE)), duplicates))
     }
     let CsrChunk { indptr, indices, values } = &read.chunk;
-    let (chunk, duplicates) = with_values!(values, v => rebuild(indptr, indices, v));
-    Read { first: read.first, chunk, duplicates }
+    let (chunk, duplicates) = with_values!(values, v => rebuild(indptr, indices, v))?;
+    Ok(Read { first: read.first, chunk, duplicates })
 }
 
 /// A chunk of rows out of dense rows: zeros are left out, but -0.0 is kept.
@@ -373,7 +373,7 @@ mod tests {
             values: Values::U8(vec![200, 2, 100, 1, 2, 3]),
         };
         assert!(!rises(&chunk));
-        let Read { chunk: c, duplicates, .. } = canonical(Read { first: 0, chunk, duplicates: 0 });
+        let Read { chunk: c, duplicates, .. } = canonical(Read { first: 0, chunk, duplicates: 0 }).unwrap();
         assert_eq!(duplicates, 3);
         assert_eq!((c.indptr, c.indices), (vec![0, 2, 2, 3], vec![1, 4, 0]));
         assert_eq!(c.values, Values::U16(vec![2, 300, 6]));

@@ -128,7 +128,7 @@ fn sums_widen() {
     assert_eq!(sum(Values::I8(vec![100, 100, -100])), Values::I8(vec![100]));
     assert_eq!(sum(Values::I8(vec![-100, -28])), Values::I8(vec![-128]));
     assert_eq!(sum(Values::I8(vec![-100, -29])), Values::I16(vec![-129]));
-    assert_eq!(sum(Values::U64(vec![u64::MAX, 1])), Values::F64(vec![18_446_744_073_709_551_616.0]));
+    assert_eq!(sum(Values::U64(vec![u64::MAX - 1, 1])), Values::U64(vec![u64::MAX]));
     assert_eq!(sum(Values::Bool(vec![true, true])), Values::Bool(vec![true]));
     assert_eq!(sum(Values::F32(vec![3e38, 3e38])), Values::F64(vec![2.0 * f64::from(3e38_f32)]));
     assert_eq!(sum(Values::F32(vec![3e38, 3e38, -3e38])), Values::F32(vec![3e38]));
@@ -167,4 +167,12 @@ fn no_rows_give_no_chunks_and_missing_folders_an_error() {
     let mut sorter = RowSorter::new(9, 3, Dtype::F32, &lost).unwrap();
     let e = sorter.push(&[1; 2000], &[1; 2000], &Values::F32(vec![1.0; 2000])).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn sums_beyond_64_bits_are_refused() {
+    for values in [Values::U64(vec![u64::MAX, 1]), Values::I64(vec![i64::MIN, -1]), Values::I64(vec![i64::MAX, 1])] {
+        let chunk = CsrChunk { indptr: vec![0, 2], indices: vec![5; 2], values };
+        assert_eq!(canonicalize(chunk).unwrap_err().kind(), slaf_core::ErrorKind::WouldLoseData);
+    }
 }

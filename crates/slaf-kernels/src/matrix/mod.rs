@@ -8,6 +8,7 @@
 
 mod builder;
 mod columns;
+mod in_memory;
 mod in_order;
 mod memo;
 mod moments;
@@ -17,6 +18,7 @@ mod rows;
 mod running;
 mod step;
 
+pub use in_memory::{PART_ROWS, with_memory};
 pub use in_order::in_order;
 pub use plan::Plan;
 pub use request::{Columns, Detail, Dot, Groups, Left, Request, Rows, Running, Stats, Summary};

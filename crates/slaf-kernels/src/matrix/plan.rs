@@ -17,22 +17,25 @@ impl Plan {
     /// `invalid-argument` where a step would change zeros that are not stored, and
     /// [`Step::Densify`] does not come before it.
     pub fn new(steps: Vec<Step>) -> Result<Plan> {
-        let plan = Plan { steps };
-        let sparse = plan.steps.iter().take_while(|s| **s != Step::Densify);
-        for step in sparse {
-            let keeps_zero = match step {
-                Step::Combine { op, operand, .. } => op.keeps_zeros(operand.values()),
+        let mut is_dense = false;
+        for step in &steps {
+            let leaves_zeros = match step {
+                Step::Combine { op, operand, .. } => op.leaves_zeros(operand.values()),
                 Step::SubtractProduct { .. } => false,
-                Step::Cast(_) | Step::Map(_) | Step::Densify => true,
+                Step::Cast(_) | Step::Widen | Step::Map(_) => true,
+                Step::Densify | Step::Sparsify => {
+                    is_dense = *step == Step::Densify;
+                    true
+                }
             };
-            if !keeps_zero {
+            if !is_dense && !leaves_zeros {
                 return Err(Error::invalid("this step changes zeros that are not stored"));
             }
         }
-        Ok(plan)
+        Ok(Plan { steps })
     }
 
-    /// Whether every value of the result is stored.
+    /// Whether every value is stored after some step.
     pub fn is_dense(&self) -> bool {
         self.steps.contains(&Step::Densify)
     }
@@ -69,7 +72,7 @@ impl Plan {
                         return Err(wrong("columns", right.len(), n_cols * k));
                     }
                 }
-                Step::Cast(_) | Step::Map(_) | Step::Densify => {}
+                Step::Cast(_) | Step::Widen | Step::Map(_) | Step::Densify | Step::Sparsify => {}
             }
         }
         Ok(())
@@ -96,8 +99,8 @@ impl Plan {
 /// Whether a step gives equal values of a row equal results.
 fn depends_on_row_and_value(step: &Step) -> bool {
     match step {
-        Step::Cast(_) | Step::Map(_) => true,
+        Step::Cast(_) | Step::Widen | Step::Map(_) => true,
         Step::Combine { operand, .. } => !matches!(operand, Operand::Columns(_)),
-        Step::Densify | Step::SubtractProduct { .. } => false,
+        Step::Densify | Step::Sparsify | Step::SubtractProduct { .. } => false,
     }
 }

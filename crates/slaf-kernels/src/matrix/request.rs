@@ -27,6 +27,8 @@ pub enum Detail {
     All,
 }
 
+slaf_core::names!(Detail, "detail", { Sums => "sums", Squares => "squares", All => "all" });
+
 /// About each row: counts of values, their sum, and what is named here.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {

@@ -8,6 +8,8 @@ use std::cell::Cell;
 pub enum Step {
     /// Another type, as numpy's `astype`.
     Cast(Dtype),
+    /// Whole numbers in int64, an error where one does not fit.
+    Widen,
     /// A function of the value alone.
     Map(Function),
     /// The value and a number of its row, of its column, or of all.
@@ -21,6 +23,8 @@ pub enum Step {
     },
     /// Stores every zero, for steps that do not leave zero at zero.
     Densify,
+    /// Stores no zero, as SciPy's comparisons.
+    Sparsify,
     /// Subtracts `left @ right`, computed in f64: `left` is rows x `k`, `right` is `k` x columns,
     /// both row-major. The residuals of a regression, for one.
     SubtractProduct {
@@ -91,6 +95,36 @@ pub enum Op {
     GreaterEqual,
 }
 
+slaf_core::names!(Function, "function of values", {
+    Negative => "negative",
+    Abs => "absolute",
+    Sign => "sign",
+    Square => "square",
+    Sqrt => "sqrt",
+    Log1p => "log1p",
+    Expm1 => "expm1",
+    Floor => "floor",
+    Ceil => "ceil",
+    Rint => "rint",
+    Trunc => "trunc",
+});
+
+slaf_core::names!(Op, "operation", {
+    Add => "add",
+    Subtract => "subtract",
+    Multiply => "multiply",
+    Divide => "divide",
+    Power => "power",
+    Minimum => "minimum",
+    Maximum => "maximum",
+    Equal => "equal",
+    NotEqual => "not_equal",
+    Less => "less",
+    LessEqual => "less_equal",
+    Greater => "greater",
+    GreaterEqual => "greater_equal",
+});
+
 impl Op {
     pub(super) fn is_comparison(self) -> bool {
         matches!(self, Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual)
@@ -103,6 +137,12 @@ impl Op {
             with.iter().all(|x| op.keeps_zero(x.as_f64()))
         }
         with_values!(with, v => all(self, v))
+    }
+
+    /// Whether what is not stored may be left alone: of products, quotients and powers it is not
+    /// looked at, as in SciPy.
+    pub(super) fn leaves_zeros(self, with: &Values) -> bool {
+        self == Op::Power || self.keeps_zeros(with)
     }
 
     fn keeps_zero(self, with: f64) -> bool {
@@ -152,6 +192,7 @@ impl Step {
     pub(super) fn dtype(&self, before: Dtype) -> Dtype {
         match self {
             Step::Cast(dtype) => *dtype,
+            Step::Widen => Dtype::I64,
             Step::Combine { op, .. } if op.is_comparison() => Dtype::Bool,
             _ => before,
         }
@@ -161,11 +202,13 @@ impl Step {
         let CsrChunk { indptr, indices, values } = chunk;
         let values = match self {
             Step::Cast(dtype) => cast(values, *dtype),
+            Step::Widen => widen(values)?,
             Step::Map(function) => map(values, *function)?,
             Step::Combine { op, operand, rows } => {
                 let at = At { indptr: &indptr, indices: &indices, place, rows: rows.as_deref() };
                 combine(values, *op, operand, &at)?
             }
+            Step::Sparsify => return Ok(sparsify(CsrChunk { indptr, indices, values })),
             Step::Densify => return Ok(densify(&CsrChunk { indptr, indices, values }, place.n_cols)),
             Step::SubtractProduct { left, right, k } => {
                 let at = At { indptr: &indptr, indices: &indices, place, rows: None };
@@ -196,6 +239,17 @@ fn cast(values: Values, dtype: Dtype) -> Values {
         return with_values!(&values, v => to_float(v, dtype));
     }
     values.cast(dtype)
+}
+
+fn widen(values: Values) -> Result<Values> {
+    match values {
+        Values::U64(v) => {
+            let wide: Result<_, _> = v.into_iter().map(i64::try_from).collect();
+            Ok(Values::I64(wide.map_err(|_| overflow())?))
+        }
+        values if values.dtype().is_float() => Err(mismatch("whole numbers", values.dtype())),
+        values => Ok(values.cast(Dtype::I64)),
+    }
 }
 
 macro_rules! each {
@@ -382,6 +436,27 @@ fn densify(chunk: &CsrChunk, n_cols: usize) -> CsrChunk {
         indices: (0..n).flat_map(|_| 0..n_cols as u32).collect(),
         values,
     }
+}
+
+fn sparsify(chunk: CsrChunk) -> CsrChunk {
+    fn kept<T: Value>(v: &[T]) -> Vec<bool> {
+        v.iter().map(|x| *x != T::default()).collect()
+    }
+    let keep = with_values!(&chunk.values, v => kept(v));
+    if keep.iter().all(|keep| *keep) {
+        return chunk;
+    }
+    let mut indptr = Vec::with_capacity(chunk.indptr.len());
+    let mut stored = 0;
+    indptr.push(0);
+    for i in 0..chunk.n_rows() {
+        stored += chunk.row(i).filter(|at| keep[*at]).count() as u64;
+        indptr.push(stored);
+    }
+    let at: Vec<usize> = keep.iter().enumerate().filter_map(|(at, keep)| keep.then_some(at)).collect();
+    let indices = at.iter().map(|at| chunk.indices[*at]).collect();
+    let values = with_values!(&chunk.values, v => Value::wrap(at.iter().map(|at| v[*at]).collect()));
+    CsrChunk { indptr, indices, values }
 }
 
 fn subtract_product(values: Values, left: &[f64], right: &[f64], k: usize, at: &At<'_>) -> Result<Values> {

@@ -15,6 +15,8 @@ pub enum Remainder {
     Uneven,
 }
 
+slaf_core::names!(Remainder, "remainder", { Drop => "drop", Pad => "pad", Uneven => "uneven" });
+
 /// One consumer of the batches: a worker of a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {

@@ -222,6 +222,8 @@ pub enum Binning {
     Strict,
 }
 
+slaf_core::names!(Binning, "binning", { ScGpt => "scgpt", Deterministic => "deterministic", Strict => "strict" });
+
 /// A special token, by its name in the vocabulary, and the value beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,6 +13,8 @@ pub enum Geneformer {
     V2,
 }
 
+slaf_core::names!(Geneformer, "version of Geneformer", { V1 => "V1", V2 => "V2" });
+
 impl Description {
     /// Rank value encoding (Theodoris et al. 2023): genes by falling
     /// `x / total * 10_000 / median`, `length` tokens with special ones.

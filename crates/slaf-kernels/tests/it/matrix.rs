@@ -215,7 +215,7 @@ fn what_would_change_hidden_zeros_is_refused() {
         (Op::Multiply, 3.0, true),
         (Op::Minimum, -1.0, false),
         (Op::Maximum, 1.0, false),
-        (Op::Power, 0.0, false),
+        (Op::Power, 0.0, true),
         (Op::Greater, 0.0, true),
         (Op::GreaterEqual, 0.0, false),
         (Op::Equal, 0.0, false),
@@ -223,7 +223,25 @@ fn what_would_change_hidden_zeros_is_refused() {
     ] {
         assert_eq!(Plan::new(vec![combine(op, scalar(number))]).is_ok(), fine, "{op:?} {number}");
         Plan::new(vec![Step::Densify, combine(op, scalar(number))]).unwrap();
+        let sparse_again = vec![Step::Densify, Step::Sparsify, combine(op, scalar(number))];
+        assert_eq!(Plan::new(sparse_again).is_ok(), fine, "{op:?} {number}");
     }
+}
+
+#[test]
+fn sparsify_stores_no_zero() {
+    let matrix = chunk(&vec![vec![0.0, 2.0, 0.0], vec![0.0, 0.0, 0.0], vec![1.0, 0.0, 3.0]], Dtype::F64);
+    let steps = [Step::Densify, combine(Op::Equal, Operand::Scalar(Values::F64(vec![2.0]))), Step::Sparsify];
+    let got = with_source(&matrix, 3, 2, 1, |s| compute(s, Dtype::F64, &plan(steps.to_vec()))).unwrap();
+    assert_eq!((got.indptr, got.indices, got.values), (vec![0, 1, 1, 1], vec![1], Values::Bool(vec![true])));
+}
+
+#[test]
+fn whole_numbers_are_widened_exactly_or_refused() {
+    let matrix = |x: u64| CsrChunk { indptr: vec![0, 1], indices: vec![0], values: Values::U64(vec![x]) };
+    let run = |x: u64| with_source(&matrix(x), 1, 1, 1, |s| compute(s, Dtype::U64, &plan(vec![Step::Widen])));
+    assert_eq!(run((1 << 53) + 1).unwrap().values, Values::I64(vec![(1 << 53) + 1]));
+    assert_eq!(kind(run(1 << 63)), ErrorKind::InvalidArgument);
 }
 
 #[test]

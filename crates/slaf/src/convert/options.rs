@@ -55,3 +55,5 @@ pub enum Durability {
     /// process, not of the machine.
     Os,
 }
+
+slaf_core::names!(Durability, "durability", { Full => "full", Os => "os" });

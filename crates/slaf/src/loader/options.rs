@@ -20,6 +20,8 @@ pub enum Form {
     Tokens,
 }
 
+slaf_core::names!(Form, "form of batches", { Sparse => "sparse", Dense => "dense", Tokens => "tokens" });
+
 /// How batches are made.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {

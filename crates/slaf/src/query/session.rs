@@ -99,7 +99,7 @@ fn tables(inner: &Arc<Snapshot>, pushdown: bool) -> Result<Tables> {
     for matrix in matrices {
         let name = match matrix.slot {
             Slot::X => "expression".to_string(),
-            Slot::Obsp | Slot::Varp => format!("{}_{}", matrix.slot.as_str(), matrix.name),
+            Slot::Obsp | Slot::Varp => format!("{}_{}", matrix.slot.name(), matrix.name),
             Slot::Layers => {
                 layers.push(matrix.clone());
                 continue;

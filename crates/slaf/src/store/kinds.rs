@@ -57,106 +57,84 @@ pub enum ValueType {
     String,
 }
 
+slaf_core::names!(Slot, "slot", {
+    X => "X", Layers => "layers", Obsp => "obsp", Varp => "varp", Raw => "raw",
+});
+slaf_core::names!(Kind, "kind of column", {
+    Plain => "plain", Categorical => "categorical", Nullable => "nullable", NullableNan => "nullable-nan",
+});
+slaf_core::names!(ValueType, "type of column", {
+    Bool => "bool", Int8 => "int8", Int16 => "int16", Int32 => "int32", Int64 => "int64",
+    UInt8 => "uint8", UInt16 => "uint16", UInt32 => "uint32", UInt64 => "uint64",
+    Float16 => "float16", Float32 => "float32", Float64 => "float64", String => "string",
+});
+
 /// Something that a root manifest names.
 pub(crate) trait Named: Copy + 'static {
     /// What it is, for messages.
     const WHAT: &'static str;
 
-    fn name(self) -> &'static str;
-    fn named(name: &str) -> Option<Self>;
+    /// The word for it in root manifests.
+    fn word(self) -> &'static str;
+    fn of_word(word: &str) -> Option<Self>;
 }
 
-/// Implements [`Named`] by the words for all there are.
+/// Implements [`Named`] by the names that a type has of its own.
 macro_rules! named {
-    ($type:ty, $what:literal, $($value:path = $name:literal),+) => {
+    ($type:ty, $what:literal) => {
         impl Named for $type {
             const WHAT: &'static str = $what;
 
-            fn name(self) -> &'static str {
-                match self {
-                    $($value => $name),+
-                }
+            fn word(self) -> &'static str {
+                self.name()
             }
 
-            fn named(name: &str) -> Option<Self> {
-                match name {
-                    $($name => Some($value),)+
-                    _ => None,
-                }
+            fn of_word(word: &str) -> Option<Self> {
+                word.parse().ok()
             }
         }
     };
 }
 
-named!(
-    Slot,
-    "slot",
-    Slot::X = "X",
-    Slot::Layers = "layers",
-    Slot::Obsp = "obsp",
-    Slot::Varp = "varp",
-    Slot::Raw = "raw"
-);
-named!(
-    Kind,
-    "kind of column",
-    Kind::Plain = "plain",
-    Kind::Categorical = "categorical",
-    Kind::Nullable = "nullable",
-    Kind::NullableNan = "nullable-nan"
-);
-named!(
-    ValueType,
-    "type of column",
-    ValueType::Bool = "bool",
-    ValueType::Int8 = "int8",
-    ValueType::Int16 = "int16",
-    ValueType::Int32 = "int32",
-    ValueType::Int64 = "int64",
-    ValueType::UInt8 = "uint8",
-    ValueType::UInt16 = "uint16",
-    ValueType::UInt32 = "uint32",
-    ValueType::UInt64 = "uint64",
-    ValueType::Float16 = "float16",
-    ValueType::Float32 = "float32",
-    ValueType::Float64 = "float64",
-    ValueType::String = "string"
-);
-named!(Axis, "axis", Axis::Cells = "cells", Axis::Genes = "genes");
+named!(Slot, "slot");
+named!(Kind, "kind of column");
+named!(ValueType, "type of column");
+named!(MatrixEncoding, "encoding");
 
 impl Named for Dtype {
     const WHAT: &'static str = "value type";
 
-    fn name(self) -> &'static str {
-        Dtype::name(self)
+    fn word(self) -> &'static str {
+        self.name()
     }
 
-    fn named(name: &str) -> Option<Dtype> {
-        Dtype::from_name(name).ok()
+    fn of_word(word: &str) -> Option<Dtype> {
+        Dtype::from_name(word).ok()
     }
 }
 
-impl Named for MatrixEncoding {
-    const WHAT: &'static str = "encoding";
+/// Root manifests say what the axes are, and not which frame describes them.
+impl Named for Axis {
+    const WHAT: &'static str = "axis";
 
-    fn name(self) -> &'static str {
-        self.as_str()
+    fn word(self) -> &'static str {
+        if self == Axis::Cells { "cells" } else { "genes" }
     }
 
-    fn named(name: &str) -> Option<MatrixEncoding> {
-        [MatrixEncoding::Csr, MatrixEncoding::Csc, MatrixEncoding::Dense].into_iter().find(|e| e.as_str() == name)
+    fn of_word(word: &str) -> Option<Axis> {
+        [Axis::Cells, Axis::Genes].into_iter().find(|axis| axis.word() == word)
     }
 }
 
 /// For serde: what is named is written as its name.
 pub(crate) fn serialize<T: Named, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    value.name().serialize(serializer)
+    value.word().serialize(serializer)
 }
 
 /// For serde: see [`unknown`] for names that are not known here.
 pub(crate) fn deserialize<'de, T: Named, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let name = String::deserialize(deserializer)?;
-    T::named(&name).ok_or_else(|| D::Error::custom(format!("unknown {} \"{name}\"", T::WHAT)))
+    T::of_word(&name).ok_or_else(|| D::Error::custom(format!("unknown {} \"{name}\"", T::WHAT)))
 }
 
 /// A name that a later version may know.
@@ -168,11 +146,6 @@ pub(crate) fn unknown(what: &str, name: &str) -> Error {
 }
 
 impl Slot {
-    /// The word in root manifests.
-    pub fn as_str(self) -> &'static str {
-        self.name()
-    }
-
     /// The slot and, in a slot of several matrices, the user's name.
     pub(crate) fn of(key: &MatrixKey) -> (Slot, &str) {
         match key {
@@ -185,19 +158,7 @@ impl Slot {
     }
 }
 
-impl Kind {
-    /// The word in root manifests.
-    pub fn as_str(self) -> &'static str {
-        self.name()
-    }
-}
-
 impl ValueType {
-    /// The word in root manifests.
-    pub fn as_str(self) -> &'static str {
-        self.name()
-    }
-
     /// The type in Arrow.
     pub(crate) fn arrow(self) -> DataType {
         match self {

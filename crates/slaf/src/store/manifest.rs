@@ -168,8 +168,8 @@ impl MatrixEntry {
     /// `X`, `layers/counts`, `raw`.
     pub(crate) fn shown(&self) -> String {
         match self.name.as_str() {
-            "" => self.slot.as_str().to_string(),
-            name => format!("{}/{name}", self.slot.as_str()),
+            "" => self.slot.name().to_string(),
+            name => format!("{}/{name}", self.slot.name()),
         }
     }
 }
@@ -285,7 +285,7 @@ fn of_later_version(bytes: &[u8]) -> Option<Error> {
     fn unknown<T: Named>(entries: &Value, field: &str) -> Option<Error> {
         entries.as_array()?.iter().find_map(|entry| {
             let name = entry.get(field)?.as_str()?;
-            T::named(name).is_none().then(|| kinds::unknown(T::WHAT, name))
+            T::of_word(name).is_none().then(|| kinds::unknown(T::WHAT, name))
         })
     }
     let json: Value = serde_json::from_slice(bytes).ok()?;

@@ -206,7 +206,7 @@ fn matrix(m: &Manifest, entry: &MatrixEntry) -> Result<()> {
 fn arrays(m: &Manifest) -> Result<()> {
     let mut seen = HashSet::new();
     for entry in &m.arrays {
-        let field = format!("arrays.{}/{}", entry.axis.name(), entry.name);
+        let field = format!("arrays.{}/{}", entry.axis.word(), entry.name);
         if (entry.width > 0) != entry.column.is_some() || i32::try_from(entry.width).is_err() {
             let column = entry.column.as_deref().unwrap_or("none");
             return Err(Error::corrupt(format!("width {} with the column {column:?}", entry.width)).at(field));

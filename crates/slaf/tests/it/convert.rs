@@ -76,7 +76,7 @@ fn every_encoding_of_x_gives_the_same_store() {
     let sample = Sample::new(4, 70, 33);
     let folder = tempfile::tempdir().unwrap();
     for encoding in [MatrixEncoding::Csr, MatrixEncoding::Csc, MatrixEncoding::Dense] {
-        let path = folder.path().join(format!("{}.h5ad", encoding.as_str()));
+        let path = folder.path().join(format!("{}.h5ad", encoding.name()));
         sample.write_h5ad(&path, encoding).unwrap();
         let store = path.with_extension("slaf");
         slaf::convert(&[&path], store.to_str().unwrap(), &ConvertOptions::default(), QUIET).unwrap();

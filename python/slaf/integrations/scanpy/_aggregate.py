@@ -139,7 +139,7 @@ def _groups(by: dict[str, pd.Series[Any]]) -> tuple[npt.NDArray[np.int64], pd.Da
     columns = [pd.Categorical(values).remove_unused_categories() for values in by.values()]
     codes = np.stack([c.codes.astype(np.int64) for c in columns])
     shape = [len(c.categories) for c in columns]
-    missing = (codes < 0).any(axis=0)
+    missing = np.asarray((codes < 0).any(axis=0))
     combined = np.ravel_multi_index(tuple(np.maximum(codes, 0)[:, ~missing]), shape)
     present, labels = np.unique(combined, return_inverse=True)
     all_labels = np.full(len(missing), -1, dtype=np.int64)

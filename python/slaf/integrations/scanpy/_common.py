@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from slaf._boundary import Labels
 from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._statistics import Moments
@@ -73,9 +74,9 @@ def mean_var(moments: Moments, n: int) -> tuple[npt.NDArray[np.float64], npt.NDA
     return mean, var if n == 1 else var * (n / (n - 1))
 
 
-def row_groups(labels: npt.NDArray[np.integer[Any]], n: int) -> tuple[npt.NDArray[np.uint32], int]:
+def row_groups(labels: npt.NDArray[np.integer[Any]], n: int) -> Labels:
     """Groups as :meth:`Statistics.summarize` takes them, of labels that are -1 for no group."""
-    return np.where(labels < 0, n, labels).astype(np.uint32), n
+    return Labels(np.where(labels < 0, n, labels).astype(np.uint32), n)
 
 
 def as_scanpy_adds(matrix: LazyMatrix) -> LazyMatrix:

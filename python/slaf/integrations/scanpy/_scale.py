@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from slaf._boundary import Factor
 from slaf._errors import invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._mappings import as_lazy
@@ -203,7 +204,7 @@ def residuals(matrix: LazyMatrix, regressors: npt.NDArray[np.float64]) -> LazyMa
     else:
         matrix = matrix.astype(np.float64)
         left = np.asarray(np.linalg.pinv(regressors), dtype=np.float64)
-        summary = matrix.summarize(columns=True, detail="all", left=(left.T, len(left)))
+        summary = matrix.summarize(columns=True, detail="all", left=Factor.of(left.T))
         moments, coefficients = summary.of_columns(), summary.left.reshape(len(left), -1)
         coefficients[:, moments.min == moments.max] = 0
     return matrix.densified().then(

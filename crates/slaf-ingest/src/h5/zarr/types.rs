@@ -126,6 +126,9 @@ impl Type {
     /// `unsupported-input` for a value of another form than a number.
     pub(super) fn fill(&self, value: &Value) -> Result<Option<Vec<u8>>> {
         let unknown = || unsupported(format!("a fill value {value}"));
+        if let (Elem::Utf32 { size, big_endian }, Value::String(text)) = (&self.elem, value) {
+            return utf32(text, *size, *big_endian).ok_or_else(unknown);
+        }
         let zero = match value {
             Value::Null | Value::Bool(false) => true,
             Value::String(s) => s.is_empty() || s.trim_end_matches('=').bytes().all(|b| b == b'A'),
@@ -162,6 +165,15 @@ impl Type {
         }
         Ok(Some(bytes))
     }
+}
+
+/// A text as numpy stores it, `None` of an empty one; nothing if it is too long.
+fn utf32(text: &str, size: usize, big: bool) -> Option<Option<Vec<u8>>> {
+    let code = |c: char| if big { u32::from(c).to_be_bytes() } else { u32::from(c).to_le_bytes() };
+    let mut bytes: Vec<u8> = text.chars().flat_map(code).collect();
+    let fits = bytes.len() <= size;
+    bytes.resize(size, 0);
+    fits.then_some((!text.is_empty()).then_some(bytes))
 }
 
 fn integer(size: u32, signed: bool, big: bool) -> Datatype {

@@ -1,0 +1,63 @@
+//! Enums whose values have names that files, SQL, Python and the command line share.
+
+use crate::{Error, near};
+
+/// The error about a name that no value has.
+#[doc(hidden)]
+pub fn unknown_name(what: &str, name: &str, known: &[&str]) -> Error {
+    let close = near(name, known.iter().copied());
+    let hint = match close.first() {
+        Some(one) => format!("; did you mean \"{one}\"?"),
+        None => String::new(),
+    };
+    Error::invalid(format!("no {what} \"{name}\"; there are {}{hint}", known.join(", ")))
+}
+
+/// Gives the values of an enum their names, once: `ALL`, `name`, `Display`, and `FromStr` whose
+/// error lists the names that there are.
+///
+/// ```
+/// #[derive(Clone, Copy, Debug, PartialEq)]
+/// enum Join {
+///     Outer,
+///     Inner,
+/// }
+/// slaf_core::names!(Join, "join", { Outer => "outer", Inner => "inner" });
+/// assert_eq!("inner".parse::<Join>()?, Join::Inner);
+/// assert_eq!(Join::Outer.to_string(), "outer");
+/// assert!("left".parse::<Join>().unwrap_err().message().contains("outer, inner"));
+/// # Ok::<(), slaf_core::Error>(())
+/// ```
+#[macro_export]
+macro_rules! names {
+    ($type:ty, $what:literal, { $($variant:ident => $name:literal),* $(,)? }) => {
+        impl $type {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name of the value.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),*
+                }
+            }
+        }
+
+        impl ::std::fmt::Display for $type {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl ::std::str::FromStr for $type {
+            type Err = $crate::Error;
+
+            fn from_str(name: &str) -> $crate::Result<Self> {
+                match name {
+                    $($name => Ok(Self::$variant),)*
+                    _ => Err($crate::unknown_name($what, name, &[$($name),*])),
+                }
+            }
+        }
+    };
+}
