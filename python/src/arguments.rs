@@ -87,8 +87,10 @@ fn parameter(value: &Bound<'_, PyAny>) -> PyResult<Parameter> {
     } else if value.is_instance_of::<PyBool>() {
         Ok(Parameter::Bool(value.extract()?))
     } else if value.is_instance_of::<PyInt>() {
-        let beyond = |_| invalid(py, "an integer parameter beyond 64 bits");
-        Ok(Parameter::Int(value.extract().map_err(beyond)?))
+        match value.extract::<i128>() {
+            Ok(number) if number.unsigned_abs() < 10_u128.pow(38) => Ok(Parameter::Int(number)),
+            _ => Err(invalid(py, "an integer parameter of more than 38 digits")),
+        }
     } else if value.is_instance_of::<PyFloat>() {
         Ok(Parameter::Float(value.extract()?))
     } else if value.is_instance_of::<PyString>() {

@@ -22,11 +22,6 @@ pub fn genes_of_table(table: &str) -> Option<Vec<String>> {
     serde_json::from_str(table.strip_prefix(CELLS)?.strip_prefix('+')?).ok()
 }
 
-/// Whether this is the name of `cells`, with columns for genes or without.
-pub(crate) fn is_cells(table: &str) -> bool {
-    table == CELLS || genes_of_table(table).is_some()
-}
-
 /// Lets a statement read the table with these genes wherever it reads `cells`; `*` does not show
 /// them.
 pub(crate) fn add(statement: &mut Statement, genes: &[String]) {

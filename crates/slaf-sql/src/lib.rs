@@ -15,15 +15,19 @@
 //! files, so that it builds and is tested without them.
 
 mod aggregates;
+mod aliases;
 mod columns;
+mod comparisons;
 mod depth;
 mod division;
 pub mod error;
 mod extremes;
 pub mod floats;
+mod from_first;
 pub mod functions;
 mod genes;
 mod guard;
+mod integers;
 mod kinds;
 pub mod limits;
 mod lists;
@@ -31,6 +35,7 @@ mod names;
 mod parameters;
 mod query;
 mod string_agg;
+mod sums;
 mod unknown;
 mod words;
 

@@ -12,11 +12,23 @@ use std::ops::ControlFlow;
 pub enum Parameter {
     Null,
     Bool(bool),
-    Int(i64),
+    /// A whole number of 64 bits, signed or not, or one of at most 38 digits.
+    Int(i128),
     Float(f64),
     Text(String),
     /// For `IN $list`, `= ANY($list)`, and wherever an array may stand.
     List(Vec<Parameter>),
+}
+
+/// A whole number in the narrowest type.
+fn whole(number: i128) -> ScalarValue {
+    if let Ok(number) = i64::try_from(number) {
+        ScalarValue::Int64(Some(number))
+    } else if let Ok(number) = u64::try_from(number) {
+        ScalarValue::UInt64(Some(number))
+    } else {
+        ScalarValue::Decimal128(Some(number), 38, 0)
+    }
 }
 
 /// The values of a query's parameters.
@@ -35,7 +47,7 @@ impl Parameter {
         match self {
             Parameter::Null => ScalarValue::Null,
             Parameter::Bool(v) => ScalarValue::Boolean(Some(*v)),
-            Parameter::Int(v) => ScalarValue::Int64(Some(*v)),
+            Parameter::Int(v) => whole(*v),
             Parameter::Float(v) => ScalarValue::Float64(Some(*v)),
             Parameter::Text(v) => ScalarValue::Utf8(Some(v.clone())),
             // Its parameter is gone: the list stands in its place.
@@ -133,6 +145,8 @@ pub(crate) fn number(statement: &mut Statement) {
     let mut places = Vec::new();
     let _ = VisitMut::visit(statement, &mut Number(|_: &mut String, place| places.push(place)));
     places.sort_unstable();
+    // One may stand in several places of an expression that was made of a function.
+    places.dedup();
     let _ = VisitMut::visit(
         statement,
         &mut Number(|name: &mut String, place| {

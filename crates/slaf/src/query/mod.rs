@@ -184,10 +184,16 @@ impl Dataset {
         let mut state = context.state();
         limits.put_into(&mut state);
         let context = SessionContext::new_with_state(state);
-        // Only a query that names no column asks for genes that are near.
-        let names = if unknown.is_empty() { Vec::new() } else { self.inner.names_of_genes().await? };
-        let near_genes = |name: &str| near(name, names.iter().flat_map(|n| n.iter()));
-        let plan = query.plan(context.state(), &tables, &options.parameters, &near_genes).await?;
+        let plan = query.clone().plan(context.state(), &tables, &options.parameters, &|_: &str| Vec::new()).await;
+        let plan = match plan {
+            // Only a query that names no column asks for genes that are near.
+            Err(e) if e.kind() == ErrorKind::UnknownColumn => {
+                let names = self.inner.names_of_genes().await?;
+                let near_genes = |name: &str| near(name, names.iter().flat_map(|n| n.iter()));
+                query.plan(context.state(), &tables, &options.parameters, &near_genes).await?
+            }
+            plan => plan?,
+        };
         context.execute_logical_plan(plan).await.map_err(from_datafusion)
     }
 }

@@ -71,8 +71,8 @@ impl Session {
         let store = StoreTables { tables: tables(inner, pushdown)?, inner: inner.clone() };
         let names: Vec<String> = store.tables.keys().cloned().collect();
         let mut columns = Columns::default();
-        for table in store.tables.values() {
-            table.schema().fields().iter().for_each(|f| columns.add(f.name(), f.data_type()));
+        for (name, table) in &store.tables {
+            table.schema().fields().iter().for_each(|f| columns.add(name, f.name(), f.data_type()));
         }
         let catalog = context.catalog("datafusion").ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
         catalog.register_schema("public", Arc::new(store)).map_err(from_datafusion)?;

@@ -47,7 +47,7 @@ impl Session {
         for table in user {
             check(table, &tables)?;
             tables.push(table.name.clone());
-            table.schema.fields().iter().for_each(|f| columns.add(f.name(), f.data_type()));
+            table.schema.fields().iter().for_each(|f| columns.add(&table.name, f.name(), f.data_type()));
             let batches = table.batches.iter().map(in_one_form).collect::<Result<_>>()?;
             let memory = MemTable::try_new(table.schema.clone(), vec![batches]);
             let memory: Arc<dyn TableProvider> = Arc::new(memory.map_err(from_datafusion)?);
