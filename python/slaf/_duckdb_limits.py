@@ -27,6 +27,7 @@ from slaf._slaf import query_memory
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
+    import pyarrow as pa
 
 T = TypeVar("T")
 
@@ -132,8 +133,8 @@ def _macros(limit: int) -> list[str]:
         text = f"{_UNBOUNDED}{function} is refused, because DuckDB does not count what it makes"
         # An error without a type is a NULL to whatever is made of it.
         refuse = f"system.main.list_resize(list, CASE WHEN true THEN error('{text}') ELSE 0 END)"
-        forms = ", (list, f, start) AS " + refuse if function in _BY_PAIR else ""
-        macros.append(f"{function}(list, f) AS {refuse}{forms}")
+        third = ", (list, f, start) AS " + refuse if function in _BY_PAIR else ""
+        macros.append(f"{function}(list, f) AS {refuse}{third}")
     for resize in ("list_resize", "array_resize"):
         size = unless(resize, "size::DOUBLE * 8", "size")
         macros.append(
@@ -229,6 +230,13 @@ def collect(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
     import pyarrow as pa
 
     reader = relation.to_arrow_reader()
+    names = reader.schema.names
+    for name in names:
+        if names.count(name) > 1:
+            message = f'more than one column "{name}": name those that are wanted, with AS'
+            raise from_kind("invalid-query", message)
+    if any(map(_has_intervals, reader.schema.types)):
+        raise _unknown_to_polars(reader.schema)
     batches, held = [], 0
     for batch in reader:
         held += batch.nbytes
@@ -242,12 +250,23 @@ def collect(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
     try:
         return pl.DataFrame(pa.Table.from_batches(batches, reader.schema))
     except pl.exceptions.PolarsError as e:
-        types = ", ".join(f"{field.name} ({field.type})" for field in reader.schema)
-        raise from_kind(
-            "unsupported-feature",
-            f"polars holds no column of one of these types: {types}; cast it, for example to "
-            "VARCHAR",
-        ) from e
+        raise _unknown_to_polars(reader.schema) from e
+
+
+def _has_intervals(data_type: pa.DataType) -> bool:
+    """Tell of a type that polars panics over, also inside of another."""
+    import pyarrow as pa
+
+    inner = (data_type.field(i).type for i in range(data_type.num_fields))
+    return pa.types.is_interval(data_type) or any(map(_has_intervals, inner))
+
+
+def _unknown_to_polars(schema: pa.Schema) -> SlafError:
+    types = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    return from_kind(
+        "unsupported-feature",
+        f"polars holds no column of one of these types: {types}; cast it, for example to VARCHAR",
+    )
 
 
 # A function that is called by its full name, past the macros.

@@ -214,24 +214,6 @@ def _register(store: Store, connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _plain(params: Any) -> Any:
-    """Make lists of the arrays and columns among the values of parameters."""
-    if isinstance(params, Mapping):
-        return {name: _plain_value(value) for name, value in params.items()}
-    if params is None or isinstance(params, str):
-        return params
-    return [_plain_value(value) for value in params]
-
-
-def _plain_value(value: Any) -> Any:
-    for method in ("tolist", "to_list"):
-        if hasattr(value, method):
-            return getattr(value, method)()
-    if isinstance(value, (set, frozenset, tuple, list)):
-        return [_plain_value(v) for v in value]
-    return value
-
-
 # EXPLAIN with its options, behind comments.
 _EXPLAIN = re.compile(
     r"\A(\s|--[^\n]*(\n|\Z)|/\*.*?\*/)*EXPLAIN\s*(\([^)]*\))?(\s*ANALYZE\b)?",
@@ -286,7 +268,7 @@ def query_duckdb(
             raise from_kind("invalid-query", "pass one query at a time")
         if not _is_read(connection, statements[0]):
             raise from_kind("read-only", "only queries are allowed: a store is not changed by SQL")
-        return _duckdb_limits.collect(connection.sql(sql, params=_plain(params)))
+        return _duckdb_limits.collect(connection.sql(sql, params=params))
 
     try:
         return _duckdb_limits.run(connection, answer, timeout, start)

@@ -1,5 +1,6 @@
 """Whole numbers are exact or an error, in both engines; names of functions that both know."""
 
+import datetime
 from decimal import Decimal
 from itertools import pairwise
 
@@ -7,6 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
@@ -168,9 +170,8 @@ def test_numbers_beside_float32(tmp_path):
 def test_large_parameters(array, engine):
     for number in (2**63, 2**64 - 1, 2**64, -(2**63) - 1, 10**37):
         assert int(array.query("SELECT ? AS x", [number], engine=engine).item()) == number
-    if engine == "datafusion":
-        with pytest.raises(slaf.InvalidArgumentError, match="38 digits"):
-            array.query("SELECT ?", [10**38])
+    with pytest.raises(slaf.InvalidArgumentError, match="38 digits"):
+        array.query("SELECT ?", [10**38], engine=engine)
 
 
 def test_stored_sums_of_casts(tmp_path):
@@ -283,3 +284,153 @@ def test_genes_that_other_columns_hide(array, adata):
 def test_texts_that_are_aliases(array, adata):
     sql = 'SELECT batch AS "b1" FROM cells WHERE batch = "b1" ORDER BY "b1"'
     assert array.query(sql)["b1"].to_list() == ["b1"] * (adata.obs.batch == "b1").sum()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_any_and_all_of_a_subquery(array, adata, engine):
+    """A subquery may read the table that is read outside, under the same name."""
+    x = adata.obs.x
+
+    def count(condition):
+        return array.query(f"SELECT COUNT(*) FROM cells WHERE {condition}", engine=engine).item()
+
+    assert count("x > ANY(SELECT x FROM cells)") == N - 1
+    assert count("x >= ALL(SELECT x FROM cells)") == 1
+    assert (
+        count("x < ALL(SELECT x FROM cells WHERE batch = 'b1')")
+        == (x < x[adata.obs.batch == "b1"].min()).sum()
+    )
+    assert count("batch = ALL(SELECT batch FROM cells)") == 0
+    assert count("batch = ANY(SELECT batch FROM cells WHERE batch = 'b1')") == N // 3
+    assert count("batch <> ALL(SELECT batch FROM cells WHERE batch = 'b1')") == N - N // 3
+    others = "SELECT b.x FROM cells b WHERE b.batch = cells.batch AND b.x <> cells.x"
+    assert count(f"x > ALL({others})") == 3
+    assert (
+        count("x > ALL(SELECT AVG(x) FROM cells GROUP BY batch)")
+        == (x > x.groupby(adata.obs.batch).mean().max()).sum()
+    )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT x FROM cells PREWHERE x > 0",
+        "SELECT x FROM cells TABLESAMPLE 10",
+        "SELECT batch, COUNT(*) FROM cells GROUP BY batch WITH ROLLUP",
+        "SELECT * ILIKE 'b%' FROM cells",
+        "SELECT x FROM cells FOR UPDATE",
+    ],
+)
+def test_clauses_without_effect_are_refused(array, sql):
+    with pytest.raises(slaf.QueryError, match="there is no "):
+        array.query(sql)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_polars_does_not_hold(array, engine):
+    for sql in ("SELECT INTERVAL '1 month' AS i", "SELECT [INTERVAL '1 month'] AS i"):
+        with pytest.raises(slaf.UnsupportedError, match=r'i"? .*[Ii]nterval'):
+            array.query(sql, engine=engine)
+    assert array.query("SELECT (INTERVAL '1 month')::VARCHAR AS i", engine=engine).height == 1
+    if engine == "datafusion":
+        with pytest.raises(slaf.QueryError, match='more than one column "cell_id"'):
+            array.query("SELECT * FROM cells a, cells b")
+        with pytest.raises(slaf.UnsupportedError, match="Decimal256"):
+            array.query("SELECT arrow_cast(1, 'Decimal256(50, 2)')")
+
+
+def test_frames_that_polars_does_not_hold(array):
+    frame = pa.table({"d": pa.array([1], pa.decimal256(50))})
+    with pytest.raises(slaf.InvalidArgumentError, match="table 'mine' has a column of a type"):
+        array.query("SELECT * FROM mine", tables={"mine": frame})
+
+
+def test_long_names_are_unknown_soon(array):
+    for name in ("x" * 100_000, '"' + "x" * 100_000 + '"'):
+        with pytest.raises(slaf.UnknownNameError):
+            array.query(f"SELECT {name} FROM cells", timeout=10)
+
+
+POINT = datetime.datetime(2024, 1, 2, 3, 4, 5, 6)
+PARAMETERS = [
+    (POINT, POINT),
+    (POINT.date(), POINT.date()),
+    (POINT.time(), POINT.time()),
+    (pd.Timestamp(POINT), POINT),
+    (np.datetime64(POINT), POINT),
+    (np.datetime64("2024-01-02", "ns"), datetime.datetime(2024, 1, 2)),
+    (Decimal("-12.50"), Decimal("-12.50")),
+    (Decimal("NaN"), np.nan),
+    (np.int8(3), 3),
+    (np.uint64(2**64 - 1), 2**64 - 1),
+    (np.float32(0.5), 0.5),
+    (np.longdouble(0.5), 0.5),
+    (np.bool_(True), True),
+    (np.str_("it's"), "it's"),
+    (np.array(3), 3),
+    (pa.scalar(3), 3),
+    (pd.NA, None),
+    (pd.NaT, None),
+    (np.datetime64("NaT"), None),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("value", "expected"), PARAMETERS)
+def test_types_of_parameters(array, value, expected, engine):
+    found = array.query("SELECT $x AS x", {"x": value}, engine=engine).item()
+    assert found == expected or found is expected or np.isnan(found)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_parameters_that_are_compared(array, adata, engine):
+    days = {"days": pd.DataFrame({"day": pd.date_range("2024-02-25 13:00", periods=20)})}
+
+    def count(condition, params, tables=days):
+        sql = f"SELECT COUNT(*) FROM days WHERE {condition}"
+        return array.query(sql, params, tables=tables, engine=engine).item()
+
+    noon = datetime.datetime(2024, 3, 1, 12)
+    assert count("day < ?", [noon]) == 5
+    assert count("CAST(day AS DATE) = ?", [noon.date()]) == 1
+    assert count("day IN $l", {"l": days["days"].day[3:5]}) == 2
+    assert count("day IN $l", {"l": days["days"].day[3:5].to_numpy()}) == 2
+    assert count("CAST(day AS DATE) IN ?", [[noon.date(), datetime.date(2025, 1, 1)]]) == 1
+    assert count("day - ? < ?", [datetime.timedelta(days=2, hours=1), noon]) == 7
+    zoned = noon.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    sql = "SELECT ? = TIMESTAMPTZ '2024-03-01 10:00:00+00'"
+    assert array.query(sql.replace("? =", "$1 ="), [zoned], engine=engine).item() is True
+    assert array.query("SELECT ? + 1", [Decimal("0.1")], engine=engine).item() == Decimal("1.1")
+    assert array.query("SELECT ? IN ?", [0.5, [1, 0.5, None]], engine=engine).item() is True
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"bytes",
+        1j,
+        object(),
+        {"a": 1},
+        [[1]],
+        np.array([[1]]),
+        "\ud800",
+        [1, "a"],
+        Decimal(10) ** 40,
+        10**38,
+        np.longdouble(1) / 3,
+        (i for i in range(3)),
+    ],
+)
+def test_values_that_are_no_parameters(array, value, engine):
+    with pytest.raises(slaf.InvalidArgumentError):
+        array.query("SELECT $x AS x", {"x": value}, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("params", ["x", 5, object(), {1: 2}, {"": 1}, pd.DataFrame({"x": [1]})])
+def test_what_is_no_list_of_parameters(array, params, engine):
+    with pytest.raises(slaf.InvalidArgumentError):
+        array.query("SELECT ?", params, engine=engine)
+    with pytest.raises(slaf.QueryError, match="Unicode"):
+        array.query("SELECT '\ud800'", engine=engine)

@@ -16,6 +16,7 @@
 
 mod aggregates;
 mod aliases;
+mod clauses;
 mod columns;
 mod comparisons;
 mod depth;
@@ -42,6 +43,6 @@ mod words;
 pub use columns::Columns;
 pub use depth::PLANNING_STACK;
 pub use genes::{gene_table, genes_of_table};
-pub use parameters::{Parameter, Parameters};
+pub use parameters::{Parameter, ParameterType, Parameters};
 pub use query::{Dialect, Query};
 pub use unknown::NearGenes;

@@ -16,6 +16,8 @@ pub enum Parameter {
     Int(i128),
     Float(f64),
     Text(String),
+    /// A value of a type that a text tells.
+    Typed(ParameterType, String),
     /// For `IN $list`, `= ANY($list)`, and wherever an array may stand.
     List(Vec<Parameter>),
 }
@@ -29,6 +31,19 @@ fn whole(number: i128) -> ScalarValue {
     } else {
         ScalarValue::Decimal128(Some(number), 38, 0)
     }
+}
+
+/// The type of a value that is handed over as a text, as SQL writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterType {
+    Date,
+    Time,
+    Timestamp,
+    /// With a zone.
+    TimestampTz,
+    Interval,
+    /// Of as many digits as the text has.
+    Decimal,
 }
 
 /// The values of a query's parameters.
@@ -50,19 +65,19 @@ impl Parameter {
             Parameter::Int(v) => whole(*v),
             Parameter::Float(v) => ScalarValue::Float64(Some(*v)),
             Parameter::Text(v) => ScalarValue::Utf8(Some(v.clone())),
-            // Its parameter is gone: the list stands in its place.
-            Parameter::List(_) => ScalarValue::Null,
+            // Its parameter is gone: the value stands in its place.
+            Parameter::Typed(..) | Parameter::List(_) => ScalarValue::Null,
         }
     }
 }
 
 impl Parameters {
-    /// Puts lists in the places of their parameters, and gives the other values for DataFusion,
+    /// Puts lists and typed values in the places of their parameters, and gives the other values for DataFusion,
     /// after a check that each parameter has one and each value is used.
     pub(crate) fn bind(&self, statement: &mut Statement) -> Result<Option<ParamValues>> {
         let values = self.checked(statement)?;
         lists::put(statement, &|name| match self.value(name) {
-            Some(Parameter::List(values)) => Some(values),
+            Some(value @ (Parameter::List(_) | Parameter::Typed(..))) => Some(value),
             _ => None,
         });
         Ok(values)

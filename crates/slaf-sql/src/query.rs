@@ -5,7 +5,7 @@ use crate::kinds::Scope;
 use crate::names::{defined, for_each_ident, plain_name, tables};
 use crate::unknown::{Hints, NearGenes};
 use crate::words::words_to_strings;
-use crate::{Parameters, aliases, depth, from_first, genes, integers, lists, parameters, string_agg};
+use crate::{Parameters, aliases, clauses, depth, from_first, genes, integers, lists, parameters, string_agg};
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::context::SQLOptions;
@@ -92,6 +92,7 @@ impl Query {
             depth::balance(ast);
             depth::check(ast)?;
             aliases::check(ast)?;
+            clauses::check(ast)?;
             aliases::resolve(ast);
             string_agg::cast_arguments(ast);
         }
@@ -191,6 +192,7 @@ fn ast(mut statement: &mut Statement) -> Option<&mut Ast> {
 fn prepare(ast: &mut Ast, tables: &[String], parameters: &Parameters) -> Result<Option<ParamValues>> {
     depth::equalities_to_lists(ast);
     aliases::minus_to_calls(ast);
+    clauses::name_compared(ast);
     parameters::number(ast);
     check_tables(ast, tables)?;
     parameters.bind(ast)

@@ -52,7 +52,7 @@ pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
 pub use missing::with_nulls;
 pub use query::name_with_nul;
-pub use query::{Cancel, Dialect, Parameter, Parameters, QueryOptions, QueryResult, UserTable};
+pub use query::{Cancel, Dialect, Parameter, ParameterType, Parameters, QueryOptions, QueryResult, UserTable};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 pub use slaf_ingest::{

@@ -21,7 +21,7 @@ mod view;
 
 pub use running::name_with_nul;
 pub(crate) use session::Session;
-pub use slaf_sql::{Dialect, Parameter, Parameters};
+pub use slaf_sql::{Dialect, Parameter, ParameterType, Parameters};
 pub use user_tables::UserTable;
 
 use crate::dataset::Dataset;
