@@ -42,7 +42,7 @@ mod words;
 
 pub use columns::Columns;
 pub use depth::PLANNING_STACK;
-pub use genes::{gene_table, genes_of_table};
+pub use genes::CELLS;
 pub use parameters::{Parameter, ParameterType, Parameters};
 pub use query::{Dialect, Query};
 pub use unknown::NearGenes;

@@ -124,14 +124,12 @@ impl Query {
         unknown
     }
 
-    /// Makes columns of these genes: `cells` becomes a table whose name lists them
-    /// ([`gene_table`](crate::gene_table)).
-    pub fn add_genes(&mut self, names: &[String]) {
-        if names.is_empty() {
-            return;
-        }
+    /// Takes these genes for columns of `cells`. The session's table of that name has them behind
+    /// the others; `*` does not show them.
+    pub fn add_genes<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let names: Vec<&str> = names.collect();
         if let Some(ast) = ast(&mut self.statement) {
-            genes::add(ast, names);
+            genes::hide(ast, &names);
         }
         names.iter().for_each(|name| self.columns.add(genes::CELLS, name, &DataType::Float64));
     }
@@ -219,7 +217,6 @@ impl Visitor for Tables<'_> {
             && let Some(name) = plain_name(name).map(|n| &n.value)
             && !self.known.contains(&name.as_str())
             && !self.expressions.contains(name)
-            && genes::genes_of_table(name).is_none()
         {
             self.unknown = Some(name.clone());
             return ControlFlow::Break(());
@@ -244,7 +241,6 @@ fn check_tables(statement: &Ast, tables: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::genes::genes_of_table;
 
     fn columns() -> Columns {
         let mut columns = Columns::default();
@@ -349,13 +345,11 @@ mod tests {
     #[test]
     fn genes_are_hidden_from_the_star() {
         let mut query = query("SELECT *, CD3D FROM cells JOIN (SELECT * FROM genes) g ON true");
-        query.add_genes(&["CD3D".to_string()]);
+        query.add_genes(["CD3D"].into_iter());
         assert_eq!(
             ast(&mut query.statement).unwrap().to_string(),
-            r#"SELECT * EXCLUDE ("CD3D"), CD3D FROM "cells+[""CD3D""]" AS cells JOIN (SELECT * FROM genes) g ON true"#
+            r#"SELECT * EXCLUDE ("CD3D"), CD3D FROM cells JOIN (SELECT * FROM genes) g ON true"#
         );
-        assert_eq!(genes_of_table(r#"cells+["CD3D"]"#), Some(vec!["CD3D".to_string()]));
-        assert_eq!(genes_of_table("cells"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What to say of a name that is neither a column nor a gene.
 
-use crate::genes::{CELLS, genes_of_table};
+use crate::genes::CELLS;
 use crate::names::{for_each_ident, tables};
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Statement, Value, Visit, Visitor};
 use slaf_core::{Error, ErrorKind, near};
@@ -29,7 +29,7 @@ impl Hints {
                 quoted.insert(ident.value.clone());
             }
         });
-        let cells = cells_of(statement).and_then(|names| names.into_iter().min());
+        let cells = tables(statement).remove(CELLS).and_then(|names| names.into_iter().min());
         Hints { differences: differences(statement), quoted, cells }
     }
 
@@ -61,12 +61,6 @@ impl Hints {
         }
         Error::new(ErrorKind::UnknownColumn, format!("no {what} \"{name}\"{hint}"))
     }
-}
-
-/// The names of `cells`, with columns for genes or without.
-fn cells_of(statement: &Statement) -> Option<HashSet<String>> {
-    let is_cells = |table: &str| table == CELLS || genes_of_table(table).is_some();
-    tables(statement).into_iter().find(|(table, _)| is_cells(table)).map(|(_, names)| names)
 }
 
 pub(crate) fn did_you_mean(near: &[String]) -> String {

@@ -11,6 +11,7 @@ mod frame_table;
 mod grouped_exec;
 mod grouping;
 mod ids;
+mod options;
 mod running;
 mod session;
 mod side_groups;
@@ -18,7 +19,9 @@ mod stopping;
 mod stored_sums;
 mod user_tables;
 mod view;
+mod view_table;
 
+pub use options::{Cancel, QueryOptions, QueryResult};
 pub use running::name_with_nul;
 pub(crate) use session::Session;
 pub use slaf_sql::{Dialect, Parameter, ParameterType, Parameters};
@@ -26,66 +29,22 @@ pub use user_tables::UserTable;
 
 use crate::dataset::Dataset;
 use crate::selection::Selection;
-use arrow::array::{RecordBatch, RecordBatchReader};
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatchReader;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
+use frame_table::FrameTable;
 use running::Running;
 use slaf_core::{Error, ErrorKind, Result, near};
+use slaf_ingest::Axis;
 use slaf_lance::runtime::block_on;
-use slaf_sql::Query;
 use slaf_sql::error::from_datafusion;
 use slaf_sql::limits::Limits;
+use slaf_sql::{CELLS, Query};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use user_tables::Catalog;
-use view::ViewTable;
-
-/// The rows of an SQL query.
-#[derive(Clone, Debug)]
-pub struct QueryResult {
-    pub schema: SchemaRef,
-    pub batches: Vec<RecordBatch>,
-}
-
-impl QueryResult {
-    /// How many rows there are.
-    pub fn n_rows(&self) -> usize {
-        self.batches.iter().map(RecordBatch::num_rows).sum()
-    }
-}
-
-/// How to run a query.
-#[derive(Clone, Debug, Default)]
-pub struct QueryOptions {
-    /// Values for `?`, `$1` or `$name`.
-    pub parameters: Parameters,
-    pub dialect: Dialect,
-    /// Tables beside those of the store.
-    pub tables: Vec<UserTable>,
-    /// The query stops after this time, with `time-limit`.
-    pub time_limit: Option<Duration>,
-    /// Stops the query from another thread.
-    pub cancel: Cancel,
-}
-
-/// Stops a query: clones share what they stop.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Lets the query end soon with `interrupted`, also one that has not begun.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use view_table::ViewTable;
 
 impl Dataset {
     /// Runs an SQL query.
@@ -141,7 +100,7 @@ impl Dataset {
             };
             let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
             let plan: Arc<dyn ExecutionPlan> = match provider.downcast_ref::<ViewTable>() {
-                Some(view) => view.scan_of(columns, rows.clone(), cols.clone())?,
+                Some(view) => view.scan_of(&columns, rows.clone(), cols.clone())?,
                 None => {
                     let plan = provider.scan(&context.state(), Some(&columns), &[], None).await;
                     plan.map_err(from_datafusion)?
@@ -171,17 +130,22 @@ impl Dataset {
     }
 
     async fn plan(&self, sql: &str, options: &QueryOptions, limits: &Limits) -> Result<DataFrame> {
-        let Catalog { context, tables, columns } = self.session()?.with_tables(&options.tables)?;
-        let mut query = Query::parse(sql, columns, options.dialect)?;
-        let unknown = query.unknown_names();
+        let session = self.session()?;
+        let mut catalog = Catalog::new(session, &options.tables)?;
+        let mut query = Query::parse(sql, catalog.columns.clone(), options.dialect)?;
         let mut genes = Vec::new();
-        for name in &unknown {
-            if self.inner.gene_of_column(name).await?.is_some() {
-                genes.push(name.clone());
+        for name in query.unknown_names() {
+            if let Some(gene) = self.inner.gene_of_column(&name).await? {
+                genes.push((name, gene));
             }
         }
-        query.add_genes(&genes);
-        let mut state = context.state();
+        if !genes.is_empty() {
+            query.add_genes(genes.iter().map(|(name, _)| name.as_str()));
+            let cells = FrameTable::new(self.inner.clone(), Axis::Cells)?.with_genes(&genes)?;
+            catalog.put(CELLS, Arc::new(cells));
+        }
+        let tables = catalog.tables.clone();
+        let mut state = catalog.context(session)?.state();
         limits.put_into(&mut state);
         let context = SessionContext::new_with_state(state);
         let plan = query.clone().plan(context.state(), &tables, &options.parameters, &|_: &str| Vec::new()).await;

@@ -5,7 +5,7 @@
 //! planning on one with a large stack, executing on those of the runtime. What is left behind ends
 //! at its next check (`slaf_sql::limits`), or with the batch that it works on.
 
-use super::{QueryOptions, QueryResult};
+use super::options::{QueryOptions, QueryResult};
 use crate::config::query_memory;
 use crate::dataset::Dataset;
 use arrow::array::{Array, ArrayData, RecordBatch, RecordBatchIterator, RecordBatchReader};

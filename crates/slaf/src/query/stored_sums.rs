@@ -1,8 +1,8 @@
 //! Counts, sums and means per cell or per gene, answered from what the store knows of each.
 
 use super::grouped_exec::{GroupedExec, Groups, Prepared, unexpected};
-use super::ids::Side;
 use super::side_groups::GroupOf;
+use super::view::Side;
 use crate::dataset::{Inner, TableName};
 use crate::schema;
 use crate::selection::Selection;
