@@ -63,6 +63,8 @@ def set_limits(connection: duckdb.DuckDBPyConnection) -> None:
     folder = Path(tempfile.gettempdir()) / f".slaf-{os.getpid()}-{uuid.uuid4().hex}.tmp"
     connection.execute(f"SET memory_limit = '{query_memory()}B'")
     connection.execute(f"SET threads = {threads}")
+    # It would be printed among what the user prints.
+    connection.execute("SET enable_progress_bar = false")
     quoted = str(folder).replace("'", "''")
     connection.execute(f"SET temp_directory = '{quoted}'")
     for macro in _macros(max(4096, query_memory() // (2 * _VECTOR * threads))):

@@ -212,6 +212,8 @@ SAME = [
     "year(day), month(day), dayofmonth(day), dayofweek(day), dayofyear(day), week(day) FROM days",
     "strftime(day, '%Y-%m'), hour(day), quarter(day) FROM days",
     "ceiling(1.5::DOUBLE), sign(-2.5), xor(5, 3), isinf('inf'::DOUBLE), isfinite('nan'::DOUBLE)",
+    "length('é'), len('abc'), length([1, 2, NULL]), len([]), length(NULL::VARCHAR)",
+    "len(list(x)), MAX(length(batch)) FROM cells GROUP BY batch ORDER BY batch",
     "list_min([3, 1]), list_value(1, 2), list_contains([1, 2], 1)",
     "list_inner_product([1.0], [2.0])",
     "nvl(NULL, 2), signum(-2.5), btrim(' a '), regexp_like('abc', 'b'), array_max([1, 2])",

@@ -1,6 +1,6 @@
 //! Functions for counts.
 
-use crate::{aggregates, division, integers};
+use crate::{aggregates, division, integers, length};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array};
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result as DfResult, ScalarValue};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 /// - `normalize(value, total, target)`: `value / total * target`, the count that a cell of
 ///   `target` counts in total would have;
 /// - `div(a, b)`: the quotient of any numbers without its fraction;
+/// - `length(x)`, `len(x)`: the characters of a text, or the elements of a list;
 /// - `isinf(x)`, `isfinite(x)`: whether a number is infinite, or neither infinite nor NaN.
 ///
 /// The first two take any number and give a float64. `AVG`, `SUM`, `STDDEV`, `VAR` and
@@ -27,6 +28,8 @@ pub fn register(context: &SessionContext) -> DfResult<()> {
     for function in [log1p(), normalize(), division::div(), integers::negative(), isinf(), isfinite()] {
         state.register_udf(Arc::new(function))?;
     }
+    let of_text = state.udf("character_length")?.as_ref().clone();
+    state.register_udf(Arc::new(length::length(of_text)))?;
     aggregates::register(&mut state)
 }
 

@@ -30,6 +30,7 @@ mod genes;
 mod guard;
 mod integers;
 mod kinds;
+mod length;
 pub mod limits;
 mod lists;
 mod names;
