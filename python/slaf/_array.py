@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slaf import _conditions, _frames, _tables, _user_tables
+from slaf import _conditions, _frames, _parameters, _tables, _user_tables
 from slaf._errors import invalid
 from slaf._expression import Expression
 from slaf._keywords import keywords
@@ -334,6 +334,8 @@ class SLAFArray(Expression):
 
         if engine not in ("datafusion", "duckdb"):
             raise invalid(f"no engine {engine!r}; there are 'datafusion' and 'duckdb'")
+        _parameters.check_text(sql)
+        params = _parameters.plain(params)
         frames = _user_tables.frames(tables, self._store.native.tables())
         if engine == "duckdb":
             return _tables.query_duckdb(self._store, sql, params, timeout, frames, dialect)
@@ -364,6 +366,8 @@ class SLAFArray(Expression):
             For any library that reads ``__arrow_c_stream__``, for example
             ``pyarrow.RecordBatchReader.from_stream``; it can be read once.
         """
+        _parameters.check_text(sql)
+        params = _parameters.plain(params)
         frames = _user_tables.frames(tables, self._store.native.tables())
         return self._store.native.query_stream(sql, params, timeout, list(frames.items()), dialect)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -182,10 +183,27 @@ def connect(
     return connection
 
 
+_AS_DATAFUSION = (
+    "nvl(a, b) AS coalesce(a, b)",
+    "iif(a, b, c) AS CASE WHEN a THEN b ELSE c END",
+    "signum(x) AS sign(x)",
+    "btrim(text) AS trim(text), (text, characters) AS trim(text, characters)",
+    "regexp_like(text, pattern) AS regexp_matches(text, pattern)",
+    "array_min(list) AS list_min(list)",
+    "array_max(list) AS list_max(list)",
+    "to_char(date, format) AS strftime(date, format)",
+    "iszero(x) AS x = 0",
+    "nanvl(a, b) AS CASE WHEN isnan(a) THEN b ELSE a END",
+)
+
+
 def _register(store: Store, connection: duckdb.DuckDBPyConnection) -> None:
     for table in store.native.tables():
         connection.register(table, scan(store, table))
     connection.execute("CREATE OR REPLACE TEMP MACRO log1p(x) AS ln(1 + x::DOUBLE)")
+    # Functions that DataFusion has by these names.
+    for macro in _AS_DATAFUSION:
+        connection.execute(f"CREATE OR REPLACE TEMP MACRO {macro}")
     connection.execute(
         "CREATE OR REPLACE TEMP MACRO normalize(value, total, target) AS "
         "value::DOUBLE / total::DOUBLE * target::DOUBLE"
@@ -195,24 +213,6 @@ def _register(store: Store, connection: duckdb.DuckDBPyConnection) -> None:
         "CREATE OR REPLACE TEMP MACRO div(a BIGINT, b BIGINT) AS a // b, "
         "(a DOUBLE, b DOUBLE) AS trunc(a / b)"
     )
-
-
-def _plain(params: Any) -> Any:
-    """Make lists of the arrays and columns among the values of parameters."""
-    if isinstance(params, Mapping):
-        return {name: _plain_value(value) for name, value in params.items()}
-    if params is None or isinstance(params, str):
-        return params
-    return [_plain_value(value) for value in params]
-
-
-def _plain_value(value: Any) -> Any:
-    for method in ("tolist", "to_list"):
-        if hasattr(value, method):
-            return getattr(value, method)()
-    if isinstance(value, (set, frozenset, tuple, list)):
-        return [_plain_value(v) for v in value]
-    return value
 
 
 # EXPLAIN with its options, behind comments.
@@ -258,18 +258,20 @@ def query_duckdb(
     if dialect not in ("slaf", "standard"):
         raise invalid(f"no dialect {dialect!r}; there are 'slaf' and 'standard'")
     _duckdb_limits.check_timeout(timeout)
+    start = time.monotonic()
     connection = connect(store, None, tables, dialect)
     import duckdb
 
     def answer() -> pl.DataFrame:
+        _duckdb_limits.check_names(sql)
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
             raise from_kind("invalid-query", "pass one query at a time")
         if not _is_read(connection, statements[0]):
             raise from_kind("read-only", "only queries are allowed: a store is not changed by SQL")
-        return _duckdb_limits.collect(connection.sql(sql, params=_plain(params)))
+        return _duckdb_limits.collect(connection.sql(sql, params=params))
 
     try:
-        return _duckdb_limits.run(connection, answer, timeout)
+        return _duckdb_limits.run(connection, answer, timeout, start)
     except duckdb.Error as e:
         raise _duckdb_limits.from_duckdb(e) from e

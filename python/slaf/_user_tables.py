@@ -55,6 +55,13 @@ def _frame(name: str, frame: Any) -> pl.DataFrame:
             return pl.DataFrame(frame)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as e:
         raise invalid(f"table {name!r}: {e}") from e
+    except BaseException as e:
+        # polars panics over types of Arrow that it does not have.
+        if type(e).__name__ != "PanicException":
+            raise
+        raise invalid(
+            f"table {name!r} has a column of a type that polars does not have: {e}"
+        ) from e
     what = type(frame).__name__
     raise invalid(f"table {name!r} is no frame of pandas, polars or Arrow, but {what}")
 

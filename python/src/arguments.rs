@@ -3,9 +3,12 @@
 use crate::error::{IntoPyResult, invalid};
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 use pyo3_arrow::PyRecordBatchReader;
-use slaf::{Dialect, Dtype, Error, ErrorKind, MatrixKey, Parameter, Parameters, QueryOptions, Selection, UserTable};
+use slaf::{
+    Dialect, Dtype, Error, ErrorKind, MatrixKey, Parameter, ParameterType, Parameters, QueryOptions, Selection,
+    UserTable,
+};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -114,8 +117,6 @@ pub(crate) fn query_options(
     } else if let Ok(named) = params.cast::<PyDict>() {
         let pair = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| Ok((name.extract()?, parameter(&value)?));
         Parameters::Named(named.iter().map(pair).collect::<PyResult<_>>()?)
-    } else if params.is_instance_of::<PyString>() {
-        return Err(invalid(py, "params is a text; pass a list of values or a dict"));
     } else {
         Parameters::Positional(params.try_iter()?.map(|value| parameter(&value?)).collect::<PyResult<_>>()?)
     };
@@ -136,36 +137,43 @@ fn table(py: Python<'_>, name: String, stream: PyRecordBatchReader) -> PyResult<
     Ok(UserTable { name, schema, batches })
 }
 
+/// A value that `slaf._parameters` has made plain.
 fn parameter(value: &Bound<'_, PyAny>) -> PyResult<Parameter> {
     let py = value.py();
     if value.is_none() {
-        Ok(Parameter::Null)
+        return Ok(Parameter::Null);
     } else if value.is_instance_of::<PyBool>() {
-        Ok(Parameter::Bool(value.extract()?))
+        return Ok(Parameter::Bool(value.extract()?));
     } else if value.is_instance_of::<PyInt>() {
-        let beyond = |_| invalid(py, "an integer parameter beyond 64 bits");
-        Ok(Parameter::Int(value.extract().map_err(beyond)?))
+        return match value.extract::<i128>() {
+            Ok(number) if number.unsigned_abs() < 10_u128.pow(38) => Ok(Parameter::Int(number)),
+            _ => Err(invalid(py, "an integer parameter of more than 38 digits")),
+        };
     } else if value.is_instance_of::<PyFloat>() {
-        Ok(Parameter::Float(value.extract()?))
+        return Ok(Parameter::Float(value.extract()?));
     } else if value.is_instance_of::<PyString>() {
-        Ok(Parameter::Text(value.extract()?))
-    } else if value.is_instance_of::<PyList>()
-        || value.is_instance_of::<PyTuple>()
-        || value.is_instance_of::<PySet>()
-        || value.is_instance_of::<PyFrozenSet>()
-    {
-        let values = value.try_iter()?.map(|v| parameter(&v?)).collect::<PyResult<Vec<_>>>()?;
-        if values.iter().any(|v| matches!(v, Parameter::List(_))) {
-            return Err(invalid(py, "a list of lists as a parameter"));
-        }
-        Ok(Parameter::List(values))
-    } else if let Some(method) = ["tolist", "to_list", "item"].into_iter().find(|m| value.hasattr(*m).unwrap_or(false))
-    {
-        // Arrays and scalars of numpy, and columns of frames.
-        parameter(&value.call_method0(method)?)
-    } else {
-        let name = value.get_type().name()?;
-        let message = format!("a parameter of type {name}; pass None, bool, int, float, str or a list of these");
-        Err(invalid(py, message))
+        return Ok(Parameter::Text(value.extract()?));
+    } else if let Ok(values) = value.cast::<PyList>() {
+        return Ok(Parameter::List(values.iter().map(|v| parameter(&v)).collect::<PyResult<Vec<_>>>()?));
     }
+    let datetime = py.import("datetime")?;
+    let is = |class: &str| -> PyResult<bool> { value.is_instance(&datetime.getattr(class)?) };
+    let number = |name: &str| -> PyResult<i64> { value.getattr_opt(name)?.map_or(Ok(0), |n| n.extract()) };
+    let (of, text): (ParameterType, String) = if is("datetime")? {
+        let of = if value.getattr("tzinfo")?.is_none() { ParameterType::Timestamp } else { ParameterType::TimestampTz };
+        (of, value.call_method1("isoformat", (" ",))?.extract()?)
+    } else if is("date")? {
+        (ParameterType::Date, value.call_method0("isoformat")?.extract()?)
+    } else if is("time")? {
+        (ParameterType::Time, value.call_method0("isoformat")?.extract()?)
+    } else if is("timedelta")? {
+        let nanoseconds = number("microseconds")? * 1000 + number("nanoseconds")?;
+        let (days, seconds) = (number("days")?, number("seconds")?);
+        (ParameterType::Interval, format!("{days} days {seconds} seconds {nanoseconds} nanoseconds"))
+    } else if value.is_instance(&py.import("decimal")?.getattr("Decimal")?)? {
+        (ParameterType::Decimal, value.call_method1("__format__", ("f",))?.extract()?)
+    } else {
+        return Err(invalid(py, format!("a parameter of type {}", value.get_type().name()?)));
+    };
+    Ok(Parameter::Typed(of, text))
 }

@@ -330,7 +330,7 @@ impl Dataset {
         let (dataset, options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
         let cancel = options.cancel.clone();
         let result = work::run_or_cancel(py, &cancel, move || dataset.query_with(&sql, &options))?;
-        Ok(ArrowStream::of_batches(result.schema, result.batches))
+        ArrowStream::for_polars(py, result.schema, result.batches)
     }
 
     fn query_stream(

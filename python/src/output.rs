@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyList};
 use pyo3_arrow::PyRecordBatchReader;
 use slaf::{Error, ErrorKind, Values, with_values};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{IntoPyResult, invalid, to_py};
@@ -35,6 +36,26 @@ impl ArrowStream {
             .map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))
             .into_py(py)?;
         Ok(Self::of_batches(schema, vec![batch]))
+    }
+
+    /// Results of a query for polars, which panics over types that it does not have.
+    pub(crate) fn for_polars(py: Python<'_>, schema: types::SchemaRef, batches: Vec<RecordBatch>) -> PyResult<Self> {
+        let mut seen = HashSet::new();
+        for field in schema.fields() {
+            if !seen.insert(field.name()) {
+                let name = field.name();
+                let message = format!("more than one column \"{name}\": name those that are wanted, with AS");
+                return Err(to_py(py, &Error::new(ErrorKind::InvalidQuery, message)));
+            }
+            if let Some(unknown) = unknown_to_polars(field.data_type()) {
+                let message = format!(
+                    "the column \"{}\" of type {unknown} has no counterpart in polars: CAST it, for example AS VARCHAR",
+                    field.name()
+                );
+                return Err(to_py(py, &Error::new(ErrorKind::UnsupportedFeature, message)));
+            }
+        }
+        Ok(Self::of_batches(schema, batches))
     }
 
     /// A batch of one column.
@@ -81,6 +102,24 @@ impl ArrowStream {
         }
         let reader = Box::new(RecordBatchIterator::new(reader.map(|batch| batch.map_err(without_nul)), schema));
         PyRecordBatchReader::new(reader).into_pyobject(py)?.call_method1("__arrow_c_stream__", (requested_schema,))
+    }
+}
+
+/// A type that polars does not take, in a type or inside of it.
+fn unknown_to_polars(data_type: &DataType) -> Option<&DataType> {
+    match data_type {
+        DataType::Interval(_) | DataType::Decimal256(..) | DataType::Union(..) | DataType::RunEndEncoded(..) => {
+            Some(data_type)
+        }
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => unknown_to_polars(field.data_type()),
+        DataType::Struct(fields) => fields.iter().find_map(|field| unknown_to_polars(field.data_type())),
+        DataType::Dictionary(_, value) => unknown_to_polars(value),
+        _ => None,
     }
 }
 

@@ -369,3 +369,74 @@ def test_missing_values_in_lists(array):
     ):
         condition = by.join(f"x {op} 'c{i}'" for i in range(50))
         assert array.query(f"SELECT COUNT(*) {source} WHERE {condition}").item() == expected
+
+
+UNCOUNTED = {
+    "SELECT length(format('{:>1000000000}', 'a'))": "memory-limit",
+    "SELECT length(format('{:>{}}', 'a', 1000000000))": "memory-limit",
+    "SELECT length(printf('%1000000000d', 1))": "memory-limit",
+    "SELECT length(printf('%*d', 1000000000, 1))": "memory-limit",
+    "SELECT length(format(repeat('{0}', 5000), repeat('a', 20000)))": "memory-limit",
+    "SELECT max(length(regexp_replace(repeat('a', 20000), 'a', repeat('b', 20000), 'g')))": (
+        "memory-limit"
+    ),
+    "SELECT len(string_split(repeat('a,', 10000), ','))": "memory-limit",
+    "SELECT bit_length(bitstring('1', 2000000000))": "memory-limit",
+    "WITH "
+    + ", ".join(f"t{i} AS (SELECT concat(s, s) AS s FROM t{i - 1})" for i in range(1, 40)): (
+        "memory-limit"
+    ),
+    "WITH " + ", ".join(f"t{i} AS (SELECT s || s AS s FROM t{i - 1})" for i in range(1, 40)): (
+        "memory-limit"
+    ),
+    "SELECT length(list_reduce(['a'], lambda x, y: x || y))": "unsupported-feature",
+    "SELECT len(list_transform(range(3000), lambda x: repeat('a', 20000)))": "unsupported-feature",
+    "SELECT len([repeat('a', 20000) for x in range(3000)])": "unsupported-feature",
+    "SELECT length(system.main.repeat('a', 1000000000))": "invalid-query",
+    "SELECT length('é' || main . \"repeat\"('a', 1000000000))": "invalid-query",
+}
+
+
+def test_duckdb_does_not_grow_beyond_its_memory(store_of_120):
+    """Functions whose results DuckDB does not count: under a limit of 200 MB, in 1 GB more."""
+    program = """
+import json, resource, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+import slaf
+array = slaf.SLAFArray(sys.argv[1])
+array.query("SELECT 1", engine="duckdb")
+most = 0
+def watch():
+    global most
+    while True:
+        pages = int(open("/proc/self/statm").read().split()[1])
+        most = max(most, pages * resource.getpagesize())
+        time.sleep(0.002)
+start = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+threading.Thread(target=watch, daemon=True).start()
+for sql in json.load(sys.stdin):
+    try:
+        print(json.dumps(str(array.query(sql, engine="duckdb", timeout=20).rows()[:1])[:100]))
+    except slaf.SlafError as e:
+        print(json.dumps(e.kind))
+print(json.dumps((most - start) >> 20))
+"""
+    head = "WITH t0 AS (SELECT cell_id AS s FROM cells), "
+    queries = [
+        sql.replace("WITH ", head, 1) + " SELECT max(length(s)) FROM t39"
+        if sql.startswith("WITH")
+        else sql
+        for sql in UNCOUNTED
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", program, store_of_120],
+        input=json.dumps(queries),
+        env={**os.environ, "SLAF_QUERY_MEMORY": str(200 << 20)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    *kinds, grown = map(json.loads, done.stdout.splitlines())
+    assert dict(zip(UNCOUNTED, kinds, strict=True)) == UNCOUNTED
+    assert grown < 1000

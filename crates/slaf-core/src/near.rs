@@ -2,6 +2,11 @@
 pub fn near<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     // Enough for any gene list; a hint is not worth a pass over millions of cells.
     const LOOK_AT: usize = 100_000;
+    // The work grows with the square of the length.
+    const LONGEST: usize = 256;
+    if wrong.len() > LONGEST {
+        return Vec::new();
+    }
     let lower = wrong.to_lowercase();
     let mut close: Vec<(usize, &str)> = names
         .take(LOOK_AT)
@@ -26,5 +31,7 @@ mod tests {
         assert_eq!(near("Batch", names.into_iter()), ["batch"]);
         assert!(near("donor", names.into_iter()).is_empty());
         assert_eq!(near("cd3d", ["CD3D", "CD3D"].into_iter()), ["CD3D"]);
+        let long = "x".repeat(1 << 20);
+        assert!(near(&long, [long.as_str()].into_iter()).is_empty());
     }
 }

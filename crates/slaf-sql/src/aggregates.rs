@@ -1,7 +1,7 @@
 //! Aggregates that take what users give them: truth values as 0 and 1, categoricals as their values,
 //! groups of infinities.
 
-use crate::extremes;
+use crate::{extremes, sums};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::execution::{FunctionRegistry, SessionState};
@@ -43,6 +43,23 @@ impl Widened {
     fn inner(&self) -> &Arc<dyn AggregateUDFImpl> {
         self.inner.inner()
     }
+
+    fn is_sum(&self) -> bool {
+        self.inner.name() == "sum"
+    }
+
+    /// The accumulator of a sum of whole numbers.
+    fn of_whole(&self, args: &AccumulatorArgs<'_>) -> Option<Box<dyn Accumulator>> {
+        if self.is_sum() { sums::accumulator(args.return_field.data_type(), args.is_distinct) } else { None }
+    }
+}
+
+/// Unsigned numbers of less than 64 bits have a signed sum, from which others can be subtracted.
+fn signed(data_type: DataType) -> DataType {
+    match data_type {
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => DataType::Int64,
+        other => other,
+    }
 }
 
 fn widened(data_type: &DataType) -> DataType {
@@ -60,6 +77,7 @@ impl AggregateUDFImpl for Widened {
         if EXTREMES.contains(&self.name()) {
             return self.inner().coerce_types(types);
         }
+        let widened = |t| if self.is_sum() { signed(widened(t)) } else { widened(t) };
         let fields: Vec<FieldRef> = types.iter().map(|t| Arc::new(Field::new("", widened(t), true))).collect();
         let fields = fields_with_udf(&fields, &self.inner)?;
         Ok(fields.iter().map(|f| f.data_type().clone()).collect())
@@ -110,6 +128,9 @@ impl AggregateUDFImpl for Widened {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
+        if let Some(of_whole) = self.of_whole(&args) {
+            return Ok(of_whole);
+        }
         self.inner().accumulator(args)
     }
 
@@ -122,13 +143,18 @@ impl AggregateUDFImpl for Widened {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
-        match extremes::accumulator(self.name(), args.return_field.data_type()) {
+        let data_type = args.return_field.data_type();
+        let of_whole = if self.is_sum() { sums::groups_accumulator(data_type) } else { None };
+        match of_whole.or_else(|| extremes::accumulator(self.name(), data_type)) {
             Some(accumulator) => Ok(accumulator),
             None => self.inner().create_groups_accumulator(args),
         }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
+        if let Some(of_whole) = self.of_whole(&args) {
+            return Ok(of_whole);
+        }
         self.inner().create_sliding_accumulator(args)
     }
 

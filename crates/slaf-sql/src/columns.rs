@@ -1,4 +1,5 @@
-use arrow::datatypes::{DataType, Field};
+use crate::genes::CELLS;
+use arrow::datatypes::DataType;
 use std::collections::HashMap;
 
 /// What an expression holds, as far as the dialect asks.
@@ -11,34 +12,35 @@ pub(crate) enum Kind {
     Unknown,
 }
 
-/// The columns that a query may name: those of all tables.
+/// The columns that a query may name: those of each table.
 #[derive(Clone, Debug, Default)]
-pub struct Columns(HashMap<String, Kind>);
+pub struct Columns(HashMap<String, HashMap<String, Kind>>);
 
 impl Columns {
-    /// Adds a column; one name may be that of columns of several tables.
-    pub fn add(&mut self, name: &str, data_type: &DataType) {
-        let kind = kind_of(data_type);
-        let known = self.0.entry(name.to_string()).or_insert(kind);
-        if *known != kind {
-            *known = Kind::Unknown;
-        }
+    /// Adds a column of a table.
+    pub fn add(&mut self, table: &str, name: &str, data_type: &DataType) {
+        self.0.entry(table.to_string()).or_default().insert(name.to_string(), kind_of(data_type));
+    }
+
+    /// Those of the tables that a query `reads`.
+    pub(crate) fn of(&self, reads: impl Fn(&str) -> bool) -> Columns {
+        Columns(self.0.iter().filter(|(table, _)| reads(table)).map(|(t, c)| (t.clone(), c.clone())).collect())
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.0.values().any(|columns| columns.contains_key(name))
     }
 
+    /// Whether `cells` has the column.
+    pub(crate) fn cells_have(&self, name: &str) -> bool {
+        self.0.get(CELLS).is_some_and(|columns| columns.contains_key(name))
+    }
+
+    /// What a column holds that may be one of several tables.
     pub(crate) fn kind(&self, name: &str) -> Option<Kind> {
-        self.0.get(name).copied()
-    }
-}
-
-impl<'a> FromIterator<&'a Field> for Columns {
-    fn from_iter<T: IntoIterator<Item = &'a Field>>(fields: T) -> Columns {
-        let mut columns = Columns::default();
-        fields.into_iter().for_each(|f| columns.add(f.name(), f.data_type()));
-        columns
+        let mut kinds = self.0.values().filter_map(|columns| columns.get(name).copied());
+        let first = kinds.next()?;
+        Some(if kinds.all(|kind| kind == first) { first } else { Kind::Unknown })
     }
 }
 

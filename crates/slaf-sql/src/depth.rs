@@ -405,7 +405,7 @@ mod tests {
 
     fn parse(sql: &str) -> Result<Query> {
         let mut columns = Columns::default();
-        ["a", "b"].iter().for_each(|name| columns.add(name, &DataType::Utf8));
+        ["a", "b"].iter().for_each(|name| columns.add("cells", name, &DataType::Utf8));
         Query::parse(sql, columns, Dialect::Slaf)
     }
 

@@ -1,5 +1,6 @@
 //! `/` gives a fraction, `//` and `div` give whole numbers.
 
+use crate::integers;
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Float64Type};
@@ -42,10 +43,7 @@ impl ExprPlanner for Division {
 
 /// Whole numbers, and parameters, whose type is not known yet.
 fn is_whole(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Dictionary(_, value) => is_whole(value),
-        other => other.is_integer() || other.is_null(),
-    }
+    integers::is_whole(data_type) || data_type.is_null()
 }
 
 /// `div(a, b)`: the quotient without its fraction, rounded towards zero.

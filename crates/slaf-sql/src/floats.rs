@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Cast, InList, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
@@ -101,7 +101,15 @@ fn may_make(expr: &Expr, schema: &DFSchema) -> bool {
             matches!(op, Plus | Minus | Multiply | Divide | Modulo) && is_float()
         }
         Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<Function>().is_none() && is_float(),
-        Expr::Negative(_) | Expr::Cast(_) | Expr::TryCast(_) => is_float(),
+        // Whole numbers, and floats that become wider, give none.
+        Expr::Cast(Cast { expr: of, .. }) | Expr::TryCast(TryCast { expr: of, .. }) => {
+            let narrower = |from: DataType, to: DataType| {
+                from.is_integer() || from.is_floating() && from.primitive_width() <= to.primitive_width()
+            };
+            let types = of.get_type(schema).ok().zip(expr.get_type(schema).ok());
+            types.is_some_and(|(from, to)| to.is_floating() && !narrower(from, to))
+        }
+        Expr::Negative(_) => is_float(),
         _ => false,
     }
 }

@@ -1,68 +1,36 @@
 //! Genes as columns of `cells`.
 //!
-//! A query that names genes reads another table in place of `cells`: one whose name lists them.
-//! Whoever resolves tables adds the columns ([`genes_of_table`]).
+//! Whoever resolves tables gives `cells` the columns; here `*` is kept from showing them.
 
 use crate::names::plain_name;
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Statement, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    Statement, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 use std::ops::ControlFlow;
 
-pub(crate) const CELLS: &str = "cells";
+/// The table whose columns genes are.
+pub const CELLS: &str = "cells";
 
-/// The name of the table `cells` with columns for these genes.
-pub fn gene_table(genes: &[String]) -> String {
-    format!("{CELLS}+{}", serde_json::Value::from(genes))
+/// Hides the columns of genes from `*`.
+pub(crate) fn hide(statement: &mut Statement, genes: &[&str]) {
+    let _ = VisitMut::visit(statement, &mut Hide { genes });
 }
 
-/// The genes that a table's name lists; `None` for any other name.
-pub fn genes_of_table(table: &str) -> Option<Vec<String>> {
-    serde_json::from_str(table.strip_prefix(CELLS)?.strip_prefix('+')?).ok()
+struct Hide<'a> {
+    genes: &'a [&'a str],
 }
 
-/// Whether this is the name of `cells`, with columns for genes or without.
-pub(crate) fn is_cells(table: &str) -> bool {
-    table == CELLS || genes_of_table(table).is_some()
-}
-
-/// Lets a statement read the table with these genes wherever it reads `cells`; `*` does not show
-/// them.
-pub(crate) fn add(statement: &mut Statement, genes: &[String]) {
-    let _ = VisitMut::visit(statement, &mut AddGenes { genes, table: gene_table(genes) });
-}
-
-struct AddGenes<'a> {
-    genes: &'a [String],
-    table: String,
-}
-
-impl VisitorMut for AddGenes<'_> {
+impl VisitorMut for Hide<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         self.body(&mut query.body);
         ControlFlow::Continue(())
     }
-
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table { name, alias, .. } = factor
-            && plain_name(name).is_some_and(|n| n.value == CELLS)
-        {
-            *name = ObjectName::from(vec![Ident::with_quote('"', &self.table)]);
-            alias.get_or_insert_with(|| TableAlias {
-                explicit: true,
-                name: Ident::new(CELLS),
-                columns: Vec::new(),
-                at: None,
-            });
-        }
-        ControlFlow::Continue(())
-    }
 }
 
-impl AddGenes<'_> {
+impl Hide<'_> {
     fn body(&self, body: &mut SetExpr) {
         match body {
             SetExpr::Select(select) => self.hide_from_wildcards(select),
@@ -93,7 +61,7 @@ impl AddGenes<'_> {
     }
 
     fn exclude(&self, options: &mut WildcardAdditionalOptions) {
-        let column = |gene: &String| ObjectName::from(vec![Ident::with_quote('"', gene)]);
+        let column = |gene: &&str| ObjectName::from(vec![Ident::with_quote('"', *gene)]);
         let mut hidden: Vec<ObjectName> = self.genes.iter().map(column).collect();
         match options.opt_exclude.take() {
             Some(ExcludeSelectItem::Single(one)) => hidden.push(one),

@@ -22,6 +22,17 @@ impl Scope<'_> {
         self.columns.contains(name) || self.defined.contains_key(name)
     }
 
+    /// The names without aliases that are given once, if there are any.
+    pub(crate) fn without<'n>(&self, aliases: impl Iterator<Item = &'n str>) -> Option<Self> {
+        let once: Vec<&str> = aliases.filter(|a| self.defined.get(*a).is_some_and(|of| of.len() == 1)).collect();
+        if once.is_empty() {
+            return None;
+        }
+        let mut defined = self.defined.clone();
+        once.into_iter().for_each(|alias| drop(defined.remove(alias)));
+        Some(Scope { columns: self.columns, defined })
+    }
+
     /// Whether an expression is no constant, and may be text.
     pub(crate) fn may_be_text(&self, expr: &Expr) -> bool {
         !is_constant(expr) && self.kind(expr, DEPTH) != Kind::Number

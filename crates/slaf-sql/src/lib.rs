@@ -15,28 +15,35 @@
 //! files, so that it builds and is tested without them.
 
 mod aggregates;
+mod aliases;
+mod clauses;
 mod columns;
+mod comparisons;
 mod depth;
 mod division;
 pub mod error;
 mod extremes;
 pub mod floats;
+mod from_first;
 pub mod functions;
 mod genes;
 mod guard;
+mod integers;
 mod kinds;
+mod length;
 pub mod limits;
 mod lists;
 mod names;
 mod parameters;
 mod query;
 mod string_agg;
+mod sums;
 mod unknown;
 mod words;
 
 pub use columns::Columns;
 pub use depth::PLANNING_STACK;
-pub use genes::{gene_table, genes_of_table};
-pub use parameters::{Parameter, Parameters};
+pub use genes::CELLS;
+pub use parameters::{Parameter, ParameterType, Parameters};
 pub use query::{Dialect, Query};
 pub use unknown::NearGenes;

@@ -3,9 +3,11 @@
 //! DataFusion has no place for either: they travel as an extension of a query's settings, which
 //! functions and rules see.
 
+use crate::comparisons::ExactComparisons;
 use crate::error::to_datafusion;
 use crate::floats::OneForm;
 use crate::guard::{Guard, ShortUnnests};
+use crate::integers::Exact;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DataFusionError, Result as DfResult};
@@ -135,7 +137,9 @@ pub fn protect(state: SessionState) -> DfResult<SessionState> {
         .with_physical_optimizer_rule(Arc::new(ShortUnnests))
         .build();
     state.register_function_rewrite(Arc::new(Guard))?;
+    state.register_function_rewrite(Arc::new(ExactComparisons))?;
     state.register_function_rewrite(Arc::new(OneForm))?;
+    state.register_function_rewrite(Arc::new(Exact))?;
     Ok(state)
 }
 

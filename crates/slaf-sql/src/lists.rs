@@ -1,9 +1,9 @@
 //! Lists as values of parameters: `IN $list`, `= ANY($list)`, `unnest($list)`.
 
-use crate::Parameter;
+use crate::{Parameter, ParameterType};
 use datafusion::sql::sqlparser::ast::{
-    Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Statement, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Statement, TimezoneInfo, UnaryOperator, Value,
+    VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -30,23 +30,32 @@ pub(crate) fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSp
     Ok(tokens)
 }
 
-/// Puts lists where their parameters stand. `list_of` gives the list of a parameter that has one.
-pub(crate) fn put<'a>(statement: &mut Statement, list_of: &dyn Fn(&str) -> Option<&'a [Parameter]>) {
-    let _ = VisitMut::visit(statement, &mut Put(list_of));
+/// Puts lists and typed values where their parameters stand. `value_of` gives the value of a
+/// parameter that has such a one.
+pub(crate) fn put<'a>(statement: &mut Statement, value_of: &dyn Fn(&str) -> Option<&'a Parameter>) {
+    let _ = VisitMut::visit(statement, &mut Put(value_of));
 }
 
-struct Put<'f, 'a>(&'f dyn Fn(&str) -> Option<&'a [Parameter]>);
+struct Put<'f, 'a>(&'f dyn Fn(&str) -> Option<&'a Parameter>);
 
 impl Put<'_, '_> {
     fn values(&self, expr: &Expr) -> Option<Vec<Expr>> {
         match expr {
             Expr::Nested(inner) => self.values(inner),
             Expr::Value(value) => match &value.value {
-                Value::Placeholder(name) => Some((self.0)(name)?.iter().map(literal).collect()),
+                Value::Placeholder(name) => match (self.0)(name)? {
+                    Parameter::List(values) => Some(values.iter().map(literal).collect()),
+                    _ => None,
+                },
                 _ => None,
             },
             _ => None,
         }
+    }
+
+    fn typed(&self, value: &Value) -> Option<Expr> {
+        let Value::Placeholder(name) = value else { return None };
+        (self.0)(name).filter(|value| matches!(value, Parameter::Typed(..))).map(literal)
     }
 }
 
@@ -68,7 +77,10 @@ impl VisitorMut for Put<'_, '_> {
             Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => {
                 self.values(right).map(|values| in_list(left, values, true))
             }
-            Expr::Value(_) => self.values(expr).map(|elem| Expr::Array(Array { elem, named: true })),
+            Expr::Value(value) => match self.typed(&value.value) {
+                Some(typed) => Some(typed),
+                None => self.values(expr).map(|elem| Expr::Array(Array { elem, named: true })),
+            },
             _ => None,
         };
         if let Some(replaced) = replaced {
@@ -76,6 +88,11 @@ impl VisitorMut for Put<'_, '_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+fn cast(text: &str, data_type: DataType) -> Expr {
+    let expr = Box::new(Expr::Value(Value::SingleQuotedString(text.to_string()).into()));
+    Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None }
 }
 
 fn literal(value: &Parameter) -> Expr {
@@ -91,14 +108,21 @@ fn literal(value: &Parameter) -> Expr {
             let number = Expr::Value(Value::Number(format!("{:?}", value.abs()), false).into());
             return if value.is_sign_negative() { negative(number) } else { number };
         }
-        Parameter::Float(value) => {
-            return Expr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(Expr::Value(Value::SingleQuotedString(value.to_string()).into())),
-                data_type: DataType::Double(ExactNumberInfo::None),
-                array: false,
-                format: None,
+        Parameter::Float(value) => return cast(&value.to_string(), DataType::Double(ExactNumberInfo::None)),
+        Parameter::Typed(of, text) => {
+            let data_type = match of {
+                ParameterType::Date => DataType::Date,
+                ParameterType::Time => DataType::Time(None, TimezoneInfo::None),
+                ParameterType::Timestamp => DataType::Timestamp(None, TimezoneInfo::None),
+                ParameterType::TimestampTz => DataType::Timestamp(None, TimezoneInfo::WithTimeZone),
+                ParameterType::Interval => DataType::Interval { fields: None, precision: None },
+                ParameterType::Decimal => {
+                    let digits = text.bytes().filter(u8::is_ascii_digit).count() as u64;
+                    let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+                    DataType::Decimal(ExactNumberInfo::PrecisionAndScale(digits.min(38), scale as i64))
+                }
             };
+            return cast(text, data_type);
         }
         Parameter::Text(value) => Value::SingleQuotedString(value.clone()),
         Parameter::List(values) => {

@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, Visit,
     Visitor,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 /// The identifier of a table without a schema.
@@ -59,7 +59,7 @@ impl Defined {
 
 fn mentions(expr: &Expr, name: &str) -> bool {
     let mut found = false;
-    let mut idents = Idents(|ident: &Ident| found |= ident.value == name);
+    let mut idents = Idents(|ident: &Ident, _: Option<&Ident>| found |= ident.value == name);
     let _ = Visit::visit(expr, &mut idents);
     found
 }
@@ -92,16 +92,20 @@ impl Visitor for Defined {
 }
 
 /// Calls a function with each identifier that stands for a value; of `table.column` with the
-/// column.
+/// column, and the table.
 struct Idents<F>(F);
 
-impl<F: FnMut(&Ident)> Visitor for Idents<F> {
+impl<F: FnMut(&Ident, Option<&Ident>)> Visitor for Idents<F> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Identifier(ident) => (self.0)(ident),
-            Expr::CompoundIdentifier(parts) => parts.last().into_iter().for_each(&mut self.0),
+            Expr::Identifier(ident) => (self.0)(ident, None),
+            Expr::CompoundIdentifier(parts) => {
+                if let [rest @ .., column] = &parts[..] {
+                    (self.0)(column, rest.last());
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -109,23 +113,27 @@ impl<F: FnMut(&Ident)> Visitor for Idents<F> {
 }
 
 /// Calls `each` with the identifiers of a statement.
-pub(crate) fn for_each_ident(statement: &Statement, each: impl FnMut(&Ident)) {
+pub(crate) fn for_each_ident(statement: &Statement, each: impl FnMut(&Ident, Option<&Ident>)) {
     let _ = Visit::visit(statement, &mut Idents(each));
 }
 
-/// Whether a statement reads a table with a name that `is` one.
-pub(crate) fn reads(statement: &Statement, is: impl Fn(&str) -> bool) -> bool {
-    struct Tables<F>(F);
-    impl<F: Fn(&str) -> bool> Visitor for Tables<F> {
+/// The tables that a statement reads, with the names that it has for each: an alias, or the table's.
+pub(crate) fn tables(statement: &Statement) -> HashMap<String, HashSet<String>> {
+    #[derive(Default)]
+    struct Tables(HashMap<String, HashSet<String>>);
+    impl Visitor for Tables {
         type Break = ();
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            match factor {
-                TableFactor::Table { name, .. } if plain_name(name).is_some_and(|n| (self.0)(&n.value)) => {
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
+            if let TableFactor::Table { name, alias, .. } = factor
+                && let Some(table) = name.0.last().and_then(ObjectNamePart::as_ident)
+            {
+                let shown = alias.as_ref().map_or(table, |alias| &alias.name);
+                self.0.entry(table.value.clone()).or_default().insert(shown.value.clone());
             }
+            ControlFlow::Continue(())
         }
     }
-    Visit::visit(statement, &mut Tables(is)).is_break()
+    let mut tables = Tables::default();
+    let _ = Visit::visit(statement, &mut tables);
+    tables.0
 }

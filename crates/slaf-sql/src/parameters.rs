@@ -12,11 +12,38 @@ use std::ops::ControlFlow;
 pub enum Parameter {
     Null,
     Bool(bool),
-    Int(i64),
+    /// A whole number of 64 bits, signed or not, or one of at most 38 digits.
+    Int(i128),
     Float(f64),
     Text(String),
+    /// A value of a type that a text tells.
+    Typed(ParameterType, String),
     /// For `IN $list`, `= ANY($list)`, and wherever an array may stand.
     List(Vec<Parameter>),
+}
+
+/// A whole number in the narrowest type.
+fn whole(number: i128) -> ScalarValue {
+    if let Ok(number) = i64::try_from(number) {
+        ScalarValue::Int64(Some(number))
+    } else if let Ok(number) = u64::try_from(number) {
+        ScalarValue::UInt64(Some(number))
+    } else {
+        ScalarValue::Decimal128(Some(number), 38, 0)
+    }
+}
+
+/// The type of a value that is handed over as a text, as SQL writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterType {
+    Date,
+    Time,
+    Timestamp,
+    /// With a zone.
+    TimestampTz,
+    Interval,
+    /// Of as many digits as the text has.
+    Decimal,
 }
 
 /// The values of a query's parameters.
@@ -35,22 +62,22 @@ impl Parameter {
         match self {
             Parameter::Null => ScalarValue::Null,
             Parameter::Bool(v) => ScalarValue::Boolean(Some(*v)),
-            Parameter::Int(v) => ScalarValue::Int64(Some(*v)),
+            Parameter::Int(v) => whole(*v),
             Parameter::Float(v) => ScalarValue::Float64(Some(*v)),
             Parameter::Text(v) => ScalarValue::Utf8(Some(v.clone())),
-            // Its parameter is gone: the list stands in its place.
-            Parameter::List(_) => ScalarValue::Null,
+            // Its parameter is gone: the value stands in its place.
+            Parameter::Typed(..) | Parameter::List(_) => ScalarValue::Null,
         }
     }
 }
 
 impl Parameters {
-    /// Puts lists in the places of their parameters, and gives the other values for DataFusion,
+    /// Puts lists and typed values in the places of their parameters, and gives the other values for DataFusion,
     /// after a check that each parameter has one and each value is used.
     pub(crate) fn bind(&self, statement: &mut Statement) -> Result<Option<ParamValues>> {
         let values = self.checked(statement)?;
         lists::put(statement, &|name| match self.value(name) {
-            Some(Parameter::List(values)) => Some(values),
+            Some(value @ (Parameter::List(_) | Parameter::Typed(..))) => Some(value),
             _ => None,
         });
         Ok(values)
@@ -133,6 +160,8 @@ pub(crate) fn number(statement: &mut Statement) {
     let mut places = Vec::new();
     let _ = VisitMut::visit(statement, &mut Number(|_: &mut String, place| places.push(place)));
     places.sort_unstable();
+    // One may stand in several places of an expression that was made of a function.
+    places.dedup();
     let _ = VisitMut::visit(
         statement,
         &mut Number(|name: &mut String, place| {

@@ -2,20 +2,17 @@ use crate::columns::Columns;
 use crate::division::Division;
 use crate::error::{from_datafusion, unknown_field};
 use crate::kinds::Scope;
-use crate::names::{defined, for_each_ident, plain_name, reads};
+use crate::names::{defined, for_each_ident, plain_name, tables};
 use crate::unknown::{Hints, NearGenes};
 use crate::words::words_to_strings;
-use crate::{Parameters, depth, genes, lists, parameters, string_agg};
+use crate::{Parameters, aliases, clauses, depth, from_first, genes, integers, lists, parameters, string_agg};
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{
-    Select, SelectFlavor, SelectItem, Statement as Ast, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
-    WildcardAdditionalOptions,
-};
+use datafusion::sql::sqlparser::ast::{Statement as Ast, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -40,7 +37,7 @@ slaf_core::names!(Dialect, "dialect", { Slaf => "slaf", Standard => "standard" }
 /// A query on its way from text to plan. The steps, in order: [`Query::parse`],
 /// [`Query::unknown_names`], [`Query::add_genes`] with those of them that are genes,
 /// [`Query::plan`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Query {
     /// What is explained, for an EXPLAIN.
     statement: Statement,
@@ -59,6 +56,8 @@ impl Query {
         let parser = GenericDialect {};
         let tokens =
             lists::tokens(sql, &parser).map_err(|e| from_datafusion(DataFusionError::SQL(Box::new(e.into()), None)))?;
+        from_first::check_numbers(&tokens)?;
+        let tokens = from_first::select_all(tokens);
         let mut statements = DFParserBuilder::new(tokens)
             .with_dialect(&parser)
             .build()
@@ -77,7 +76,9 @@ impl Query {
         if let Some(ast) = ast(&mut query.statement) {
             depth::balance(ast);
             depth::check(ast)?;
-            let _ = VisitMut::visit(ast, &mut SelectAll);
+            aliases::check(ast)?;
+            clauses::check(ast)?;
+            aliases::resolve(ast);
             string_agg::cast_arguments(ast);
         }
         Ok(query)
@@ -88,32 +89,34 @@ impl Query {
     /// is a gene.
     pub fn unknown_names(&mut self) -> Vec<String> {
         let Some(ast) = ast(&mut self.statement) else { return Vec::new() };
-        let scope = Scope { columns: &self.columns, defined: defined(ast) };
+        let read = tables(ast);
+        let columns = self.columns.of(|table| read.contains_key(table));
+        let scope = Scope { columns: &columns, defined: defined(ast) };
         if self.dialect == Dialect::Slaf {
             words_to_strings(ast, &scope);
         }
-        if !reads(ast, genes::is_cells) {
-            return Vec::new();
-        }
+        let Some(cells) = read.get(genes::CELLS) else { return Vec::new() };
         let (mut unknown, mut seen) = (Vec::new(), HashSet::new());
-        for_each_ident(ast, |ident| {
-            if !scope.contains(&ident.value) && seen.insert(ident.value.clone()) {
+        for_each_ident(ast, |ident, table| {
+            let known = match table {
+                Some(table) if cells.contains(&table.value) => columns.cells_have(&ident.value),
+                _ => scope.contains(&ident.value),
+            };
+            if !known && seen.insert(ident.value.clone()) {
                 unknown.push(ident.value.clone());
             }
         });
         unknown
     }
 
-    /// Makes columns of these genes: `cells` becomes a table whose name lists them
-    /// ([`gene_table`](crate::gene_table)).
-    pub fn add_genes(&mut self, names: &[String]) {
-        if names.is_empty() {
-            return;
-        }
+    /// Takes these genes for columns of `cells`. The session's table of that name has them behind
+    /// the others; `*` does not show them.
+    pub fn add_genes<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let names: Vec<&str> = names.collect();
         if let Some(ast) = ast(&mut self.statement) {
-            genes::add(ast, names);
+            genes::hide(ast, &names);
         }
-        names.iter().for_each(|name| self.columns.add(name, &DataType::Float64));
+        names.iter().for_each(|name| self.columns.add(genes::CELLS, name, &DataType::Float64));
     }
 
     /// Makes a logical plan over the tables of a session. `near_genes` has those that a query
@@ -135,7 +138,9 @@ impl Query {
             None => Ok((None, Hints::default())),
         };
         let division = Division { fractions: self.dialect == Dialect::Slaf };
-        let registered = state.register_expr_planner(Arc::new(division));
+        let registered = state
+            .register_expr_planner(Arc::new(integers::Widening))
+            .and_then(|()| state.register_expr_planner(Arc::new(division)));
         async move {
             let (values, hints) = prepared?;
             registered.map_err(from_datafusion)?;
@@ -169,24 +174,11 @@ fn ast(mut statement: &mut Statement) -> Option<&mut Ast> {
 
 fn prepare(ast: &mut Ast, tables: &[String], parameters: &Parameters) -> Result<Option<ParamValues>> {
     depth::equalities_to_lists(ast);
+    aliases::minus_to_calls(ast);
+    clauses::name_compared(ast);
     parameters::number(ast);
     check_tables(ast, tables)?;
     parameters.bind(ast)
-}
-
-/// Makes `SELECT *` of a FROM without a SELECT.
-struct SelectAll;
-
-impl VisitorMut for SelectAll {
-    type Break = ();
-
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        if matches!(select.flavor, SelectFlavor::FromFirstNoSelect) {
-            select.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
-            select.flavor = SelectFlavor::Standard;
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 /// Finds tables that neither the session nor the query has.
@@ -210,7 +202,6 @@ impl Visitor for Tables<'_> {
             && let Some(name) = plain_name(name).map(|n| &n.value)
             && !self.known.contains(&name.as_str())
             && !self.expressions.contains(name)
-            && genes::genes_of_table(name).is_none()
         {
             self.unknown = Some(name.clone());
             return ControlFlow::Break(());
@@ -235,7 +226,6 @@ fn check_tables(statement: &Ast, tables: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::genes::genes_of_table;
 
     fn columns() -> Columns {
         let mut columns = Columns::default();
@@ -247,7 +237,7 @@ mod tests {
             ("n", DataType::Int64),
             ("t", DataType::Utf8),
         ] {
-            columns.add(name, &data_type);
+            columns.add("cells", name, &data_type);
         }
         columns
     }
@@ -285,7 +275,18 @@ mod tests {
             (r#"SELECT 1 WHERE MAX(batch) = "b1""#, "SELECT 1 WHERE MAX(batch) = 'b1'"),
             (r#"SELECT 1 WHERE t = ANY(["a", "b"])"#, "SELECT 1 WHERE t = ANY(['a', 'b'])"),
         ] {
-            assert_eq!(with_strings(sql), expected);
+            assert_eq!(with_strings(&of_cells(sql)), of_cells(expected));
+        }
+        // A WHERE does not see what its own SELECT calls so.
+        let sql = r#"SELECT batch AS "b1" FROM cells WHERE batch = "b1" ORDER BY "b1""#;
+        assert_eq!(with_strings(sql), sql.replace(r#"= "b1""#, "= 'b1'"));
+    }
+
+    fn of_cells(sql: &str) -> String {
+        match (sql.contains(" FROM cells"), sql.split_once(" WHERE ")) {
+            (true, _) => sql.to_string(),
+            (false, Some((select, condition))) => format!("{select} FROM cells WHERE {condition}"),
+            (false, None) => format!("{sql} FROM cells"),
         }
     }
 
@@ -329,13 +330,11 @@ mod tests {
     #[test]
     fn genes_are_hidden_from_the_star() {
         let mut query = query("SELECT *, CD3D FROM cells JOIN (SELECT * FROM genes) g ON true");
-        query.add_genes(&["CD3D".to_string()]);
+        query.add_genes(["CD3D"].into_iter());
         assert_eq!(
             ast(&mut query.statement).unwrap().to_string(),
-            r#"SELECT * EXCLUDE ("CD3D"), CD3D FROM "cells+[""CD3D""]" AS cells JOIN (SELECT * FROM genes) g ON true"#
+            r#"SELECT * EXCLUDE ("CD3D"), CD3D FROM cells JOIN (SELECT * FROM genes) g ON true"#
         );
-        assert_eq!(genes_of_table(r#"cells+["CD3D"]"#), Some(vec!["CD3D".to_string()]));
-        assert_eq!(genes_of_table("cells"), None);
     }
 
     #[test]
@@ -344,6 +343,13 @@ mod tests {
         assert_eq!(of("FROM cells"), "SELECT * FROM cells");
         assert_eq!(of("SELECT * FROM (FROM genes) g"), "SELECT * FROM (SELECT * FROM genes) g");
         assert_eq!(of("FROM cells SELECT n"), "FROM cells SELECT n");
+        assert_eq!(of("FROM cells WHERE n > 3 ORDER BY n"), "SELECT * FROM cells WHERE n > 3 ORDER BY n");
+        assert_eq!(
+            of("WITH a (x) AS (FROM cells WHERE n = 1), b AS (SELECT EXTRACT(year FROM d)) FROM a UNION ALL FROM b"),
+            "WITH a (x) AS (SELECT * FROM cells WHERE n = 1), b AS (SELECT EXTRACT(YEAR FROM d)) SELECT * FROM a \
+             UNION ALL SELECT * FROM b"
+        );
+        assert_eq!(of("EXPLAIN FROM cells WHERE n = 1"), "SELECT * FROM cells WHERE n = 1");
     }
 
     #[test]
@@ -378,7 +384,7 @@ mod tests {
             put("SELECT 1 WHERE t NOT IN /* here */ $2 AND n > $1", vec![Int(3), texts()]).unwrap(),
             "SELECT 1 WHERE t NOT IN ('it''s', NULL) AND n > $1"
         );
-        let numbers = List(vec![Int(i64::MIN), Float(-2.0)]);
+        let numbers = List(vec![Int(i64::MIN.into()), Float(-2.0)]);
         assert_eq!(
             put("SELECT 1 WHERE n IN (1, ?)", vec![numbers]).unwrap(),
             "SELECT 1 WHERE n IN (1, -9223372036854775808, -2.0)"

@@ -1,7 +1,7 @@
 //! What to say of a name that is neither a column nor a gene.
 
-use crate::genes::is_cells;
-use crate::names::{for_each_ident, reads};
+use crate::genes::CELLS;
+use crate::names::{for_each_ident, tables};
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Statement, Value, Visit, Visitor};
 use slaf_core::{Error, ErrorKind, near};
 use std::collections::HashSet;
@@ -17,19 +17,20 @@ pub(crate) struct Hints {
     differences: Vec<Vec<String>>,
     /// The words in double quotes.
     quoted: HashSet<String>,
-    /// Whether genes are columns of what it reads.
-    reads_cells: bool,
+    /// A name of `cells`, where genes are columns, if it reads that.
+    cells: Option<String>,
 }
 
 impl Hints {
     pub(crate) fn of(statement: &Statement) -> Hints {
         let mut quoted = HashSet::new();
-        for_each_ident(statement, |ident| {
+        for_each_ident(statement, |ident, _| {
             if ident.quote_style.is_some() {
                 quoted.insert(ident.value.clone());
             }
         });
-        Hints { differences: differences(statement), quoted, reads_cells: reads(statement, is_cells) }
+        let cells = tables(statement).remove(CELLS).and_then(|names| names.into_iter().min());
+        Hints { differences: differences(statement), quoted, cells }
     }
 
     /// The error of a query that names a column which none of the `columns` is that stand there.
@@ -40,10 +41,16 @@ impl Hints {
         genes: &NearGenes<'_>,
     ) -> Error {
         let mut near = near(name, columns);
-        let what = if self.reads_cells { "column or gene" } else { "column" };
-        let meant = if self.reads_cells { meant(name, &self.differences, genes) } else { None };
-        if self.reads_cells {
-            near.extend(genes(name).into_iter().filter(|g| !near.contains(g)).collect::<Vec<_>>());
+        let what = if self.cells.is_some() { "column or gene" } else { "column" };
+        let meant = self.cells.as_ref().and_then(|_| meant(name, &self.differences, genes));
+        if let Some(cells) = &self.cells {
+            let of_name = genes(name);
+            if of_name.iter().any(|gene| gene == name) {
+                // Another table has a column of that name, or is asked for one.
+                let message = format!("no column \"{name}\" there; the gene is {cells}.\"{name}\"");
+                return Error::new(ErrorKind::UnknownColumn, message);
+            }
+            near.extend(of_name.into_iter().filter(|g| !near.contains(g)).collect::<Vec<_>>());
         }
         let mut hint = match meant {
             Some(gene) => format!("; a gene with \"-\" in its name stands in double quotes: \"{gene}\""),

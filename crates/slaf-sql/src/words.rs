@@ -1,7 +1,7 @@
 //! Words in double quotes: names, and texts where they stand beside a comparison with text.
 
 use crate::kinds::{Scope, is_comparison, is_match};
-use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Select, SelectItem, Statement, Value, VisitMut, VisitorMut};
 use std::ops::ControlFlow;
 
 /// Makes strings of the double-quoted words that name nothing in `scope` and are compared with
@@ -42,6 +42,19 @@ impl Words<'_> {
 
 impl VisitorMut for Words<'_> {
     type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        // A WHERE knows no names that its own SELECT gives.
+        let own = select.projection.iter().filter_map(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.as_str()),
+            _ => None,
+        });
+        let outside = self.0.without(own);
+        if let (Some(outside), Some(condition)) = (outside, &mut select.selection) {
+            let _ = VisitMut::visit(condition, &mut Words(&outside));
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {

@@ -45,7 +45,7 @@ pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader,
 pub use missing::with_nulls;
 pub use progress::{Progress, ProgressEvent};
 pub use query::name_with_nul;
-pub use query::{Cancel, Dialect, Parameter, Parameters, QueryOptions, QueryResult, UserTable};
+pub use query::{Cancel, Dialect, Parameter, ParameterType, Parameters, QueryOptions, QueryResult, UserTable};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 pub use slaf_ingest::{

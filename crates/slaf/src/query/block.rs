@@ -1,9 +1,8 @@
 //! A block of stored values as a record batch.
 
-use super::expression_exec::Chosen;
 use super::ids::dictionary;
-use super::view::View;
-use crate::reader::ReadOptions;
+use super::view::{Side, View, ViewColumn};
+use crate::reader::{Orientation, ReadOptions};
 use crate::selection::Selection;
 use crate::store::TableName;
 use crate::store::schema;
@@ -25,6 +24,14 @@ pub(super) fn in_slices(batch: &RecordBatch, rows: usize) -> impl Stream<Item = 
     futures::stream::iter((0..n).step_by(rows.max(1)).map(move |start| Ok(batch.slice(start, rows.min(n - start)))))
 }
 
+/// What is read of a view.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) rows: Selection,
+    pub(super) cols: Selection,
+    pub(super) orientation: Orientation,
+}
+
 /// The stored values of some rows.
 pub(super) struct Block {
     rows: Selection,
@@ -41,7 +48,7 @@ impl Block {
         view: &View,
         rows: Selection,
         chosen: &Chosen,
-        columns: &[usize],
+        columns: &[ViewColumn],
         unsorted: bool,
     ) -> Result<Block> {
         let cols = chosen.cols.clone();
@@ -74,7 +81,7 @@ impl Block {
     }
 
     /// The columns of a view for these values.
-    pub(super) async fn batch(mut self, view: &View, columns: &[usize], schema: SchemaRef) -> Result<RecordBatch> {
+    pub(super) async fn batch(mut self, view: &View, columns: &[ViewColumn], schema: SchemaRef) -> Result<RecordBatch> {
         let nnz = self.positions.indptr.last().copied().unwrap_or(0) as usize;
         let (n_rows, n_cols) = view.shape();
         let rows: Vec<u64> = self.rows.iter(n_rows).collect();
@@ -86,19 +93,22 @@ impl Block {
             some => Some(some.iter(n_cols).collect()),
         };
         let col = |i: u32| cols.as_ref().map_or(u64::from(i), |c| c[i as usize]);
-        let n_values = view.matrices.len();
         let twice = || Error::new(ErrorKind::Internal, "a column of values is asked for twice");
         let mut out: Vec<ArrayRef> = Vec::with_capacity(columns.len());
         for &column in columns {
             out.push(match column {
-                0 => Arc::new(Int64Array::from_iter_values(row_of_value().map(|r| r as i64))),
-                1 => Arc::new(Int64Array::from_iter_values(self.positions.indices.iter().map(|&i| col(i) as i64))),
-                c if c < 2 + n_values => match self.chunks.get(c - 2) {
+                ViewColumn::Number(Side::Rows) => {
+                    Arc::new(Int64Array::from_iter_values(row_of_value().map(|r| r as i64)))
+                }
+                ViewColumn::Number(Side::Cols) => {
+                    Arc::new(Int64Array::from_iter_values(self.positions.indices.iter().map(|&i| col(i) as i64)))
+                }
+                ViewColumn::Value(matrix) => match self.chunks.get(matrix) {
                     Some(chunk) => sql_values(values_at(chunk, &self.positions)),
                     None => sql_values(values.take().ok_or_else(twice)?),
                 },
-                c if c == 2 + n_values => dictionary(&view.inner.ids(view.rows.axis).await?, row_of_value())?,
-                _ => {
+                ViewColumn::Name(Side::Rows) => dictionary(&view.inner.ids(view.rows.axis).await?, row_of_value())?,
+                ViewColumn::Name(Side::Cols) => {
                     let numbers = self.positions.indices.iter().map(|&i| col(i));
                     dictionary(&view.inner.ids(view.cols.axis).await?, numbers)?
                 }
@@ -110,9 +120,9 @@ impl Block {
 }
 
 /// Where only cells are asked for, the stored counts tell how many values each has.
-async fn lengths(view: &View, rows: &Selection, cols: &Selection, columns: &[usize]) -> Result<Option<CsrChunk>> {
-    let n_values = view.matrices.len();
-    let only_rows = columns.iter().all(|&c| c == 0 || c == 2 + n_values);
+async fn lengths(view: &View, rows: &Selection, cols: &Selection, columns: &[ViewColumn]) -> Result<Option<CsrChunk>> {
+    let of_rows = [ViewColumn::Number(Side::Rows), ViewColumn::Name(Side::Rows)];
+    let only_rows = columns.iter().all(|c| of_rows.contains(c));
     if !only_rows || view.keys[..] != [MatrixKey::X] || !matches!(cols, Selection::All) {
         return Ok(None);
     }

@@ -1,9 +1,9 @@
 //! The scan of a [`View`]. What it reads is decided when its first batch is asked for: by then a
 //! join has told which cells or genes its other side has.
 
-use super::block::{Block, in_slices};
-use super::ids::{self, Side};
-use super::view::View;
+use super::block::{Block, Chosen, in_slices};
+use super::ids;
+use super::view::{Side, View, ViewColumn};
 use crate::config;
 use crate::reader::{self, Orientation};
 use crate::selection::Selection;
@@ -34,8 +34,8 @@ const MOST_BY_GENE: f64 = 16e6;
 #[derive(Clone)]
 pub(super) struct ExpressionExec {
     pub(super) view: Arc<View>,
-    /// The wanted columns of the view's schema.
-    pub(super) columns: Vec<usize>,
+    /// The wanted columns of the view.
+    pub(super) columns: Vec<ViewColumn>,
     rows: Selection,
     cols: Selection,
     /// Filters that a join fills in while it runs. Each may be about both sides.
@@ -45,31 +45,24 @@ pub(super) struct ExpressionExec {
     properties: Arc<PlanProperties>,
 }
 
-/// What is read.
-#[derive(Clone, Debug)]
-pub(super) struct Chosen {
-    pub(super) rows: Selection,
-    pub(super) cols: Selection,
-    pub(super) orientation: Orientation,
-}
-
 impl ExpressionExec {
     pub(super) fn new(
         view: Arc<View>,
-        columns: Vec<usize>,
+        columns: Vec<ViewColumn>,
         rows: Selection,
         cols: Selection,
         partitions: usize,
         limit: Option<usize>,
-    ) -> DfResult<ExpressionExec> {
-        let schema = Arc::new(view.schema.project(&columns)?);
+    ) -> ExpressionExec {
+        let schema = view.project(&columns);
         // Rows rise by cell and gene within a partition, and partitions are consecutive cells.
-        let sorted = |column: usize| {
-            let at = columns.iter().position(|&c| c == column)?;
+        let sorted = |side: Side| {
+            let at = columns.iter().position(|&c| c == ViewColumn::Number(side))?;
             let column = Column::new(schema.field(at).name(), at);
             Some(PhysicalSortExpr::new_default(Arc::new(column)))
         };
-        let ordering: Vec<PhysicalSortExpr> = [sorted(0), sorted(1)].into_iter().map_while(|s| s).collect();
+        let ordering: Vec<PhysicalSortExpr> =
+            [sorted(Side::Rows), sorted(Side::Cols)].into_iter().map_while(|s| s).collect();
         let partitions = (partitions as u64).min(rows.len(view.shape().0)).max(1) as usize;
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(schema, [ordering]),
@@ -78,7 +71,7 @@ impl ExpressionExec {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::NonCooperative);
-        Ok(ExpressionExec {
+        ExpressionExec {
             view,
             columns,
             rows,
@@ -87,7 +80,7 @@ impl ExpressionExec {
             chosen: Arc::default(),
             limit,
             properties: Arc::new(properties),
-        })
+        }
     }
 
     pub(super) fn partitions(&self) -> usize {
@@ -269,8 +262,9 @@ impl ExecutionPlan for ExpressionExec {
             [matrix] if whole && parts == 1 && self.limit.is_none() => Precision::Exact(matrix.nnz as usize),
             _ => Precision::Inexact(self.limit.map_or(estimate, |l| l.min(estimate))),
         };
-        for (at, &column) in self.columns.iter().enumerate().filter(|(_, c)| **c < 2) {
-            let n = if column == 0 { n_rows } else { n_cols };
+        for (at, column) in self.columns.iter().enumerate() {
+            let ViewColumn::Number(side) = column else { continue };
+            let n = self.view.len(*side);
             let of = &mut statistics.column_statistics[at];
             of.null_count = Precision::Exact(0);
             of.min_value = Precision::Inexact(0i64.into());

@@ -2,11 +2,11 @@
 //! made, and no group is looked up by a hash. The accumulators are DataFusion's own, so that the
 //! answers are, too.
 
-use super::block::Block;
-use super::expression_exec::{Chosen, ExpressionExec};
-use super::ids::Side;
-use super::side_groups::{GroupOf, SideGroups};
+use super::block::{Block, Chosen};
+use super::expression_exec::ExpressionExec;
+use super::side_groups::{Build, GroupColumn, GroupOf, SideGroups};
 use super::stored_sums;
+use super::view::{Side, ViewColumn};
 use crate::selection::Selection;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter_record_batch, prep_null_mask_filter, take};
@@ -38,34 +38,6 @@ const ROWS_AT_ONCE: usize = 32;
 /// Batches of results that wait for whoever asked.
 const QUEUE: usize = 2;
 
-/// The other side of a join with the expression.
-#[derive(Clone, Debug)]
-pub(super) struct Build {
-    pub(super) side: Side,
-    pub(super) plan: Arc<dyn ExecutionPlan>,
-    /// The column that is joined by.
-    pub(super) id: usize,
-    /// An id that comes twice counts twice.
-    pub(super) repeats: bool,
-}
-
-/// A column that the query groups by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GroupColumn {
-    Number(Side),
-    Name(Side),
-    /// A column of the other side of a join.
-    OfBuild(Side, usize),
-}
-
-impl GroupColumn {
-    fn side(self) -> Side {
-        match self {
-            GroupColumn::Number(side) | GroupColumn::Name(side) | GroupColumn::OfBuild(side, _) => side,
-        }
-    }
-}
-
 /// An aggregate over a scan.
 #[derive(Clone)]
 pub(super) struct GroupedExec {
@@ -80,7 +52,7 @@ pub(super) struct GroupedExec {
     /// WHERE, over `used`.
     conditions: Vec<Arc<dyn PhysicalExpr>>,
     /// The columns of the view that the expressions use.
-    used: Vec<usize>,
+    used: Vec<ViewColumn>,
     prepared: Arc<OnceCell<Option<Prepared>>>,
     properties: Arc<PlanProperties>,
 }
@@ -128,10 +100,10 @@ impl GroupedExec {
             return None;
         }
         let all = || arguments.iter().flatten().chain(filters.iter().flatten()).chain(&conditions);
-        let mut used: Vec<usize> = all().flat_map(collect_columns).map(|c| leaf.columns[c.index()]).collect();
+        let mut used: Vec<ViewColumn> = all().flat_map(collect_columns).map(|c| leaf.columns[c.index()]).collect();
         used.sort_unstable();
         used.dedup();
-        let schema = leaf.view.schema.project(&used).ok()?;
+        let schema = leaf.view.project(&used);
         let over_used = |e: &Arc<dyn PhysicalExpr>| reassign_expr_columns(e.clone(), &schema).ok();
         let arguments = arguments.iter().map(|a| a.iter().map(over_used).collect()).collect::<Option<_>>()?;
         let filters =
@@ -334,8 +306,9 @@ impl<'a> Groups<'a> {
         let view = &exec.leaf.view;
         let grouped_cols = !matches!(prepared.cols.group_of, GroupOf::One);
         let mut columns = exec.used.clone();
-        if grouped_cols && !columns.contains(&1) {
-            columns.push(1);
+        let number = ViewColumn::Number(Side::Cols);
+        if grouped_cols && !columns.contains(&number) {
+            columns.push(number);
         }
         let block = Block::read(view, rows, &prepared.chosen, &columns, true).await?;
         let rows = block.rows(view);
@@ -343,7 +316,7 @@ impl<'a> Groups<'a> {
         self.reserve(prepared.rows.len(ids.len()));
         let row_groups = prepared.rows.of(ids.iter().copied());
         let cols = if grouped_cols { block.cols().to_vec() } else { Vec::new() };
-        let schema = Arc::new(view.schema.project(&exec.used).map_err(from_arrow)?);
+        let schema = view.project(&exec.used);
         let batch = block.batch(view, &exec.used, schema).await?;
         let mut groups: Vec<usize> = Vec::new();
         let mut start = 0;

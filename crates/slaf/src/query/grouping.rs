@@ -5,8 +5,9 @@
 //! joined to the expression by number.
 
 use super::expression_exec::ExpressionExec;
-use super::grouped_exec::{Build, GroupColumn, GroupedExec};
-use super::ids::Side;
+use super::grouped_exec::GroupedExec;
+use super::side_groups::{Build, GroupColumn};
+use super::view::{Side, ViewColumn};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{JoinType, Result as DfResult};
@@ -132,11 +133,7 @@ impl Source {
         let mut source = Source::of(&join.right)?;
         let [(of_build, of_leaf)] = &join.on[..] else { return None };
         let Origin::Leaf(at) = source.columns[of_leaf.downcast_ref::<Column>()?.index()] else { return None };
-        let side = match source.leaf.columns[at] {
-            0 => Side::Rows,
-            1 => Side::Cols,
-            _ => return None,
-        };
+        let ViewColumn::Number(side) = source.leaf.columns[at] else { return None };
         if join.filter.is_some() || join.fetch().is_some() || source.builds.iter().any(|b| b.side == side) {
             return None;
         }
@@ -185,16 +182,11 @@ impl Source {
     fn group_column(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<GroupColumn> {
         match self.columns[expr.downcast_ref::<Column>()?.index()] {
             Origin::Build(side, column) => Some(GroupColumn::OfBuild(side, column)),
-            Origin::Leaf(at) => {
-                let (column, n_values) = (self.leaf.columns[at], self.leaf.view.matrices.len());
-                match column {
-                    0 => Some(GroupColumn::Number(Side::Rows)),
-                    1 => Some(GroupColumn::Number(Side::Cols)),
-                    c if c == 2 + n_values => Some(GroupColumn::Name(Side::Rows)),
-                    c if c == 3 + n_values => Some(GroupColumn::Name(Side::Cols)),
-                    _ => None,
-                }
-            }
+            Origin::Leaf(at) => match self.leaf.columns[at] {
+                ViewColumn::Number(side) => Some(GroupColumn::Number(side)),
+                ViewColumn::Name(side) => Some(GroupColumn::Name(side)),
+                ViewColumn::Value(_) => None,
+            },
         }
     }
 }

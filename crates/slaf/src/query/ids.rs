@@ -1,7 +1,7 @@
 //! Filters on the numbers and names of cells or genes: they are evaluated on these alone, and
 //! what passes is a selection of rows to read.
 
-use super::view::{IdColumns, View};
+use super::view::{IdColumns, Side, View};
 use crate::selection::Selection;
 use crate::store::Snapshot;
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -12,13 +12,6 @@ use slaf_core::{Error, ErrorKind, Result};
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::from_datafusion;
 use std::sync::Arc;
-
-/// Rows or columns of a matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Rows,
-    Cols,
-}
 
 /// Numbers that are tried at once.
 const STEP: usize = 1 << 16;

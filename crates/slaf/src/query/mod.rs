@@ -20,11 +20,12 @@ mod stopping;
 mod stored_sums;
 mod user_tables;
 mod view;
+mod view_table;
 
 pub use options::{Cancel, QueryOptions, QueryResult};
 pub use running::name_with_nul;
 pub(crate) use session::Session;
-pub use slaf_sql::{Dialect, Parameter, Parameters};
+pub use slaf_sql::{Dialect, Parameter, ParameterType, Parameters};
 pub use user_tables::UserTable;
 
 use crate::selection::Selection;
@@ -36,7 +37,7 @@ use slaf_core::{Error, ErrorKind, Result};
 use slaf_lance::runtime::block_on;
 use slaf_sql::error::from_datafusion;
 use std::sync::Arc;
-use view::ViewTable;
+use view_table::ViewTable;
 
 /// Runs a query.
 pub(crate) fn run(session: &Arc<Session>, sql: &str, options: &QueryOptions) -> Result<QueryResult> {
@@ -73,7 +74,7 @@ pub(crate) fn scan(
         };
         let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
         let plan: Arc<dyn ExecutionPlan> = match provider.downcast_ref::<ViewTable>() {
-            Some(view) => view.scan_of(columns, rows.clone(), cols.clone())?,
+            Some(view) => view.scan_of(&columns, rows.clone(), cols.clone())?,
             None => {
                 let plan = provider.scan(&context.state(), Some(&columns), &[], None).await;
                 plan.map_err(from_datafusion)?

@@ -3,7 +3,8 @@
 use super::frame_table::FrameTable;
 use super::grouping::GroupWhileDecoding;
 use super::stopping::BreaksBehindJoins;
-use super::view::{View, ViewTable};
+use super::view::View;
+use super::view_table::ViewTable;
 use crate::config;
 use crate::store::Snapshot;
 use crate::store::manifest::Slot;
@@ -15,9 +16,9 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::Axis;
-use slaf_sql::Columns;
-use slaf_sql::error::{from_datafusion, to_datafusion};
+use slaf_sql::error::from_datafusion;
 use slaf_sql::limits::Limits;
+use slaf_sql::{CELLS, Columns};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -69,14 +70,14 @@ impl Session {
         let state = slaf_sql::limits::protect(state.build()).map_err(from_datafusion)?;
         let context = SessionContext::new_with_state(state);
         slaf_sql::functions::register(&context).map_err(from_datafusion)?;
-        let store = StoreTables { tables: tables(inner, pushdown)?, inner: inner.clone() };
-        let names: Vec<String> = store.tables.keys().cloned().collect();
+        let store = tables(inner, pushdown)?;
+        let names: Vec<String> = store.keys().cloned().collect();
         let mut columns = Columns::default();
-        for table in store.tables.values() {
-            table.schema().fields().iter().for_each(|f| columns.add(f.name(), f.data_type()));
+        for (name, table) in &store {
+            table.schema().fields().iter().for_each(|f| columns.add(name, f.name(), f.data_type()));
         }
         let catalog = context.catalog("datafusion").ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
-        catalog.register_schema("public", Arc::new(store)).map_err(from_datafusion)?;
+        catalog.register_schema("public", Arc::new(StoreTables(store))).map_err(from_datafusion)?;
         Ok(Session { snapshot: inner.clone(), context, tables: names, columns })
     }
 }
@@ -92,7 +93,7 @@ type Tables = BTreeMap<String, Arc<dyn TableProvider>>;
 
 fn tables(inner: &Arc<Snapshot>, pushdown: bool) -> Result<Tables> {
     let mut tables = Tables::new();
-    tables.insert("cells".to_string(), Arc::new(FrameTable::new(inner.clone(), Axis::Cells)?));
+    tables.insert(CELLS.to_string(), Arc::new(FrameTable::new(inner.clone(), Axis::Cells)?));
     tables.insert("genes".to_string(), Arc::new(FrameTable::new(inner.clone(), Axis::Genes)?));
     let matrices = &inner.manifest.matrices;
     let mut layers = Vec::new();
@@ -116,37 +117,21 @@ fn tables(inner: &Arc<Snapshot>, pushdown: bool) -> Result<Tables> {
     Ok(tables)
 }
 
-/// The tables of a store, and `cells` with columns for genes.
+/// The tables of a store.
 #[derive(Debug)]
-struct StoreTables {
-    inner: Arc<Snapshot>,
-    tables: Tables,
-}
+struct StoreTables(Tables);
 
 #[async_trait]
 impl SchemaProvider for StoreTables {
     fn table_names(&self) -> Vec<String> {
-        self.tables.keys().cloned().collect()
+        self.0.keys().cloned().collect()
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        if let Some(table) = self.tables.get(name) {
-            return Ok(Some(table.clone()));
-        }
-        let Some(genes) = slaf_sql::genes_of_table(name) else { return Ok(None) };
-        let with_genes = async {
-            let mut found = Vec::new();
-            for gene in genes {
-                if let Some(number) = self.inner.gene_of_column(&gene).await? {
-                    found.push((gene, number));
-                }
-            }
-            FrameTable::new(self.inner.clone(), Axis::Cells)?.with_genes(&found)
-        };
-        Ok(Some(Arc::new(with_genes.await.map_err(to_datafusion)?)))
+        Ok(self.0.get(name).cloned())
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.tables.contains_key(name)
+        self.0.contains_key(name)
     }
 }

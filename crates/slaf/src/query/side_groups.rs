@@ -1,14 +1,13 @@
 //! The groups of one side of a matrix: what the cells, or the genes, contribute to a group.
 
-use super::grouped_exec::{Build, GroupColumn};
-use super::ids::{Side, dictionary};
-use super::view::View;
+use super::ids::dictionary;
+use super::view::{Side, View};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, take};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::execution::TaskContext;
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use slaf_core::Result;
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::from_datafusion;
@@ -17,6 +16,34 @@ use std::sync::Arc;
 
 /// In a map of ids: not on the other side of the join.
 const NONE: u32 = u32::MAX;
+
+/// The other side of a join with the expression.
+#[derive(Clone, Debug)]
+pub(super) struct Build {
+    pub(super) side: Side,
+    pub(super) plan: Arc<dyn ExecutionPlan>,
+    /// The column that is joined by.
+    pub(super) id: usize,
+    /// An id that comes twice counts twice.
+    pub(super) repeats: bool,
+}
+
+/// A column that the query groups by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GroupColumn {
+    Number(Side),
+    Name(Side),
+    /// A column of the other side of a join.
+    OfBuild(Side, usize),
+}
+
+impl GroupColumn {
+    pub(super) fn side(self) -> Side {
+        match self {
+            GroupColumn::Number(side) | GroupColumn::Name(side) | GroupColumn::OfBuild(side, _) => side,
+        }
+    }
+}
 
 /// Which group an id belongs to.
 #[derive(Debug)]

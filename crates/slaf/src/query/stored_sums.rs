@@ -1,8 +1,8 @@
 //! Counts, sums and means per cell or per gene, answered from what the store knows of each.
 
 use super::grouped_exec::{GroupedExec, Groups, Prepared, unexpected};
-use super::ids::Side;
 use super::side_groups::GroupOf;
+use super::view::Side;
 use crate::selection::Selection;
 use crate::store::schema;
 use crate::store::values::primitive;
@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_plan::PhysicalExpr;
-use slaf_core::Result;
+use slaf_core::{Dtype, Result};
 use slaf_ingest::MatrixKey;
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::from_datafusion;
@@ -102,23 +102,34 @@ impl StoredSums {
 
 /// COUNT, SUM and AVG of the value.
 fn aggregates_are_sums(exec: &GroupedExec) -> bool {
+    let [matrix] = &exec.leaf.view.matrices[..] else { return false };
+    let dtype = matrix.dtype;
     let mut aggregates = exec.aggregate.aggr_expr().iter().zip(exec.arguments());
     aggregates.all(|(aggregate, arguments)| {
         let [argument] = &arguments[..] else { return false };
         !aggregate.is_distinct()
             && match aggregate.fun().name() {
-                "count" => is_value(argument) || is_not_null(argument),
-                "sum" | "avg" => is_value(argument),
+                "count" => is_value(argument, dtype) || is_not_null(argument),
+                "sum" | "avg" => is_value(argument, dtype),
                 _ => false,
             }
     })
 }
 
-/// The column of values, perhaps widened.
-fn is_value(expr: &Arc<dyn PhysicalExpr>) -> bool {
+/// The column of values, perhaps widened to a type that holds all of them.
+fn is_value(expr: &Arc<dyn PhysicalExpr>, dtype: Dtype) -> bool {
     match expr.downcast_ref::<CastExpr>() {
         Some(cast) => {
-            matches!(cast.cast_type(), DataType::Float64 | DataType::Int64 | DataType::UInt64) && is_value(cast.expr())
+            let widens = match cast.cast_type() {
+                DataType::Float64 => true,
+                DataType::Int64 => {
+                    matches!(dtype, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64)
+                        || matches!(dtype, Dtype::U8 | Dtype::U16 | Dtype::U32)
+                }
+                DataType::UInt64 => matches!(dtype, Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64),
+                _ => false,
+            };
+            widens && is_value(cast.expr(), dtype)
         }
         None => expr.downcast_ref::<Column>().is_some_and(|c| c.name() == "value"),
     }

@@ -28,38 +28,49 @@ pub struct UserTable {
     pub batches: Vec<RecordBatch>,
 }
 
-/// What a query sees.
+/// What a query sees: the tables of the store, and those that it has beside or in place of them.
 pub(super) struct Catalog {
-    pub(super) context: SessionContext,
     pub(super) tables: Vec<String>,
     pub(super) columns: Columns,
+    added: BTreeMap<String, Arc<dyn TableProvider>>,
 }
 
-impl Session {
+impl Catalog {
     /// The tables of the store and these.
-    pub(super) fn with_tables(&self, user: &[UserTable]) -> Result<Catalog> {
-        let mut tables = self.tables.clone();
-        let mut columns = self.columns.clone();
-        if user.is_empty() {
-            return Ok(Catalog { context: self.context.clone(), tables, columns });
-        }
+    pub(super) fn new(session: &Session, user: &[UserTable]) -> Result<Catalog> {
+        let (mut tables, mut columns) = (session.tables.clone(), session.columns.clone());
         let mut added = BTreeMap::new();
         for table in user {
             check(table, &tables)?;
             tables.push(table.name.clone());
-            table.schema.fields().iter().for_each(|f| columns.add(f.name(), f.data_type()));
+            table.schema.fields().iter().for_each(|f| columns.add(&table.name, f.name(), f.data_type()));
             let batches = table.batches.iter().map(in_one_form).collect::<Result<_>>()?;
             let memory = MemTable::try_new(table.schema.clone(), vec![batches]);
             let memory: Arc<dyn TableProvider> = Arc::new(memory.map_err(from_datafusion)?);
             added.insert(table.name.clone(), memory);
         }
-        let store = self.context.catalog(CATALOG).and_then(|c| c.schema(SCHEMA));
+        Ok(Catalog { tables, columns, added })
+    }
+
+    /// Puts a table in the place of one of the store.
+    pub(super) fn put(&mut self, name: &str, table: Arc<dyn TableProvider>) {
+        self.added.insert(name.to_string(), table);
+    }
+
+    /// The session with these tables.
+    pub(super) fn context(self, session: &Session) -> Result<SessionContext> {
+        if self.added.is_empty() {
+            return Ok(session.context.clone());
+        }
+        let store = session.context.catalog(CATALOG).and_then(|c| c.schema(SCHEMA));
         let store = store.ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
         let (catalog, catalogs) = (MemoryCatalogProvider::new(), MemoryCatalogProviderList::new());
-        catalog.register_schema(SCHEMA, Arc::new(WithTables { store, added })).map_err(from_datafusion)?;
+        let tables = WithTables { store, added: self.added };
+        catalog.register_schema(SCHEMA, Arc::new(tables)).map_err(from_datafusion)?;
         catalogs.register_catalog(CATALOG.to_string(), Arc::new(catalog));
-        let state = SessionStateBuilder::new_from_existing(self.context.state()).with_catalog_list(Arc::new(catalogs));
-        Ok(Catalog { context: SessionContext::new_with_state(state.build()), tables, columns })
+        let state = session.context.state();
+        let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(catalogs));
+        Ok(SessionContext::new_with_state(state.build()))
     }
 }
 
@@ -99,7 +110,7 @@ struct WithTables {
 impl SchemaProvider for WithTables {
     fn table_names(&self) -> Vec<String> {
         let mut names = self.store.table_names();
-        names.extend(self.added.keys().cloned());
+        names.extend(self.added.keys().filter(|name| !self.store.table_exist(name)).cloned());
         names
     }
 

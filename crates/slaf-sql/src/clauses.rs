@@ -1,0 +1,157 @@
+//! Clauses that DataFusion reads and does not heed, and comparisons with a subquery that it gets
+//! wrong. The first are refused, the second written so that it gets them right.
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, GroupByExpr, GroupByWithModifier, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+};
+use slaf_core::{Error, ErrorKind, Result};
+use std::ops::ControlFlow;
+
+/// Refuses clauses that would be left out without a word.
+///
+/// # Errors
+/// `invalid-query`.
+pub(crate) fn check(statement: &Statement) -> Result<()> {
+    match Visit::visit(statement, &mut Unheeded) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(message) => Err(Error::new(ErrorKind::InvalidQuery, message)),
+    }
+}
+
+struct Unheeded;
+
+fn refuse_if(is_there: bool, what: &str) -> ControlFlow<String> {
+    match is_there {
+        true => {
+            ControlFlow::Break(format!("there is no {what} here; if this is DuckDB's dialect, pass engine=\"duckdb\""))
+        }
+        false => ControlFlow::Continue(()),
+    }
+}
+
+impl Visitor for Unheeded {
+    type Break = String;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<String> {
+        refuse_if(!query.locks.is_empty() || query.for_clause.is_some(), "FOR")?;
+        refuse_if(query.settings.is_some(), "SETTINGS")?;
+        refuse_if(query.format_clause.is_some(), "FORMAT")
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<String> {
+        refuse_if(select.prewhere.is_some(), "PREWHERE")?;
+        refuse_if(!select.connect_by.is_empty(), "CONNECT BY")?;
+        refuse_if(select.value_table_mode.is_some(), "AS STRUCT or AS VALUE")?;
+        let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = &select.group_by;
+        if let Some(modifier) = modifiers.first() {
+            let what = match modifier {
+                GroupByWithModifier::Rollup => "WITH ROLLUP: write GROUP BY ROLLUP (a, b)",
+                GroupByWithModifier::Cube => "WITH CUBE: write GROUP BY CUBE (a, b)",
+                _ => "modifier of GROUP BY: write GROUP BY GROUPING SETS ((a), ())",
+            };
+            return ControlFlow::Break(format!("there is no {what}"));
+        }
+        select.projection.iter().try_for_each(|item| match item {
+            SelectItem::Wildcard(options)
+            | SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(_), options) => {
+                refuse_if(options.opt_ilike.is_some(), "* ILIKE")
+            }
+            _ => ControlFlow::Continue(()),
+        })
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<String> {
+        match factor {
+            TableFactor::Table {
+                sample,
+                with_hints,
+                version,
+                with_ordinality,
+                partitions,
+                json_path,
+                index_hints,
+                ..
+            } => {
+                refuse_if(sample.is_some(), "TABLESAMPLE: write WHERE random() < 0.1")?;
+                refuse_if(version.is_some(), "version of a table")?;
+                refuse_if(*with_ordinality, "WITH ORDINALITY")?;
+                refuse_if(!partitions.is_empty() || json_path.is_some(), "part of a table")?;
+                refuse_if(!with_hints.is_empty() || !index_hints.is_empty(), "hint for a table")
+            }
+            TableFactor::Derived { sample, .. } => {
+                refuse_if(sample.is_some(), "TABLESAMPLE: write WHERE random() < 0.1")
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// The name of a column that ANY or ALL compare with.
+const COMPARED: &str = "compared with";
+
+/// Gives names to what ANY and ALL compare with: DataFusion takes a column of the subquery for the
+/// one outside, if its table has the same name there.
+pub(crate) fn name_compared(statement: &mut Statement) {
+    struct Name;
+    impl VisitorMut for Name {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = expr
+                && let Expr::Subquery(query) = &mut **right
+                && let SetExpr::Select(select) = &mut *query.body
+                && let [item] = &mut select.projection[..]
+                && let SelectItem::UnnamedExpr(of) = item
+            {
+                let alias = Ident::with_quote('"', COMPARED);
+                *item = SelectItem::ExprWithAlias { expr: of.clone(), alias };
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = VisitMut::visit(statement, &mut Name);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    fn parsed(sql: &str) -> Statement {
+        Parser::parse_sql(&GenericDialect {}, sql).unwrap().swap_remove(0)
+    }
+
+    #[test]
+    fn clauses_without_effect_are_refused() {
+        for sql in [
+            "SELECT a FROM cells FOR UPDATE",
+            "SELECT a FROM cells PREWHERE a > 0",
+            "SELECT a FROM cells TABLESAMPLE (10 PERCENT)",
+            "SELECT a FROM (SELECT a FROM cells) t TABLESAMPLE (10 PERCENT)",
+            "SELECT a FROM cells SETTINGS a = 1",
+            "SELECT a FROM cells FORMAT JSON",
+            "SELECT a, COUNT(*) FROM cells GROUP BY a WITH TOTALS",
+            "SELECT a, COUNT(*) FROM cells GROUP BY a WITH ROLLUP",
+            "SELECT * ILIKE 'b%' FROM cells",
+            "SELECT a FROM cells WITH (NOLOCK)",
+            "SELECT a FROM cells PARTITION (p)",
+            "SELECT 1 WHERE EXISTS (SELECT a FROM cells PREWHERE a > 0)",
+        ] {
+            assert_eq!(check(&parsed(sql)).unwrap_err().kind(), ErrorKind::InvalidQuery, "{sql}");
+        }
+        for sql in ["SELECT * EXCLUDE (a) FROM cells GROUP BY ROLLUP (a)", "SELECT a FROM cells c, (SELECT 1) t"] {
+            assert!(check(&parsed(sql)).is_ok(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_compared_has_a_name() {
+        let mut statement = parsed("SELECT 1 FROM t WHERE n > ALL(SELECT n FROM t) AND n < ANY(SELECT n AS m FROM t)");
+        name_compared(&mut statement);
+        assert_eq!(
+            statement.to_string(),
+            r#"SELECT 1 FROM t WHERE n > ALL(SELECT n AS "compared with" FROM t) AND n < ANY(SELECT n AS m FROM t)"#
+        );
+    }
+}
