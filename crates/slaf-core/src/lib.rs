@@ -19,6 +19,7 @@ mod error;
 mod near;
 pub mod order;
 pub mod packed;
+pub mod uri;
 
 pub use chunk::CsrChunk;
 pub use dtype::{Dtype, Value, Values};

@@ -8,6 +8,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use lance::io::{ObjectStore, ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
+use slaf_core::uri::local_path;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -39,11 +40,7 @@ impl Storage {
                 "hf:// paths are not supported by this build: download the store, or use s3://, gs:// or az://",
             ));
         }
-        let local = match uri.strip_prefix("file://") {
-            Some(path) => Some(PathBuf::from(path)),
-            None if uri.contains("://") => None,
-            None => Some(std::path::absolute(uri)?),
-        };
+        let local = local_path(uri)?.map(std::path::absolute).transpose()?;
         let absolute = match &local {
             Some(path) => path
                 .to_str()
@@ -106,6 +103,28 @@ impl Storage {
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(e) => Err(from_object_store(e)).at(&self.uri),
         }
+    }
+
+    /// The address of a store in an object store that the root lies in.
+    pub async fn store_around(&self) -> Result<Option<String>> {
+        let parts: Vec<_> = self.base.parts().collect();
+        for n in 0..parts.len() {
+            let around = parts[..n].iter().cloned().collect::<Path>();
+            let versions = around.clone().join("_slaf").join("versions");
+            match self.store.inner.list(Some(&versions)).next().await {
+                None => {}
+                Some(Ok(_)) => {
+                    let root = self.uri.strip_suffix(self.base.as_ref()).unwrap_or(&self.uri);
+                    return Ok(Some(format!("{root}{around}")));
+                }
+                Some(Err(e)) => match from_object_store(e) {
+                    // Who may not look there has no store there.
+                    e if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+                    e => return Err(e.at(&self.uri)),
+                },
+            }
+        }
+        Ok(None)
     }
 
     pub async fn write(&self, relative: &str, content: Bytes) -> Result<()> {

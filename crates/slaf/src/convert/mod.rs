@@ -21,6 +21,7 @@ use crate::manifest::{Extras, FORMAT_VERSION, FrameSchema, Manifest, Tables};
 use crate::{Durability, Progress, ProgressEvent};
 use bytes::Bytes;
 use slaf_core::order::GeneOrder;
+use slaf_core::uri::plain_path;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{Input, Join, MatrixKey, OpenOptions, UnionOptions};
@@ -75,9 +76,9 @@ impl Default for ConvertOptions {
 ///
 /// # Errors
 /// Those of reading an input (the location names its file), `already-exists` for a target that
-/// exists without `overwrite` (also when another writer makes it meanwhile) or holds files that no
-/// store names, `conflict` when another writer replaces the store meanwhile, `invalid-argument` for
-/// an input inside of the target, `would-lose-data` for content that the store cannot hold without
+/// exists without `overwrite` (also when another writer makes it meanwhile, or when it holds tables
+/// and no root manifest, as a store that is being copied) or holds files that no store names, `conflict` when another writer replaces the store meanwhile, `invalid-argument` for
+/// an input inside of the target or a target inside of another store, `would-lose-data` for content that the store cannot hold without
 /// `allow_loss`, `interrupted` when `progress` returns `false`, and those of writing. After an
 /// error nothing is left of the new store, unless it is `commit-outcome-unknown`.
 pub fn convert(
@@ -87,6 +88,8 @@ pub fn convert(
     progress: Progress<'_>,
 ) -> Result<ConvertReport> {
     let started = Instant::now();
+    let inputs = inputs.iter().map(|i| plain_path(i)).collect::<Result<Vec<_>>>()?;
+    let inputs: &[&Path] = &inputs.iter().map(|i| &**i).collect::<Vec<_>>();
     let target = block_on(Target::prepare(inputs, output, options))?;
     let input_options = OpenOptions { memory: options.memory / 4, ..options.input.clone() };
     let mut opened = Vec::new();

@@ -8,6 +8,7 @@ mod damage;
 mod loader;
 mod manifest;
 mod matrix;
+mod outputs;
 mod query;
 mod read;
 mod real;
