@@ -116,7 +116,7 @@ def test_nobody_answers(h5ad_path, silent):
     [
         (403, "AccessDenied", "permission-denied"),
         (401, "Unauthorized", "permission-denied"),
-        (400, "ExpiredToken", "io"),
+        (400, "ExpiredToken", "permission-denied"),
         (500, "InternalError", "io"),
         (503, "SlowDown", "io"),
     ],

@@ -28,8 +28,9 @@ const CLIENT: [&str; 20] = [
     "user_agent",
 ];
 
-/// Of Lance, for every object store.
-const LANCE: [&str; 15] = [
+/// Of Lance, for every object store; the first one is ours.
+const LANCE: [&str; 16] = [
+    crate::watch::OPTION,
     "download_retry_count",
     "client_max_retries",
     "client_retry_timeout",
