@@ -12,6 +12,7 @@ mod outputs;
 mod query;
 mod read;
 mod real;
+mod seam;
 mod slafdb;
 mod union;
 mod writers;
