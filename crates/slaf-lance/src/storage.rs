@@ -108,8 +108,11 @@ impl Storage {
         Self::params(&self.options, &self.layers)
     }
 
-    /// Runs something that needs the store; `io` if that does not answer.
-    pub(crate) async fn guard<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Runs something that needs the store, also by waiting for others that do.
+    ///
+    /// # Errors
+    /// `io` if the store does not answer; those of `work`.
+    pub async fn guard<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(watch) = &self.watch else { return work.await };
         let started = Instant::now();
         match watch.guard(work).await {

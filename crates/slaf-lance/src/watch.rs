@@ -21,8 +21,6 @@ const DEFAULT_LIMIT: Duration = Duration::from_secs(25);
 /// The storage option, and the variable of the environment, that changes it.
 pub(crate) const OPTION: &str = "answer_timeout";
 const VARIABLE: &str = "SLAF_ANSWER_TIMEOUT";
-/// Between the failure of one thing and the next that the same operation asks for.
-const ONE_OPERATION: Duration = Duration::from_secs(1);
 /// How often a future that waits for no answer is looked at.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -41,8 +39,6 @@ struct State {
     answered: Instant,
     /// Whether the last request failed.
     failing: bool,
-    /// When the store was last found silent.
-    silent: Option<Instant>,
     /// The requests that failed last, by path, until they succeed.
     failed: HashMap<Path, Failure>,
 }
@@ -71,8 +67,7 @@ impl Watch {
             // Whoever lets a request take longer waits for it.
             None => options.get("timeout").and_then(|t| seconds(t)).map_or(DEFAULT_LIMIT, |t| t.max(DEFAULT_LIMIT)),
         };
-        let state =
-            State { waiting: 0, answered: Instant::now(), failing: false, silent: None, failed: HashMap::new() };
+        let state = State { waiting: 0, answered: Instant::now(), failing: false, failed: HashMap::new() };
         Ok(Watch { limit, state: Mutex::new(state) })
     }
 
@@ -87,13 +82,12 @@ impl Watch {
     /// of it.
     pub(crate) async fn guard<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let started = Instant::now();
-        let limit = self.limit_from(started);
         let mut work = pin!(work);
         loop {
             let (left, waits) = {
                 let state = self.state();
                 let quiet = state.answered.max(started).elapsed();
-                (limit.saturating_sub(quiet), state.waiting > 0)
+                (self.limit.saturating_sub(quiet), state.waiting > 0)
             };
             if left.is_zero() && waits {
                 return Err(self.silence(started));
@@ -107,16 +101,7 @@ impl Watch {
         }
     }
 
-    /// One operation may need several things of a store: after it was silent for one of them, the
-    /// next are not waited for as long.
-    fn limit_from(&self, started: Instant) -> Duration {
-        let state = self.state();
-        let still = |silent: Instant| silent > state.answered && started - silent < ONE_OPERATION;
-        if state.silent.is_some_and(still) { self.limit / 8 } else { self.limit }
-    }
-
     fn silence(&self, started: Instant) -> Error {
-        self.state().silent = Some(Instant::now());
         if let Some(failure) = self.failure(started) {
             return failure;
         }
@@ -151,7 +136,11 @@ impl Watch {
         match error.kind() {
             ErrorKind::Corrupt | ErrorKind::Internal | ErrorKind::Io | ErrorKind::PermissionDenied => {
                 match self.failure(started) {
-                    Some(failure) => failure.with_source(error),
+                    // The place is known within.
+                    Some(failure) => match error.location().map(str::to_owned) {
+                        Some(place) => failure.at(place).with_source(error),
+                        None => failure.with_source(error),
+                    },
                     None => error,
                 }
             }
@@ -188,7 +177,7 @@ impl Waiting<'_> {
     fn begin(watch: &Watch) -> Waiting<'_> {
         let mut state = watch.state();
         // A store that failed is not taken for one that answers because it is asked again.
-        if state.waiting == 0 && !state.failing && state.silent.is_none() {
+        if state.waiting == 0 && !state.failing {
             state.answered = Instant::now();
         }
         state.waiting += 1;
@@ -222,7 +211,6 @@ impl Layer for Watch {
             None => {
                 state.answered = Instant::now();
                 state.failing = false;
-                state.silent = None;
                 state.failed.remove(&request.path);
             }
         }

@@ -138,6 +138,15 @@ impl TableName {
 }
 
 impl Inner {
+    /// What is loaded on first use. Others wait for whoever loads it, and so for the store.
+    async fn once<'a, T, F: Future<Output = Result<T>>>(
+        &'a self,
+        cell: &'a OnceCell<T>,
+        load: impl FnOnce() -> F,
+    ) -> Result<&'a T> {
+        self.storage.guard(cell.get_or_try_init(load)).await
+    }
+
     /// Opens a table on first use.
     pub(crate) async fn table(&self, name: TableName) -> Result<&Table> {
         let tables = &self.manifest.tables;
@@ -169,7 +178,7 @@ impl Inner {
             table_check::check(&self.manifest, name, &table).at(self.storage.full(&entry.path))?;
             Ok(table)
         };
-        cell.get_or_try_init(open).await
+        self.once(cell, open).await
     }
 
     /// Tables of a store that was removed and made again have the same names.
@@ -199,11 +208,11 @@ impl Inner {
     }
 
     pub(crate) async fn cell_ids(&self) -> Result<&Arc<StringArray>> {
-        self.cell_ids.get_or_try_init(|| self.strings(TableName::Cells, schema::CELL_ID)).await
+        self.once(&self.cell_ids, || self.strings(TableName::Cells, schema::CELL_ID)).await
     }
 
     pub(crate) async fn gene_ids(&self) -> Result<&Arc<StringArray>> {
-        self.gene_ids.get_or_try_init(|| self.strings(TableName::Genes, schema::GENE_ID)).await
+        self.once(&self.gene_ids, || self.strings(TableName::Genes, schema::GENE_ID)).await
     }
 
     /// The names of the cells or genes.
@@ -215,11 +224,11 @@ impl Inner {
     }
 
     pub(crate) async fn cell_names(&self) -> Result<&Names> {
-        self.cell_names.get_or_try_init(|| async { Names::new(self.cell_ids().await?.clone()) }).await
+        self.once(&self.cell_names, || async { Names::new(self.cell_ids().await?.clone()) }).await
     }
 
     pub(crate) async fn gene_names(&self) -> Result<&Names> {
-        self.gene_names.get_or_try_init(|| async { Names::new(self.gene_ids().await?.clone()) }).await
+        self.once(&self.gene_names, || async { Names::new(self.gene_ids().await?.clone()) }).await
     }
 
     /// The genes by symbol, if var has a column of symbols.
@@ -234,7 +243,7 @@ impl Inner {
             let text = arrow::compute::cast(&array[0], &arrow::datatypes::DataType::Utf8).map_err(from_arrow)?;
             Ok::<_, Error>(Some(Names::new(Arc::new(text.as_string::<i32>().clone()))?))
         };
-        Ok(self.symbols.get_or_try_init(load).await?.as_ref())
+        Ok(self.once(&self.symbols, load).await?.as_ref())
     }
 
     async fn load_order(&self, name: TableName) -> Result<GeneOrder> {
@@ -248,12 +257,12 @@ impl Inner {
 
     /// The gene order of X and the layers.
     pub(crate) async fn order(&self) -> Result<&GeneOrder> {
-        self.order.get_or_try_init(|| self.load_order(TableName::Genes)).await
+        self.once(&self.order, || self.load_order(TableName::Genes)).await
     }
 
     /// The gene order of raw.
     pub(crate) async fn raw_order(&self) -> Result<&GeneOrder> {
-        self.raw_order.get_or_try_init(|| self.load_order(TableName::RawGenes)).await
+        self.once(&self.raw_order, || self.load_order(TableName::RawGenes)).await
     }
 
     /// A file of this version, whole, compared with its hash.
@@ -270,17 +279,16 @@ impl Inner {
     }
 
     pub(crate) async fn categories(&self) -> Result<&Categories> {
-        self.categories
-            .get_or_try_init(|| async {
-                match &self.manifest.categories {
-                    Some(path) => {
-                        let bytes = self.read_file(path).await?;
-                        categories_from_ipc(bytes).at(self.storage.full(path))
-                    }
-                    None => Ok(Categories::new()),
+        let load = || async {
+            match &self.manifest.categories {
+                Some(path) => {
+                    let bytes = self.read_file(path).await?;
+                    categories_from_ipc(bytes).at(self.storage.full(path))
                 }
-            })
-            .await
+                None => Ok(Categories::new()),
+            }
+        };
+        self.once(&self.categories, load).await
     }
 
     /// Columns of obs or var with the users' names; names come first.
