@@ -18,7 +18,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CRATES := --release --workspace --exclude slaf-python
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults test-rust test-python lint advisories package fmt bench docs wheel debug clean
+.PHONY: help demo test test-faults test-rust test-python lint advisories package fmt bench fuzz-build docs wheel \
+        debug clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -62,6 +63,11 @@ fmt: $(TOOLS) ## format all sources
 
 bench: $(TOOLS) ## time the packed row codec
 	cargo bench --profile release -p slaf-core
+
+# The versions of the workspace, so that what is fuzzed is what is tested.
+fuzz-build: $(TOOLS) ## build the fuzz targets, without sanitizers
+	cp Cargo.lock fuzz/Cargo.lock
+	cargo build --manifest-path fuzz/Cargo.toml
 
 docs: $(TOOLS) ## build the documentation into site/
 	$(BIN)/mkdocs build --strict

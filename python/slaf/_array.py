@@ -511,7 +511,9 @@ class SLAFArray(Expression):
         Raises
         ------
         AlreadyExistsError
-            If there is something at ``path``.
+            If there is something at ``path``, also if it comes there meanwhile.
+        InvalidArgumentError
+            If ``path`` lies inside of a store.
         """
         if format == "zarr":
             from slaf.integrations._write import write_zarr

@@ -81,6 +81,8 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<matrix::PyRunning>()?;
     module.add_class::<output::ArrowStream>()?;
     module.add_class::<temporary::TemporaryFolder>()?;
+    module.add_function(wrap_pyfunction!(temporary::output_path, module)?)?;
+    module.add_function(wrap_pyfunction!(temporary::local_path, module)?)?;
     module.add_class::<tokenizer::Tokenizer>()?;
     module.add_class::<loader::Sampler>()?;
     module.add_class::<loader::Loader>()?;

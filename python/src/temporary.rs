@@ -17,6 +17,19 @@ impl TemporaryFolder {
     }
 }
 
+/// The path of a file or folder to write: no file URI, not inside of a store, and free unless
+/// `replace`.
+#[pyfunction]
+pub(crate) fn output_path(py: Python<'_>, path: PathBuf, replace: bool) -> PyResult<PathBuf> {
+    slaf_ingest::output_path(&path, replace).into_py(py)
+}
+
+/// The local path of a path or file URI; `None` for an address in an object store.
+#[pyfunction]
+pub(crate) fn local_path(py: Python<'_>, path: &str) -> PyResult<Option<PathBuf>> {
+    slaf_core::uri::local_path(path).into_py(py)
+}
+
 fn gone() -> slaf::Error {
     slaf::Error::invalid("the temporary folder is gone")
 }
@@ -44,10 +57,10 @@ impl TemporaryFolder {
         self.held().as_ref().map(|folder| folder.path().to_path_buf()).ok_or_else(gone).into_py(py)
     }
 
-    /// Puts an entry of the folder in the place of `path`, which may hold something.
-    fn put(&self, py: Python<'_>, entry: PathBuf, path: PathBuf) -> PyResult<()> {
+    /// Puts an entry of the folder in the place of `path`, and of what is there if `replace`.
+    fn put(&self, py: Python<'_>, entry: PathBuf, path: PathBuf, replace: bool) -> PyResult<()> {
         py.detach(|| match self.held().as_ref() {
-            Some(folder) => folder.put(&entry, &path).at(path.display()),
+            Some(folder) => folder.put(&entry, &path, replace).at(path.display()),
             None => Err(gone()),
         })
         .into_py(py)

@@ -76,9 +76,10 @@ def silent():
         yield listener.getsockname()[1]
 
 
-def run(*args, storage):
+def run(*args, storage, **variables):
     # From options and from the environment: neither way may show a secret.
     environment = {k: v for k, v in os.environ.items() if not k.upper().startswith("AWS_")}
+    environment |= variables
     environment |= {name.upper(): secret for name, secret in SECRETS.items()}
     given = [f"--storage-option={key}={value}" for key, value in storage.items()]
     done = subprocess.run(
@@ -111,12 +112,28 @@ def test_nobody_answers(h5ad_path, silent):
     assert_fails(commands(h5ad_path)[:1], storage, "io", f"127.0.0.1:{silent}")
 
 
+def test_how_long_an_answer_is_waited_for(silent):
+    """An option goes before the environment."""
+    for option, said in (({}, "1s"), ({"answer_timeout": "2s"}, "2s")):
+        done = run("info", STORE, storage=options(silent, **option), SLAF_ANSWER_TIMEOUT="1s")
+        assert f"has not answered for {said}" in done.stderr
+        assert done.stderr.endswith(" [io]\n")
+    done = run("info", STORE, storage=options(silent), SLAF_ANSWER_TIMEOUT="soon")
+    assert "SLAF_ANSWER_TIMEOUT" in done.stderr
+    assert done.stderr.endswith(" [invalid-argument]\n")
+
+
+def test_a_host_that_nobody_knows():
+    storage = options(1, aws_endpoint="http://nobody.invalid:1", client_max_retries="1")
+    assert_fails([["info", STORE]], storage, "io", "nobody.invalid")
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
         (403, "AccessDenied", "permission-denied"),
         (401, "Unauthorized", "permission-denied"),
-        (400, "ExpiredToken", "io"),
+        (400, "ExpiredToken", "permission-denied"),
         (500, "InternalError", "io"),
         (503, "SlowDown", "io"),
     ],

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import anndata as ad
@@ -20,6 +21,7 @@ from processes import child, rounds
 import slaf
 from slaf import SLAFArray, _slaf
 from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
 
 ROUNDS = rounds(3, 200)
 PROGRAM = Path(sys.executable).with_name("slaf")
@@ -259,3 +261,61 @@ def test_zarr_replaces_nothing_but_zarr(tmp_path, sources):
         mine.unlink()
     with pytest.raises(slaf.AlreadyExistsError):
         array.export(target, "zarr")
+
+
+def test_zarr_takes_no_place_that_was_taken_meanwhile(tmp_path, sources, monkeypatch):
+    zarr = pytest.importorskip("zarr")
+    store, target = tmp_path / "a.slaf", tmp_path / "place"
+    SLAFConverter().convert(sources[1], store)
+    array = SLAFArray(store)
+    consolidate = zarr.consolidate_metadata
+
+    def comes(group):
+        target.mkdir()
+        return consolidate(group)
+
+    monkeypatch.setattr(zarr, "consolidate_metadata", comes)
+    with pytest.raises(slaf.AlreadyExistsError):
+        array.export(target, "zarr")
+    assert names(target) == []
+    monkeypatch.undo()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(slaf.AlreadyExistsError):
+        array.export(tmp_path / "link", "zarr")
+    assert names(tmp_path) == ["a.slaf", "link", "place"]
+
+
+def test_nothing_is_written_into_a_store(tmp_path, sources):
+    store = tmp_path / "a.slaf"
+    SLAFConverter().convert(sources[1], store)
+    lazy = read_slaf(store)
+    lazy.obs["more"] = 1
+    array, inside = SLAFArray(store), store / "inside"
+    writes = [
+        lambda: array.export(inside, "h5ad", overwrite=True),
+        lambda: array.export(inside, "10x-mtx", overwrite=True),
+        lambda: lazy.write(store / "inside.h5ad"),
+        lambda: SLAFConverter().convert(sources[1], inside),
+    ]
+    if find_spec("zarr"):
+        writes += [lambda: array.export(inside, "zarr"), lambda: lazy.write_zarr(inside)]
+    for write in writes:
+        with pytest.raises(slaf.InvalidArgumentError, match=r"inside of the store .*a\.slaf"):
+            write()
+    assert not [name for name in names(store) if "inside" in name]
+    assert number_of(store, {}) == 1
+
+
+def test_file_uris(tmp_path, sources):
+    base = f"file://localhost{tmp_path}"
+    SLAFConverter().convert_anndata(ad.read_h5ad(sources[1]), f"{base}/a%20b.slaf")
+    SLAFConverter().convert_anndata(ad.read_h5ad(sources[1]), f"file:{tmp_path}/c.slaf")
+    lazy = read_slaf(f"{base}/a%20b.slaf")
+    lazy.write(f"{base}/d%20e.h5ad")
+    lazy.obs["more"] = 1
+    lazy.write(f"{base}/f%20g.h5ad")
+    for name in ("d e.h5ad", "f g.h5ad"):
+        assert ad.read_h5ad(tmp_path / name).n_obs == SIZES[1]
+    assert names(tmp_path) == ["a b.slaf", "c.slaf", "d e.h5ad", "f g.h5ad"]
+    with pytest.raises(slaf.InvalidArgumentError, match='"server"'):
+        read_slaf("file://server/a.slaf")

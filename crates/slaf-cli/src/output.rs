@@ -29,9 +29,7 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     pub(crate) fn create(path: PathBuf, overwrite: bool) -> Outcome<NewFile> {
-        if !overwrite && path.symlink_metadata().is_ok() {
-            return Err(exists(&path).into());
-        }
+        let path = slaf_ingest::output_path(&path, overwrite)?;
         Ok(NewFile { temporary: temporary::file_beside(&path)?, path, overwrite })
     }
 

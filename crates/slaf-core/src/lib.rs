@@ -22,6 +22,7 @@ mod names;
 mod near;
 pub mod order;
 pub mod packed;
+pub mod uri;
 
 pub use chunk::CsrChunk;
 pub use dtype::{Dtype, Value, Values};

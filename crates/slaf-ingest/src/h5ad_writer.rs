@@ -12,6 +12,7 @@ pub(crate) use encoding::check_name;
 use crate::h5::{Group, H5File};
 use crate::h5_out::{DatasetWriter, Filter, H5Out, copy_tree, dtype_type};
 use crate::model::{Frame, FrameInfo, MatrixEncoding, OpenOptions};
+use crate::output::exists;
 use crate::temporary::{file_beside, folder_of, persist};
 use encoding::{CHUNK, bytes_of, encoding_attrs, set_encoding, widened};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Values};
@@ -42,6 +43,8 @@ pub struct WriteOptions {
     pub temp_dir: Option<PathBuf>,
     /// Bytes that the writer may hold for sorting; 0 means 256 MiB.
     pub memory: usize,
+    /// Fail with `already-exists` where something is at the path, in place of replacing it.
+    pub keep_existing: bool,
 }
 
 /// Writes an h5ad part by part, in bounded memory.
@@ -69,6 +72,7 @@ pub struct H5adWriter {
     out: H5Out,
     temporary: NamedTempFile,
     target: PathBuf,
+    keep_existing: bool,
     filter: Filter,
     sorting: OpenOptions,
 }
@@ -77,8 +81,11 @@ impl H5adWriter {
     /// Begins a file. What is at `path` stays until [`H5adWriter::finish`] replaces it.
     ///
     /// # Errors
-    /// Those of creating a file in the folder of `path`.
+    /// `already-exists` with `keep_existing`; those of creating a file in the folder of `path`.
     pub fn create(path: &Path, options: WriteOptions) -> Result<H5adWriter> {
+        if options.keep_existing && path.symlink_metadata().is_ok() {
+            return Err(exists(path));
+        }
         let temporary = file_beside(path)?;
         let out = H5Out::new(temporary.as_file().try_clone().at(path.display())?);
         let filter = match options.compression {
@@ -86,7 +93,8 @@ impl H5adWriter {
             Compression::Gzip => Filter::Deflate(LEVEL),
         };
         let sorting = OpenOptions { temp_dir: options.temp_dir, memory: options.memory, ..OpenOptions::default() };
-        Ok(H5adWriter { out, temporary, target: path.to_owned(), filter, sorting })
+        let (target, keep_existing) = (path.to_owned(), options.keep_existing);
+        Ok(H5adWriter { out, temporary, target, keep_existing, filter, sorting })
     }
 
     /// Writes `obs`, `var` or `raw/var` (or a frame of obsm) from blocks of rows. A name of the
@@ -201,7 +209,8 @@ impl H5adWriter {
     /// Writes what every AnnData file has, syncs the file and gives it its name.
     ///
     /// # Errors
-    /// Those of writing. Nothing is left in that case.
+    /// `already-exists` with `keep_existing`, if something came to the path meanwhile; those of
+    /// writing. Nothing is left in that case.
     pub fn finish(mut self) -> Result<()> {
         for mapping in MAPPINGS {
             if !self.out.contains(mapping) {
@@ -221,7 +230,10 @@ impl H5adWriter {
     pub(crate) fn finish_part(self) -> Result<()> {
         let file = self.out.finish().at(self.target.display())?;
         file.sync_all().at(self.target.display())?;
-        persist(self.temporary, &self.target, true)?;
+        persist(self.temporary, &self.target, !self.keep_existing).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => exists(&self.target),
+            _ => e,
+        })?;
         sync_folder(folder_of(&self.target))
     }
 

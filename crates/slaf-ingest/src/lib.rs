@@ -19,6 +19,7 @@ mod loom;
 mod model;
 mod mtx;
 mod number;
+mod output;
 mod parallel;
 mod plain;
 mod row_sorter;
@@ -40,6 +41,7 @@ pub use model::{
     ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,
     MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
+pub use output::{output_path, store_around};
 pub use row_sorter::RowSorter;
 pub use tenx_mtx_writer::{Feature, write_10x_mtx};
 pub use union::{Join, UnionOptions, union};

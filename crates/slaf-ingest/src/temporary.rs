@@ -166,21 +166,25 @@ impl TemporaryFolder {
         &self.path
     }
 
-    /// Gives the folder its name.
+    /// Gives the folder its name, if nothing has it.
     ///
     /// # Errors
-    /// Those of renaming; the folder goes then.
+    /// `AlreadyExists` and others of renaming; the folder goes then.
     pub fn persist(mut self, path: &Path) -> io::Result<()> {
-        std::fs::rename(&self.path, path)?;
+        rename_new(&self.path, path)?;
         self.temporary = false;
         Ok(())
     }
 
-    /// Puts an entry of the folder in the place of `path`, and what is there into the folder.
+    /// Puts an entry of the folder in the place of `path`, and what is there into the folder if it
+    /// may be replaced.
     ///
     /// # Errors
-    /// Those of renaming; what was there is there then.
-    pub fn put(&self, entry: &Path, path: &Path) -> io::Result<()> {
+    /// `AlreadyExists`; those of renaming; what was there is there then.
+    pub fn put(&self, entry: &Path, path: &Path, replace: bool) -> io::Result<()> {
+        if !replace {
+            return rename_new(entry, path);
+        }
         if path.symlink_metadata().is_err() {
             return std::fs::rename(entry, path);
         }
@@ -204,22 +208,50 @@ impl Drop for TemporaryFolder {
     }
 }
 
+/// Renames a file or folder to a name that nothing has.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_with(from, to, Rename::NoReplace) {
+        // A file system that cannot tell in the same step; only something that comes in this moment
+        // is not seen, and of folders only an empty one is replaced then.
+        Err(e) if is_unsupported(&e) => match to.symlink_metadata() {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => std::fs::rename(from, to),
+        },
+        done => done,
+    }
+}
+
 /// Exchanges two names at once.
-#[cfg(target_os = "linux")]
 fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    rename_with(a, b, Rename::Exchange)
+}
+
+fn is_unsupported(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
+}
+
+/// How Linux renames: `RENAME_NOREPLACE`, `RENAME_EXCHANGE`.
+#[derive(Clone, Copy)]
+enum Rename {
+    NoReplace = 1,
+    Exchange = 2,
+}
+
+#[cfg(target_os = "linux")]
+fn rename_with(from: &Path, to: &Path, how: Rename) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    let [a, b] = [a, b].map(|p| std::ffi::CString::new(p.as_os_str().as_bytes()));
-    let (a, b) = (a?, b?);
+    let [from, to] = [from, to].map(|p| std::ffi::CString::new(p.as_os_str().as_bytes()));
+    let (from, to) = (from?, to?);
     // SAFETY: both are texts that end with 0 and live during the call.
     let failed = unsafe {
-        let exchange: libc::c_uint = 2; // RENAME_EXCHANGE
-        libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), exchange)
+        let how = how as libc::c_uint;
+        libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), how)
     };
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+fn rename_with(_: &Path, _: &Path, _: Rename) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -289,10 +321,32 @@ mod tests {
             let new = temporary.path().join("new");
             std::fs::create_dir(&new).unwrap();
             std::fs::write(new.join("file"), content).unwrap();
-            temporary.put(&new, &target).unwrap();
+            temporary.put(&new, &target, content == "two").unwrap();
             drop(temporary);
             assert_eq!(std::fs::read_to_string(target.join("file")).unwrap(), content);
             assert_eq!(names(folder.path()), ["target"]);
         }
+    }
+
+    #[test]
+    fn a_folder_takes_no_name_that_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "").unwrap();
+        std::fs::create_dir_all(at("empty")).unwrap();
+        std::fs::create_dir_all(at("full/inner")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(at("nowhere"), at("link")).unwrap();
+        let before = names(folder.path());
+        for name in &before {
+            let error = TemporaryFolder::beside(&at(name)).unwrap().persist(&at(name)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}: {error}");
+            let temporary = TemporaryFolder::beside(&at(name)).unwrap();
+            let new = temporary.path().join("new");
+            std::fs::create_dir(&new).unwrap();
+            let error = temporary.put(&new, &at(name), false).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}: {error}");
+        }
+        assert_eq!(names(folder.path()), before);
     }
 }

@@ -1,13 +1,14 @@
 //! Writing of folders as Cell Ranger 3 makes them.
 
 use crate::h5ad_writer::sync_folder;
+use crate::output::exists;
 use crate::temporary::{TemporaryFolder, folder_of};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Values, with_values};
+use slaf_core::{Context, CsrChunk, Error, Result, Values, with_values};
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// A row of `features.tsv.gz`.
@@ -28,7 +29,7 @@ pub struct Feature {
 /// The folder grows under a temporary name beside `folder` and is renamed at the end.
 ///
 /// # Errors
-/// `already-exists`; `invalid-argument` for names with tabs or line ends; `malformed-input` when
+/// `already-exists`, also if something comes to the path meanwhile; `invalid-argument` for names with tabs or line ends; `malformed-input` when
 /// the chunks do not fit the numbers; those of the chunks and of writing. Nothing is left then.
 pub fn write_10x_mtx<B: AsRef<str>>(
     folder: &Path,
@@ -39,8 +40,8 @@ pub fn write_10x_mtx<B: AsRef<str>>(
     integer: bool,
     chunks: impl IntoIterator<Item = Result<CsrChunk>>,
 ) -> Result<()> {
-    if folder.exists() {
-        return Err(Error::new(ErrorKind::AlreadyExists, "the folder exists").at(folder.display()));
+    if folder.symlink_metadata().is_ok() {
+        return Err(exists(folder));
     }
     let parent = folder_of(folder);
     let temporary = TemporaryFolder::beside(folder)?;
@@ -75,7 +76,10 @@ pub fn write_10x_mtx<B: AsRef<str>>(
     }
     out.finish()?;
     sync_folder(temporary.path())?;
-    temporary.persist(folder).at(folder.display())?;
+    temporary.persist(folder).map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => exists(folder),
+        _ => Error::from(e).at(folder.display()),
+    })?;
     sync_folder(parent)
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Layout: `lance-encoding` 14, `encodings/logical/primitive/fullzip_decode.rs`.
 
-use crate::error::from_lance;
+use crate::error::from_lance_reading;
 use lance::dataset::fragment::FileFragment;
 use lance_encoding::decoder::{ColumnInfo, PageEncoding, PageInfo};
 use lance_encoding::format::metadata::compressive_encoding::Compression;
@@ -90,11 +90,11 @@ impl ByteColumn {
         };
         let index = file.fields.iter().position(|&id| id == field.id).and_then(|i| file.column_indices.get(i));
         let Some(index) = index.and_then(|&i| usize::try_from(i).ok()) else { return Ok(None) };
-        let store = fragment.dataset().object_store(None).await.map_err(from_lance)?;
+        let store = fragment.dataset().object_store(None).await.map_err(from_lance_reading)?;
         let scheduler = ScanScheduler::new(store.clone(), SchedulerConfig::max_bandwidth(&store));
         let in_store = fragment.dataset().data_dir().join(file.path.as_str());
-        let scheduler = scheduler.open_file(&in_store, &file.file_size_bytes).await.map_err(from_lance)?;
-        let metadata = fragment.get_file_metadata(&scheduler).await.map_err(from_lance)?;
+        let scheduler = scheduler.open_file(&in_store, &file.file_size_bytes).await.map_err(from_lance_reading)?;
+        let metadata = fragment.get_file_metadata(&scheduler).await.map_err(from_lance_reading)?;
         let Some(pages) = metadata.column_infos.get(index).and_then(|info| pages(info)) else { return Ok(None) };
         let path = data.join(&file.path);
         let file = File::open(&path).at(path.display())?;

@@ -1,6 +1,6 @@
 //! Reading a Lance table of which nothing is known.
 
-use crate::error::from_lance;
+use crate::error::from_lance_reading;
 use crate::runtime::block_on;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Field;
@@ -24,7 +24,7 @@ pub struct ForeignTable {
 /// An error of reading the table: what is missing or senseless is the input's fault.
 fn at_fault(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::Internal => {
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Internal => {
             Error::malformed(error.message().to_owned()).with_source(error)
         }
         _ => error,
@@ -38,7 +38,7 @@ impl ForeignTable {
             return Err(Error::malformed("the table is missing").at(name));
         }
         let uri = path.to_str().ok_or_else(|| Error::invalid("a path that is not UTF-8").at(name))?;
-        let dataset = block_on(async { DatasetBuilder::from_uri(uri).load().await.map_err(from_lance) });
+        let dataset = block_on(async { DatasetBuilder::from_uri(uri).load().await.map_err(from_lance_reading) });
         Ok(ForeignTable { dataset: dataset.map_err(at_fault).at(name)?, name: name.to_owned() })
     }
 
@@ -51,7 +51,7 @@ impl ForeignTable {
     }
 
     pub fn rows(&self) -> Result<u64> {
-        let rows = block_on(async { self.dataset.count_rows(None).await.map_err(from_lance) });
+        let rows = block_on(async { self.dataset.count_rows(None).await.map_err(from_lance_reading) });
         Ok(rows.map_err(at_fault).at(&self.name)? as u64)
     }
 
@@ -64,15 +64,17 @@ impl ForeignTable {
     ) -> Result<()> {
         let mut run = || -> Result<()> {
             let mut scanner = self.dataset.scan();
-            scanner.project(columns).map_err(from_lance)?;
+            scanner.project(columns).map_err(from_lance_reading)?;
             scanner.batch_size(BATCH_ROWS).io_buffer_size(READ_AHEAD_BYTES).scan_in_order(true);
             if let Some(rows) = &rows {
                 let n = rows.end.saturating_sub(rows.start) as i64;
-                scanner.limit(Some(n), Some(rows.start as i64)).map_err(from_lance)?;
+                scanner.limit(Some(n), Some(rows.start as i64)).map_err(from_lance_reading)?;
             }
             let mut stream =
-                block_on(async { scanner.try_into_stream().await.map_err(from_lance) }).map_err(at_fault)?;
-            while let Some(batch) = block_on(async { stream.try_next().await.map_err(from_lance) }).map_err(at_fault)? {
+                block_on(async { scanner.try_into_stream().await.map_err(from_lance_reading) }).map_err(at_fault)?;
+            while let Some(batch) =
+                block_on(async { stream.try_next().await.map_err(from_lance_reading) }).map_err(at_fault)?
+            {
                 each(&batch)?;
             }
             Ok(())
@@ -83,8 +85,8 @@ impl ForeignTable {
     /// Reads columns of single rows, in the order given.
     pub fn take(&self, columns: &[&str], rows: &[u64]) -> Result<RecordBatch> {
         let take = async {
-            let schema = self.dataset.schema().project(columns).map_err(from_lance)?;
-            self.dataset.take(rows, ProjectionRequest::Schema(Arc::new(schema))).await.map_err(from_lance)
+            let schema = self.dataset.schema().project(columns).map_err(from_lance_reading)?;
+            self.dataset.take(rows, ProjectionRequest::Schema(Arc::new(schema))).await.map_err(from_lance_reading)
         };
         block_on(take).map_err(at_fault).at(&self.name)
     }

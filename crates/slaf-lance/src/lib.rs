@@ -8,13 +8,16 @@ mod byte_rows;
 pub mod error;
 mod first_touch;
 mod foreign;
+mod layer;
 mod options;
 pub mod runtime;
 mod storage;
 mod table;
+mod watch;
 
 pub use byte_rows::ByteRows;
 pub use first_touch::{FirstTouch, Identity};
 pub use foreign::ForeignTable;
-pub use storage::{Storage, create_with_folders};
+pub use layer::{Layer, Operation, Request};
+pub use storage::{LayerGuard, Storage, add_layer, create_with_folders};
 pub use table::{Explain, Table, TableEntry, TableWriter, ranges_of};

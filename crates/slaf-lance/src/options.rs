@@ -28,8 +28,9 @@ const CLIENT: [&str; 20] = [
     "user_agent",
 ];
 
-/// Of Lance, for every object store.
-const LANCE: [&str; 15] = [
+/// Of Lance, for every object store; the first one is ours.
+const LANCE: [&str; 16] = [
+    crate::watch::OPTION,
     "download_retry_count",
     "client_max_retries",
     "client_retry_timeout",
@@ -211,7 +212,7 @@ pub(crate) fn checked(uri: &str, is_local: bool, options: &HashMap<String, Strin
         let name = given.to_ascii_lowercase();
         if !name.starts_with("headers.") && !stores.iter().flat_map(Names::all).any(|known| known == name) {
             let all: Vec<String> = stores.iter().flat_map(Names::all).collect();
-            let near = near(&name, all.iter().map(String::as_str));
+            let near = near_options(&name, &all);
             let hint = match near.is_empty() {
                 true => {
                     "; for example aws_region, aws_endpoint, google_service_account, azure_storage_account_name".into()
@@ -225,6 +226,19 @@ pub(crate) fn checked(uri: &str, is_local: bool, options: &HashMap<String, Strin
         }
     }
     Ok(known)
+}
+
+/// Options that differ in a letter or two, then those that differ by whole words.
+fn near_options(name: &str, all: &[String]) -> Vec<String> {
+    let mut found = near(name, all.iter().map(String::as_str));
+    let is_end = |of: &str, end: &str| of.strip_suffix(end).is_some_and(|rest| rest.ends_with('_'));
+    let by_words = all.iter().filter(|known| is_end(known, name) || (known.contains('_') && is_end(name, known)));
+    for known in by_words {
+        if found.len() < 3 && !found.contains(known) {
+            found.push(known.clone());
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -245,6 +259,9 @@ mod tests {
             ("gs://b/a.slaf", "google_service_acount", "google_service_account"),
             ("az://b/a.slaf", "azure_storage_acount_name", "azure_storage_account_name"),
             ("/data/a.slaf", "allow_htp", "allow_http"),
+            ("s3://b/a.slaf", "max_retries", "client_max_retries"),
+            ("s3://b/a.slaf", "retry_timeout", "client_retry_timeout"),
+            ("s3://b/a.slaf", "s3_endpoint_url", "endpoint_url"),
         ] {
             let error = check(uri, name).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);

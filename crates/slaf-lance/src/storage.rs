@@ -1,19 +1,48 @@
 //! Files of a store, on a local disk or in an object store, by paths relative to its root.
+//!
+//! What is behind is an `object_store::ObjectStore`, the same for SLAF and for Lance, under layers:
+//! one that watches it, and those that tests add. On a local disk files are reached directly where
+//! that gives more than the trait does: links, locks, syncing.
 
 use crate::error::from_object_store;
 use crate::first_touch::Identity;
+use crate::layer::{Layer, Layers};
 use crate::options;
+use crate::watch::Watch;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use lance::io::{ObjectStore, ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor};
+use lance::io::{ObjectStore, ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor, WrappingObjectStore};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_core::uri::local_path;
+use slaf_core::{Context, Error, ErrorKind, Result, cause};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::future::Future;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Layers that tests put over all stores whose address begins so, the innermost first.
+static LAYERS: Mutex<Vec<(String, Arc<dyn Layer>)>> = Mutex::new(Vec::new());
+
+/// Takes its layer away when it is dropped.
+#[derive(Debug)]
+pub struct LayerGuard(Arc<dyn Layer>);
+
+/// Puts a layer over the stores that are opened from this moment on, in this process, and whose
+/// address begins with `prefix`; not over a local disk, which is not reached through one.
+pub fn add_layer(prefix: &str, layer: Arc<dyn Layer>) -> LayerGuard {
+    LAYERS.lock().unwrap_or_else(PoisonError::into_inner).push((prefix.to_string(), layer.clone()));
+    LayerGuard(layer)
+}
+
+impl Drop for LayerGuard {
+    fn drop(&mut self) {
+        LAYERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, layer)| !Arc::ptr_eq(layer, &self.0));
+    }
+}
 
 /// The root of a store.
 #[derive(Clone, Debug)]
@@ -24,6 +53,9 @@ pub struct Storage {
     options: HashMap<String, String>,
     /// The folder, where the store is on a local disk.
     local: Option<PathBuf>,
+    /// Where it is not.
+    watch: Option<Arc<Watch>>,
+    layers: Option<Arc<Layers>>,
 }
 
 impl Storage {
@@ -39,11 +71,7 @@ impl Storage {
                 "hf:// addresses are not supported: download the store, or use s3://, gs:// or az://",
             ));
         }
-        let local = match uri.strip_prefix("file://") {
-            Some(path) => Some(PathBuf::from(path)),
-            None if uri.contains("://") => None,
-            None => Some(std::path::absolute(uri)?),
-        };
+        let local = local_path(uri)?.map(std::path::absolute).transpose()?;
         let absolute = match &local {
             Some(path) => path
                 .to_str()
@@ -52,14 +80,24 @@ impl Storage {
             None => uri.to_string(),
         };
         let options = options::checked(&absolute, local.is_some(), options)?;
-        let params = Self::params(&options);
+        let watch = match local {
+            Some(_) => None,
+            None => Some(Arc::new(Watch::new(&absolute, &options)?)),
+        };
+        let layers = watch.clone().map(|watch| {
+            let added = LAYERS.lock().unwrap_or_else(PoisonError::into_inner);
+            let added = added.iter().filter(|(prefix, _)| absolute.starts_with(prefix)).map(|(_, layer)| layer.clone());
+            Arc::new(Layers(added.chain([watch as Arc<dyn Layer>]).collect()))
+        });
+        let params = Self::params(&options, &layers);
         let connect = ObjectStore::from_uri_and_params(Arc::new(ObjectStoreRegistry::default()), &absolute, &params);
         let (store, base) = connect.boxed().await.map_err(crate::error::from_lance).at(uri)?;
-        Ok(Storage { uri: absolute, store, base, options, local })
+        Ok(Storage { uri: absolute, store, base, options, local, watch, layers })
     }
 
-    fn params(options: &HashMap<String, String>) -> ObjectStoreParams {
+    fn params(options: &HashMap<String, String>, layers: &Option<Arc<Layers>>) -> ObjectStoreParams {
         ObjectStoreParams {
+            object_store_wrapper: layers.clone().map(|l| l as Arc<dyn WrappingObjectStore>),
             storage_options_accessor: (!options.is_empty())
                 .then(|| Arc::new(StorageOptionsAccessor::with_static_options(options.clone()))),
             ..Default::default()
@@ -67,15 +105,39 @@ impl Storage {
     }
 
     pub fn object_store_params(&self) -> ObjectStoreParams {
-        Self::params(&self.options)
+        Self::params(&self.options, &self.layers)
+    }
+
+    /// Runs something that needs the store, also by waiting for others that do.
+    ///
+    /// # Errors
+    /// `io` if the store does not answer; those of `work`.
+    pub async fn guard<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(watch) = &self.watch else { return work.await };
+        let started = Instant::now();
+        match watch.guard(work).await {
+            Err(e) if watch.is_unexplained(started) => {
+                // A listing says what the answer to another request has no place for.
+                let why = async {
+                    let mut list = self.store.inner.list(Some(&self.base));
+                    list.next().await.transpose().map_err(from_object_store)
+                };
+                match watch.guard(why).await {
+                    Err(why) if why.kind() == ErrorKind::PermissionDenied => Err(why.with_source(e)),
+                    _ => Err(e),
+                }
+            }
+            done => done,
+        }
+    }
+
+    /// Asks the object store.
+    async fn ask<T>(&self, place: &str, work: impl Future<Output = object_store::Result<T>>) -> Result<T> {
+        self.guard(async { work.await.map_err(from_object_store) }).await.at(place)
     }
 
     pub fn uri(&self) -> &str {
         &self.uri
-    }
-
-    pub fn options(&self) -> &HashMap<String, String> {
-        &self.options
     }
 
     pub fn local(&self) -> Option<&PathBuf> {
@@ -93,7 +155,7 @@ impl Storage {
 
     pub async fn read(&self, relative: &str) -> Result<Bytes> {
         let get = async { self.store.inner.get(&self.path(relative)).await?.bytes().await };
-        get.await.map_err(from_object_store).at(self.full(relative))
+        self.ask(&self.full(relative), get).await
     }
 
     /// Whether the root is a single file.
@@ -101,20 +163,38 @@ impl Storage {
         if let Some(path) = self.local() {
             return Ok(path.is_file());
         }
-        match self.store.inner.head(&self.base).await {
+        match self.ask(&self.uri, self.store.inner.head(&self.base)).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(from_object_store(e)).at(&self.uri),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
         }
     }
 
+    /// The address of a store in an object store that the root lies in.
+    pub async fn store_around(&self) -> Result<Option<String>> {
+        let parts: Vec<_> = self.base.parts().collect();
+        for n in 0..parts.len() {
+            let around = parts[..n].iter().cloned().collect::<Path>();
+            let versions = around.clone().join("_slaf").join("versions");
+            let mut first = self.store.inner.list(Some(&versions));
+            match self.ask(&self.uri, async { first.next().await.transpose() }).await {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    let root = self.uri.strip_suffix(self.base.as_ref()).unwrap_or(&self.uri);
+                    return Ok(Some(format!("{root}{around}")));
+                }
+                // Who may not look there has no store there.
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+
     pub async fn write(&self, relative: &str, content: Bytes) -> Result<()> {
-        self.store
-            .inner
-            .put(&self.path(relative), PutPayload::from_bytes(content))
-            .await
-            .map_err(from_object_store)
-            .at(self.full(relative))?;
+        let path = self.path(relative);
+        let put = self.store.inner.put(&path, PutPayload::from_bytes(content));
+        self.ask(&self.full(relative), put).await?;
         Ok(())
     }
 
@@ -123,8 +203,8 @@ impl Storage {
     pub async fn create(&self, relative: &str, content: Bytes, staging: &str, durable: bool) -> Result<()> {
         let Some(root) = self.local() else {
             let path = self.path(relative);
-            let created = self.store.put_if_absent(&path, PutPayload::from_bytes(content)).boxed().await;
-            return created.map_err(from_object_store).at(self.full(relative));
+            let create = self.store.put_if_absent(&path, PutPayload::from_bytes(content)).boxed();
+            return self.ask(&self.full(relative), create).await;
         };
         let (path, staged) = (root.join(relative), root.join(staging));
         let create = || {
@@ -146,11 +226,10 @@ impl Storage {
     /// is no such folder.
     pub async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
         let prefix = self.path(folder);
-        let listed: std::result::Result<Vec<_>, _> = self.store.inner.list(Some(&prefix)).try_collect().await;
-        let mut files = match listed {
-            Ok(files) => files,
-            Err(object_store::Error::NotFound { .. }) => Vec::new(),
-            Err(e) => return Err(from_object_store(e)).at(self.full(folder)),
+        let listed = self.store.inner.list(Some(&prefix)).try_collect::<Vec<_>>();
+        let mut files = match self.ask(&self.full(folder), listed).await {
+            Err(e) if e.kind() == ErrorKind::NotFound && !is_no_bucket(&e) => Vec::new(),
+            listed => listed?,
         }
         .into_iter()
         .filter_map(|f| Some((self.relative(&f.location)?, f.size)))
@@ -164,7 +243,7 @@ impl Storage {
     pub async fn everything(&self, limit: usize) -> Result<Vec<String>> {
         let Some(root) = self.local() else {
             let found = self.store.inner.list(Some(&self.base)).take(limit).try_collect::<Vec<_>>();
-            let found = found.await.map_err(from_object_store).at(&self.uri)?;
+            let found = self.ask(&self.uri, found).await?;
             return Ok(found.iter().filter_map(|f| self.relative(&f.location)).collect());
         };
         let mut files = Vec::new();
@@ -217,15 +296,14 @@ impl Storage {
             }
             Ok(())
         };
-        read.await.map_err(from_object_store).at(self.full(relative))?;
+        self.ask(&self.full(relative), read).await?;
         Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// What tells the file from another one in its place.
     pub async fn identity(&self, relative: &str) -> Result<Identity> {
-        let head = self.store.inner.head(&self.path(relative)).await;
-        let meta = head.map_err(from_object_store).at(self.full(relative))?;
-        let file = self.full(relative);
+        let (file, path) = (self.full(relative), self.path(relative));
+        let meta = self.ask(&file, self.store.inner.head(&path)).await?;
         Ok(Identity { file, length: meta.size, modified: meta.last_modified.into(), tag: meta.e_tag })
     }
 
@@ -254,9 +332,10 @@ impl Storage {
                 _ => Ok(()),
             };
         }
-        match self.store.inner.delete(&self.path(relative)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(from_object_store(e)).at(self.full(relative)),
+        let path = self.path(relative);
+        match self.ask(&self.full(relative), self.store.inner.delete(&path)).await {
+            Err(e) if e.kind() == ErrorKind::NotFound && !is_no_bucket(&e) => Ok(()),
+            done => done,
         }
     }
 
@@ -276,6 +355,11 @@ impl Storage {
         }
         Ok(())
     }
+}
+
+/// Whether an error names a missing bucket, and not a missing file.
+fn is_no_bucket(error: &Error) -> bool {
+    matches!(cause::<object_store::Error>(error), Some(object_store::Error::Generic { .. }))
 }
 
 /// A new file, and its folders.

@@ -1,7 +1,7 @@
 //! The Lance tables of a store: writing one in a stream, and reading rows of a pinned version.
 
 use crate::byte_rows::{ByteColumn, ByteRows};
-use crate::error::{from_lance, while_reading};
+use crate::error::{from_lance, from_lance_reading, while_reading};
 use crate::first_touch::FirstTouch;
 use crate::runtime;
 use crate::storage::Storage;
@@ -49,6 +49,7 @@ pub struct TableWriter {
     sender: Option<mpsc::Sender<Result<RecordBatch, DataFusionError>>>,
     task: JoinHandle<Result<lance::Dataset, lance::Error>>,
     rows: u64,
+    storage: Storage,
 }
 
 impl TableWriter {
@@ -73,7 +74,7 @@ impl TableWriter {
         let task = runtime::runtime()?.spawn(async move {
             InsertBuilder::new(target.as_str()).with_params(&params).execute_stream(stream).await
         });
-        Ok(TableWriter { path: path.to_string(), uri, sender: Some(sender), task, rows: 0 })
+        Ok(TableWriter { path: path.to_string(), uri, sender: Some(sender), task, rows: 0, storage: storage.clone() })
     }
 
     /// Hands over a batch; waits while the writer is behind.
@@ -82,21 +83,30 @@ impl TableWriter {
             return Ok(());
         }
         self.rows += batch.num_rows() as u64;
-        let sent = self.sender.as_ref().map(|s| s.blocking_send(Ok(batch)));
+        let gone = || Error::new(ErrorKind::Internal, "a table was closed early");
+        let sent = match &self.sender {
+            Some(sender) => {
+                let send = async { Ok(sender.send(Ok(batch)).await.is_ok()) };
+                runtime::block_on(self.storage.guard(send)).at(&self.uri)?
+            }
+            None => false,
+        };
         match sent {
-            Some(Ok(())) => Ok(()),
+            true => Ok(()),
             // The receiver is gone: the task has failed, and says why.
-            _ => Err(self.join().err().unwrap_or_else(|| Error::new(ErrorKind::Internal, "a table was closed early")))
-                .at(&self.uri),
+            false => Err(self.join().err().unwrap_or_else(gone)).at(&self.uri),
         }
     }
 
     fn join(&mut self) -> Result<lance::Dataset> {
         self.sender = None;
-        runtime::runtime()?
-            .block_on(&mut self.task)
-            .map_err(|e| Error::new(ErrorKind::Internal, format!("a writer stopped: {e}")))?
-            .map_err(from_lance)
+        let TableWriter { storage, task, .. } = self;
+        let written = async {
+            task.await
+                .map_err(|e| Error::new(ErrorKind::Internal, format!("a writer stopped: {e}")))?
+                .map_err(from_lance)
+        };
+        runtime::block_on(storage.guard(written))
     }
 
     /// Ends the table and commits it as a Lance version.
@@ -132,6 +142,7 @@ pub trait Explain: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Table {
     uri: String,
+    storage: Storage,
     explain: Arc<dyn Explain>,
     dataset: Arc<lance::Dataset>,
     /// Each fragment with its first row.
@@ -163,15 +174,15 @@ impl Table {
         let open = async move {
             let dataset = DatasetBuilder::from_uri(&uri)
                 .with_version(entry.version)
-                .with_storage_options(storage.options().clone())
+                .with_store_params(storage.object_store_params())
                 .load()
                 .await
-                .map_err(from_lance)?;
+                .map_err(from_lance_reading)?;
             let dataset = Arc::new(dataset);
             let mut fragments = Vec::new();
             let mut rows = 0;
             for fragment in dataset.get_fragments() {
-                let n = fragment.physical_rows().await.map_err(from_lance)? as u64;
+                let n = fragment.physical_rows().await.map_err(from_lance_reading)? as u64;
                 fragments.push((rows, fragment));
                 rows += n;
             }
@@ -180,14 +191,27 @@ impl Table {
             }
             let (path, first_touch) = (entry.path.clone(), None);
             let data = storage.local().map(|root| root.join(&path).join("data"));
-            let (readers, byte_columns) = (Mutex::default(), Mutex::default());
-            Ok(Table { uri, explain, dataset, fragments, rows, path, first_touch, readers, data, byte_columns })
+            let (storage, readers, byte_columns) = (storage.clone(), Mutex::default(), Mutex::default());
+            Ok(Table {
+                uri,
+                storage,
+                explain,
+                dataset,
+                fragments,
+                rows,
+                path,
+                first_touch,
+                readers,
+                data,
+                byte_columns,
+            })
         };
         // Lance's arithmetic may panic over a damaged file.
         let open = AssertUnwindSafe(open).catch_unwind();
         let damaged = |_| Err(Error::corrupt("the structure of the table is damaged"));
         async move {
-            match open.await.unwrap_or_else(damaged).map_err(while_reading).at(storage.full(&entry.path)) {
+            let open = async { open.await.unwrap_or_else(damaged).map_err(while_reading) };
+            match storage.guard(open).await.at(storage.full(&entry.path)) {
                 Err(e) => Err(why.explain(e).await),
                 opened => opened,
             }
@@ -239,9 +263,9 @@ impl Table {
         if let Some(reader) = lock().get(&key) {
             return Ok(reader.clone());
         }
-        let projection = self.dataset.schema().project(columns).map_err(from_lance)?;
+        let projection = self.dataset.schema().project(columns).map_err(from_lance_reading)?;
         let reader = self.fragments[fragment].1.open(&projection, FragReadConfig::default()).await;
-        let reader = Arc::new(reader.map_err(from_lance)?);
+        let reader = Arc::new(reader.map_err(from_lance_reading)?);
         lock().insert(key, reader.clone());
         Ok(reader)
     }
@@ -262,7 +286,8 @@ impl Table {
             let mut batches = Vec::new();
             for (i, local) in parts {
                 let reader = self.reader(i, columns).await?;
-                let stream = reader.read_ranges(local.into(), batch_rows as u32).await.map_err(from_lance)?;
+                let stream = reader.read_ranges(local.into(), batch_rows as u32).await;
+                let stream = stream.map_err(from_lance_reading)?;
                 batches.extend(decode_in_parallel(stream).try_collect::<Vec<_>>().await?);
             }
             Ok(batches)
@@ -328,8 +353,12 @@ impl Table {
 
     /// What a read gives, with errors that name the table and their cause.
     async fn explained<T>(&self, read: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        match read.await.map_err(while_reading).at(&self.uri) {
-            Err(e) => Err(self.explain.explain(e).await),
+        match self.storage.guard(async { read.await.map_err(while_reading) }).await.at(&self.uri) {
+            Err(e) => {
+                // What failed is kept in them, and would be told again.
+                self.readers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+                Err(self.explain.explain(e).await)
+            }
             done => done,
         }
     }
@@ -364,7 +393,7 @@ fn decode_in_parallel(
     stream
         .map(|task| async move {
             match tokio::spawn(task).await {
-                Ok(batch) => batch.map_err(from_lance),
+                Ok(batch) => batch.map_err(from_lance_reading),
                 Err(e) => Err(Error::new(ErrorKind::Internal, format!("a reader stopped: {e}"))),
             }
         })

@@ -1,7 +1,10 @@
-//! What the tests of several crates need: small data sets, and ways to damage files.
+//! What the tests of several crates need: small data sets, ways to damage files, and object stores
+//! that fail.
 
 mod damage;
+mod faults;
 mod generate;
 
 pub use damage::{files_below, flip_bit, truncate};
+pub use faults::{Counts, Fault, Faults, Latency, Rule, memory_store};
 pub use generate::{Random, Sample, dense};

@@ -10,7 +10,8 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
 use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{
-    Axis, Column, Compression, Feature, Frame, FrameInfo, H5adWriter, MatrixKey, WriteOptions, write_10x_mtx,
+    Axis, Column, Compression, Feature, Frame, FrameInfo, H5adWriter, MatrixKey, WriteOptions, output_path,
+    write_10x_mtx,
 };
 use std::path::Path;
 
@@ -37,8 +38,10 @@ pub struct ExportOptions {
 /// Exports a store. The target appears whole at the end, or not at all.
 ///
 /// # Errors
-/// `already-exists` without `overwrite`, `would-lose-data` where the format cannot hold X,
-/// `interrupted`, and those of reading and writing.
+/// `already-exists` without `overwrite` (also if something comes to the path meanwhile), and for a
+/// folder that holds other things than a 10x folder; `invalid-argument` for a target inside of a
+/// store, `would-lose-data` where the format cannot hold X, `interrupted`, and those of reading and
+/// writing.
 pub fn export(
     dataset: &Dataset,
     output: &Path,
@@ -46,16 +49,13 @@ pub fn export(
     options: &ExportOptions,
     progress: Progress<'_>,
 ) -> Result<()> {
-    if output.exists() && !options.overwrite {
-        let what = "exists already; choose another name or pass --overwrite (overwrite=True)";
-        return Err(Error::new(ErrorKind::AlreadyExists, what).at(output.display()));
-    }
+    let output = &output_path(output, options.overwrite)?;
     let span = tracing::debug_span!("export", store = %Address(dataset.uri()), format = ?format);
     let _span = span.entered();
     let job = Job { dataset, progress };
     match format {
         ExportFormat::H5ad => job.h5ad(output, options),
-        ExportFormat::Mtx10x => job.mtx(output),
+        ExportFormat::Mtx10x => job.mtx(output, options.overwrite),
     }
 }
 
@@ -68,7 +68,9 @@ impl Job<'_> {
     fn h5ad(&self, output: &Path, options: &ExportOptions) -> Result<()> {
         let manifest = self.dataset.manifest();
         let compression = if options.compression { Compression::Gzip } else { Compression::None };
-        let mut writer = H5adWriter::create(output, WriteOptions { compression, ..WriteOptions::default() })?;
+        let keep_existing = !options.overwrite;
+        let write_options = WriteOptions { compression, keep_existing, ..WriteOptions::default() };
+        let mut writer = H5adWriter::create(output, write_options)?;
         let frames = self.frames(&manifest.obs, manifest.n_cells, |rows| self.dataset.obs(None, &rows))?;
         writer.write_frame("obs", manifest.obs.index_name.as_deref(), &manifest.obs.info(), frames)?;
         let var = self.dataset.var(None, &Selection::All)?;
@@ -107,7 +109,11 @@ impl Job<'_> {
         writer.finish()
     }
 
-    fn mtx(&self, output: &Path) -> Result<()> {
+    fn mtx(&self, output: &Path, overwrite: bool) -> Result<()> {
+        let replaces = overwrite && output.symlink_metadata().is_ok();
+        if replaces {
+            refuse_other_than_10x(output)?;
+        }
         let manifest = self.dataset.manifest();
         let entry = self.dataset.matrix_info(&MatrixKey::X)?;
         let cells = self.dataset.cell_ids()?;
@@ -132,21 +138,17 @@ impl Job<'_> {
         let integer = !dtype.is_float() || self.all_integers(dtype)?;
         let chunks = self.chunks(&MatrixKey::X, dtype)?;
         let shape = (manifest.n_cells, manifest.n_genes);
-        if !output.exists() {
+        if !replaces {
             return write_10x_mtx(output, barcodes, features, shape, entry.nnz, integer, chunks);
-        }
-        // The old folder goes when the new one is complete, and only if it is one of these.
-        let known = ["matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz"];
-        for file in std::fs::read_dir(output).at(output.display())? {
-            if !known.iter().any(|k| file.as_ref().is_ok_and(|f| f.file_name() == *k)) {
-                let what = "exists and is not a 10x folder: it is not overwritten; remove it yourself";
-                return Err(Error::new(ErrorKind::AlreadyExists, what).at(output.display()));
-            }
         }
         let beside = TemporaryFolder::beside(output)?;
         let new = beside.path().join("new");
         write_10x_mtx(&new, barcodes, features, shape, entry.nnz, integer, chunks)?;
-        beside.put(&new, output).at(output.display())
+        // Something may have come meanwhile.
+        if output.symlink_metadata().is_ok() {
+            refuse_other_than_10x(output)?;
+        }
+        beside.put(&new, output, true).at(output.display())
     }
 
     /// Whether every value of X is an integer, which the head of the file must say.
@@ -190,6 +192,19 @@ impl Job<'_> {
             Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written"))
         }
     }
+}
+
+/// Refuses to replace anything but a folder of 10x files, or an empty one.
+fn refuse_other_than_10x(output: &Path) -> Result<()> {
+    let known = ["matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz"];
+    let is_folder = output.symlink_metadata().is_ok_and(|m| m.is_dir());
+    let of_10x =
+        |file: std::io::Result<std::fs::DirEntry>| file.is_ok_and(|f| known.iter().any(|k| f.file_name() == *k));
+    if is_folder && std::fs::read_dir(output).at(output.display())?.all(of_10x) {
+        return Ok(());
+    }
+    let what = "exists and is not a 10x folder: it is not overwritten; remove it yourself";
+    Err(Error::new(ErrorKind::AlreadyExists, what).at(output.display()))
 }
 
 /// An axis in blocks; at least one, so that types are known where there are no rows.

@@ -177,8 +177,8 @@ class SLAFConverter:
         if adata.isbacked and not adata.is_view and not is_lazy:
             _check_backed(adata)
             return self._convert([str(adata.filename)], output)
-        target = os.fspath(output)
-        beside = None if "://" in target else Path(target).absolute().parent
+        target = _slaf.local_path(os.fspath(output))
+        beside = None if target is None else target.absolute().parent
         if beside is not None and not beside.is_dir():
             raise from_kind("not-found", "no such folder", str(beside))
         with _slaf.TemporaryFolder(beside) as folder:

@@ -83,14 +83,14 @@ class Whole:
         InvalidArgumentError
             For a path with another ending.
         """
-        path = Path(os.fspath(filename))
+        suffix = Path(os.fspath(filename)).suffix
         given = {
             "convert_strings_to_categoricals": convert_strings_to_categoricals,
             "compression": compression,
             "compression_opts": compression_opts,
             "as_dense": as_dense,
         }
-        if path.suffix == ".slaf":
+        if suffix == ".slaf":
             from slaf.data import SLAFConverter
 
             wrong = [name for name, value in given.items() if value]
@@ -98,7 +98,7 @@ class Whole:
                 raise invalid(f"{wrong[0]} is for h5ad files, not for a store")
             SLAFConverter().convert_anndata(self, filename)
             return
-        if path.suffix != ".h5ad":
+        if suffix != ".h5ad":
             raise invalid(
                 f"{os.fspath(filename)!r} ends neither in .h5ad nor in .slaf: write() makes h5ad "
                 "files and stores; for zarr call write_zarr()"
@@ -108,8 +108,8 @@ class Whole:
                 self._contents.store.native.export(filename, "h5ad", True, False, progress)
             return
         _write.write_h5ad(
-            cast("LazyAnnData", self),
-            path,
+            self,
+            filename,
             convert_strings=convert_strings_to_categoricals,
             as_dense=as_dense,
             **_given(compression=compression, compression_opts=compression_opts),

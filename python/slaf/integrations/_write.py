@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slaf._errors import from_kind, invalid
-from slaf._slaf import TemporaryFolder
+from slaf._slaf import TemporaryFolder, output_path
 from slaf._zarr_folder import foreign_in_zarr
 from slaf.integrations._contents import SLOTS
 from slaf.integrations._like_scipy import CHUNK, row_chunks
@@ -55,7 +55,8 @@ def write_h5ad(
     unknown = set(as_dense) - {"X", "raw/X"}
     if unknown:
         raise invalid(f"as_dense takes 'X' and 'raw/X', not {sorted(unknown)}")
-    with _beside(Path(path)) as folder:
+    path = output_path(path, True)
+    with _beside(path) as folder:
         new = Path(folder.path, "new.h5ad")
         with h5py.File(new, "w") as file:
             _write(adata, file, convert_strings, as_dense, options)
@@ -78,30 +79,30 @@ def write_zarr(
     ------
     AlreadyExistsError
         If there is something that `overwrite` does not replace: a folder of zarr, or an empty one.
+    InvalidArgumentError
+        If the path lies inside of a store.
     """
     try:
         import zarr
     except ImportError as e:
         message = "write_zarr() needs zarr: pip install zarr"
         raise from_kind("unsupported-feature", message) from e
-    target = Path(path)
-    _refuse_to_replace(target, overwrite)
+    target = output_path(path, overwrite)
+    _refuse_to_replace(target)
     with _beside(target) as folder:
         written = Path(folder.path, "new.zarr")
         group = zarr.open_group(str(written), mode="w", **_zarr_format())
         _write(adata, group, convert_strings, (), {}, chunks)
         zarr.consolidate_metadata(group.store)
         # Something may have come meanwhile.
-        _refuse_to_replace(target, overwrite)
+        _refuse_to_replace(target)
         # The target appears whole, and only then what it replaces goes.
-        folder.put(written, target)
+        folder.put(written, target, overwrite)
 
 
-def _refuse_to_replace(target: Path, overwrite: bool) -> None:
+def _refuse_to_replace(target: Path) -> None:
     if not os.path.lexists(target):
         return
-    if not overwrite:
-        raise from_kind("already-exists", "exists already; pass overwrite=True", os.fspath(target))
     if (other := foreign_in_zarr(target)) is not None:
         message = f"{other} is of no Zarr group: it is not replaced; remove it yourself"
         raise from_kind("already-exists", message, os.fspath(target))

@@ -267,7 +267,7 @@ def _shuffle(
 ) -> _cells.Shuffle:
     if shuffle not in (True, False, "full", "block"):
         raise invalid(f"shuffle={shuffle!r}; there are True, False, 'full' and 'block'")
-    is_remote = any("://" in s.path and not s.path.startswith("file://") for s in stores)
+    is_remote = any(_slaf.local_path(s.path) is None for s in stores)
     is_block = shuffle == "block" or (shuffle is True and is_remote)
     if not is_block:
         if block is not None or window is not None:

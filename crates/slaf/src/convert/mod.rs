@@ -26,6 +26,7 @@ use crate::store::frames::Categories;
 use crate::store::manifest::{FORMAT_VERSION, FrameSchema, Manifest, Tables};
 use crate::trace::Address;
 use job::{Job, tick};
+use slaf_core::uri::plain_path;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::{Input, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;
@@ -38,9 +39,9 @@ use tracing::Instrument;
 ///
 /// # Errors
 /// Those of reading an input (the location names its file), `already-exists` for a target that
-/// exists without `overwrite` (also when another writer makes it meanwhile) or holds files that no
-/// store names, `conflict` when another writer replaces the store meanwhile, `invalid-argument` for
-/// an input inside of the target, `would-lose-data` for content that the store cannot hold without
+/// exists without `overwrite` (also when another writer makes it meanwhile, or when it holds tables
+/// and no root manifest, as a store that is being copied) or holds files that no store names, `conflict` when another writer replaces the store meanwhile, `invalid-argument` for
+/// an input inside of the target or a target inside of another store, `would-lose-data` for content that the store cannot hold without
 /// `allow_loss`, `interrupted` when `progress` returns `false`, and those of writing. After an
 /// error nothing is left of the new store, unless it is `commit-outcome-unknown`.
 pub fn convert(
@@ -51,6 +52,8 @@ pub fn convert(
 ) -> Result<ConvertReport> {
     let _span = tracing::debug_span!("convert", inputs = inputs.len(), store = %Address(output)).entered();
     let started = Instant::now();
+    let inputs = inputs.iter().map(|i| plain_path(i)).collect::<Result<Vec<_>>>()?;
+    let inputs: &[&Path] = &inputs.iter().map(|i| &**i).collect::<Vec<_>>();
     let target = block_on(Target::prepare(inputs, output, options))?;
     let input_options = OpenOptions { memory: options.memory / 4, ..options.input.clone() };
     let mut opened = Vec::new();

@@ -3,7 +3,9 @@
 //!
 //! Every writer has an id, which is part of the names of all that it writes. Its mark,
 //! `_slaf/writing/<id>`, is there before its first file and until it has committed, or has removed
-//! what it wrote. On a local disk a writer holds a lock on its mark as long as it lives.
+//! what it wrote. On a local disk a writer holds a lock on its mark as long as it lives. So tables
+//! without a mark and without a version were once committed: they are a store that is being copied
+//! here, its root manifest last, or one whose root manifest was lost.
 
 use crate::store::manifest::Manifest;
 use crate::store::versions;
@@ -85,6 +87,19 @@ fn is_old_staging(path: &str) -> bool {
 fn is_version(path: &str) -> bool {
     let version = path.strip_prefix("_slaf/versions/").and_then(|n| n.strip_suffix(".json"));
     version.is_some_and(|v| v.len() == 20 && v.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Folders that have the names of versions: no root manifest could get such a name.
+fn folders_among_versions(storage: &Storage) -> Result<Vec<String>> {
+    let Some(root) = storage.local() else { return Ok(Vec::new()) };
+    let folder = "_slaf/versions";
+    let entries = match std::fs::read_dir(root.join(folder)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.at(storage.full(folder))?,
+    };
+    let folders = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+    let paths = folders.map(|e| format!("{folder}/{}", e.file_name().to_string_lossy()));
+    Ok(paths.filter(|p| is_version(p)).collect())
 }
 
 /// Whether a path of a root manifest stays below the root.
@@ -172,6 +187,14 @@ pub(super) async fn end(storage: &Storage, id: &str) -> Result<()> {
     storage.delete(&mark(id)).await
 }
 
+/// What is known of a writer that has not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    AtWork,
+    Dead,
+    Unmarked,
+}
+
 /// The files at a target, by whose they are. Those of writers at work are not among them.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
@@ -183,6 +206,8 @@ pub(super) struct Survey {
     pub(super) dead: BTreeSet<String>,
     /// Other files that dead writers left.
     pub(super) debris: Vec<String>,
+    /// Files of writers that have no mark, and that no version names.
+    pub(super) unmarked: Vec<String>,
     /// What is none of these.
     pub(super) foreign: Vec<String>,
 }
@@ -204,18 +229,18 @@ impl Survey {
         let marks: HashSet<String> = storage.list(WRITING).await?.into_iter().map(|(f, _)| f).collect();
         let mut survey = Survey::default();
         let mut judged = HashMap::new();
-        let mut is_dead = |id: &str| {
+        let mut state_of = |id: &str| {
             *judged.entry(id.to_string()).or_insert_with(|| match storage.local() {
-                _ if !marks.contains(&mark(id)) => true,
-                Some(root) => is_dead(root, id),
+                _ if !marks.contains(&mark(id)) => State::Unmarked,
+                Some(root) if is_dead(root, id) => State::Dead,
                 // An object store does not tell who lives.
-                None => false,
+                _ => State::AtWork,
             })
         };
         let judge = |file: String| {
-            let writer = writer_of(&file).or_else(|| writer_of_table(&file)).map(str::to_string);
-            let dead = writer.as_deref().is_some_and(&mut is_dead);
-            (file, writer, dead)
+            let writer = writer_of(&file).or_else(|| writer_of_table(&file));
+            let writer = writer.map(|id| (id.to_string(), state_of(id)));
+            (file, writer)
         };
         let files: Vec<_> = files.into_iter().map(judge).collect();
         for version in versions::versions(storage).await? {
@@ -228,29 +253,34 @@ impl Survey {
                 Err(e) => return Err(e),
             }
         }
+        survey.foreign.extend(folders_among_versions(storage)?);
         survey.sort(files);
         Ok(survey)
     }
 
-    /// Sorts the files, each with its writer and whether that is dead.
-    fn sort(&mut self, files: Vec<(String, Option<String>, bool)>) {
+    /// Sorts the files, each with its writer.
+    fn sort(&mut self, files: Vec<(String, Option<(String, State)>)>) {
         let writers = self.named.iter().filter_map(|f| writer_of(f).or_else(|| writer_of_table(f)));
         let committed: HashSet<String> = writers.map(str::to_string).collect();
         let folder = |f: &str| f.rsplit_once('/').map(|(folder, _)| folder.to_string());
         let folders: HashSet<String> = self.named.iter().filter_map(|f| folder(f)).collect();
-        for (file, writer, dead) in files {
+        for (file, writer) in files {
             // Versions are known: one that is not there any more was replaced meanwhile.
             if self.named.contains(&file) || is_version(&file) {
                 continue;
             }
             let not_whole = whole_name(&file).is_some();
             match writer {
-                Some(_) if !dead => {}
+                Some((_, State::AtWork)) => {}
                 // A version has its files: what else has its name is its mark, or was not whole.
-                Some(id) if committed.contains(&id) && (file.starts_with(WRITING) || not_whole) => {
+                Some((id, _)) if committed.contains(&id) && (file.starts_with(WRITING) || not_whole) => {
                     self.debris.push(file);
                 }
-                Some(id) if !committed.contains(&id) => {
+                Some((id, _)) if committed.contains(&id) => self.foreign.push(file),
+                // What is below `writing` was never committed: marks of which others were quicker.
+                Some((_, State::Unmarked)) if file.starts_with(WRITING) => self.debris.push(file),
+                Some((_, State::Unmarked)) => self.unmarked.push(file),
+                Some((id, State::Dead)) => {
                     if not_whole {
                         self.debris.push(file);
                     }
@@ -259,7 +289,7 @@ impl Survey {
                 None if is_old_staging(&file) => self.debris.push(file),
                 // Earlier versions put no id into the names of tables.
                 None if not_whole && folder(&file).is_some_and(|f| folders.contains(&f)) => self.debris.push(file),
-                _ => self.foreign.push(file),
+                None => self.foreign.push(file),
             }
         }
     }
@@ -267,6 +297,19 @@ impl Survey {
     fn add(&mut self, manifest: &Manifest) {
         self.versions.push(manifest.version);
         self.named.extend(manifest.files.iter().map(|f| f.path.clone()).filter(|f| is_below(f)));
+    }
+
+    /// Removes the files of writers without a mark, unless a version names them by this time: a copy
+    /// may have ended meanwhile.
+    pub(super) async fn remove_unmarked(&self, storage: &Storage) -> Result<()> {
+        let mut named = BTreeSet::new();
+        for version in versions::versions(storage).await? {
+            named.extend(versions::read(storage, version).await?.files.into_iter().map(|f| f.path));
+        }
+        for file in self.unmarked.iter().filter(|f| !named.contains(*f)) {
+            storage.delete(file).await?;
+        }
+        Ok(())
     }
 
     /// Removes what dead writers left. What cannot be removed is only left over.

@@ -6,6 +6,7 @@ use crate::store::manifest::{FileEntry, Manifest};
 use crate::store::manifest_check::next_version;
 use crate::store::versions;
 use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_ingest::temporary::folder_of;
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
 use std::collections::BTreeSet;
@@ -39,9 +40,10 @@ impl Target {
             }
             refuse_inside(inputs, root)?;
         }
+        refuse_in_store(&storage).await?;
         let mut before = Survey::take(&storage).await?;
         for _ in 0..2 {
-            if !before.foreign.is_empty() {
+            if !before.foreign.is_empty() || !before.unmarked.is_empty() {
                 // They may be of a version that somebody is removing.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 before = Survey::take(&storage).await?;
@@ -51,12 +53,17 @@ impl Target {
             return Err(error("exists already; choose another name or pass --overwrite (overwrite=True)"));
         }
         if !before.foreign.is_empty() {
-            let some: Vec<&str> = before.foreign.iter().take(3).map(String::as_str).collect();
-            let more = if before.foreign.len() > 3 { ", ..." } else { "" };
-            let list = some.join(", ");
             return Err(error(&format!(
-                "holds {list}{more}, which no SLAF store names: nothing is overwritten; move it away, or choose another \
-                 target"
+                "holds {}, which no SLAF store names: nothing is overwritten; move it away, or choose another target",
+                some_of(&before.foreign)
+            )));
+        }
+        if !options.overwrite && !before.unmarked.is_empty() {
+            return Err(error(&format!(
+                "holds {} and no root manifest that names it: perhaps a store that is being copied here, or one that \
+                 lost its root manifest; nothing is overwritten: wait for the copy, choose another target, or pass \
+                 --overwrite (overwrite=True)",
+                some_of(&before.unmarked)
             )));
         }
         let begun = |root: &std::path::PathBuf| root.join("_slaf").exists();
@@ -155,6 +162,7 @@ impl Target {
             for version in &self.before.versions {
                 self.storage.delete(&versions::path(*version)).await?;
             }
+            self.before.remove_unmarked(&self.storage).await?;
             survey::end(&self.storage, &self.write_id).await
         });
         self.remove_empty_folders();
@@ -172,7 +180,8 @@ impl Target {
     /// Removes the folders that are empty now. Others may be at work: theirs are not.
     fn remove_empty_folders(&self) {
         let Some(root) = self.storage.local() else { return };
-        let tables = self.before.named.iter().filter_map(|f| Some(f.split_once('/')?.0));
+        let files = self.before.named.iter().chain(&self.before.unmarked);
+        let tables = files.filter_map(|f| Some(f.split_once('/')?.0));
         for table in tables.filter(|t| *t != "_slaf").collect::<BTreeSet<_>>() {
             remove_empty(&root.join(table));
         }
@@ -185,6 +194,12 @@ impl Target {
     }
 }
 
+/// The first files of a list, for a message.
+fn some_of(files: &[String]) -> String {
+    let more = if files.len() > 3 { ", ..." } else { "" };
+    files.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ") + more
+}
+
 /// Refuses inputs that lie inside of the target, or are the target.
 fn refuse_inside(inputs: &[&Path], root: &Path) -> Result<()> {
     let Ok(target) = root.canonicalize() else { return Ok(()) };
@@ -195,6 +210,21 @@ fn refuse_inside(inputs: &[&Path], root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a target inside of a store: whoever replaces or checks that one would find it foreign.
+async fn refuse_in_store(storage: &Storage) -> Result<()> {
+    let store = match storage.local() {
+        Some(root) => slaf_ingest::store_around(folder_of(root)).map(|s| s.display().to_string()),
+        None => storage.store_around().await?,
+    };
+    match store {
+        Some(store) => {
+            let what = format!("lies inside of the store {store}: choose another target");
+            Err(Error::invalid(what).at(storage.uri()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Files that are open during a write: its mark, whose lock tells others that the writer lives, and

@@ -47,7 +47,7 @@ impl Snapshot {
     /// The cells or genes by name.
     pub(crate) async fn names(&self, axis: Axis) -> Result<Arc<Names>> {
         let load = async { Names::new(self.ids(axis).await?).map(Some) };
-        let names = self.kept.names(Key::Names(TableName::of_axis(axis)), load).await?;
+        let names = self.storage.guard(self.kept.names(Key::Names(TableName::of_axis(axis)), load)).await?;
         names.ok_or_else(|| Error::new(ErrorKind::Internal, "names that were not loaded"))
     }
 
@@ -63,17 +63,17 @@ impl Snapshot {
             let text = arrow::compute::cast(&array[0], &DataType::Utf8).map_err(from_arrow)?;
             Ok(Some(Names::new(Arc::new(text.as_string::<i32>().clone()))?))
         };
-        self.kept.names(Key::Symbols, load).await
+        self.storage.guard(self.kept.names(Key::Symbols, load)).await
     }
 
     /// The gene order of X and the layers.
     pub(crate) async fn order(&self) -> Result<Arc<GeneOrder>> {
-        self.kept.order(TableName::Genes, self.load_order(TableName::Genes)).await
+        self.storage.guard(self.kept.order(TableName::Genes, self.load_order(TableName::Genes))).await
     }
 
     /// The gene order of raw.
     pub(crate) async fn raw_order(&self) -> Result<Arc<GeneOrder>> {
-        self.kept.order(TableName::RawGenes, self.load_order(TableName::RawGenes)).await
+        self.storage.guard(self.kept.order(TableName::RawGenes, self.load_order(TableName::RawGenes))).await
     }
 
     async fn load_order(&self, name: TableName) -> Result<GeneOrder> {

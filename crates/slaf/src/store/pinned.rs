@@ -26,28 +26,37 @@ impl Pinned {
         }
     }
 
-    /// Whether the newest version is of a writer that took nothing over from this one.
-    async fn is_overwritten(&self) -> bool {
-        let newest = versions::load(&self.storage, None).await;
-        newest.is_ok_and(|n| {
-            n.write_id != self.write_id && (n.version <= self.version || n.tables.cells.path != self.cells)
-        })
+    /// What happened to the store since it was opened, if that explains missing or foreign files.
+    async fn change(&self) -> Option<Error> {
+        match versions::load(&self.storage, None).await {
+            Ok(newest) => self.is_replaced_by(&newest).then(|| {
+                Error::new(ErrorKind::Conflict, "the store was overwritten since it was opened: open it again")
+            }),
+            // A store without a version is none.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotAStore) => {
+                let what = "the store was removed or moved since it was opened: open it where it is";
+                Some(Error::new(ErrorKind::NotFound, what))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Whether a version is of a writer that took nothing over from this one.
+    fn is_replaced_by(&self, newest: &Manifest) -> bool {
+        newest.write_id != self.write_id && (newest.version <= self.version || newest.tables.cells.path != self.cells)
     }
 }
 
 impl Explain for Pinned {
     fn explain(&self, error: Error) -> BoxFuture<'_, Error> {
         let explain = async move {
-            if error.kind() != ErrorKind::Corrupt || !self.is_overwritten().await {
+            if error.kind() != ErrorKind::Corrupt {
                 return error;
             }
+            let Some(change) = self.change().await else { return error };
             let place = error.location().unwrap_or(self.storage.uri()).to_string();
-            overwritten().at(place).with_source(error)
+            change.at(place).with_source(error)
         };
         explain.boxed()
     }
-}
-
-fn overwritten() -> Error {
-    Error::new(ErrorKind::Conflict, "the store was overwritten since it was opened: open it again")
 }

@@ -83,7 +83,7 @@ impl Snapshot {
             table_check::check(&self.manifest, name, &table).at(self.storage.full(&entry.path))?;
             Ok(table)
         };
-        cell.get_or_try_init(open).await
+        self.storage.guard(cell.get_or_try_init(open)).await
     }
 
     /// Tables of a store that was removed and made again have the same names.
@@ -112,17 +112,17 @@ impl Snapshot {
     }
 
     pub(crate) async fn categories(&self) -> Result<&Categories> {
-        self.categories
-            .get_or_try_init(|| async {
-                match &self.manifest.categories {
-                    Some(path) => {
-                        let bytes = self.read_file(path).await?;
-                        categories_from_ipc(bytes).at(self.storage.full(path))
-                    }
-                    None => Ok(Categories::new()),
+        let load = || async {
+            match &self.manifest.categories {
+                Some(path) => {
+                    let bytes = self.read_file(path).await?;
+                    categories_from_ipc(bytes).at(self.storage.full(path))
                 }
-            })
-            .await
+                None => Ok(Categories::new()),
+            }
+        };
+        // Others wait for whoever loads them, and so for the store.
+        self.storage.guard(self.categories.get_or_try_init(load)).await
     }
 
     /// The entry of a matrix.

@@ -95,8 +95,8 @@ async fn no_store(storage: &Storage) -> Error {
         ),
         Ok(files) if files.iter().any(|(f, _)| f.starts_with("_slaf/")) => Error::new(
             ErrorKind::NotAStore,
-            "a store without a committed version: its conversion is under way, or was interrupted; convert again with \
-             --overwrite",
+            "a store without a root manifest: it is being copied or converted, or that was interrupted; wait for it, \
+             or convert again with --overwrite",
         ),
         Ok(_) => return other_than_a_store(storage),
         Err(e) => e,

@@ -239,6 +239,70 @@ fn what_dead_writers_left_goes() {
     }
 }
 
+/// Takes files of a store away, by what their paths contain, and gives a way to bring them back.
+fn take_away(target: &Path, what: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = files_below(target).unwrap().into_iter().filter(|f| f.to_str().unwrap().contains(what));
+    let taken: Vec<_> = files.map(|f| (f.clone(), std::fs::read(f).unwrap())).collect();
+    taken.iter().for_each(|(f, _)| std::fs::remove_file(f).unwrap());
+    taken
+}
+
+fn bring_back(taken: &[(PathBuf, Vec<u8>)]) {
+    for (file, content) in taken {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
+    }
+}
+
+#[test]
+fn tables_without_a_root_manifest_stay() {
+    // A copy that has come so far, or a store that lost a part.
+    for gone in ["_slaf/versions", "_slaf", "/genes-"] {
+        for without_folders in [false, true] {
+            let place = Place::new();
+            place.convert(1, false, QUIET).unwrap();
+            let mut taken = take_away(&place.target(), gone);
+            taken.extend(take_away(&place.target(), "_slaf/versions"));
+            if without_folders {
+                let _ = std::fs::remove_dir_all(place.target().join(gone.trim_matches('/')));
+            }
+            let there = files_below(&place.target()).unwrap();
+            let error = place.convert(2, false, QUIET).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{gone}: {error}");
+            assert!(error.message().contains(".lance/") && error.message().contains("being copied"), "{error}");
+            assert_eq!(files_below(&place.target()).unwrap(), there);
+            bring_back(&taken);
+            place.assert_is(1);
+        }
+    }
+}
+
+#[test]
+fn a_conversion_with_overwrite_replaces_tables_without_a_root_manifest() {
+    let place = Place::new();
+    place.convert(1, false, QUIET).unwrap();
+    let taken = take_away(&place.target(), "_slaf/versions");
+    // They stay until the new version is there.
+    let stop = |e: ProgressEvent| e.phase != "committing";
+    assert_eq!(place.convert(2, true, &stop).unwrap_err().kind(), ErrorKind::Interrupted);
+    bring_back(&taken);
+    place.assert_is(1);
+    // The copy ends while the conversion runs.
+    take_away(&place.target(), "_slaf/versions");
+    let copied = |e: ProgressEvent| {
+        if e.phase == "committing" {
+            bring_back(&taken);
+        }
+        true
+    };
+    assert_eq!(place.convert(2, true, &copied).unwrap_err().kind(), ErrorKind::Conflict);
+    place.assert_is(1);
+    take_away(&place.target(), "_slaf/versions");
+    place.convert(2, true, QUIET).unwrap();
+    place.assert_is(2);
+    assert_eq!(std::fs::read_dir(place.target()).unwrap().count(), 4, "three tables and _slaf");
+}
+
 #[test]
 fn what_living_writers_and_other_machines_wrote_stays() {
     let host = slaf_ingest::temporary::host().unwrap();
@@ -311,6 +375,21 @@ fn a_folder_that_only_looks_like_a_store_is_refused() {
 }
 
 #[test]
+fn a_folder_with_the_name_of_a_version_is_refused_by_name() {
+    let place = Place::new();
+    let folder = place.target().join("_slaf/versions/00000000000000000002.json");
+    place.convert(1, false, QUIET).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    let error = place.convert(2, true, QUIET).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert!(error.message().contains("00000000000000000002.json"), "{error}");
+    assert_eq!(place.open().n_cells(), 20);
+    std::fs::remove_dir(&folder).unwrap();
+    place.convert(2, true, QUIET).unwrap();
+    place.assert_is(2);
+}
+
+#[test]
 #[cfg(unix)]
 fn links_are_not_followed() {
     let place = Place::new();
@@ -370,6 +449,28 @@ fn stores_of_earlier_versions_are_read_and_replaced() {
     place.convert(2, true, QUIET).unwrap();
     place.assert_is(2);
     assert_eq!(std::fs::read_dir(place.target()).unwrap().count(), 4, "three tables and _slaf");
+}
+
+#[test]
+fn a_handle_of_a_store_that_is_gone_says_so() {
+    for moved in [false, true] {
+        let place = Place::new();
+        place.convert(1, false, QUIET).unwrap();
+        let handles = [place.open(), place.open()];
+        handles[1].gene_ids().unwrap();
+        if moved {
+            std::fs::rename(place.target(), place.folder.path().join("moved.slaf")).unwrap();
+        } else {
+            std::fs::remove_dir_all(place.target()).unwrap();
+        }
+        for handle in &handles {
+            let error = handle.obs(None, &Selection::All).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+            assert!(error.message().contains("removed or moved since it was opened"), "{error}");
+        }
+        let error = handles[0].query("SELECT AVG(value) FROM expression").map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
 }
 
 #[test]
