@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from slaf._boundary import Factor
 from slaf._errors import from_kind, invalid
 from slaf.integrations._index import lookup_in
 from slaf.integrations.anndata import LazyAnnData
@@ -74,12 +75,12 @@ def calculate_qc_metrics(
     top = sorted(percent_top or ())
     if top and not (top[0] > 0 and top[-1] <= matrix.shape[1]):
         raise from_kind("out-of-range", "Positions outside range of features.")
-    request = {}
+    of_vars = None
     places = _places_in_raw(adata) if use_raw else None
     if qc_vars:
         chosen = np.stack([_marked(adata, v, places) for v in qc_vars], axis=1)
-        request["dot"] = (chosen, len(qc_vars))
-    summary = matrix.summarize(rows=True, columns=True, top=top, **request)
+        of_vars = Factor.of(chosen)
+    summary = matrix.summarize(rows=True, columns=True, top=top, dot=of_vars)
     sum_dtype = matrix._sum_dtype()
     totals_of_vars = summary.dot.reshape(matrix.shape[0], len(qc_vars)).T
     if not np.isfinite(totals_of_vars).all():
