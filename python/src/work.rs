@@ -105,6 +105,7 @@ where
     let (sender, receiver) = sync_channel(1);
     std::thread::Builder::new()
         .name("slaf-call".into())
+        .stack_size(slaf::STACK)
         // The receiver is gone when the call was interrupted.
         .spawn(move || drop(sender.send(work())))
         .map_err(|e| to_py(py, &e.into()))?;

@@ -42,7 +42,7 @@ impl Interrupt {
         work: impl FnOnce() -> Outcome<T> + Send + 'static,
     ) -> Outcome<T> {
         let (done, result) = mpsc::sync_channel(1);
-        let thread = thread::Builder::new().spawn(move || {
+        let thread = thread::Builder::new().stack_size(slaf::STACK).spawn(move || {
             // The receiver is gone after Ctrl-C.
             let _ = done.send(work());
         })?;

@@ -17,8 +17,9 @@ type Slot<T> = Mutex<Option<(u32, &'static T)>>;
 #[cfg(unix)]
 const ENOUGH_PAIRS: usize = 5;
 
-/// Expressions are evaluated as deep as a query nests them.
-const STACK: usize = 8 << 20;
+/// Bytes of stack of a thread that works for a call: expressions are evaluated as deep as a query
+/// nests them, and without optimisation large futures are copied from frame to frame.
+pub const STACK: usize = 16 << 20;
 
 static RUNTIME: Slot<Runtime> = Mutex::new(None);
 static POOL: Slot<ThreadPool> = Mutex::new(None);
@@ -47,7 +48,8 @@ pub fn runtime() -> Result<&'static Runtime> {
 
 /// Runs a future to its end. Must not be called from inside of the runtime.
 pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    runtime()?.block_on(future)
+    // Large ones would be copied from frame to frame.
+    runtime()?.block_on(Box::pin(future))
 }
 
 fn pool() -> Result<&'static ThreadPool> {

@@ -51,6 +51,7 @@ pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, wi
 pub use slaf_ingest::{
     ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
 };
+pub use slaf_lance::runtime::STACK;
 pub use store::manifest;
 
 /// Arithmetic and statistics of matrices; see [`Dataset::compute`] and [`Dataset::reduce`].

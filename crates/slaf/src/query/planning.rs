@@ -6,6 +6,7 @@ use super::session::Session;
 use super::user_tables::Catalog;
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
+use futures::FutureExt;
 use slaf_core::{ErrorKind, Result, near};
 use slaf_ingest::Axis;
 use slaf_sql::error::from_datafusion;
@@ -33,13 +34,13 @@ pub(super) async fn plan(session: &Session, sql: &str, options: &QueryOptions, l
     let mut state = catalog.context(session)?.state();
     limits.put_into(&mut state);
     let context = SessionContext::new_with_state(state);
-    let plan = query.clone().plan(context.state(), &tables, &options.parameters, &|_: &str| Vec::new()).await;
+    let plan = query.clone().plan(context.state(), &tables, &options.parameters, &|_: &str| Vec::new()).boxed().await;
     let plan = match plan {
         // Only a query that names no column asks for genes that are near.
         Err(e) if e.kind() == ErrorKind::UnknownColumn => {
             let names = snapshot.names_of_genes().await?;
             let near_genes = |name: &str| near(name, names.iter().flat_map(|n| n.iter()));
-            query.plan(context.state(), &tables, &options.parameters, &near_genes).await?
+            query.plan(context.state(), &tables, &options.parameters, &near_genes).boxed().await?
         }
         plan => plan?,
     };

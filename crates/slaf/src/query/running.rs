@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_lance::runtime::runtime;
 use slaf_sql::PLANNING_STACK;
@@ -68,6 +68,8 @@ impl Running {
             let plan = frame.create_physical_plan().await.map_err(from_datafusion)?;
             Ok::<_, Error>((schema, plan, context))
         };
+        // It is large, and would be copied from frame to frame.
+        let plan = plan.boxed();
         // The receiver is gone when the time is over.
         let work = move || drop(done.send(runtime.block_on(plan)));
         thread::Builder::new().name("slaf-plan".into()).stack_size(PLANNING_STACK).spawn(work)?;
