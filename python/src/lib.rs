@@ -5,6 +5,7 @@ mod arguments;
 mod convert;
 mod csr;
 mod dataset;
+mod ending;
 mod error;
 mod loader;
 mod matrix;
@@ -102,5 +103,6 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(matrix::keeps_zeros, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::compute_csr, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::reduce_csr, module)?)?;
+    ending::register(module)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)
 }

@@ -2,6 +2,7 @@
 
 use crate::arguments::{Chosen, Key, Named, NamedDtype, from_attributes, selection};
 use crate::dataset::{Dataset, to_json};
+use crate::ending::detached;
 use crate::error::{IntoPyResult, invalid};
 use crate::output;
 use crate::tokenizer::Tokenizer;
@@ -324,7 +325,7 @@ impl Batches {
             return Err(invalid(py, message));
         }
         loop {
-            let next = py.detach(|| self.batches.lock().unwrap_or_else(PoisonError::into_inner).next_within(POLL));
+            let next = detached(py, || self.batches.lock().unwrap_or_else(PoisonError::into_inner).next_within(POLL));
             match next {
                 Some(batch) => return batch.transpose().into_py(py)?.map(|b| to_numpy(py, b)).transpose(),
                 None => py.check_signals()?,

@@ -11,6 +11,7 @@ use slaf::{Error, ErrorKind, Values, with_values};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::ending::detached;
 use crate::error::{IntoPyResult, invalid, to_py};
 
 /// Record batches for any Arrow library of Python, by the PyCapsule protocol.
@@ -75,7 +76,7 @@ impl ArrowStream {
 
     /// The next batch, as a stream of its own.
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<ArrowStream>> {
-        let next = py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.next());
+        let next = detached(py, || self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.next());
         match next {
             None => Ok(None),
             Some(Ok(batch)) => Ok(Some(ArrowStream::of_batches(batch.schema(), vec![batch]))),

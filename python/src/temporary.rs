@@ -1,5 +1,6 @@
 //! Temporary folders of the Python face.
 
+use crate::ending::detached;
 use crate::error::IntoPyResult;
 use pyo3::prelude::*;
 use slaf_core::Context;
@@ -49,7 +50,7 @@ impl TemporaryFolder {
 
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, pyo3::types::PyTuple>) {
-        py.detach(|| drop(self.held().take()));
+        detached(py, || drop(self.held().take()));
     }
 
     #[getter]
@@ -59,7 +60,7 @@ impl TemporaryFolder {
 
     /// Puts an entry of the folder in the place of `path`, and of what is there if `replace`.
     fn put(&self, py: Python<'_>, entry: PathBuf, path: PathBuf, replace: bool) -> PyResult<()> {
-        py.detach(|| match self.held().as_ref() {
+        detached(py, || match self.held().as_ref() {
             Some(folder) => folder.put(&entry, &path, replace).at(path.display()),
             None => Err(gone()),
         })

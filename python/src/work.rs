@@ -4,6 +4,7 @@
 //! looking for signals ten times a second. So Ctrl-C ends every call within a second, whatever
 //! the work is waiting for.
 
+use crate::ending::detached;
 use crate::error::to_py;
 use pyo3::prelude::*;
 use slaf::{Cancel, Error, ErrorKind, ProgressEvent};
@@ -116,7 +117,7 @@ type Waited<T> = (Option<slaf::Result<T>>, Receiver<slaf::Result<T>>);
 
 /// Waits for one poll interval; the receiver travels along because it cannot be shared.
 fn wait<T: Send + 'static>(py: Python<'_>, results: Receiver<slaf::Result<T>>) -> Waited<T> {
-    py.detach(move || {
+    detached(py, move || {
         let received = match results.recv_timeout(POLL) {
             Ok(result) => Some(result),
             Err(RecvTimeoutError::Timeout) => None,

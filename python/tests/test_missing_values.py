@@ -447,3 +447,18 @@ def test_numbers_beside_float32_are_float32(tmp_path):
         assert array.query(f"SELECT COUNT(*) FROM cells WHERE {condition}").item() == n, condition
     assert array.query("SELECT COUNT(*) FROM expression WHERE value = 0.3").item() == 2
     assert array.query('SELECT COUNT(*) FROM cells WHERE "0" > 0.1').item() == 4
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_missing_values_come_last(tmp_path, engine):
+    """Whether a column rises or falls, as in pandas: the highest are none that are missing."""
+    obs = pd.DataFrame({"age": [3.0, np.nan, 1.0, 2.0]}, index=list("abcd"))
+    path = str(tmp_path / "a.slaf")
+    SLAFConverter().convert_anndata(ad.AnnData(np.ones((4, 1), np.float32), obs), path)
+    array = SLAFArray(path)
+    for direction in ("ASC", "DESC"):
+        expected = obs.sort_values("age", ascending=direction == "ASC").index.to_list()
+        sql = f"SELECT cell_id FROM cells ORDER BY age {direction}"
+        assert array.query(sql, engine=engine)["cell_id"].to_list() == expected
+        ranks = f"SELECT cell_id FROM cells ORDER BY ROW_NUMBER() OVER (ORDER BY age {direction})"
+        assert array.query(ranks, engine=engine)["cell_id"].to_list() == expected

@@ -54,6 +54,8 @@ impl Session {
         options.optimizer.enable_dynamic_filter_pushdown = pushdown;
         // Names of columns and genes differ by case.
         options.sql_parser.enable_ident_normalization = false;
+        // As DuckDB and pandas: the ten highest are none that are missing.
+        options.sql_parser.default_null_ordering = "nulls_last".to_string();
         options.optimizer.hash_join_inlist_pushdown_max_size = JOIN_LIST_BYTES;
         options.optimizer.hash_join_inlist_pushdown_max_distinct_values = JOIN_LIST_VALUES;
         options.optimizer.hash_join_single_partition_threshold = JOIN_SINGLE_BYTES;
