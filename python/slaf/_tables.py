@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from slaf import _duckdb_limits, _frames
 from slaf._errors import from_kind, invalid
+from slaf._forks import check_polars
 from slaf._store import Store
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def scan(store: Store, table: str) -> pl.LazyFrame:
     import polars as pl
     from polars.io.plugins import register_io_source
 
+    check_polars(f"a scan of {table}")
     schema = _schema(store, table)
     sides = _sides(schema)
 
@@ -161,6 +163,7 @@ def connect(
         raise from_kind(
             "unsupported-feature", "DuckDB is not installed: pip install 'slaf[duckdb]'"
         ) from e
+    check_polars("DuckDB")
     if connection is None:
         own = duckdb.connect()
         # A query reads the tables of the store, and nothing else.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slaf._errors import invalid
+from slaf._forks import check_polars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,8 @@ def _frame(name: str, frame: Any) -> pl.DataFrame:
     import pandas as pd
     import polars as pl
 
+    if isinstance(frame, pl.LazyFrame):
+        check_polars(f"the LazyFrame {name!r}")
     try:
         if isinstance(frame, pd.DataFrame):
             return _of_pandas(frame)

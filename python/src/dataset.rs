@@ -147,6 +147,12 @@ impl Dataset {
         Ok(self.dataset(py)?.version())
     }
 
+    /// The id that the writer of this version gave it.
+    #[getter]
+    fn write_id(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.dataset(py)?.manifest().write_id.clone())
+    }
+
     #[getter]
     fn shape(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
         let dataset = self.dataset(py)?;

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from anndata.tests.helpers import assert_equal
 from helpers import assert_same
 
 import slaf
@@ -74,6 +75,47 @@ def test_slots_of_several_inputs_that_cannot_be_united_are_named(tmp_path):
     united = read_slaf(target).to_memory()
     # AnnData 0.13 lists X, without a name, among them.
     assert (list(united.obsm), {*united.layers} - {None}) == (["same"], {"both"})
+
+
+@pytest.mark.parametrize("kind", ["whole", "view", "lazy"])
+def test_text_with_missing_values_is_what_write_h5ad_makes_of_it(tmp_path, original, kind):
+    adata = original.copy()
+    text = np.array(["x10", None, "x9", np.nan, "x9", "x10"], dtype=object)
+    if kind == "lazy":
+        SLAFConverter().convert_anndata(adata, tmp_path / "before.slaf")
+        given = read_slaf(tmp_path / "before.slaf")
+        given.obs["t"] = text
+    adata.obs["t"] = text
+    adata.var["t"] = np.array(["x", None, "y", "z"], dtype=object)
+    if kind == "lazy":
+        given.var["t"] = adata.var["t"].to_numpy()
+    else:
+        adata.raw = adata
+        given = adata[1:] if kind == "view" else adata
+    before = given.obs.copy(), given.var.copy()
+    SLAFConverter().convert_anndata(given, tmp_path / "a.slaf")
+    for frame, old in zip((given.obs, given.var), before, strict=True):
+        pd.testing.assert_frame_equal(frame, old)
+        assert frame["t"].dtype == object
+    ours = read_slaf(tmp_path / "a.slaf")
+    theirs = (adata[1:] if kind == "view" else adata).copy()
+    theirs.write_h5ad(tmp_path / "theirs.h5ad")
+    SLAFConverter().convert(tmp_path / "theirs.h5ad", tmp_path / "theirs.slaf")
+    expected = read_slaf(tmp_path / "theirs.slaf")
+    pd.testing.assert_series_equal(ours.obs["t"], expected.obs["t"])
+    pd.testing.assert_series_equal(ours.var["t"], expected.var["t"])
+    if kind != "lazy":
+        pd.testing.assert_series_equal(ours.raw.var["t"], expected.raw.var["t"])
+        assert_equal(ours.to_memory().X, expected.to_memory().X)
+    assert list(ours.uns) == list(expected.uns)
+    assert list(ours.obsm) == list(expected.obsm)
+
+
+@pytest.mark.parametrize("wrong", [[], ["a", "b"], None, "a.h5ad"])
+def test_what_is_no_anndata_is_refused(tmp_path, wrong):
+    hint = r"convert\(\[" if isinstance(wrong, list) else "takes one AnnData"
+    with pytest.raises(slaf.InvalidArgumentError, match=hint):
+        SLAFConverter().convert_anndata(wrong, tmp_path / "a.slaf")
 
 
 def test_targets(tmp_path, h5ad_path, original):

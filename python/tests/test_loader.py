@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -326,6 +327,30 @@ def test_a_state_of_something_else_is_refused(array, tmp_path):
     for wrong in ({}, {**state, "skip": -1}, {**state, "epoch": "1"}):
         with pytest.raises(slaf.InvalidArgumentError):
             raw(array).load_state_dict(wrong)
+
+
+def test_a_state_of_a_store_of_the_same_shape_is_refused(array, tmp_path):
+    state = json.loads(json.dumps(raw(array).state_dict()))
+    twin = stored(tmp_path, made(seed=1), "twin.slaf")
+    assert (twin.version, twin.shape) == (array.version, array.shape)
+    with pytest.raises(slaf.ConflictError, match=r"other data than .*twin\.slaf"):
+        raw(twin).load_state_dict(state)
+    # The store may move.
+    shutil.copytree(array.path, tmp_path / "moved.slaf")
+    raw(slaf.SLAFArray(tmp_path / "moved.slaf")).load_state_dict(state)
+
+
+def test_what_is_no_state_is_refused_by_type(array):
+    state = raw(array, seed=1).state_dict()
+    wrong = [None, 3, "state", [state], {**state, "format": True}, {**state, "format": "2"}]
+    for value in wrong:
+        with pytest.raises(slaf.InvalidArgumentError, match="state"):
+            raw(array, seed=1).load_state_dict(value)
+    former = {**state, "format": 1, "data": [[array.version, *array.shape]]}
+    wrong = [former, {**state, "seed": True}, {**state, "data": None}, {**state, "sampler": [1]}]
+    for value in wrong:
+        with pytest.raises(slaf.ConflictError):
+            raw(array, seed=1).load_state_dict(value)
 
 
 def test_pickled(array):

@@ -81,6 +81,57 @@ def test_a_handle_of_the_parent_works_in_a_fork(store_path):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+FORKED = """
+    import os, signal, sys
+    import polars as pl
+    import slaf
+    from slaf.ml import SLAFDataLoader
+    array = slaf.SLAFArray(sys.argv[1])
+    sql = "SELECT COUNT(*) AS n FROM expression"
+    mine = {"mine": pl.LazyFrame({"n": [1]})}
+    needs = {
+        "DuckDB": lambda: array.query(sql, engine="duckdb", timeout=20),
+        "connection": lambda: array.duckdb().sql(sql).fetchall(),
+        "scan": lambda: array.scan("expression").collect(),
+        "table": lambda: array.query("SELECT n FROM mine", tables=mine),
+        "labels": lambda: SLAFDataLoader(array, raw_mode=True, obs_columns=["batch"]),
+    }
+    def answer(pipe, name):
+        signal.alarm(60)
+        try:
+            needs[name]()
+            told = "done"
+        except BaseException as e:
+            told = f"{type(e).__name__}: {e}"
+        n = array.query(sql, timeout=20)["n"][0]
+        os.write(pipe, f"{name}: {told}; {n}".encode())
+        os._exit(0)
+    used = sys.argv[2]
+    if used in needs:
+        needs[used]()
+    for name in needs:
+        here, there = os.pipe()
+        if os.fork() == 0:
+            answer(there, name)
+        os.close(there)
+        with os.fdopen(here) as told:
+            print(told.read() or f"{name}: hangs")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+@pytest.mark.parametrize("used", ["DuckDB", "labels", "nothing"])
+def test_polars_after_a_fork_works_or_is_refused(store_path, used):
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKED), store_path, used]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5, done.stderr
+    for line in lines:
+        assert line.endswith("; 10"), line
+        assert ("that this one was forked from" in line) == (used != "nothing"), line
+        assert (": done" in line) == (used == "nothing"), line
+
+
 INTERRUPTED = """
     import sys, time
     from slaf import SLAFArray

@@ -31,6 +31,29 @@ def united(folder, *samples, **options):
     return paths, report, read_slaf(folder / "out.slaf")
 
 
+def test_orders_of_categories_that_are_not_kept_are_told(tmp_path):
+    samples = [sample(0), sample(1)]
+    orders = {"same": "abc", "other": "cab", "fewer": "ab"}
+    for name, categories in orders.items():
+        for adata, order in zip(samples, ("abc", categories), strict=True):
+            values = pd.Categorical(list("abaab"), list(order), ordered=True)
+            adata.obs[name] = values
+    for adata in samples:
+        adata.X = adata.X.toarray().astype(np.float16)
+    paths, report, lazy = united(tmp_path, *samples)
+    assert {name: lazy.obs[name].cat.ordered for name in orders} == {
+        "same": True,
+        "other": False,
+        "fewer": False,
+    }
+    told = [note for note in report.notes if "not ordered" in note]
+    assert [note.split(":")[0] for note in told] == ["obs/other", "obs/fewer"]
+    assert all(str(path) in note for note in told for path in paths)
+    halves = [note for note in report.notes if "float16" in note]
+    assert len(halves) == 2
+    assert all("X: float16 is kept as float32" in note for note in halves)
+
+
 EVERYTHING = {
     "text": "a",
     "number": 3,

@@ -16,6 +16,14 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Names the place of a failure.
+    pub(crate) fn at(self, place: &str) -> Failure {
+        match self {
+            Failure::Failed(e) => Failure::Failed(e.at(place)),
+            other => other,
+        }
+    }
+
     /// Tells the user and returns the exit status.
     pub(crate) fn report(&self, to: &mut dyn Write) -> i32 {
         // Nobody is left to be told when writing fails.

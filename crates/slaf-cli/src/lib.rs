@@ -16,6 +16,7 @@ pub mod logging;
 mod output;
 mod progress;
 mod query;
+pub mod standard_output;
 mod store;
 mod table;
 mod verify;
@@ -54,6 +55,9 @@ enum Command {
 /// While it runs, the first Ctrl-C stops the command cleanly and a second one ends the process;
 /// where Ctrl-C was ignored before, it stays so.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
+    if standard_output::is_closed() {
+        return standard_output::refuse();
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {

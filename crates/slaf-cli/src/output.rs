@@ -33,8 +33,13 @@ impl NewFile {
         Ok(NewFile { temporary: temporary::file_beside(&path)?, path, overwrite })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn writer(&self) -> Outcome<File> {
-        Ok(self.temporary.as_file().try_clone()?)
+        let cloned = self.temporary.as_file().try_clone();
+        Ok(cloned.map_err(|e| Error::from(e).at(self.path.display()))?)
     }
 
     pub(crate) fn keep(self) -> Outcome<PathBuf> {
@@ -56,16 +61,21 @@ fn exists(path: &Path) -> Error {
 pub(crate) struct Sink {
     out: Box<dyn Write + Send>,
     to_file: bool,
+    /// What errors name.
+    place: String,
     failed: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl Sink {
-    pub(crate) fn file(file: File) -> Sink {
-        Sink { out: Box::new(BufWriter::new(file)), to_file: true, failed: Arc::default() }
+    /// To a file, which will be at `path`.
+    pub(crate) fn file(file: File, path: &Path) -> Sink {
+        let place = path.display().to_string();
+        Sink { out: Box::new(BufWriter::new(file)), to_file: true, place, failed: Arc::default() }
     }
 
     pub(crate) fn stdout() -> Sink {
-        Sink { out: Box::new(BufWriter::new(io::stdout())), to_file: false, failed: Arc::default() }
+        let place = "the standard output".to_string();
+        Sink { out: Box::new(BufWriter::new(io::stdout())), to_file: false, place, failed: Arc::default() }
     }
 
     fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
@@ -99,10 +109,10 @@ pub(crate) fn write(
     rows: usize,
     sink: Sink,
 ) -> Outcome<u64> {
-    let failed = Arc::clone(&sink.failed);
+    let (failed, place) = (Arc::clone(&sink.failed), sink.place.clone());
     write_to(result, format, rows, sink).map_err(|failure| {
         match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(e) => e.into(),
+            Some(e) => Failure::from(e).at(&place),
             None => failure,
         }
     })
@@ -232,7 +242,7 @@ mod tests {
     fn written(format: Format, to_file: bool) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let file = NewFile::create(folder.path().join("result"), false).unwrap();
-        let mut sink = Sink::file(file.writer().unwrap());
+        let mut sink = Sink::file(file.writer().unwrap(), file.path());
         sink.to_file = to_file;
         assert_eq!(write(result(), format, 20, sink).unwrap(), 4);
         std::fs::read(file.keep().unwrap()).unwrap()
@@ -284,7 +294,8 @@ mod tests {
             }
         }
         for format in [Format::Table, Format::Csv, Format::Json, Format::Parquet, Format::Arrow] {
-            let sink = Sink { out: Box::new(Gone), to_file: false, failed: Arc::default() };
+            let place = String::new();
+            let sink = Sink { out: Box::new(Gone), to_file: false, place, failed: Arc::default() };
             assert!(matches!(write(result(), format, 20, sink), Err(Failure::ReaderGone)), "{format:?}");
         }
     }

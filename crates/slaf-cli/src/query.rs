@@ -74,7 +74,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     // Held here and not by the worker, so that Ctrl-C removes it.
     let file = args.file.map(|path| NewFile::create(path, args.overwrite)).transpose()?;
     let sink = match &file {
-        Some(file) => Sink::file(file.writer()?),
+        Some(file) => Sink::file(file.writer()?, file.path()),
         None => Sink::stdout(),
     };
     let (store, sql, rows) = (args.store, args.sql, args.rows);

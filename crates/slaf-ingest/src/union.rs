@@ -84,9 +84,10 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
     }
     let mut losses = Vec::new();
     let shown: Vec<String> = inputs.iter().map(|(n, _)| n.clone()).collect();
-    let var = unite_var(&vars, &maps, union_genes.len(), &shown, &mut losses)?;
+    let mut notes = vec![format!("{} genes, joined by {by}", union_genes.len())];
+    let var = unite_var(&vars, &maps, union_genes.len(), &shown, &mut losses, &mut notes)?;
     let obs_infos: Vec<&FrameInfo> = inputs.iter().map(|(_, i)| &i.description().obs).collect();
-    let obs = unite_obs(&inputs, &obs_infos, &mut losses)?;
+    let obs = unite_obs(&inputs, &obs_infos, &mut losses, &mut notes)?;
     if let Some(column) = &options.source_column
         && obs.iter().any(|c| c.info.name == *column)
     {
@@ -100,7 +101,6 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
         data_type: crate::union_columns::string_dictionary(),
         kind: ColumnKind::Categorical { ordered: false },
     }));
-    let mut notes = vec![format!("{} genes, joined by {by}", union_genes.len())];
     for (name, input) in &inputs {
         let d = input.description();
         notes.push(format!("{name}: {}, {} cells x {} genes", d.format, d.n_cells, d.n_genes));
@@ -205,7 +205,14 @@ fn match_genes(keys: &[Vec<String>], join: Join) -> (Vec<(usize, usize)>, Vec<Ve
 }
 
 /// The var of the union: each column that means the same wherever a gene comes more than once.
-fn unite_var(vars: &[Frame], maps: &[Vec<u32>], n: usize, names: &[String], losses: &mut Vec<Loss>) -> Result<Frame> {
+fn unite_var(
+    vars: &[Frame],
+    maps: &[Vec<u32>],
+    n: usize,
+    names: &[String],
+    losses: &mut Vec<Loss>,
+    notes: &mut Vec<String>,
+) -> Result<Frame> {
     // For each input the row of each gene of the union.
     let rows: Vec<Vec<Option<u32>>> = maps
         .iter()
@@ -224,7 +231,7 @@ fn unite_var(vars: &[Frame], maps: &[Vec<u32>], n: usize, names: &[String], loss
         .iter()
         .map(|v| FrameInfo { index_name: None, columns: v.columns.iter().map(|c| c.info.clone()).collect() })
         .collect();
-    for united in unite_columns(&infos.iter().collect::<Vec<_>>(), names, "var", &VarColumns(vars), losses)? {
+    for united in unite_columns(&infos.iter().collect::<Vec<_>>(), names, "var", &VarColumns(vars), losses, notes)? {
         let mut merged: Option<ArrayRef> = None;
         let mut same = true;
         for (i, var) in vars.iter().enumerate() {
@@ -273,7 +280,12 @@ fn fill(a: &ArrayRef, b: &ArrayRef) -> Result<ArrayRef> {
     arrow::compute::kernels::zip::zip(&has, a, b).map_err(arrow_error)
 }
 
-fn unite_obs(inputs: &[(String, Box<dyn Input>)], infos: &[&FrameInfo], losses: &mut Vec<Loss>) -> Result<Vec<United>> {
+fn unite_obs(
+    inputs: &[(String, Box<dyn Input>)],
+    infos: &[&FrameInfo],
+    losses: &mut Vec<Loss>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<United>> {
     let names: Vec<String> = inputs.iter().map(|(n, _)| n.clone()).collect();
     // The categories of an input are on each of its frames, also on one without rows.
     let mut empty = Vec::new();
@@ -281,7 +293,7 @@ fn unite_obs(inputs: &[(String, Box<dyn Input>)], infos: &[&FrameInfo], losses: 
         empty.push(input.obs(0..0).at("obs").at(name)?);
     }
     let columns = ObsColumns { inputs, empty, missing: inputs.iter().map(|_| OnceCell::new()).collect() };
-    unite_columns(infos, &names, "obs", &columns, losses)
+    unite_columns(infos, &names, "obs", &columns, losses, notes)
 }
 
 struct VarColumns<'a>(&'a [Frame]);

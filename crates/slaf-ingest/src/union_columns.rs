@@ -46,13 +46,15 @@ pub(crate) fn all_missing(array: &ArrayRef) -> bool {
 }
 
 /// Unites columns. One that has no value says nothing about the type: beside another type it
-/// counts as missing, as the columns of NaN do that `concat` makes.
+/// counts as missing, as the columns of NaN do that `concat` makes. `notes` gets the orders of
+/// categories that are not kept.
 pub(crate) fn unite_columns(
     infos: &[&FrameInfo],
     inputs: &[String],
     slot: &str,
     columns: &impl Columns,
     losses: &mut Vec<Loss>,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<United>> {
     let mut order: Vec<&str> = Vec::new();
     for info in infos {
@@ -81,7 +83,18 @@ pub(crate) fn unite_columns(
         }
         let missing = here.len() < infos.len();
         match unite(name, &here, missing, infos.len(), columns)? {
-            Some((info, categories)) => out.push(United { info, places, categories }),
+            Some((info, categories)) => {
+                let is_ordered = |kind: &ColumnKind| *kind == ColumnKind::Categorical { ordered: true };
+                let ordered = here.iter().filter(|h| is_ordered(&h.2.kind)).map(|h| inputs[h.0].as_str());
+                let ordered: Vec<&str> = ordered.collect();
+                if !ordered.is_empty() && !is_ordered(&info.kind) {
+                    notes.push(format!(
+                        "{slot}/{name}: not ordered, as in {}: not every input has the same categories in this order",
+                        ordered.join(", ")
+                    ));
+                }
+                out.push(United { info, places, categories });
+            }
             None => {
                 let kinds: Vec<_> = here.iter().map(|(i, _, c)| format!("{} in {}", c.data_type, inputs[*i])).collect();
                 losses.push(Loss {

@@ -7,12 +7,13 @@ use crate::selection::Selection;
 use crate::store::manifest::FrameSchema;
 use crate::trace::Address;
 use arrow::array::{Array, AsArray, RecordBatch};
-use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
+use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, cause, with_values};
 use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{
     Axis, Column, Compression, Feature, Frame, FrameInfo, H5adWriter, MatrixKey, WriteOptions, output_path,
     write_10x_mtx,
 };
+use std::io;
 use std::path::Path;
 
 /// The formats that a store can be exported to.
@@ -53,10 +54,18 @@ pub fn export(
     let span = tracing::debug_span!("export", store = %Address(dataset.uri()), format = ?format);
     let _span = span.entered();
     let job = Job { dataset, progress };
-    match format {
+    let written = match format {
         ExportFormat::H5ad => job.h5ad(output, options),
         ExportFormat::Mtx10x => job.mtx(output, options.overwrite),
-    }
+    };
+    written.map_err(|e| at_output(e, &output.display().to_string()))
+}
+
+/// Names the target where the system takes no more bytes; errors of reading name the store.
+fn at_output(e: Error, output: &str) -> Error {
+    let too_large = cause::<io::Error>(&e).is_some_and(|e| e.kind() == io::ErrorKind::FileTooLarge);
+    let is_named = e.location().is_some_and(|place| place.contains(output));
+    if (e.kind() == ErrorKind::DiskFull || too_large) && !is_named { e.at(output) } else { e }
 }
 
 struct Job<'a> {

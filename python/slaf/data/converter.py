@@ -156,7 +156,8 @@ class SLAFConverter:
         """Convert an AnnData object, or what :func:`slaf.integrations.read_slaf` gives.
 
         Every slot that anndata can write is kept, by way of a temporary h5ad file beside the
-        target. Of a backed object the file is converted, and must hold all that the object does.
+        target. Columns of text in which some are missing become categorical, as `write_h5ad` makes
+        them. Of a backed object the file is converted, and must hold all that the object does.
         The matrices of a lazy object stream, in bounded memory.
 
         Parameters
@@ -170,9 +171,18 @@ class SLAFConverter:
         ------
         InputError
             If anndata cannot write an element: the message names it.
+        InvalidArgumentError
+            If it is no such object.
         """
+        import anndata as ad
+
         from slaf.integrations.anndata import LazyAnnData
 
+        if not isinstance(adata, (ad.AnnData, LazyAnnData)):
+            hint = ""
+            if isinstance(adata, (list, tuple)):
+                hint = "; of several, write h5ad files and pass their paths to convert([...])"
+            raise invalid(f"convert_anndata takes one AnnData, not a {type(adata).__name__}{hint}")
         is_lazy = isinstance(adata, LazyAnnData)
         if adata.isbacked and not adata.is_view and not is_lazy:
             _check_backed(adata)
@@ -183,7 +193,8 @@ class SLAFConverter:
             raise from_kind("not-found", "no such folder", str(beside))
         with _slaf.TemporaryFolder(beside) as folder:
             file = Path(folder.path, "anndata.h5ad")
-            _write(adata.to_memory() if adata.isbacked and not is_lazy else adata, file)
+            whole = adata.to_memory() if adata.isbacked and not is_lazy else adata
+            _write(_with_categoricals(whole), file)
             return self._convert([file], output)
 
     def _convert(self, inputs: Sequence[PathLike], output: PathLike) -> Report:
@@ -225,6 +236,51 @@ def _check_each(place: str, names: Iterable[Any], *, slashes: bool) -> None:
         if "\0" in str(name) or {"", "."} & set(parts) or (len(parts) > 1 and not slashes):
             message = f"an h5ad cannot hold the name {str(name)!r}; rename it first"
             raise from_kind("would-lose-data", message, place)
+
+
+def _with_categoricals(adata: Any) -> Any:
+    """Make columns of text with missing values categorical, in an object beside this one."""
+    import anndata as ad
+
+    from slaf.integrations.anndata import LazyAnnData
+
+    frames = {slot: _categoricals(getattr(adata, slot)) for slot in ("obs", "var")}
+    raw_var = None if adata.raw is None else _categoricals(adata.raw.var)
+    if raw_var is None and not any(f is not None for f in frames.values()):
+        return adata
+    changed = {slot: frame for slot, frame in frames.items() if frame is not None}
+    if isinstance(adata, LazyAnnData):
+        beside = adata.copy()
+        for slot, frame in changed.items():
+            setattr(beside, slot, frame)
+        return beside
+    slots = ("layers", "obsm", "varm", "obsp", "varp")
+    beside = ad.AnnData(
+        adata.X,
+        **{"obs": adata.obs, "var": adata.var, **changed},
+        uns=dict(adata.uns),
+        # AnnData 0.13 lists X, without a name, among the layers.
+        **{slot: {k: v for k, v in getattr(adata, slot).items() if k} for slot in slots},
+    )
+    if adata.raw is not None:
+        var = adata.raw.var if raw_var is None else raw_var
+        beside.raw = ad.AnnData(adata.raw.X, beside.obs[[]], var, varm=dict(adata.raw.varm))
+    return beside
+
+
+def _categoricals(frame: Any) -> Any:
+    """The frame with such columns as categoricals; `None` if there are none."""
+    import pandas as pd
+    from natsort import natsorted
+
+    made = {}
+    for at, name in enumerate(frame.columns):
+        column = frame.iloc[:, at]
+        is_text = column.dtype == object and pd.api.types.infer_dtype(column) == "string"
+        if is_text and column.isna().any():
+            values = pd.Categorical(column)
+            made[name] = values.reorder_categories(natsorted(values.categories))
+    return frame.assign(**made) if made else None
 
 
 def _write(adata: anndata.AnnData | LazyAnnData, file: Path) -> None:

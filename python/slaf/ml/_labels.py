@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from slaf._errors import from_kind, invalid
+from slaf._forks import check_polars
 from slaf._frames import public_names
 from slaf._store import Store
 
@@ -26,6 +27,7 @@ def column(store: Store, name: str) -> pl.Series:
     names = store.column_names("obs")
     if name not in names:
         raise from_kind("unknown-column", f"no column {name!r}; there are {names}", "obs")
+    check_polars(f"column {name!r} of obs")
     public = public_names(names, "obs")[names.index(name)]
     wanted = [public, "cell_integer_id"]
     parts = [pl.DataFrame(part) for part in store.native.scan("cells", wanted, None, None)]

@@ -28,6 +28,9 @@ _WINDOW = 65_536
 # Tokens of a row: more than any model takes, few enough for a batch in memory.
 _TOKENS = 1 << 20
 
+# Of states: 1 did not tell one store from another of the same shape.
+STATE_FORMAT = 2
+
 
 class Plan:
     """Everything of a loader but where it stands: see ``slaf.ml.dataloaders``."""
@@ -205,7 +208,7 @@ class Plan:
 
     def fingerprint(self) -> dict[str, Any]:
         """Tell what a state belongs to: the data, and the order of the cells."""
-        data = [[s.native.version, *s.shape] for s in self.stores]
+        data = [[s.native.write_id, s.native.version, *s.shape] for s in self.stores]
         return {"seed": self.seed, "data": data, "sampler": self.recipe.fingerprint()}
 
     def gene_ids(self) -> list[str]:
@@ -352,16 +355,38 @@ def check_state(plan: Plan, state: Mapping[str, Any]) -> None:
     ------
     ConflictError
         If not; the message says what differs.
+    InvalidArgumentError
+        If it is no state.
     """
-    own = {"format": 1, **plan.fingerprint()}
+    if not isinstance(state, Mapping):
+        raise invalid(f"the state of a loader is a dict, not a {type(state).__name__}")
+    own = {"format": STATE_FORMAT, **plan.fingerprint()}
     for key, value in own.items():
         if key not in state:
             raise invalid(f"not the state of a loader: it has no {key!r}")
-        if state[key] != value:
+        if key == "format":
+            whole("format of the state", state[key], 0, MANY)
+        if not _is_same(state[key], value):
             what = {
                 "format": "another version of slaf",
                 "seed": "another seed",
-                "data": "other data, or another version of the store",
+                "data": f"other data than {_paths(plan)}, or another version of it",
                 "sampler": "another choice or order of cells",
             }[key]
             raise from_kind("conflict", f"the state is of {what}: {state[key]}, not {value}")
+
+
+def _paths(plan: Plan) -> str:
+    return ", ".join(store.path for store in plan.stores)
+
+
+def _is_same(given: Any, own: Any) -> bool:
+    """Compare what a state has with what it should have; a truth value is no number."""
+    if isinstance(own, list):
+        if not isinstance(given, (list, tuple)) or len(given) != len(own):
+            return False
+        return all(map(_is_same, given, own))
+    if isinstance(own, int):
+        is_whole = isinstance(given, (int, np.integer)) and not isinstance(given, bool)
+        return is_whole and bool(given == own)
+    return isinstance(given, str) and given == own

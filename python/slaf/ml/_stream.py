@@ -16,7 +16,7 @@ from slaf._keywords import keywords
 from slaf._numbers import MANY, whole
 from slaf._report import Report
 from slaf.ml import _sources
-from slaf.ml._plan import Plan, check_state, positions_of
+from slaf.ml._plan import STATE_FORMAT, Plan, check_state, positions_of
 from slaf.ml._shuffle_report import shuffle_report
 from slaf.ml.samplers import SamplerLike, Split
 from slaf.ml.tokenizers import SLAFTokenizer
@@ -282,7 +282,7 @@ class Stream:
         if workers == 1:
             start, skip = self._plan.consumed(start, self._ranks()[1], skip), 0
         return {
-            "format": 1,
+            "format": STATE_FORMAT,
             **self._plan.fingerprint(),
             "epoch": self._at.epoch,
             "end_epoch": self._at.end,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slaf._errors import invalid
 from slaf.ml import _sources
 from slaf.ml._batches import load
 from slaf.ml.dataloaders import SLAFDataLoader
@@ -71,4 +72,6 @@ class SLAFDataModule(_lightning.LightningDataModule):  # type: ignore[misc, name
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on where :meth:`state_dict` was called."""
+        if not isinstance(state_dict, Mapping) or "train" not in state_dict:
+            raise invalid("not the state of a data module: it has no 'train'")
         self.train_dataloader().load_state_dict(state_dict["train"])
