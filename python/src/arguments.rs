@@ -7,7 +7,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 use pyo3_arrow::PyRecordBatchReader;
 use slaf::{
     Dialect, Dtype, Error, ErrorKind, MatrixKey, Parameter, ParameterType, Parameters, QueryOptions, Selection,
-    UserTable,
+    UserTable, Values,
 };
 use std::str::FromStr;
 use std::time::Duration;
@@ -176,4 +176,18 @@ fn parameter(value: &Bound<'_, PyAny>) -> PyResult<Parameter> {
         return Err(invalid(py, format!("a parameter of type {}", value.get_type().name()?)));
     };
     Ok(Parameter::Typed(of, text))
+}
+
+/// Numbers of an array.
+pub(crate) fn values_of(array: &Bound<'_, PyAny>) -> PyResult<Values> {
+    macro_rules! any {
+        ($($t:ty => $v:ident),*) => {
+            $(if let Ok(array) = array.extract::<PyReadonlyArray1<'_, $t>>() {
+                return Ok(Values::$v(array.as_array().iter().copied().collect()));
+            })*
+        };
+    }
+    any!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i16 => I16, i8 => I8, u8 => U8, u16 => U16, u32 => U32,
+        u64 => U64, bool => Bool);
+    Err(invalid(array.py(), "numbers are a one-dimensional array of a numeric type"))
 }

@@ -1,7 +1,7 @@
 //! CSR matrices, as SciPy holds them.
 
+use crate::arguments::values_of;
 use crate::error::{IntoPyResult, invalid};
-use crate::matrix::values_of;
 use crate::output;
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;

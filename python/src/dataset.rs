@@ -3,7 +3,6 @@
 use crate::arguments::{Chosen, Key, Named, query_options};
 use crate::csr::Csr;
 use crate::error::IntoPyResult;
-use crate::matrix::width;
 use crate::output::{self, ArrowStream, Column};
 use crate::work;
 use arrow::array::RecordBatch;
@@ -394,4 +393,9 @@ impl Dataset {
 pub(crate) fn to_json(py: Python<'_>, report: &impl serde::Serialize) -> PyResult<String> {
     let json = serde_json::to_string(report);
     json.map_err(|e| slaf::Error::new(slaf::ErrorKind::Internal, e.to_string())).into_py(py)
+}
+
+/// More columns than this has no matrix of a store.
+pub(crate) fn width(dataset: &slaf::Dataset) -> u64 {
+    dataset.manifest().matrices.iter().map(|m| m.n_cols).max().unwrap_or(0)
 }

@@ -1,8 +1,8 @@
 //! Plans and statistics of matrices: of a store, and of arrays in memory.
 
-use crate::arguments::{Chosen, Key, Named, from_attributes};
+use crate::arguments::{Chosen, Key, Named, from_attributes, values_of};
 use crate::csr::Csr;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, width};
 use crate::error::{IntoPyResult, invalid};
 use crate::output;
 use crate::work;
@@ -55,11 +55,6 @@ pub(crate) fn compute_stored(
     let chunk =
         work::run_with_progress(py, None, move |progress| dataset.compute(&key, &rows, &cols, &plan, progress))?;
     Ok(Csr::of(py, chunk, n_cols))
-}
-
-/// More columns than this has no matrix of a store.
-pub(crate) fn width(dataset: &slaf::Dataset) -> u64 {
-    dataset.manifest().matrices.iter().map(|m| m.n_cols).max().unwrap_or(0)
 }
 
 /// [`slaf::Dataset::reduce`].
@@ -124,19 +119,6 @@ fn in_memory<T>(
     let done =
         |done: usize| progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows });
     with_memory(matrix, n_cols, plan, &done, work)
-}
-
-pub(crate) fn values_of(array: &Bound<'_, PyAny>) -> PyResult<Values> {
-    macro_rules! any {
-        ($($t:ty => $v:ident),*) => {
-            $(if let Ok(array) = array.extract::<PyReadonlyArray1<'_, $t>>() {
-                return Ok(Values::$v(array.as_array().iter().copied().collect()));
-            })*
-        };
-    }
-    any!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i16 => I16, i8 => I8, u8 => U8, u16 => U16, u32 => U32,
-        u64 => U64, bool => Bool);
-    Err(invalid(array.py(), "numbers are a one-dimensional array of a numeric type"))
 }
 
 fn plan(py: Python<'_>, steps: &[StepArguments<'_>]) -> PyResult<Plan> {

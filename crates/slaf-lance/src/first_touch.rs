@@ -1,6 +1,7 @@
 //! Files compared with their committed hashes before they are first used.
 
-use crate::Storage;
+use crate::identity::Identity;
+use crate::storage::Storage;
 use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -14,16 +15,6 @@ const FILES_AT_ONCE: usize = 8;
 /// A file that changed a moment ago may change again within the same tick of its clock: only older
 /// ones are known by their time.
 const SETTLED: Duration = Duration::from_secs(2);
-
-/// What tells one content of a file from another without reading it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// Its whole address.
-    pub file: String,
-    pub length: u64,
-    pub modified: SystemTime,
-    pub tag: Option<String>,
-}
 
 /// Files of this process that had the hash that they should have.
 static KNOWN: Mutex<Option<HashSet<(Identity, String)>>> = Mutex::new(None);

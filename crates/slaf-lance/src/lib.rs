@@ -8,6 +8,7 @@ mod byte_rows;
 pub mod error;
 mod first_touch;
 mod foreign;
+mod identity;
 mod layer;
 mod options;
 pub mod runtime;
@@ -16,8 +17,9 @@ mod table;
 mod watch;
 
 pub use byte_rows::ByteRows;
-pub use first_touch::{FirstTouch, Identity};
+pub use first_touch::FirstTouch;
 pub use foreign::ForeignTable;
+pub use identity::Identity;
 pub use layer::{Layer, Operation, Request};
 pub use storage::{LayerGuard, Storage, add_layer, create_with_folders};
 pub use table::{Explain, Table, TableEntry, TableWriter, ranges_of};

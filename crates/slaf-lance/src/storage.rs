@@ -5,7 +5,7 @@
 //! that gives more than the trait does: links, locks, syncing.
 
 use crate::error::from_object_store;
-use crate::first_touch::Identity;
+use crate::identity::Identity;
 use crate::layer::{Layer, Layers};
 use crate::options;
 use crate::watch::Watch;

@@ -86,6 +86,6 @@ impl ScalarUDFImpl for Div {
             Some(quotient) => Arc::new(quotient.unary::<_, Float64Type>(f64::trunc)),
             None => quotient,
         };
-        crate::functions::result(&args.args, whole)
+        crate::answers::result(&args.args, whole)
     }
 }

@@ -163,7 +163,7 @@ impl ScalarUDFImpl for Function {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let columns = ColumnarValue::values_to_arrays(&args.args)?;
-        crate::functions::result(&args.args, one_form(&columns[0]))
+        crate::answers::result(&args.args, one_form(&columns[0]))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Functions for counts.
 
+use crate::answers::result;
 use crate::{aggregates, division, integers, length};
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array};
+use arrow::array::{AsArray, BooleanArray, Float64Array};
 use arrow::datatypes::{DataType, Float64Type};
-use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::common::Result as DfResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
@@ -36,16 +37,6 @@ pub fn register(context: &SessionContext) -> DfResult<()> {
 fn numbers(args: &[ColumnarValue]) -> DfResult<Vec<Float64Array>> {
     let arrays = ColumnarValue::values_to_arrays(args)?;
     Ok(arrays.iter().map(|a| a.as_primitive::<Float64Type>().clone()).collect())
-}
-
-/// What a function gives. Constants stay constants, so that they are computed once.
-pub(crate) fn result(args: &[ColumnarValue], array: ArrayRef) -> DfResult<ColumnarValue> {
-    let scalar = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-    Ok(if scalar {
-        ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
-    } else {
-        ColumnarValue::Array(array)
-    })
 }
 
 fn log1p() -> ScalarUDF {

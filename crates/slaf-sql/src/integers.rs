@@ -179,7 +179,7 @@ impl ScalarUDFImpl for Checked {
             Operation::ShiftLeft => {
                 let numbers = ColumnarValue::values_to_arrays(&args.args)?;
                 let shifted = shifted(&numbers[0], &numbers[1]);
-                shifted.and_then(|shifted| crate::functions::result(&args.args, shifted))
+                shifted.and_then(|shifted| crate::answers::result(&args.args, shifted))
             }
         };
         result.map_err(|e| match e {
@@ -259,7 +259,7 @@ impl ScalarUDFImpl for Negative {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        crate::functions::result(&args.args, negated(&arrays[0])?)
+        crate::answers::result(&args.args, negated(&arrays[0])?)
     }
 }
 

@@ -66,6 +66,6 @@ impl ScalarUDFImpl for Length {
         }
         let lists = ColumnarValue::values_to_arrays(&args.args)?;
         let n = cast(&lengths(&lists[0])?, &DataType::Int64)?;
-        crate::functions::result(&args.args, n)
+        crate::answers::result(&args.args, n)
     }
 }

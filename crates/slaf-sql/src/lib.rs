@@ -16,6 +16,7 @@
 
 mod aggregates;
 mod aliases;
+mod answers;
 mod clauses;
 mod columns;
 mod comparisons;
@@ -35,6 +36,7 @@ pub mod limits;
 mod lists;
 mod names;
 mod parameters;
+mod protect;
 mod query;
 mod string_agg;
 mod sums;
@@ -45,5 +47,6 @@ pub use columns::Columns;
 pub use depth::PLANNING_STACK;
 pub use genes::CELLS;
 pub use parameters::{Parameter, ParameterType, Parameters};
+pub use protect::protect;
 pub use query::{Dialect, Query};
 pub use unknown::NearGenes;

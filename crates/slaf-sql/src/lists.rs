@@ -1,6 +1,7 @@
 //! Lists as values of parameters: `IN $list`, `= ANY($list)`, `unnest($list)`.
 
-use crate::{Parameter, ParameterType};
+use crate::parameters::{Parameter, ParameterType, Parameters};
+use datafusion::common::ParamValues;
 use datafusion::sql::sqlparser::ast::{
     Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Statement, TimezoneInfo, UnaryOperator, Value,
     VisitMut, VisitorMut,
@@ -8,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
+use slaf_core::Error;
 use std::ops::ControlFlow;
 
 /// The tokens of a text, with parentheses around a parameter that follows IN.
@@ -30,9 +32,20 @@ pub(crate) fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSp
     Ok(tokens)
 }
 
+/// Puts lists and typed values in the places of their parameters, and gives the other values for
+/// DataFusion.
+///
+/// # Errors
+/// `invalid-argument` for a parameter without a value, and for a value that is not used.
+pub(crate) fn bind(parameters: &Parameters, statement: &mut Statement) -> Result<Option<ParamValues>, Error> {
+    let values = parameters.checked(statement)?;
+    put(statement, &|name| parameters.in_place(name));
+    Ok(values)
+}
+
 /// Puts lists and typed values where their parameters stand. `value_of` gives the value of a
 /// parameter that has such a one.
-pub(crate) fn put<'a>(statement: &mut Statement, value_of: &dyn Fn(&str) -> Option<&'a Parameter>) {
+fn put<'a>(statement: &mut Statement, value_of: &dyn Fn(&str) -> Option<&'a Parameter>) {
     let _ = VisitMut::visit(statement, &mut Put(value_of));
 }
 

@@ -1,6 +1,5 @@
 //! Values that are bound to `?`, `$1` or `$name`, and never become a part of the text.
 
-use crate::lists;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, Visit, VisitMut, Visitor, VisitorMut};
 use slaf_core::{Error, ErrorKind, Result};
@@ -72,15 +71,9 @@ impl Parameter {
 }
 
 impl Parameters {
-    /// Puts lists and typed values in the places of their parameters, and gives the other values for DataFusion,
-    /// after a check that each parameter has one and each value is used.
-    pub(crate) fn bind(&self, statement: &mut Statement) -> Result<Option<ParamValues>> {
-        let values = self.checked(statement)?;
-        lists::put(statement, &|name| match self.value(name) {
-            Some(value @ (Parameter::List(_) | Parameter::Typed(..))) => Some(value),
-            _ => None,
-        });
-        Ok(values)
+    /// The list or typed value of `$1` or `$name`, which goes into the place of its parameter.
+    pub(crate) fn in_place(&self, name: &str) -> Option<&Parameter> {
+        self.value(name).filter(|value| matches!(value, Parameter::List(_) | Parameter::Typed(..)))
     }
 
     /// The value of `$1` or `$name`.
@@ -93,7 +86,8 @@ impl Parameters {
         }
     }
 
-    fn checked(&self, statement: &Statement) -> Result<Option<ParamValues>> {
+    /// The values for DataFusion, after a check that each parameter has one and each value is used.
+    pub(crate) fn checked(&self, statement: &Statement) -> Result<Option<ParamValues>> {
         let used = placeholders(statement);
         let wrong = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what));
         match self {

@@ -3,9 +3,10 @@ use crate::division::Division;
 use crate::error::{from_datafusion, unknown_field};
 use crate::kinds::Scope;
 use crate::names::{defined, for_each_ident, plain_name, tables};
+use crate::parameters::Parameters;
 use crate::unknown::{Hints, NearGenes};
 use crate::words::words_to_strings;
-use crate::{Parameters, aliases, clauses, depth, from_first, genes, integers, lists, parameters, string_agg};
+use crate::{aliases, clauses, depth, from_first, genes, integers, lists, parameters, string_agg};
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::context::SQLOptions;
@@ -178,7 +179,7 @@ fn prepare(ast: &mut Ast, tables: &[String], parameters: &Parameters) -> Result<
     clauses::name_compared(ast);
     parameters::number(ast);
     check_tables(ast, tables)?;
-    parameters.bind(ast)
+    lists::bind(parameters, ast)
 }
 
 /// Finds tables that neither the session nor the query has.
@@ -371,12 +372,12 @@ mod tests {
 
     #[test]
     fn lists_stand_where_their_parameters_stood() {
-        use crate::Parameter::{Float, Int, List, Null, Text};
+        use crate::parameters::Parameter::{Float, Int, List, Null, Text};
         let put = |sql: &str, values: Vec<crate::Parameter>| {
             let mut query = query(sql);
             let ast = ast(&mut query.statement).unwrap();
             parameters::number(ast);
-            Parameters::Positional(values).bind(ast).map(|_| ast.to_string())
+            lists::bind(&Parameters::Positional(values), ast).map(|_| ast.to_string())
         };
         let texts = || List(vec![Text("it's".into()), Null]);
         assert_eq!(put("SELECT 1 WHERE t IN ?", vec![texts()]).unwrap(), "SELECT 1 WHERE t IN ('it''s', NULL)");

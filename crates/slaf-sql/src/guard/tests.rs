@@ -1,6 +1,7 @@
 use super::*;
 use crate::error::from_datafusion;
-use crate::limits::{Limits, protect};
+use crate::limits::Limits;
+use crate::protect;
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::Int64Type;
 use datafusion::datasource::MemTable;

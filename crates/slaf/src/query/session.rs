@@ -69,7 +69,7 @@ impl Session {
             state = state.with_physical_optimizer_rule(Arc::new(GroupWhileDecoding));
         }
         state = state.with_physical_optimizer_rule(Arc::new(BreaksBehindJoins));
-        let state = slaf_sql::limits::protect(state.build()).map_err(from_datafusion)?;
+        let state = slaf_sql::protect(state.build()).map_err(from_datafusion)?;
         let context = SessionContext::new_with_state(state);
         slaf_sql::functions::register(&context).map_err(from_datafusion)?;
         let store = tables(inner, pushdown)?;
