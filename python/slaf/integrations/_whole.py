@@ -108,7 +108,7 @@ class Whole:
                 self._contents.store.native.export(filename, "h5ad", True, False, progress)
             return
         _write.write_h5ad(
-            self,
+            cast("LazyAnnData", self),
             filename,
             convert_strings=convert_strings_to_categoricals,
             as_dense=as_dense,
