@@ -39,6 +39,8 @@ __all__ = [
     "convert",
     "error_kinds",
     "keeps_zeros",
+    "local_path",
+    "output_path",
     "query_memory",
     "reduce_csr",
     "reduce_stored",
