@@ -8,9 +8,11 @@ import warnings
 
 import anndata as ad
 import pytest
+from helpers import assert_same
 
 import slaf
 from slaf import SLAFArray
+from slaf.data import SLAFConverter
 from slaf.integrations import read_slaf
 
 
@@ -42,6 +44,7 @@ def others(tmp_path_factory, h5ad_path):
 CONVERTIBLE = {
     "x.h5ad": "h5ad",
     "no_extension": "h5ad",
+    "x.h5ad.gz": "an HDF5 file packed with gzip",
     "x.csv": "csv",
     "tenx": "10x mtx",
 }
@@ -54,14 +57,20 @@ def test_inputs_are_named_with_the_command_that_converts_them(others, name, open
         open_it(others / name)
     assert caught.value.kind == "not-a-store"
     text = str(caught.value)
-    stem = name.removesuffix(".h5ad").removesuffix(".csv")
+    stem = name.removesuffix(".gz").removesuffix(".h5ad").removesuffix(".csv")
     assert CONVERTIBLE[name] in text
     assert f"slaf convert {others / name} {stem}.slaf" in text
     assert "SLAFConverter().convert(" in text
     assert "\n" not in text
 
 
-@pytest.mark.parametrize("name", ["x.zarr", "x.h5ad.gz", "empty", "nothing.h5ad", "notes"])
+def test_a_packed_h5ad_converts_as_the_plain_one(others, h5ad_path):
+    store = str(others / "packed.slaf")
+    SLAFConverter().convert(str(others / "x.h5ad.gz"), store)
+    assert_same(read_slaf(store).to_memory(), ad.read_h5ad(h5ad_path))
+
+
+@pytest.mark.parametrize("name", ["x.zarr", "empty", "nothing.h5ad", "notes"])
 def test_other_things_are_no_stores(others, name):
     with pytest.raises(slaf.NotAStoreError) as caught:
         SLAFArray(others / name)

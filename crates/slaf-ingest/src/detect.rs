@@ -3,7 +3,7 @@
 use crate::h5::{Group, H5File, Node};
 use crate::model::{Input, OpenOptions};
 use crate::plain::MARK;
-use crate::{h5ad, loom, mtx, tenx_h5, text};
+use crate::{h5ad, loom, mtx, tenx_h5, text, unpacked};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::io::Read;
 use std::path::Path;
@@ -34,6 +34,9 @@ fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     if begin.starts_with(b"%%MatrixMarket") {
         return mtx::open(path, options);
     }
+    if unpacked::is_packed_hdf5(path) {
+        return unpacked::open(path, options, |file| open_hdf5(file, options));
+    }
     if let Some(what) = needs_a_tool(path, begin) {
         return Err(Error::new(ErrorKind::UnsupportedInput, what));
     }
@@ -51,9 +54,6 @@ fn needs_a_tool(path: &Path, begin: &[u8]) -> Option<String> {
     let tar = begin.get(257..262) == Some(b"ustar");
     let r = [&b"X\n\0\0\0"[..], b"B\n\x02\0\0\0", b"B\n\x03\0\0\0", b"A\n2\n", b"A\n3\n", b"RDX2\n", b"RDX3\n"];
     match begin {
-        b if b.starts_with(b"\x89HDF\r\n\x1a\n") => {
-            Some(packed("an HDF5 file packed with gzip, which cannot be read in parts", "gunzip -k"))
-        }
         _ if tar => Some(packed("a tar archive", "tar -xf")),
         b if b.starts_with(b"BZh") && b.get(4..10) == Some(b"1AY&SY") => {
             Some(packed("a file packed with bzip2", "bunzip2 -k"))

@@ -32,6 +32,7 @@ mod union;
 mod union_columns;
 mod union_slots;
 mod union_uns;
+mod unpacked;
 
 pub use arrow_types::arrow_type;
 pub use detect::open;
@@ -45,3 +46,4 @@ pub use output::{output_path, store_around};
 pub use row_sorter::RowSorter;
 pub use tenx_mtx_writer::{Feature, write_10x_mtx};
 pub use union::{Join, UnionOptions, union};
+pub use unpacked::is_packed_hdf5;

@@ -153,12 +153,31 @@ fn what_other_programs_unpack_is_named() {
         assert_eq!(e.kind(), kind, "{e}");
         assert!(e.to_string().contains(what), "{e}");
     }
+}
+
+#[test]
+fn a_packed_h5ad_is_unpacked_for_as_long_as_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let h5ad = std::fs::read(crate::made::with_x(folder.path(), &crate::made::GOOD)).unwrap();
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut packed, &h5ad).unwrap();
-    let e = open_text(packed.finish().unwrap(), None).err().unwrap();
-    assert!(e.to_string().contains("unpack it first: gunzip -k"), "{e}");
+    let (plain, packed) = (crate::made::with_x(folder.path(), &crate::made::GOOD), folder.path().join("x.h5ad.gz"));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, &std::fs::read(&plain).unwrap()).unwrap();
+    let bytes = encoder.finish().unwrap();
+    std::fs::write(&packed, &bytes).unwrap();
+    let scratch = folder.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let options = OpenOptions { temp_dir: Some(scratch.clone()), ..OpenOptions::default() };
+    let (of_plain, of_packed) = (open(&plain, &options).unwrap(), open(&packed, &options).unwrap());
+    assert_eq!(of_packed.description().matrices, of_plain.description().matrices);
+    assert_eq!(of_packed.description().format, format!("{}, packed with gzip", of_plain.description().format));
+    assert_eq!(of_packed.var().unwrap().index, of_plain.var().unwrap().index);
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 1);
+    drop(of_packed);
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+    std::fs::write(&packed, &bytes[..bytes.len() / 2]).unwrap();
+    let e = open(&packed, &options).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::MalformedInput, "{e}");
+    assert!(e.to_string().contains("x.h5ad.gz") && e.to_string().contains("damaged gzip data"), "{e}");
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
 }
 
 #[test]

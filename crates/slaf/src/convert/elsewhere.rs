@@ -49,6 +49,10 @@ fn of_path(path: &Path) -> String {
     if let Ok(Some((files, _))) = slaf_ingest::h5ads_in(path) {
         return format!("a folder of {} h5ad files, {}", files.len(), advice(path));
     }
+    // Opening it would unpack all of it.
+    if slaf_ingest::is_packed_hdf5(path) {
+        return format!("an HDF5 file packed with gzip, {}", advice(path));
+    }
     let is_large = || std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > MAX_TEXT);
     if is_text(path) && is_large() {
         return format!("a text file, {}", advice(path));
