@@ -162,10 +162,11 @@ fn is_dead(root: &Path, id: &str) -> bool {
     if file.try_lock().is_err() || file.read_to_string(&mut text).is_err() {
         return false;
     }
-    // A writer that was killed before it could say a word. One that is about to will see that its
-    // mark is gone.
+    // A writer that was killed before it could say a word, or is about to: it has written nothing else.
+    // One that lives sees that its mark is gone, and makes another: it must not count as dead.
     if text.is_empty() {
-        return std::fs::remove_file(&path).is_ok();
+        let _ = std::fs::remove_file(&path);
+        return false;
     }
     let owner: Option<Owner> = serde_json::from_str(&text).ok();
     owner.and_then(|o| o.host).is_some_and(|h| Some(h) == host())
@@ -329,6 +330,21 @@ mod tests {
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_writer_that_is_about_to_say_who_it_is_is_not_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = slaf_lance::runtime::block_on(Storage::new(folder.path().to_str().unwrap(), &HashMap::new()));
+        let storage = storage.unwrap();
+        create_with_folders(&folder.path().join(mark(ID))).unwrap();
+        let survey = slaf_lance::runtime::block_on(Survey::take(&storage)).unwrap();
+        assert!(!folder.path().join(mark(ID)).exists(), "an empty mark goes");
+        // The writer has made another mark, and writes.
+        let file = folder.path().join(table(ID, "cells")).join("data/a.lance");
+        create_with_folders(&file).unwrap();
+        slaf_lance::runtime::block_on(survey.sweep(&storage)).unwrap();
+        assert!(file.exists());
+    }
 
     #[test]
     fn names_tell_their_writer() {
