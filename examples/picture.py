@@ -62,11 +62,11 @@ def main(target: Path) -> None:
         panel(title, place, colours, i * (SIZE + GAP)) for i, (title, colours) in enumerate(panels)
     )
     legend = "".join(
-        f'<g transform="translate({5 + 172 * (i % 5)} {TOP + SIZE + 24 + 20 * (i // 5)})">'
+        f'<g transform="translate({5 + 212 * (i % 4)} {TOP + SIZE + 24 + 20 * (i // 4)})">'
         f'<circle r="4" fill="{COLOURS[i]}"/><text x="9" y="4">{name}</text></g>\n'
         for i, name in enumerate(labels.cat.categories)
     )
-    width, height = len(panels) * (SIZE + GAP) - GAP, TOP + SIZE + 60
+    width, height = len(panels) * (SIZE + GAP) - GAP, TOP + SIZE + 80
     target.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="12">\n'
