@@ -84,6 +84,7 @@ class Expression:
 
         Examples
         --------
+        >>> from slaf import SLAFArray
         >>> slaf_array = SLAFArray(store_path)
         >>> slaf_array.get_submatrix("cell1", ["gene1", "gene0"]).rows()
         [('cell1', 'gene1', 3.0)]
@@ -134,6 +135,7 @@ class Expression:
 
         Examples
         --------
+        >>> from slaf import SLAFArray
         >>> SLAFArray(store_path).to_csr([1, 0], slice(0, 2)).toarray()
         array([[0., 3.],
                [1., 0.]], dtype=float32)
