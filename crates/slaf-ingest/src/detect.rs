@@ -34,7 +34,7 @@ fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     if begin.starts_with(b"%%MatrixMarket") {
         return mtx::open(path, options);
     }
-    if unpacked::is_packed_hdf5(path) {
+    if begin.starts_with(unpacked::HDF5) {
         return unpacked::open(path, options, |file| open_hdf5(file, options));
     }
     if let Some(what) = needs_a_tool(path, begin) {

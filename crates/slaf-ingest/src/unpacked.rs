@@ -8,10 +8,10 @@ use slaf_core::{Context, Error, Result, Values};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What an HDF5 file begins with.
-const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+pub(crate) const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// Whether a file is an HDF5 file that is packed with gzip.
 pub fn is_packed_hdf5(path: &Path) -> bool {
@@ -45,7 +45,7 @@ pub(crate) fn open(
 }
 
 /// Errors of reading are those of the packed file, errors of writing those of the unpacked one.
-fn copy(from: &mut impl Read, to: &mut File, unpacked: &PathBuf) -> Result<()> {
+fn copy(from: &mut impl Read, to: &mut File, unpacked: &Path) -> Result<()> {
     let mut part = vec![0; 1 << 20];
     loop {
         let n = match from.read(&mut part) {

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -259,14 +259,13 @@ impl Table {
 
     async fn reader(&self, fragment: usize, columns: &[&str]) -> Result<Arc<FragmentReader>> {
         let key = (fragment, columns.iter().map(ToString::to_string).collect());
-        let lock = || self.readers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(reader) = lock().get(&key) {
+        if let Some(reader) = lock(&self.readers).get(&key) {
             return Ok(reader.clone());
         }
         let projection = self.dataset.schema().project(columns).map_err(from_lance_reading)?;
         let reader = self.fragments[fragment].1.open(&projection, FragReadConfig::default()).await;
         let reader = Arc::new(reader.map_err(from_lance_reading)?);
-        lock().insert(key, reader.clone());
+        lock(&self.readers).insert(key, reader.clone());
         Ok(reader)
     }
 
@@ -326,15 +325,14 @@ impl Table {
     async fn byte_column(&self, fragment: usize, column: &str) -> Result<Option<Arc<ByteColumn>>> {
         let Some(data) = &self.data else { return Ok(None) };
         let key = (fragment, column.to_string());
-        let lock = || self.byte_columns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(opened) = lock().get(&key) {
+        if let Some(opened) = lock(&self.byte_columns).get(&key) {
             return Ok(opened.clone());
         }
         // Lance's arithmetic may panic over a damaged file.
         let open = AssertUnwindSafe(ByteColumn::open(&self.fragments[fragment].1, column, data)).catch_unwind();
         let damaged = |_| Err(Error::corrupt("the structure of a data file is damaged"));
         let opened = open.await.unwrap_or_else(damaged)?.map(Arc::new);
-        lock().insert(key, opened.clone());
+        lock(&self.byte_columns).insert(key, opened.clone());
         Ok(opened)
     }
 
@@ -356,7 +354,7 @@ impl Table {
         match self.storage.guard(async { read.await.map_err(while_reading) }).await.at(&self.uri) {
             Err(e) => {
                 // What failed is kept in them, and would be told again.
-                self.readers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+                lock(&self.readers).clear();
                 Err(self.explain.explain(e).await)
             }
             done => done,
@@ -384,6 +382,11 @@ impl Table {
         }
         out
     }
+}
+
+/// What a thread that panicked left is as good as before: entries are put in whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Decodes batches in tasks of their own, some at once, and gives them in order.

@@ -50,19 +50,19 @@ class Operators(Arithmetic):
     def of_values(self, op: str, other: Any) -> LazyMatrix:
         """A binary function of numpy, the matrix first."""
         if op in COMPARISONS:
-            return self._compare(op, other)
+            return self._without_zeros(op, other)
         if op == "multiply":
             return self.multiply(other)
         if op == "divide":
             return self._divide(other)
         if op == "power":
             return self.power(other)
-        return self._sum(op, other) if op in ("add", "subtract") else self._extreme_of(op, other)
+        return self._sum(op, other) if op in ("add", "subtract") else self._without_zeros(op, other)
 
     def of_values_reflected(self, op: str, other: Any) -> LazyMatrix:
         """A binary function of numpy, the matrix second."""
         if op in ("equal", "not_equal", *SWAPPED):
-            return self._compare(SWAPPED.get(op, op), other)
+            return self._without_zeros(SWAPPED.get(op, op), other)
         if op == "multiply":
             if self._is_spmatrix and np.ndim(other) > 0:
                 raise from_kind(
@@ -105,16 +105,14 @@ class Operators(Arithmetic):
 
     def maximum(self, other: Any) -> LazyMatrix:
         """The greater of each value and a number."""
-        return self._extreme_of("maximum", other)
+        return self._without_zeros("maximum", other)
 
     def minimum(self, other: Any) -> LazyMatrix:
         """The lesser of each value and a number."""
-        return self._extreme_of("minimum", other)
+        return self._without_zeros("minimum", other)
 
-    def _extreme_of(self, op: str, other: Any) -> LazyMatrix:
-        return self.combine(op, other)._as_sparse_as(self)
-
-    def _compare(self, op: str, other: Any) -> LazyMatrix:
+    def _without_zeros(self, op: str, other: Any) -> LazyMatrix:
+        """A comparison or an extreme, which may make zeros of what is stored."""
         return self.combine(op, other)._as_sparse_as(self)
 
     def _as_sparse_as(self, operand: Operators) -> LazyMatrix:
@@ -198,22 +196,22 @@ class Operators(Arithmetic):
         return self.power(other)
 
     def __eq__(self, other: object) -> LazyMatrix:  # type: ignore[override]
-        return self._compare("equal", other)
+        return self._without_zeros("equal", other)
 
     def __ne__(self, other: object) -> LazyMatrix:  # type: ignore[override]
-        return self._compare("not_equal", other)
+        return self._without_zeros("not_equal", other)
 
     def __lt__(self, other: Any) -> LazyMatrix:
-        return self._compare("less", other)
+        return self._without_zeros("less", other)
 
     def __le__(self, other: Any) -> LazyMatrix:
-        return self._compare("less_equal", other)
+        return self._without_zeros("less_equal", other)
 
     def __gt__(self, other: Any) -> LazyMatrix:
-        return self._compare("greater", other)
+        return self._without_zeros("greater", other)
 
     def __ge__(self, other: Any) -> LazyMatrix:
-        return self._compare("greater_equal", other)
+        return self._without_zeros("greater_equal", other)
 
     __hash__ = None  # type: ignore[assignment]
 

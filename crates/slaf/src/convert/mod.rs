@@ -25,7 +25,6 @@ use crate::progress::Progress;
 use crate::store::frames::Categories;
 use crate::store::manifest::{FORMAT_VERSION, FrameSchema, Manifest, Tables};
 use crate::trace::Address;
-use futures::FutureExt;
 use job::{Job, tick};
 use slaf_core::uri::plain_path;
 use slaf_core::{Error, ErrorKind, Result};
@@ -55,7 +54,7 @@ pub fn convert(
     let started = Instant::now();
     let inputs = inputs.iter().map(|i| plain_path(i)).collect::<Result<Vec<_>>>()?;
     let inputs: &[&Path] = &inputs.iter().map(|i| &**i).collect::<Vec<_>>();
-    let target = block_on(Target::prepare(inputs, output, options).boxed())?;
+    let target = block_on(Target::prepare(inputs, output, options))?;
     let input_options = OpenOptions { memory: options.memory / 4, ..options.input.clone() };
     let mut opened = Vec::new();
     let mut notes = Vec::new();
@@ -78,7 +77,7 @@ pub fn convert(
     };
     refuse_losses(&*input, options).map_err(|e| if several { e } else { e.at(&place) })?;
     let job = Job { input: &*input, options, target: &target, progress };
-    let result = block_on(target.begin().boxed()).and_then(|()| job.run(started));
+    let result = block_on(target.begin()).and_then(|()| job.run(started));
     match result {
         Ok(mut report) => {
             target.committed();
@@ -178,7 +177,7 @@ impl Job<'_> {
             files: Vec::new(),
         };
         let span = tracing::debug_span!("commit", version = manifest.version, cells = manifest.n_cells);
-        block_on(self.target.commit(&mut manifest).boxed().instrument(span))?;
+        block_on(self.target.commit(&mut manifest).instrument(span))?;
         Ok(ConvertReport::new(&manifest, description, cells.by_gene_bytes, cells.duplicates, started.elapsed()))
     }
 }

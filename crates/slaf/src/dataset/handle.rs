@@ -8,7 +8,6 @@ use crate::store::manifest::Manifest;
 use crate::store::{Snapshot, versions};
 use crate::trace::Address;
 use crate::verify::Damage;
-use futures::FutureExt;
 use slaf_core::{ErrorKind, Result};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
@@ -81,7 +80,7 @@ impl Dataset {
         elsewhere::refuse_web(uri)?;
         let storage = block_on(Storage::new(uri, &options.storage_options))?;
         let first_touch = options.verify == Verify::FirstTouch;
-        let snapshot = block_on(Snapshot::open(storage.clone(), options.version, first_touch).boxed());
+        let snapshot = block_on(Snapshot::open(storage.clone(), options.version, first_touch));
         let snapshot = snapshot.map_err(|e| match e.kind() {
             ErrorKind::NotAStore => elsewhere::explain(e, &storage),
             _ => e,

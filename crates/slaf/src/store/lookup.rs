@@ -68,12 +68,16 @@ impl Snapshot {
 
     /// The gene order of X and the layers.
     pub(crate) async fn order(&self) -> Result<Arc<GeneOrder>> {
-        self.storage.guard(self.kept.order(TableName::Genes, self.load_order(TableName::Genes))).await
+        self.order_of(TableName::Genes).await
     }
 
     /// The gene order of raw.
     pub(crate) async fn raw_order(&self) -> Result<Arc<GeneOrder>> {
-        self.storage.guard(self.kept.order(TableName::RawGenes, self.load_order(TableName::RawGenes))).await
+        self.order_of(TableName::RawGenes).await
+    }
+
+    async fn order_of(&self, table: TableName) -> Result<Arc<GeneOrder>> {
+        self.storage.guard(self.kept.order(table, self.load_order(table))).await
     }
 
     async fn load_order(&self, name: TableName) -> Result<GeneOrder> {

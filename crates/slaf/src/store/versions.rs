@@ -8,7 +8,8 @@ use slaf_lance::Storage;
 
 const FOLDER: &str = "_slaf/versions";
 
-fn file_of(version: u64) -> String {
+/// The path of the root manifest of a version.
+pub(crate) fn path(version: u64) -> String {
     format!("{FOLDER}/{version:020}.json")
 }
 
@@ -66,7 +67,7 @@ async fn load_once(storage: &Storage, version: Option<u64>) -> Result<Manifest> 
 }
 
 pub(crate) async fn read(storage: &Storage, version: u64) -> Result<Manifest> {
-    let file = file_of(version);
+    let file = path(version);
     let bytes = storage.read(&file).await?;
     let manifest = Manifest::from_bytes(&bytes).at(storage.full(&file))?;
     if manifest.version != version {
@@ -115,7 +116,7 @@ pub(crate) async fn commit(
     durable: bool,
     lost: impl Fn() -> Error,
 ) -> Result<()> {
-    let file = file_of(manifest.version);
+    let file = path(manifest.version);
     let unknown = |e: Error| {
         let what = format!(
             "the answer to the commit of version {} was lost ({}); open the store to see whether it is there",
@@ -145,11 +146,6 @@ pub(crate) async fn commit(
         return Err(lost());
     }
     Ok(())
-}
-
-/// The path of a version's file, for syncing.
-pub(crate) fn path(version: u64) -> String {
-    file_of(version)
 }
 
 #[cfg(test)]

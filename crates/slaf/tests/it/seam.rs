@@ -1,6 +1,7 @@
 //! The seam of storage: stores in memory, with faults in each request, as SLAF and Lance make them.
 
 use crate::QUIET;
+use crate::damage::read_all;
 use slaf::{ConvertOptions, Dataset, DatasetOptions, ErrorKind, MatrixKey, Selection};
 use slaf_ingest::MatrixEncoding;
 use slaf_lance::runtime::block_on;
@@ -75,14 +76,6 @@ impl Place {
         read_all(&dataset).unwrap();
         dataset.n_cells() / 20
     }
-}
-
-fn read_all(dataset: &Dataset) -> slaf::Result<()> {
-    dataset.obs(None, &Selection::All)?;
-    dataset.var(None, &Selection::All)?;
-    dataset.read(&MatrixKey::X, &Selection::All, &Selection::All)?;
-    dataset.read(&MatrixKey::X, &Selection::All, &Selection::Ids(vec![0]))?;
-    Ok(())
 }
 
 const VERSIONS: &str = "_slaf/versions";

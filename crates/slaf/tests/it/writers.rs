@@ -2,6 +2,7 @@
 //! wrote itself.
 
 use crate::QUIET;
+use crate::damage::read_all;
 use slaf::{ConvertOptions, Dataset, ErrorKind, MatrixKey, ProgressEvent, Selection};
 use slaf_ingest::MatrixEncoding;
 use slaf_testing::{Sample, files_below};
@@ -56,14 +57,6 @@ impl Place {
     fn manifest(&self) -> PathBuf {
         self.target().join(format!("_slaf/versions/{:020}.json", self.open().version()))
     }
-}
-
-fn read_all(dataset: &Dataset) -> slaf::Result<()> {
-    dataset.obs(None, &Selection::All)?;
-    dataset.var(None, &Selection::All)?;
-    dataset.read(&MatrixKey::X, &Selection::All, &Selection::All)?;
-    dataset.read(&MatrixKey::X, &Selection::All, &Selection::Ids(vec![0]))?;
-    Ok(())
 }
 
 /// Runs `work` at the report of progress with this number; says whether it came to that.
