@@ -35,10 +35,12 @@ pub struct ByteRows {
 }
 
 impl ByteRows {
+    /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -192,10 +192,12 @@ fn from_lance_or(error: lance::Error, otherwise: ErrorKind) -> Error {
     Error::new(kind_of(within(&error)).unwrap_or(otherwise), text(&error)).with_source(error)
 }
 
+/// An error of an object store, of the kind that its type says; `io` where it says none.
 pub fn from_object_store(error: object_store::Error) -> Error {
     Error::new(kind_of_store(&error).unwrap_or(ErrorKind::Io), text(&error)).with_source(error)
 }
 
+/// An error of Arrow: the kind of the one that it carries, or else a fault of this library.
 pub fn from_arrow(error: arrow::error::ArrowError) -> Error {
     Error::new(kind_of(&error).unwrap_or(ErrorKind::Internal), error.to_string()).with_source(error)
 }

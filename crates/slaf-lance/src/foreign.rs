@@ -16,6 +16,7 @@ const BATCH_ROWS: usize = 1 << 16;
 /// Bytes that a scan reads ahead; Lance's own default is 2 GiB.
 const READ_AHEAD_BYTES: u64 = 128 << 20;
 
+/// A Lance table in a local folder that this library did not write.
 pub struct ForeignTable {
     dataset: lance::Dataset,
     name: String,
@@ -32,6 +33,11 @@ fn at_fault(error: Error) -> Error {
 }
 
 impl ForeignTable {
+    /// Opens the newest version of the table `name` in `folder`.
+    ///
+    /// # Errors
+    /// `malformed-input` for one that is missing or no Lance table, `invalid-argument` for a path that
+    /// is not UTF-8.
     pub fn open(folder: &Path, name: &str) -> Result<ForeignTable> {
         let path = std::path::absolute(folder)?.join(name);
         if !path.is_dir() {
@@ -42,14 +48,20 @@ impl ForeignTable {
         Ok(ForeignTable { dataset: dataset.map_err(at_fault).at(name)?, name: name.to_owned() })
     }
 
+    /// The name of its folder.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// Its columns.
     pub fn fields(&self) -> Vec<Field> {
         self.dataset.schema().fields.iter().map(Field::from).collect()
     }
 
+    /// How many rows it has.
+    ///
+    /// # Errors
+    /// `malformed-input` for files that are missing or broken.
     pub fn rows(&self) -> Result<u64> {
         let rows = block_on(async { self.dataset.count_rows(None).await.map_err(from_lance_reading) });
         Ok(rows.map_err(at_fault).at(&self.name)? as u64)

@@ -7,7 +7,10 @@ use std::time::SystemTime;
 pub struct Identity {
     /// Its whole address.
     pub file: String,
+    /// Bytes.
     pub length: u64,
+    /// When it was written last.
     pub modified: SystemTime,
+    /// The entity tag of an object store.
     pub tag: Option<String>,
 }

@@ -20,17 +20,27 @@ use std::sync::Arc;
 /// What is asked of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
+    /// Bytes of an object, all or some.
     Get,
+    /// Whether there is an object, and how long it is.
     Head,
+    /// A whole object.
     Put,
     /// A part of a large object; its beginning and its end are others.
     PutPart,
+    /// The beginning of a large object.
     BeginParts,
+    /// The end of a large object, which makes it appear.
     CompleteParts,
+    /// The parts of a large object are given up.
     AbortParts,
+    /// The objects below a path.
     List,
+    /// An object goes.
     Delete,
+    /// An object appears under a second path.
     Copy,
+    /// An object changes its path.
     Rename,
 }
 
@@ -44,7 +54,9 @@ impl Operation {
 /// A request, or one more part of the answer to it.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// What is asked for.
     pub operation: Operation,
+    /// The object's path in its bucket or memory.
     pub path: Path,
     /// Whether this waits for more of a body or a listing that has begun.
     pub continued: bool,

@@ -4,6 +4,8 @@
 //! awaits Lance compiles for minutes. This one boxes Lance's futures, and the crates above it
 //! build in seconds. It is a part of the crate `slaf`, without a promise of its own.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod byte_rows;
 pub mod error;
 mod first_touch;

@@ -37,6 +37,10 @@ fn of_this_process<T>(slot: &Slot<T>, make: impl FnOnce() -> Result<T>) -> Resul
     Ok(made)
 }
 
+/// The tokio runtime of this process; a child after a fork gets its own.
+///
+/// # Errors
+/// `io` where the system gives no threads or sockets.
 pub fn runtime() -> Result<&'static Runtime> {
     of_this_process(&RUNTIME, || {
         // Tokio panics where it gets no sockets for its signals.

@@ -104,6 +104,7 @@ impl Storage {
         }
     }
 
+    /// What Lance opens the same store with: its options and layers.
     pub fn object_store_params(&self) -> ObjectStoreParams {
         Self::params(&self.options, &self.layers)
     }
@@ -136,10 +137,12 @@ impl Storage {
         self.guard(async { work.await.map_err(from_object_store) }).await.at(place)
     }
 
+    /// The address of the root, without a slash at its end.
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
+    /// The folder of a root on a local disk.
     pub fn local(&self) -> Option<&PathBuf> {
         self.local.as_ref()
     }
@@ -153,6 +156,10 @@ impl Storage {
         relative.split('/').filter(|s| !s.is_empty()).fold(self.base.clone(), |p, s| p.join(s))
     }
 
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// `not-found`, `permission-denied` or `io`, naming the file.
     pub async fn read(&self, relative: &str) -> Result<Bytes> {
         let get = async { self.store.inner.get(&self.path(relative)).await?.bytes().await };
         self.ask(&self.full(relative), get).await
@@ -191,6 +198,10 @@ impl Storage {
         Ok(None)
     }
 
+    /// Writes a file, in place of one that is there.
+    ///
+    /// # Errors
+    /// `permission-denied` or `io`, naming the file.
     pub async fn write(&self, relative: &str, content: Bytes) -> Result<()> {
         let path = self.path(relative);
         let put = self.store.inner.put(&path, PutPayload::from_bytes(content));

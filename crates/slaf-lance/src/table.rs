@@ -38,7 +38,9 @@ const QUEUE: usize = 4;
 pub struct TableEntry {
     /// Its folder below the root.
     pub path: String,
+    /// The version of Lance's that is meant.
     pub version: u64,
+    /// Its rows at that version.
     pub rows: u64,
 }
 
@@ -135,6 +137,7 @@ type Readers = HashMap<(usize, Vec<String>), Arc<FragmentReader>>;
 
 /// Looks again at an error of reading: it may have another cause than damage.
 pub trait Explain: std::fmt::Debug + Send + Sync {
+    /// The error to give in place of this one.
     fn explain(&self, error: Error) -> BoxFuture<'_, Error>;
 }
 
@@ -219,6 +222,7 @@ impl Table {
         .boxed()
     }
 
+    /// How many rows the table has.
     pub fn rows(&self) -> u64 {
         self.rows
     }

@@ -14,6 +14,8 @@
 //! Only queries pass: nothing writes, defines or sets something. This crate knows no store and no
 //! files, so that it builds and is tested without them.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod aggregates;
 mod aliases;
 mod answers;

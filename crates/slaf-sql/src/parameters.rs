@@ -9,11 +9,15 @@ use std::ops::ControlFlow;
 /// A value for a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parameter {
+    /// A missing value.
     Null,
+    /// `TRUE` or `FALSE`.
     Bool(bool),
     /// A whole number of 64 bits, signed or not, or one of at most 38 digits.
     Int(i128),
+    /// A float of 64 bits.
     Float(f64),
+    /// A text.
     Text(String),
     /// A value of a type that a text tells.
     Typed(ParameterType, String),
@@ -35,11 +39,15 @@ fn whole(number: i128) -> ScalarValue {
 /// The type of a value that is handed over as a text, as SQL writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterType {
+    /// `2026-01-31`.
     Date,
+    /// `23:59:59.5`.
     Time,
+    /// `2026-01-31 23:59:59.5`, without a zone.
     Timestamp,
-    /// With a zone.
+    /// With a zone: `2026-01-31 23:59:59+01:00`.
     TimestampTz,
+    /// `2 days 03:04:05`.
     Interval,
     /// Of as many digits as the text has.
     Decimal,
@@ -48,6 +56,7 @@ pub enum ParameterType {
 /// The values of a query's parameters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Parameters {
+    /// The query has none.
     #[default]
     None,
     /// For `?` in order of the text, or `$1`, `$2`, ...

@@ -32,6 +32,7 @@ pub enum Fault {
     LostAnswer,
     /// Something happens, then it fails and is not carried out.
     Meanwhile(Arc<dyn Fn() + Send + Sync>),
+    /// It is carried out after this time.
     Delay(Duration),
     /// Only so many bytes of a part of a body are read.
     Truncate(usize),
@@ -78,6 +79,7 @@ impl Rule {
         Rule { fault, operation: None, path: String::new(), first: 1, times: usize::MAX, seen: 0 }
     }
 
+    /// Requests of this kind.
     #[must_use]
     pub fn operation(self, operation: Operation) -> Rule {
         Rule { operation: Some(operation), ..self }
@@ -125,6 +127,7 @@ impl Faults {
         (faults.clone(), add_layer(address, faults))
     }
 
+    /// Adds a rule behind those that are there.
     pub fn add(&self, rule: Rule) {
         self.rules().push(rule);
     }

@@ -32,9 +32,13 @@ impl Random {
 /// categorical with an unused category), `batch` (strings), `n` (integers) and `score` (floats).
 #[derive(Clone, Debug)]
 pub struct Sample {
+    /// Counts of cells x genes.
     pub x: CsrChunk,
+    /// Columns of `x`.
     pub n_genes: u64,
+    /// One row for each cell.
     pub obs: Frame,
+    /// One row for each gene.
     pub var: Frame,
 }
 

@@ -1,6 +1,8 @@
 //! What the tests of several crates need: small data sets, ways to damage files, and object stores
 //! that fail.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod damage;
 mod faults;
 mod generate;

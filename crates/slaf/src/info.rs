@@ -6,21 +6,29 @@ use std::fmt;
 /// A summary of a store. [`Display`](fmt::Display) prints it for people.
 #[derive(Clone, Debug, Serialize)]
 pub struct Info {
+    /// Where the store lies.
     pub uri: String,
+    /// The version that is described.
     pub version: u64,
+    /// Cells, the length of obs.
     pub n_cells: u64,
+    /// Genes, the length of var.
     pub n_genes: u64,
     /// Bytes of all files.
     pub bytes: u64,
     /// Bytes of each table.
     pub tables: Vec<(String, u64)>,
+    /// X, layers, raw, obsp and varp.
     pub matrices: Vec<MatrixSummary>,
+    /// The columns of obs, in order.
     pub obs: Vec<ColumnSummary>,
+    /// The columns of var, in order.
     pub var: Vec<ColumnSummary>,
     /// `obsm/X_pca (50 x float32)`.
     pub arrays: Vec<String>,
     /// Elements that are kept as they came: `uns`.
     pub extras: Vec<String>,
+    /// The program that wrote the version, `slaf 0.1.0` for example.
     pub created_by: String,
 }
 
@@ -33,6 +41,7 @@ pub struct MatrixSummary {
     pub dtype: String,
     /// What the input was: `csr`, `csc` or `dense`.
     pub encoding: String,
+    /// Stored values, explicit zeros included.
     pub nnz: u64,
     /// Bits of the packed rows for each stored value.
     pub bits_per_nonzero: f64,
@@ -41,6 +50,7 @@ pub struct MatrixSummary {
 /// A column of obs or var.
 #[derive(Clone, Debug, Serialize)]
 pub struct ColumnSummary {
+    /// The user's name.
     pub name: String,
     /// `int64`, `categorical of string`.
     pub data_type: String,

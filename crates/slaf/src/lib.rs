@@ -17,6 +17,8 @@
 //! The calls block and may come from any thread but one of a tokio runtime. Errors are
 //! [`Error`]s with a stable [`ErrorKind`].
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod config;
 mod convert;
 mod dataset;

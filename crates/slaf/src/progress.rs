@@ -5,7 +5,9 @@
 pub struct ProgressEvent {
     /// What is being done: `opening`, `cells`, `genes`, `committing`.
     pub phase: &'static str,
+    /// Cells that are done in this phase.
     pub cells_done: u64,
+    /// Cells in all; 0 while that is not known.
     pub cells_total: u64,
 }
 

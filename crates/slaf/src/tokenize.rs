@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// Rows of tokens, of shape cells x `length`.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens {
+    /// Row by row, padded at the end.
     pub input_ids: Vec<i64>,
     /// True for everything but padding.
     pub attention_mask: Vec<bool>,
@@ -23,6 +24,7 @@ pub struct Tokens {
     pub values: Vec<f32>,
     /// The cell of each row.
     pub cells: Vec<u64>,
+    /// Tokens of each row, padding included.
     pub length: usize,
 }
 

@@ -21,6 +21,7 @@ const ROWS_AT_ONCE: u64 = 256;
 pub struct Damage {
     /// Its path below the root.
     pub file: String,
+    /// How it differs.
     pub reason: String,
 }
 

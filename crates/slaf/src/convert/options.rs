@@ -24,6 +24,7 @@ pub struct ConvertOptions {
     pub input: OpenOptions,
     /// Credentials and settings of an object store.
     pub storage_options: HashMap<String, String>,
+    /// When a write counts as done.
     pub durability: Durability,
 }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 pub struct ConvertReport {
     /// What the input was, for example `h5ad (AnnData 0.8)`.
     pub format: String,
+    /// Cells of the store.
     pub n_cells: u64,
+    /// Genes of the store.
     pub n_genes: u64,
     /// Stored values of X.
     pub nnz: u64,
@@ -30,6 +32,7 @@ pub struct ConvertReport {
     pub notes: Vec<String>,
     /// Values at duplicate positions that were added up.
     pub duplicates: u64,
+    /// Wall-clock seconds from opening the input to the commit.
     pub seconds: f64,
 }
 

@@ -19,6 +19,7 @@ pub struct CellStats {
     pub nnz: Vec<u32>,
     /// Values that are not zero.
     pub n_genes: Vec<u32>,
+    /// The sum of the cell's values.
     pub total: Vec<f64>,
 }
 
@@ -27,6 +28,7 @@ pub struct CellStats {
 pub struct GeneStats {
     /// Cells in which the gene's value is not zero.
     pub n_cells: Vec<u64>,
+    /// The sum of the gene's values.
     pub total: Vec<f64>,
 }
 

@@ -21,6 +21,7 @@ pub struct DatasetOptions {
     pub version: Option<u64>,
     /// Credentials and settings of an object store.
     pub storage_options: HashMap<String, String>,
+    /// When files are compared with their hashes.
     pub verify: Verify,
 }
 
@@ -41,11 +42,15 @@ pub enum Verify {
 /// A committed version.
 #[derive(Clone, Debug)]
 pub struct VersionInfo {
+    /// Its number; the first one is 1.
     pub version: u64,
     /// Seconds since 1970-01-01, UTC.
     pub created: u64,
+    /// What made it, `convert` for example.
     pub operation: String,
+    /// Cells at this version.
     pub n_cells: u64,
+    /// Genes at this version.
     pub n_genes: u64,
 }
 

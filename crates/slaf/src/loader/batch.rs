@@ -6,11 +6,32 @@ use slaf_core::Values;
 #[derive(Clone, Debug, PartialEq)]
 pub enum BatchData {
     /// Compressed sparse rows; columns rise within a row.
-    Sparse { indptr: Vec<u32>, indices: Vec<u32>, values: Values },
+    Sparse {
+        /// Where each row begins, and the end of the last.
+        indptr: Vec<u32>,
+        /// The column of each value.
+        indices: Vec<u32>,
+        /// The values, row by row.
+        values: Values,
+    },
     /// Row by row, `width` values each.
-    Dense { values: Values, width: usize },
+    Dense {
+        /// As many as there are cells times `width`.
+        values: Values,
+        /// Columns: the genes that were asked for.
+        width: usize,
+    },
     /// Row by row, `length` tokens each; `values` is empty for a tokenizer without values.
-    Tokens { input_ids: Vec<i64>, attention_mask: Vec<bool>, values: Vec<f32>, length: usize },
+    Tokens {
+        /// Padded at the end of a row.
+        input_ids: Vec<i64>,
+        /// True for everything but padding.
+        attention_mask: Vec<bool>,
+        /// What a tokenizer gives beside each token.
+        values: Vec<f32>,
+        /// Tokens of a row, padding included.
+        length: usize,
+    },
 }
 
 /// Cells that go to the model at once.
@@ -20,6 +41,7 @@ pub struct LoadedBatch {
     pub cells: Vec<u64>,
     /// The store of each row; empty if there is only one.
     pub sources: Vec<u32>,
+    /// What the model gets: one row for each cell.
     pub data: BatchData,
     /// The values of [`Source::columns`](super::Source::columns) in these cells.
     pub columns: Vec<Values>,

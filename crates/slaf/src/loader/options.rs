@@ -25,10 +25,13 @@ slaf_core::names!(Form, "form of batches", { Sparse => "sparse", Dense => "dense
 /// How batches are made.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
+    /// The matrix that cells are read from.
     pub matrix: MatrixKey,
+    /// What the rows of a batch are.
     pub form: Form,
     /// Cells of a batch, of one rank.
     pub batch_size: usize,
+    /// What becomes of cells that do not fill a batch on each rank.
     pub remainder: Remainder,
     /// The type of the values of matrices; by default the stored one if it is floating-point, and
     /// otherwise `F32`.
@@ -82,11 +85,13 @@ impl Source {
 /// Which part of an epoch is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct EpochPart {
+    /// The number of the epoch, which chooses the order of the cells.
     pub epoch: u64,
     /// Positions that were consumed before, by all ranks together.
     pub start: u64,
     /// Batches after `start` that this consumer has had already.
     pub skip: u64,
+    /// The part of this consumer among all ranks and workers.
     pub shard: Shard,
 }
 

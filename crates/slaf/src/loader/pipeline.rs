@@ -228,6 +228,7 @@ impl LoadedBatches {
         self.left
     }
 
+    /// How fast the epoch has been so far, and who waited.
     pub fn stats(&self) -> LoaderStats {
         self.shared.counters.get()
     }

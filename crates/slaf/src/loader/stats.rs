@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 /// What a running epoch has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct LoaderStats {
+    /// Batches that were handed out.
     pub batches: u64,
+    /// Cells in these batches.
     pub cells: u64,
     /// Tokens that are not padding.
     pub tokens: u64,

@@ -11,7 +11,9 @@ use std::time::Duration;
 /// The rows of an SQL query.
 #[derive(Clone, Debug)]
 pub struct QueryResult {
+    /// The columns of the result, also where it has no row.
     pub schema: SchemaRef,
+    /// The rows, in the order of the query.
     pub batches: Vec<RecordBatch>,
 }
 
@@ -27,6 +29,7 @@ impl QueryResult {
 pub struct QueryOptions {
     /// Values for `?`, `$1` or `$name`.
     pub parameters: Parameters,
+    /// How words in double quotes and `/` are read.
     pub dialect: Dialect,
     /// Tables beside those of the store.
     pub tables: Vec<UserTable>,

@@ -24,7 +24,9 @@ use std::sync::Arc;
 pub struct UserTable {
     /// The name in the query.
     pub name: String,
+    /// Its columns.
     pub schema: SchemaRef,
+    /// Its rows.
     pub batches: Vec<RecordBatch>,
 }
 

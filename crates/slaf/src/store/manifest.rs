@@ -21,31 +21,45 @@ pub struct Manifest {
     pub checksum: String,
     /// Always `slaf`.
     pub format: String,
+    /// The version of the layout; see [`FORMAT_VERSION`].
     pub format_version: u32,
     /// What a reader must know to read this version.
     pub reader_features: Vec<String>,
     /// What a writer must know to write a next version.
     pub writer_features: Vec<String>,
+    /// The number of this version, and of its file.
     pub version: u64,
     /// Made anew for each write: tells one's own commit from another's.
     pub write_id: String,
     /// Seconds since 1970-01-01, UTC.
     pub created: u64,
+    /// The program that wrote it, `slaf 0.1.0` for example.
     pub created_by: String,
+    /// What made it, `convert` for example.
     pub operation: String,
+    /// Rows of the table `cells`.
     pub n_cells: u64,
+    /// Rows of the table `genes`.
     pub n_genes: u64,
+    /// The tables and their pinned versions.
     pub tables: Tables,
+    /// The columns of obs, which lie in `cells`.
     pub obs: FrameSchema,
+    /// The columns of var, which lie in `genes`.
     pub var: FrameSchema,
+    /// The columns of `raw.var`, which lie in `raw_genes`.
     pub raw_var: Option<FrameSchema>,
+    /// X, layers, raw, obsp and varp.
     pub matrices: Vec<MatrixEntry>,
+    /// The entries of obsm and varm.
     pub arrays: Vec<ArrayEntry>,
     /// The stripes of `by_gene`, in order of their cells.
     pub stripes: Vec<Stripe>,
     /// An Arrow IPC file with the categories of every categorical column.
     pub categories: Option<String>,
+    /// What no table holds.
     pub extras: Option<Extras>,
+    /// Every file of this version.
     pub files: Vec<FileEntry>,
 }
 
@@ -53,9 +67,13 @@ pub struct Manifest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Tables {
+    /// One row for each cell: obs, obsm, X, layers, raw and obsp.
     pub cells: TableEntry,
+    /// One row for each gene: var, varm and varp.
     pub genes: TableEntry,
+    /// The gene-major copy of X.
     pub by_gene: Option<TableEntry>,
+    /// One row for each gene of `raw`.
     pub raw_genes: Option<TableEntry>,
 }
 
@@ -63,7 +81,9 @@ pub struct Tables {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FrameSchema {
+    /// The name of the index in AnnData; none if it has none.
     pub index_name: Option<String>,
+    /// The columns, in the user's order.
     pub columns: Vec<ColumnSchema>,
 }
 
@@ -79,8 +99,10 @@ pub struct ColumnSchema {
     /// `float16`..`float64`, `string`.
     #[serde(with = "kinds")]
     pub data_type: ValueType,
+    /// What the values stand for.
     #[serde(with = "kinds")]
     pub kind: Kind,
+    /// Whether the categories have an order.
     #[serde(default)]
     pub ordered: bool,
 }
@@ -89,6 +111,7 @@ pub struct ColumnSchema {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MatrixEntry {
+    /// Which place of AnnData it has.
     #[serde(with = "kinds")]
     pub slot: Slot,
     /// The user's name of a layer, obsp or varp.
@@ -101,7 +124,9 @@ pub struct MatrixEntry {
     /// The value type, by numpy's name.
     #[serde(with = "kinds")]
     pub dtype: Dtype,
+    /// Cells, or genes of a varp.
     pub n_rows: u64,
+    /// Genes, or cells of an obsp.
     pub n_cols: u64,
     /// Stored values, explicit zeros included.
     pub nnz: u64,
@@ -113,13 +138,17 @@ pub struct MatrixEntry {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ArrayEntry {
+    /// Cells for obsm, genes for varm.
     #[serde(with = "kinds")]
     pub axis: Axis,
+    /// The user's name, `X_pca` for example.
     pub name: String,
     /// The name of the Lance column; none for an array without columns.
     pub column: Option<String>,
+    /// The value type, by numpy's name.
     #[serde(with = "kinds")]
     pub dtype: Dtype,
+    /// Values of each row.
     pub width: u64,
 }
 
@@ -128,9 +157,13 @@ pub struct ArrayEntry {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stripe {
+    /// The number of its first cell.
     pub first_cell: u64,
+    /// How many cells it holds.
     pub n_cells: u64,
+    /// The row of `by_gene` of its gene of rank 0.
     pub first_row: u64,
+    /// How many genes, and so rows, it has.
     pub n_genes: u64,
 }
 
@@ -138,6 +171,7 @@ pub struct Stripe {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Extras {
+    /// The file below the root.
     pub path: String,
     /// For example `uns`, `obsm/frame`.
     pub elements: Vec<String>,
@@ -147,8 +181,11 @@ pub struct Extras {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FileEntry {
+    /// Below the root.
     pub path: String,
+    /// Bytes.
     pub length: u64,
+    /// BLAKE3 of its bytes, in hexadecimal digits.
     pub blake3: String,
 }
 
