@@ -19,7 +19,7 @@ from slaf._keywords import keywords
 from slaf._progress import bar
 from slaf._report import Report
 from slaf._selectors import Axis
-from slaf._slaf import ArrowStream
+from slaf._slaf import ArrowStream, Column
 from slaf._store import WHAT, Store
 
 if TYPE_CHECKING:
@@ -484,7 +484,7 @@ class SLAFArray(Expression):
         )
         found: dict[str, Any] = dict(zip([name] * (name in names) + wanted, read, strict=True))
         if number in names:
-            found[number] = (number, np.arange(len(self._store.axis(of))), None, None)
+            found[number] = Column(number, np.arange(len(self._store.axis(of))))
         return [found[n] for n in names]
 
     def export(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from slaf._errors import invalid
-
-if TYPE_CHECKING:
-    from slaf._slaf import _Column
+from slaf._slaf import Column
 
 _COMPARISON = re.compile(r"\s*(>=|<=|==|!=|>|<|=)\s*(\S+)\s*")
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -27,7 +25,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def mask(column: _Column, condition: Any) -> npt.NDArray[np.bool_]:
+def mask(column: Column, condition: Any) -> npt.NDArray[np.bool_]:
     """Tell which rows fulfil a condition.
 
     Parameters
@@ -44,12 +42,12 @@ def mask(column: _Column, condition: Any) -> npt.NDArray[np.bool_]:
     InvalidArgumentError
         If the condition does not fit to the type of the column.
     """
-    name, values, missing, categories = column
+    name, values, missing = column.name, column.values, column.mask
     missing_too = _wants_missing(condition)
-    if categories is not None:
+    if column.categories is not None:
         # Each category is looked at once; -1, a missing value, takes the last entry.
         codes = np.asarray(values)
-        of_codes = np.append(mask((name, categories, None, None), condition), missing_too)
+        of_codes = np.append(mask(Column(name, column.categories), condition), missing_too)
         return np.asarray(of_codes[codes], dtype=np.bool_)
     if isinstance(values, list):
         present = np.array([v is not None for v in values], dtype=np.bool_)

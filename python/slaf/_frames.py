@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-    from slaf._slaf import ArrowStream, _Column
+    from slaf._slaf import ArrowStream, Column, FrameInfo
 
 
 def public_names(columns: list[str], of: str) -> list[str]:
@@ -54,8 +54,8 @@ def to_polars(stream: ArrowStream, store: Store, of: str, rows: Axis) -> pl.Data
 
 
 def to_pandas(
-    columns: list[_Column],
-    info: tuple[str | None, list[tuple[str, str, bool]]],
+    columns: list[Column],
+    info: FrameInfo,
     is_selection: bool = False,
 ) -> pd.DataFrame:
     """Make the frame that anndata reads from an h5ad file.
@@ -65,29 +65,28 @@ def to_pandas(
     columns
         The columns as Rust gives them, the index first.
     info
-        The name of the index, and of each column name, kind and whether it is ordered.
+        What the store tells of the frame.
     is_selection
         Whether there are more rows than these.
     """
     import pandas as pd
 
-    index_name, kinds = info
     index, *rest = columns
-    names = [name for name, _, _ in kinds]
+    names = [column.name for column in info.columns]
     data = {
-        name: _pandas_column(column, kind, ordered, is_selection)
-        for column, (name, kind, ordered) in zip(rest, kinds, strict=True)
+        about.name: _pandas_column(column, about.kind, about.ordered, is_selection)
+        for column, about in zip(rest, info.columns, strict=True)
     }
-    names_of_rows = pd.Index(_plain(index[1], is_selection))
+    names_of_rows = pd.Index(_plain(index.values, is_selection))
     frame = pd.DataFrame(data, index=names_of_rows, columns=names if names else None)
-    frame.index.name = index_name
+    frame.index.name = info.index_name
     return frame
 
 
-def _pandas_column(column: _Column, kind: str, ordered: bool, is_selection: bool) -> Any:
+def _pandas_column(column: Column, kind: str, ordered: bool, is_selection: bool) -> Any:
     import pandas as pd
 
-    _, values, mask, categories = column
+    values, mask, categories = column.values, column.mask, column.categories
     if categories is not None:
         known: Any = categories
         if isinstance(categories, list):

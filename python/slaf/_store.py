@@ -134,17 +134,17 @@ class Store:
 
     def names(self, of: str, rows: Axis) -> list[str]:
         """Names of cells or genes."""
-        return _texts(self.native.columns(of, [], rows.native())[0][1])
+        return _texts(self.native.columns(of, [], rows.native())[0].values)
 
     def column_names(self, of: str) -> list[str]:
         """Names of the user's columns of obs or var, in order."""
         info = self.native.frame_info(of)
-        return [] if info is None else [name for name, _, _ in info[1]]
+        return [] if info is None else [column.name for column in info.columns]
 
     def categories(self, of: str, column: str) -> list[str]:
         """All categories of a categorical column of strings, in order."""
-        _, (_, _, _, categories) = self.native.columns(of, [column], (0, 0))
-        return _texts(categories)
+        _, read = self.native.columns(of, [column], (0, 0))
+        return _texts(read.categories)
 
     def matrix(self, key: Key) -> MatrixInfo:
         """Describe a matrix.

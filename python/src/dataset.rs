@@ -3,6 +3,7 @@
 use crate::arguments::{Chosen, Key, Named, query_options};
 use crate::csr::Csr;
 use crate::error::IntoPyResult;
+use crate::loader::PyDense;
 use crate::output::{self, ArrowStream, Column};
 use crate::work;
 use arrow::array::RecordBatch;
@@ -60,8 +61,27 @@ impl Handle {
     }
 }
 
-/// `(name, kind, ordered)` of each column.
-type Columns = Vec<(String, String, bool)>;
+/// The columns of obs, var or `raw.var`, and the name of its index.
+#[pyclass(module = "slaf._slaf", frozen, get_all)]
+pub(crate) struct FrameInfo {
+    index_name: Option<String>,
+    columns: Vec<Py<ColumnInfo>>,
+}
+
+/// A column of a frame; `ordered` tells of a categorical.
+#[pyclass(module = "slaf._slaf", frozen, get_all)]
+pub(crate) struct ColumnInfo {
+    name: String,
+    kind: String,
+    ordered: bool,
+}
+
+/// An entry of obsm (`of` is `obs`) or varm (`var`) that a table holds.
+#[pyclass(module = "slaf._slaf", frozen, get_all)]
+pub(crate) struct ArrayInfo {
+    of: String,
+    name: String,
+}
 
 /// What a store tells of a matrix without reading it.
 #[pyclass(module = "slaf._slaf", frozen, get_all)]
@@ -211,14 +231,14 @@ impl Dataset {
 
     /// The names of the rows, unless they are not wanted, and columns.
     #[pyo3(signature = (of, columns, rows, names=true))]
-    fn columns<'py>(
+    fn columns(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         of: Named<Axis>,
         columns: Option<Vec<String>>,
         rows: Chosen,
         names: bool,
-    ) -> PyResult<Vec<Column<'py>>> {
+    ) -> PyResult<Vec<Column>> {
         let (handle, of, rows) = (self.handle(py)?, of.0, rows.0);
         let mut batch = work::run(py, move || handle.rows(of, columns.as_deref(), &rows))?;
         if !names {
@@ -227,13 +247,13 @@ impl Dataset {
         output::columns(py, &batch)
     }
 
-    fn raw_columns<'py>(&self, py: Python<'py>) -> PyResult<Option<Vec<Column<'py>>>> {
+    fn raw_columns(&self, py: Python<'_>) -> PyResult<Option<Vec<Column>>> {
         let dataset = self.dataset(py)?;
         let batch = work::run(py, move || dataset.raw_var())?;
         batch.map(|batch| output::columns(py, &batch)).transpose()
     }
 
-    fn frame_info(&self, py: Python<'_>, of: &str) -> PyResult<Option<(Option<String>, Columns)>> {
+    fn frame_info(&self, py: Python<'_>, of: &str) -> PyResult<Option<FrameInfo>> {
         let dataset = self.dataset(py)?;
         let manifest = dataset.manifest();
         let schema = match of {
@@ -246,8 +266,11 @@ impl Dataset {
                 Axis::Genes => &manifest.var,
             },
         };
-        let columns = schema.columns.iter().map(|c| (c.name.clone(), c.kind.to_string(), c.ordered));
-        Ok(Some((schema.index_name.clone(), columns.collect())))
+        let column = |c: &slaf::manifest::ColumnSchema| {
+            Py::new(py, ColumnInfo { name: c.name.clone(), kind: c.kind.to_string(), ordered: c.ordered })
+        };
+        let columns = schema.columns.iter().map(column).collect::<PyResult<_>>()?;
+        Ok(Some(FrameInfo { index_name: schema.index_name.clone(), columns }))
     }
 
     fn resolve<'py>(
@@ -280,10 +303,15 @@ impl Dataset {
         Ok(dataset.manifest().matrices.iter().map(matrix).collect())
     }
 
-    fn arrays(&self, py: Python<'_>) -> PyResult<Vec<(String, String)>> {
+    fn arrays(&self, py: Python<'_>) -> PyResult<Vec<ArrayInfo>> {
         let dataset = self.dataset(py)?;
         let of = |axis| if axis == Axis::Cells { "obs" } else { "var" };
-        Ok(dataset.manifest().arrays.iter().map(|a| (of(a.axis).into(), a.name.clone())).collect())
+        Ok(dataset
+            .manifest()
+            .arrays
+            .iter()
+            .map(|a| ArrayInfo { of: of(a.axis).into(), name: a.name.clone() })
+            .collect())
     }
 
     fn extra_elements(&self, py: Python<'_>) -> PyResult<Vec<String>> {
@@ -304,17 +332,11 @@ impl Dataset {
         Ok(Csr::of(py, chunk, n_cols))
     }
 
-    fn array<'py>(
-        &self,
-        py: Python<'py>,
-        of: Named<Axis>,
-        name: String,
-        rows: Chosen,
-    ) -> PyResult<(Bound<'py, PyAny>, usize)> {
+    fn array(&self, py: Python<'_>, of: Named<Axis>, name: String, rows: Chosen) -> PyResult<PyDense> {
         let (dataset, rows) = (self.dataset(py)?, rows.0);
         let key = ArrayKey { axis: of.0, name };
         let (values, width) = work::run(py, move || dataset.array(&key, &rows))?;
-        Ok((output::values(py, values), width))
+        Ok(PyDense { values: output::values(py, values).unbind(), width })
     }
 
     fn nnz_per_cell<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u32>>> {

@@ -1,6 +1,8 @@
 //! The extension module `slaf._slaf`: conversions of arguments, results and errors, and nothing
 //! else. Its Python face, with the documentation, is the package `slaf` beside it.
 
+#![warn(unreachable_pub)]
+
 mod arguments;
 mod convert;
 mod csr;
@@ -76,6 +78,10 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<csr::Csr>()?;
     module.add_class::<dataset::MatrixInfo>()?;
+    module.add_class::<dataset::FrameInfo>()?;
+    module.add_class::<dataset::ColumnInfo>()?;
+    module.add_class::<dataset::ArrayInfo>()?;
+    module.add_class::<output::Column>()?;
     module.add_class::<dataset::VersionInfo>()?;
     module.add_class::<matrix::PySummary>()?;
     module.add_class::<matrix::PyStats>()?;

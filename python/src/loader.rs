@@ -4,7 +4,7 @@ use crate::arguments::{Chosen, Key, Named, NamedDtype, from_attributes, selectio
 use crate::dataset::{Dataset, to_json};
 use crate::ending::detached;
 use crate::error::{IntoPyResult, invalid};
-use crate::output;
+use crate::output::{self, array};
 use crate::tokenizer::Tokenizer;
 use crate::work;
 use numpy::{PyArray1, PyReadonlyArray1};
@@ -286,10 +286,10 @@ impl Drop for Batches {
 /// A batch. `data` is a [`PySparse`], a [`PyDense`] or a [`PyTokens`].
 #[pyclass(module = "slaf._slaf", name = "Batch", frozen, get_all)]
 pub(crate) struct PyBatch {
-    cells: Py<PyAny>,
-    sources: Option<Py<PyAny>>,
-    data: Py<PyAny>,
-    columns: Vec<Py<PyAny>>,
+    pub(crate) cells: Py<PyAny>,
+    pub(crate) sources: Option<Py<PyAny>>,
+    pub(crate) data: Py<PyAny>,
+    pub(crate) columns: Vec<Py<PyAny>>,
 }
 
 /// Rows of a sparse matrix; indices of int32.
@@ -303,17 +303,17 @@ pub(crate) struct PySparse {
 /// Rows of a dense matrix, flat.
 #[pyclass(module = "slaf._slaf", name = "DenseRows", frozen, get_all)]
 pub(crate) struct PyDense {
-    values: Py<PyAny>,
-    width: usize,
+    pub(crate) values: Py<PyAny>,
+    pub(crate) width: usize,
 }
 
 /// Rows of tokens, flat.
 #[pyclass(module = "slaf._slaf", name = "TokenRows", frozen, get_all)]
 pub(crate) struct PyTokens {
-    input_ids: Py<PyAny>,
-    attention_mask: Py<PyAny>,
-    values: Option<Py<PyAny>>,
-    length: usize,
+    pub(crate) input_ids: Py<PyAny>,
+    pub(crate) attention_mask: Py<PyAny>,
+    pub(crate) values: Option<Py<PyAny>>,
+    pub(crate) length: usize,
 }
 
 #[pymethods]
@@ -343,9 +343,6 @@ impl Batches {
 }
 
 fn to_numpy(py: Python<'_>, batch: LoadedBatch) -> PyResult<PyBatch> {
-    fn array<T: numpy::Element>(py: Python<'_>, values: Vec<T>) -> Py<PyAny> {
-        PyArray1::from_vec(py, values).into_any().unbind()
-    }
     let data = match batch.data {
         BatchData::Sparse { indptr, indices, values } => {
             // In place: both types take four bytes, and a batch has fewer than 2^31 values.

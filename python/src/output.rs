@@ -135,27 +135,48 @@ pub(crate) fn values(py: Python<'_>, values: Values) -> Bound<'_, PyAny> {
     with_values!(values, v => PyArray1::from_vec(py, v).into_any())
 }
 
-/// A column for Python: `(name, values, mask, categories)`.
+/// A numpy array that takes over the memory of a vector.
+pub(crate) fn array<T: Element>(py: Python<'_>, values: Vec<T>) -> Py<PyAny> {
+    PyArray1::from_vec(py, values).into_any().unbind()
+}
+
+/// A column for Python.
 ///
 /// `values` is a numpy array, or a list of `str` and `None`; of a categorical it holds the codes,
 /// -1 for a missing value. `mask` is true where a value is missing, or `None` if none is.
-pub(crate) type Column<'py> = (String, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
+#[pyclass(module = "slaf._slaf", frozen, get_all)]
+pub(crate) struct Column {
+    name: String,
+    values: Py<PyAny>,
+    mask: Option<Py<PyAny>>,
+    categories: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Column {
+    #[new]
+    #[pyo3(signature = (name, values, mask=None, categories=None))]
+    fn new(name: String, values: Py<PyAny>, mask: Option<Py<PyAny>>, categories: Option<Py<PyAny>>) -> Self {
+        Column { name, values, mask, categories }
+    }
+}
 
 /// The columns of a batch.
-pub(crate) fn columns<'py>(py: Python<'py>, batch: &RecordBatch) -> PyResult<Vec<Column<'py>>> {
+pub(crate) fn columns(py: Python<'_>, batch: &RecordBatch) -> PyResult<Vec<Column>> {
     let schema = batch.schema();
     schema.fields().iter().zip(batch.columns()).map(|(field, array)| column(py, field.name(), array)).collect()
 }
 
-fn column<'py>(py: Python<'py>, name: &str, array: &dyn Array) -> PyResult<Column<'py>> {
+fn column(py: Python<'_>, name: &str, array: &dyn Array) -> PyResult<Column> {
+    let name = name.to_string();
     if let Some(dictionary) = array.as_dictionary_opt::<types::Int32Type>() {
         let codes: Vec<i32> = dictionary.keys().iter().map(|key| key.unwrap_or(-1)).collect();
-        let categories = plain(py, dictionary.values().as_ref())?;
-        return Ok((name.into(), PyArray1::from_vec(py, codes).into_any(), None, Some(categories)));
+        let categories = Some(plain(py, dictionary.values().as_ref())?.unbind());
+        return Ok(Column { name, values: PyArray1::from_vec(py, codes).into_any().unbind(), mask: None, categories });
     }
     let mask = array.nulls().filter(|nulls| nulls.null_count() > 0);
-    let mask = mask.map(|nulls| PyArray1::from_iter(py, nulls.iter().map(|valid| !valid)).into_any());
-    Ok((name.into(), plain(py, array)?, mask, None))
+    let mask = mask.map(|nulls| PyArray1::from_iter(py, nulls.iter().map(|valid| !valid)).into_any().unbind());
+    Ok(Column { name, values: plain(py, array)?.unbind(), mask, categories: None })
 }
 
 fn plain<'py>(py: Python<'py>, array: &dyn Array) -> PyResult<Bound<'py, PyAny>> {

@@ -3,8 +3,9 @@
 use crate::arguments::{Chosen, Named};
 use crate::dataset::{Dataset, to_json};
 use crate::error::{IntoPyResult, invalid};
+use crate::loader::{PyBatch, PyTokens};
+use crate::output::array;
 use crate::work;
-use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use slaf::tokenizers::{
@@ -177,27 +178,21 @@ impl Tokenizer {
         Ok(names.into_iter().map(String::from).collect())
     }
 
-    #[allow(clippy::type_complexity)]
-    fn tokenize<'py>(
-        &self,
-        py: Python<'py>,
-        dataset: &Dataset,
-        cells: Chosen,
-        seed: u64,
-        epoch: u64,
-    ) -> PyResult<(
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<bool>>,
-        Option<Bound<'py, PyArray1<f32>>>,
-        Bound<'py, PyArray1<i64>>,
-    )> {
+    /// A batch of [`PyTokens`], without columns.
+    fn tokenize(&self, py: Python<'_>, dataset: &Dataset, cells: Chosen, seed: u64, epoch: u64) -> PyResult<PyBatch> {
         let (dataset, prepared, cells) = (dataset.dataset(py)?, Arc::clone(&self.prepared), cells.0);
         let done = work::run(py, move || dataset.tokenize(&prepared, &cells, &mut Random::new(seed, epoch)))?;
-        Ok((
-            PyArray1::from_vec(py, done.input_ids),
-            PyArray1::from_vec(py, done.attention_mask),
-            self.prepared.has_values().then(|| PyArray1::from_vec(py, done.values)),
-            PyArray1::from_iter(py, done.cells.into_iter().map(|c| c as i64)),
-        ))
+        let tokens = PyTokens {
+            input_ids: array(py, done.input_ids),
+            attention_mask: array(py, done.attention_mask),
+            values: self.prepared.has_values().then(|| array(py, done.values)),
+            length: done.length,
+        };
+        Ok(PyBatch {
+            cells: array(py, done.cells.into_iter().map(|c| c as i64).collect()),
+            sources: None,
+            data: Py::new(py, tokens)?.into_any(),
+            columns: Vec::new(),
+        })
     }
 }

@@ -56,7 +56,7 @@ class Contents:
         for slot in SLOTS:
             axis = contents.axes[slot[:3]]
             if slot.endswith("m"):
-                arrays = [name for of, name in store.native.arrays() if of == slot[:3]]
+                arrays = [a.name for a in store.native.arrays() if a.of == slot[:3]]
                 keys = sorted([*arrays, *names_below(store, slot)])
                 load = ArrayLoader(store, slot, frozenset(arrays))
                 contents.mappings[slot] = LazyMapping(slot, axis, 1, keys, load)
@@ -111,7 +111,7 @@ class Contents:
         names = self.store.names(of, stored)
         info = self.store.native.frame_info(of)
         index = _frames.text_index(names, is_selection=not stored.is_all)
-        index = index.rename(info[0] if info else None)
+        index = index.rename(info.index_name if info else None)
         if rows.is_all:
             self.names[of] = index
         return index

@@ -223,8 +223,8 @@ class ArrayLoader:
     def __call__(self, name: str, rows: Axis) -> Any:
         if name not in self._arrays:
             return subset(read_element(self._store, f"{self._slot}/{name}"), rows)
-        values, width = self._store.native.array(self._slot[:3], name, rows.native())
-        return values.reshape(len(rows), width)
+        array = self._store.native.array(self._slot[:3], name, rows.native())
+        return array.values.reshape(len(rows), array.width)
 
 
 class PairsLoader:

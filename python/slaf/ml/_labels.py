@@ -42,9 +42,9 @@ def column(store: Store, name: str) -> pl.Series:
 
 def labels_of(store: Store, name: str, values: pl.Series) -> list[str]:
     """Give the labels of a column: the categories of a categorical, or what occurs, sorted."""
-    _, kinds = store.native.frame_info("obs") or (None, [])
-    if any(n == name and kind == "categorical" for n, kind, _ in kinds):
-        *_, categories = store.native.columns("obs", [name], (0, 0))[1]
+    info = store.native.frame_info("obs")
+    if info and any(c.name == name and c.kind == "categorical" for c in info.columns):
+        categories = store.native.columns("obs", [name], (0, 0))[1].categories
         return [str(c) for c in (categories if categories is not None else [])]
     return values.drop_nulls().unique().sort().cast(pl.String).to_list()
 

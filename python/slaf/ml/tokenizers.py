@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from slaf import SLAFArray
 from slaf._keywords import former, keywords, outside
-from slaf._slaf import Tokenizer
+from slaf._slaf import Tokenizer, TokenRows
 from slaf._store import Store
 from slaf.ml import _sources
 
@@ -168,17 +168,17 @@ class SLAFTokenizer:
         ['gene3', 'gene0', '<pad>']
         """
         rows = self._store.select("obs", cells)
-        ids, mask, values, numbers = self._native.tokenize(
-            self._store.native, rows.native(), seed, epoch
-        )
-        shape = (len(numbers), self._native.length)
+        batch = self._native.tokenize(self._store.native, rows.native(), seed, epoch)
+        tokens = batch.data
+        assert isinstance(tokens, TokenRows)
+        shape = (len(batch.cells), tokens.length)
         result: dict[str, npt.NDArray[Any]] = {
-            "input_ids": ids.reshape(shape),
-            "attention_mask": mask.reshape(shape),
+            "input_ids": tokens.input_ids.reshape(shape),
+            "attention_mask": tokens.attention_mask.reshape(shape),
         }
-        if values is not None:
-            result["values"] = values.reshape(shape)
-        result["cell_ids"] = numbers
+        if tokens.values is not None:
+            result["values"] = tokens.values.reshape(shape)
+        result["cell_ids"] = batch.cells
         return result
 
     def decode_tokens(self, tokens: Iterable[int]) -> list[str]:
