@@ -40,6 +40,7 @@ mod protect;
 mod query;
 mod string_agg;
 mod sums;
+mod template;
 mod unknown;
 mod words;
 
@@ -49,4 +50,5 @@ pub use genes::CELLS;
 pub use parameters::{Parameter, ParameterType, Parameters};
 pub use protect::protect;
 pub use query::{Dialect, Query};
+pub use template::Template;
 pub use unknown::NearGenes;
