@@ -96,9 +96,7 @@ class Expression:
         import polars as pl
 
         # Names are views of bytes that are there once, and no objects of Python.
-        return pl.DataFrame(
-            self._store.native.triplets(key, rows.native(), cols.native(), by_gene)
-        )
+        return pl.DataFrame(self._store.native.triplets(key, rows.native(), cols.native(), by_gene))
 
     def to_csr(
         self, cells: Any = None, genes: Any = None, layer: str | None = None

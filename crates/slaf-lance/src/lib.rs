@@ -4,6 +4,7 @@
 //! awaits Lance compiles for minutes. This one boxes Lance's futures, and the crates above it
 //! build in seconds. It is a part of the crate `slaf`, without a promise of its own.
 
+mod byte_column;
 mod byte_rows;
 pub mod error;
 mod first_touch;

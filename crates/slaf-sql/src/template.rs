@@ -3,8 +3,8 @@
 use crate::error::from_datafusion;
 use crate::parameters::Parameters;
 use arrow::datatypes::{DataType, Field};
-use datafusion::common::{ExprSchema, Result as DfResult};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{ExprSchema, Result as DfResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{BinaryExpr, Placeholder};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Volatility};

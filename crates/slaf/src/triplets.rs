@@ -43,8 +43,7 @@ impl Places {
         let mut next = vec![0u32; n_genes + 1];
         chunk.indices.iter().for_each(|&gene| next[gene as usize + 1] += 1);
         (0..n_genes).for_each(|gene| next[gene + 1] += next[gene]);
-        let (mut to_cells, mut genes, mut values) =
-            (vec![0; chunk.nnz()], vec![0; chunk.nnz()], vec![0; chunk.nnz()]);
+        let (mut to_cells, mut genes, mut values) = (vec![0; chunk.nnz()], vec![0; chunk.nnz()], vec![0; chunk.nnz()]);
         for (at, (cell, &gene)) in (0..).zip(cells.zip(&chunk.indices)) {
             let place = next[gene as usize] as usize;
             next[gene as usize] += 1;

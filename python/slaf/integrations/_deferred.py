@@ -54,7 +54,9 @@ class Source:
         index, *columns = self._columns(missing, True)
         read = {**self._read, **dict(zip(missing, columns, strict=True))}
         is_selection = not self._rows.is_all
-        return _frames.to_pandas([index, *map(read.__getitem__, self.names)], self.info, is_selection)
+        return _frames.to_pandas(
+            [index, *map(read.__getitem__, self.names)], self.info, is_selection
+        )
 
 
 class _Deferred:

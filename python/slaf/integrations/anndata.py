@@ -70,9 +70,9 @@ class LazyAnnData(Annotation, Whole, Foreign):
     """The slots of an AnnData over a store.
 
     Slicing follows AnnData and reads nothing of the matrices; slices of slices are composed. X and
-    the layers are :class:`LazyMatrix`. ``obs``, ``var``, ``uns`` and the entries of ``obsm``,
-    ``varm``, ``obsp`` and ``varp`` are read once, when they are touched, and then are ordinary
-    objects in memory.
+    the layers are :class:`LazyMatrix`. Columns of ``obs`` and ``var``, ``uns`` and the entries of
+    ``obsm``, ``varm``, ``obsp`` and ``varp`` are read once, when they are touched, and then are
+    ordinary objects in memory. Names of cells and genes are read when something needs them.
 
     Everything can be changed and set, in memory: it shows in later views and in :meth:`to_memory`,
     and never in the store. :meth:`write` saves the present state. Frames of a view are its own
