@@ -38,6 +38,7 @@ def measure(path: str, seconds: float) -> dict[str, float]:
     import numpy as np
 
     import slaf
+    from slaf.integrations import read_slaf
     from slaf.ml import SLAFDataLoader
 
     array = slaf.SLAFArray(path)
@@ -60,6 +61,15 @@ def measure(path: str, seconds: float) -> dict[str, float]:
 
     def sql(text: str) -> Callable[[int], object]:
         return lambda i: array.query(text.format(cell=ids[(i * 7919) % n_cells]))
+
+    bound = "SELECT gene_id, value FROM expression WHERE cell_id = ?"
+
+    def lazy_filter(_: int) -> object:
+        adata = read_slaf(path)
+        return adata[adata.obs["cell_type"] == "T cells"].shape
+
+    def opened(ask: Callable[[slaf.SLAFArray], object]) -> Callable[[int], object]:
+        return lambda _: ask(slaf.SLAFArray(path, load_metadata=False))
 
     def epoch(batch: int) -> Callable[[int], object]:
         def run(_: int) -> None:
@@ -84,9 +94,15 @@ def measure(path: str, seconds: float) -> dict[str, float]:
         "one gene": of_genes(1),
         "100 genes": of_genes(100),
         "500 x 500": sub,
+        "one gene with names": lambda i: array.get_gene_expression(genes[1][i % 64]),
+        "open, and one cell by name": opened(lambda a: a.to_csr(cells=ids[n_cells // 2])),
+        "open, and filter cells": opened(lambda a: a.filter_cells(cell_type="T cells")),
+        "open a lazy AnnData, and filter": lazy_filter,
+        "filter cells": lambda _: array.filter_cells(cell_type="T cells"),
         "SQL: one cell by name": sql(
             "SELECT gene_id, value FROM expression WHERE cell_id = '{cell}'"
         ),
+        "SQL: one cell by name, bound": lambda i: array.query(bound, [ids[i * 7919 % n_cells]]),
         "SQL: filter and group cells": sql(
             "SELECT cell_type, COUNT(*), AVG(total_counts) FROM cells GROUP BY cell_type"
         ),

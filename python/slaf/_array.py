@@ -213,8 +213,8 @@ class SLAFArray(Expression):
 
     def _rows(self, of: str, rows: Axis) -> pl.DataFrame:
         """Some rows of obs or var, read alone unless the frame is there already."""
-        if of in self._frames or self.is_metadata_ready():
-            return self._frame(of)[rows.array()]
+        if of in self._frames:
+            return self._frames[of][rows.array()]
         return self._to_polars(self._store.native.frame_rows(of, rows.native()), of, rows)
 
     def _to_polars(self, stream: ArrowStream, of: str, rows: Axis) -> pl.DataFrame:
@@ -460,6 +460,7 @@ class SLAFArray(Expression):
             self._condition_columns(of, list(conditions)), conditions.values(), strict=True
         ):
             fulfilled &= _conditions.mask(column, condition)
+        # Names and the other columns are read of these rows alone.
         return self._rows(of, rows.select(np.flatnonzero(fulfilled)))
 
     def _where(self, of: str, condition: str) -> npt.NDArray[np.bool_]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from slaf import _frames
 from slaf._keywords import keywords
 from slaf._selectors import Axis
 from slaf._store import Key, Store
@@ -50,10 +47,7 @@ class Expression:
         a gene the cells in row order.
         """
         rows, cols = self._store.axis("obs"), self._store.select("var", genes)
-        found = self._store.read(Key("X"), rows, cols)
-        order = np.argsort(found.indices, kind="stable")
-        cells = np.repeat(np.arange(len(rows)), np.diff(found.indptr))
-        return self._long(rows, cols, cells[order], found.indices[order], found.data[order])
+        return self._triplets(Key("X"), rows, cols, by_gene=True)
 
     @keywords(renamed={"layer_name": "layer"}, ignored={"table_name": "expression"})
     def get_submatrix(
@@ -91,29 +85,18 @@ class Expression:
         """
         rows = self._store.select("obs", cell_selector)
         cols = self._store.select("var", gene_selector)
-        found = self._store.read(self._key(layer), rows, cols)
-        cells = np.repeat(np.arange(len(rows)), np.diff(found.indptr))
-        return self._long(rows, cols, cells, found.indices, found.data)
+        return self._triplets(self._key(layer), rows, cols, by_gene=False)
 
     def _key(self, layer: str | None) -> Key:
         key = Key("X") if layer is None else Key("layers", layer)
         self._store.matrix(key)
         return key
 
-    def _long(self, rows: Axis, cols: Axis, cells: Any, genes: Any, data: Any) -> pl.DataFrame:
+    def _triplets(self, key: Key, rows: Axis, cols: Axis, by_gene: bool) -> pl.DataFrame:
         import polars as pl
 
-        cell_ids = self._names_at("obs", rows, cells).alias("cell_id")
-        gene_ids = self._names_at("var", cols, genes).alias("gene_id")
-        return pl.DataFrame([cell_ids, gene_ids, pl.Series("value", data)])
-
-    def _names_at(self, of: str, rows: Axis, at: Any) -> pl.Series:
-        """Names at positions among some rows: those that occur are read, each once."""
-        occurs = np.zeros(len(rows), dtype=np.bool_)
-        occurs[at] = True
-        if not occurs.all():
-            rows = rows.select(np.flatnonzero(occurs))
-        return _frames.names(self._store, of, rows).gather(np.cumsum(occurs)[at] - 1)
+        # Names are views of bytes that are there once, and no objects of Python.
+        return pl.DataFrame(self._store.native.triplets(key, rows.native(), cols.native(), by_gene))
 
     def to_csr(
         self, cells: Any = None, genes: Any = None, layer: str | None = None

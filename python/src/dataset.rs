@@ -11,7 +11,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3_arrow::PyRecordBatchReader;
-use slaf::{ArrayKey, Axis, DatasetOptions, ExportFormat, ExportOptions, Selection, Verify};
+use slaf::{ArrayKey, Axis, DatasetOptions, ExportFormat, ExportOptions, Selection, TripletOrder, Verify};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -290,6 +290,13 @@ impl Dataset {
         Ok(PyArray1::from_iter(py, found.into_iter().map(|i| i as i64)))
     }
 
+    /// The rows of all cells or genes with a name.
+    fn rows_named<'py>(&self, py: Python<'py>, of: Named<Axis>, name: String) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let (dataset, of) = (self.dataset(py)?, of.0);
+        let found = work::run(py, move || dataset.rows_named(of, &name))?;
+        Ok(PyArray1::from_iter(py, found.into_iter().map(|i| i as i64)))
+    }
+
     fn matrices(&self, py: Python<'_>) -> PyResult<Vec<MatrixInfo>> {
         let dataset = self.dataset(py)?;
         let matrix = |m: &slaf::manifest::MatrixEntry| MatrixInfo {
@@ -330,6 +337,14 @@ impl Dataset {
         let n_cols = width(&dataset);
         let chunk = work::run(py, move || dataset.read(&key.0, &rows.0, &cols.0))?;
         Ok(Csr::of(py, chunk, n_cols))
+    }
+
+    /// `cell_id`, `gene_id` and `value` of each stored value.
+    fn triplets(&self, py: Python<'_>, key: Key, rows: Chosen, cols: Chosen, by_gene: bool) -> PyResult<ArrowStream> {
+        let dataset = self.dataset(py)?;
+        let order = if by_gene { TripletOrder::ByGene } else { TripletOrder::ByCell };
+        let batch = work::run(py, move || dataset.triplets(&key.0, &rows.0, &cols.0, order))?;
+        Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
     }
 
     fn array(&self, py: Python<'_>, of: Named<Axis>, name: String, rows: Chosen) -> PyResult<PyDense> {

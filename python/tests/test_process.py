@@ -220,13 +220,44 @@ def run(code):
     ).stdout
 
 
-def test_the_import_is_light():
-    loaded = run("""
-        import sys, slaf
-        heavy = {"anndata", "pandas", "polars", "pyarrow", "scipy", "h5py", "torch", "scanpy"}
-        print(sorted(heavy & set(sys.modules)))
+HEAVY = """
+    import sys
+    heavy = {"anndata", "dask", "duckdb", "h5py", "pandas", "polars", "pyarrow", "scanpy", "scipy",
+             "torch"}
+    def loaded():
+        return sorted(heavy & set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import slaf",
+        "from slaf.integrations import read_slaf",
+        "from slaf.integrations import get, pp, tl",
+        "from slaf.integrations import scanpy",
+        "from slaf.data import SLAFConverter",
+        "from slaf.ml import SLAFDataLoader, GeneformerTokenizer",
+    ],
+)
+def test_imports_are_light(statement):
+    assert run(f"{HEAVY}\n    {statement}\n    print(loaded())") == "[]\n"
+
+
+def test_packages_are_imported_when_they_are_used(store_path):
+    loaded = run(f"""{HEAVY}
+    from slaf import SLAFArray
+    from slaf.integrations import read_slaf
+    array, adata = SLAFArray({store_path!r}), read_slaf({store_path!r})
+    assert array.shape == adata.shape == adata.X.shape
+    assert adata[:2, 0].X.shape == (2, 1)
+    print(loaded())
+    array.to_csr([0])
+    print(loaded())
+    array.filter_cells("cell_integer_id < 2")
+    print(loaded())
     """)
-    assert loaded == "[]\n"
+    assert loaded.splitlines() == ["[]", "['scipy']", "['polars', 'scipy']"]
 
 
 def test_the_import_is_quick():

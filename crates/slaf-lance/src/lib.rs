@@ -6,6 +6,7 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+mod byte_column;
 mod byte_rows;
 pub mod error;
 mod first_touch;

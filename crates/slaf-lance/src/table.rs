@@ -1,6 +1,7 @@
 //! The Lance tables of a store: writing one in a stream, and reading rows of a pinned version.
 
-use crate::byte_rows::{ByteColumn, ByteRows};
+use crate::byte_column::{ByteColumn, DataFolder, KeptPlaces};
+use crate::byte_rows::ByteRows;
 use crate::error::{from_lance, from_lance_reading, while_reading};
 use crate::first_touch::FirstTouch;
 use crate::runtime;
@@ -21,7 +22,6 @@ use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -157,8 +157,7 @@ pub struct Table {
     first_touch: Option<Arc<FirstTouch>>,
     /// Opened files, by fragment and columns.
     readers: Mutex<Readers>,
-    /// The folder of its data files, where these are on a local disk.
-    data: Option<PathBuf>,
+    data: DataFolder,
     byte_columns: Mutex<ByteColumns>,
 }
 
@@ -193,7 +192,10 @@ impl Table {
                 return Err(Error::corrupt(format!("{rows} rows, but the root manifest says {}", entry.rows)));
             }
             let (path, first_touch) = (entry.path.clone(), None);
-            let data = storage.local().map(|root| root.join(&path).join("data"));
+            let data = match storage.local() {
+                Some(root) => DataFolder::Local(root.join(&path).join("data")),
+                None => DataFolder::Remote(KeptPlaces::new()),
+            };
             let (storage, readers, byte_columns) = (storage.clone(), Mutex::default(), Mutex::default());
             Ok(Table {
                 uri,
@@ -298,8 +300,14 @@ impl Table {
         self.explained(read).boxed()
     }
 
+    /// Whether its files are on a local disk, where a small read is not worth a task.
+    pub fn is_local(&self) -> bool {
+        matches!(self.data, DataFolder::Local(_))
+    }
+
     /// Reads ranges of rows of a column of byte strings, which rise and do not overlap, straight
-    /// from local files, in the calling thread; `None` where only [`Table::read`] can.
+    /// from their files, in order; `None` where only [`Table::read`] can. Local files are read in the
+    /// calling thread, ranges in an object store together.
     ///
     /// # Errors
     /// As [`Table::read`].
@@ -307,7 +315,7 @@ impl Table {
         &'a self,
         column: &'a str,
         ranges: &'a [Range<u64>],
-    ) -> BoxFuture<'a, Result<Option<ByteRows>>> {
+    ) -> BoxFuture<'a, Result<Option<Vec<ByteRows>>>> {
         let read = async move {
             let parts = self.checked_parts(ranges).await?;
             let mut columns = Vec::with_capacity(parts.len());
@@ -317,23 +325,25 @@ impl Table {
                     None => return Ok(None),
                 }
             }
-            let mut rows = ByteRows::default();
-            for ((_, local), column) in parts.iter().zip(columns) {
-                column.read(local, &mut rows)?;
-            }
-            Ok(Some(rows))
+            let read = |local: Vec<Range<u64>>, column: Arc<ByteColumn>| async move {
+                let mut rows = ByteRows::default();
+                column.read(&local, &mut rows).await?;
+                Ok::<_, Error>(rows)
+            };
+            let reads: Vec<_> = parts.into_iter().zip(columns).map(|((_, local), c)| read(local, c)).collect();
+            futures::stream::iter(reads).buffered(READ_AHEAD).try_collect().await.map(Some)
         };
         self.explained(read).boxed()
     }
 
     async fn byte_column(&self, fragment: usize, column: &str) -> Result<Option<Arc<ByteColumn>>> {
-        let Some(data) = &self.data else { return Ok(None) };
         let key = (fragment, column.to_string());
         if let Some(opened) = lock(&self.byte_columns).get(&key) {
             return Ok(opened.clone());
         }
         // Lance's arithmetic may panic over a damaged file.
-        let open = AssertUnwindSafe(ByteColumn::open(&self.fragments[fragment].1, column, data)).catch_unwind();
+        let open = AssertUnwindSafe(ByteColumn::open(&self.fragments[fragment].1, fragment, column, &self.data))
+            .catch_unwind();
         let damaged = |_| Err(Error::corrupt("the structure of a data file is damaged"));
         let opened = open.await.unwrap_or_else(damaged)?.map(Arc::new);
         lock(&self.byte_columns).insert(key, opened.clone());
@@ -359,6 +369,7 @@ impl Table {
             Err(e) => {
                 // What failed is kept in them, and would be told again.
                 lock(&self.readers).clear();
+                lock(&self.byte_columns).clear();
                 Err(self.explain.explain(e).await)
             }
             done => done,

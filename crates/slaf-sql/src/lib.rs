@@ -42,6 +42,7 @@ mod protect;
 mod query;
 mod string_agg;
 mod sums;
+mod template;
 mod unknown;
 mod words;
 
@@ -51,4 +52,5 @@ pub use genes::CELLS;
 pub use parameters::{Parameter, ParameterType, Parameters};
 pub use protect::protect;
 pub use query::{Dialect, Query};
+pub use template::Template;
 pub use unknown::NearGenes;

@@ -1,7 +1,6 @@
 //! Lists as values of parameters: `IN $list`, `= ANY($list)`, `unnest($list)`.
 
 use crate::parameters::{Parameter, ParameterType, Parameters};
-use datafusion::common::ParamValues;
 use datafusion::sql::sqlparser::ast::{
     Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Statement, TimezoneInfo, UnaryOperator, Value,
     VisitMut, VisitorMut,
@@ -32,15 +31,14 @@ pub(crate) fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSp
     Ok(tokens)
 }
 
-/// Puts lists and typed values in the places of their parameters, and gives the other values for
-/// DataFusion.
+/// Puts lists and typed values in the places of their parameters.
 ///
 /// # Errors
 /// `invalid-argument` for a parameter without a value, and for a value that is not used.
-pub(crate) fn bind(parameters: &Parameters, statement: &mut Statement) -> Result<Option<ParamValues>, Error> {
-    let values = parameters.checked(statement)?;
+pub(crate) fn bind(parameters: &Parameters, statement: &mut Statement) -> Result<(), Error> {
+    parameters.check(statement)?;
     put(statement, &|name| parameters.in_place(name));
-    Ok(values)
+    Ok(())
 }
 
 /// Puts lists and typed values where their parameters stand. `value_of` gives the value of a

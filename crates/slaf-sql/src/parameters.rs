@@ -1,5 +1,6 @@
 //! Values that are bound to `?`, `$1` or `$name`, and never become a part of the text.
 
+use arrow::datatypes::DataType;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, Visit, VisitMut, Visitor, VisitorMut};
 use slaf_core::{Error, ErrorKind, Result};
@@ -95,29 +96,54 @@ impl Parameters {
         }
     }
 
-    /// The values for DataFusion, after a check that each parameter has one and each value is used.
-    pub(crate) fn checked(&self, statement: &Statement) -> Result<Option<ParamValues>> {
+    /// Checks that each parameter of a statement has a value and each value is used.
+    pub(crate) fn check(&self, statement: &Statement) -> Result<()> {
         let used = placeholders(statement);
         let wrong = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what));
         match self {
-            Parameters::None if used.is_empty() => Ok(None),
+            Parameters::None if used.is_empty() => Ok(()),
             Parameters::None => wrong(format!("the query has the parameters {}: pass their values", list(&used))),
             Parameters::Positional(values) => {
                 let expected: BTreeSet<String> = (1..=values.len()).map(|i| format!("${i}")).collect();
                 if used != expected {
                     return wrong(format!("{} values for the parameters {}", values.len(), list(&used)));
                 }
-                Ok(Some(values.iter().map(Parameter::scalar).collect::<Vec<_>>().into()))
+                Ok(())
             }
             Parameters::Named(values) => {
                 let expected: BTreeSet<String> = values.iter().map(|(name, _)| format!("${name}")).collect();
                 if used != expected {
                     return wrong(format!("values for {}, but the query has {}", list(&expected), list(&used)));
                 }
+                Ok(())
+            }
+        }
+    }
+
+    /// The values for DataFusion, if there are any.
+    pub(crate) fn values(&self) -> Option<ParamValues> {
+        match self {
+            Parameters::None => None,
+            Parameters::Positional(values) => Some(values.iter().map(Parameter::scalar).collect::<Vec<_>>().into()),
+            Parameters::Named(values) => {
                 let map: HashMap<String, ScalarValue> =
                     values.iter().map(|(name, value)| (name.clone(), value.scalar())).collect();
-                Ok(Some(map.into()))
+                Some(map.into())
             }
+        }
+    }
+
+    /// The name and type of each value; `None` if one of them goes into the place of its parameter,
+    /// so that a plan has it.
+    pub fn types(&self) -> Option<Vec<(String, DataType)>> {
+        let of = |name: String, value: &Parameter| match value {
+            Parameter::List(_) | Parameter::Typed(..) => None,
+            value => Some((name, value.scalar().data_type())),
+        };
+        match self {
+            Parameters::None => Some(Vec::new()),
+            Parameters::Positional(values) => (1..).zip(values).map(|(i, value)| of(format!("${i}"), value)).collect(),
+            Parameters::Named(values) => values.iter().map(|(name, value)| of(format!("${name}"), value)).collect(),
         }
     }
 }

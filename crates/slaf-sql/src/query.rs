@@ -8,7 +8,7 @@ use crate::unknown::{Hints, NearGenes};
 use crate::words::words_to_strings;
 use crate::{aliases, clauses, depth, from_first, genes, integers, lists, parameters, string_agg};
 use arrow::datatypes::DataType;
-use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::common::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::LogicalPlan;
@@ -23,7 +23,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Which rules hold where SLAF's differ from those of the standard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// A word in double quotes that names no column is a string where it is compared with text;
     /// `/` of whole numbers gives a fraction.
@@ -38,7 +38,7 @@ slaf_core::names!(Dialect, "dialect", { Slaf => "slaf", Standard => "standard" }
 /// A query on its way from text to plan. The steps, in order: [`Query::parse`],
 /// [`Query::unknown_names`], [`Query::add_genes`] with those of them that are genes,
 /// [`Query::plan`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Query {
     /// What is explained, for an EXPLAIN.
     statement: Statement,
@@ -120,8 +120,9 @@ impl Query {
         names.iter().for_each(|name| self.columns.add(genes::CELLS, name, &DataType::Float64));
     }
 
-    /// Makes a logical plan over the tables of a session. `near_genes` has those that a query
-    /// which names no column may mean.
+    /// Makes a logical plan over the tables of a session, in which parameters stand for their
+    /// values: [`Template`](crate::Template) has those put in. `near_genes` has the genes that a
+    /// query which names no column may mean.
     ///
     /// # Errors
     /// `unknown-table` and `unknown-column` with near names, `invalid-query`, `read-only` for
@@ -135,15 +136,15 @@ impl Query {
         near_genes: &'a NearGenes<'a>,
     ) -> BoxFuture<'a, Result<LogicalPlan>> {
         let prepared = match ast(&mut self.statement) {
-            Some(ast) => prepare(ast, tables, parameters).map(|values| (values, Hints::of(ast))),
-            None => Ok((None, Hints::default())),
+            Some(ast) => prepare(ast, tables, parameters).map(|()| Hints::of(ast)),
+            None => Ok(Hints::default()),
         };
         let division = Division { fractions: self.dialect == Dialect::Slaf };
         let registered = state
             .register_expr_planner(Arc::new(integers::Widening))
             .and_then(|()| state.register_expr_planner(Arc::new(division)));
         async move {
-            let (values, hints) = prepared?;
+            let hints = prepared?;
             registered.map_err(from_datafusion)?;
             let plan = state.statement_to_plan(self.statement).await.map_err(|e| match unknown_field(&e) {
                 Some((name, columns)) => hints.unknown_column(name, columns.into_iter(), near_genes),
@@ -154,10 +155,7 @@ impl Query {
             only_queries.verify_plan(&plan).map_err(|_| {
                 Error::new(ErrorKind::ReadOnly, "only queries are allowed: a store is not changed by SQL")
             })?;
-            match values {
-                Some(values) => plan.with_param_values(values).map_err(from_datafusion),
-                None => Ok(plan),
-            }
+            Ok(plan)
         }
         .boxed()
     }
@@ -173,7 +171,7 @@ fn ast(mut statement: &mut Statement) -> Option<&mut Ast> {
     }
 }
 
-fn prepare(ast: &mut Ast, tables: &[String], parameters: &Parameters) -> Result<Option<ParamValues>> {
+fn prepare(ast: &mut Ast, tables: &[String], parameters: &Parameters) -> Result<()> {
     depth::equalities_to_lists(ast);
     aliases::minus_to_calls(ast);
     clauses::name_compared(ast);

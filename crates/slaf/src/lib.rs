@@ -36,6 +36,7 @@ mod size;
 mod store;
 mod tokenize;
 mod trace;
+mod triplets;
 mod verify;
 
 pub use config::query_memory;
@@ -63,4 +64,5 @@ pub use slaf_kernels::sampling;
 /// Tokenizers for foundation models; see [`Dataset::tokenize`].
 pub use slaf_kernels::tokenizers;
 pub use tokenize::Tokens;
+pub use triplets::TripletOrder;
 pub use verify::Damage;

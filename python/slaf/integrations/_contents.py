@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slaf import _frames
@@ -31,7 +32,9 @@ class Contents:
         self.store = store
         # The stored cells and genes that are there.
         self.axes = axes
+        # Frames that were read or set, and those that nobody has read more than columns of.
         self.frames: dict[str, pd.DataFrame] = {}
+        self.deferred: dict[str, pd.DataFrame] = {}
         self.names: dict[str, pd.Index[Any]] = {}
         self.matrices: dict[str, LazyMatrix] = {}
         self.layers: dict[str, LazyMatrix] = {}
@@ -80,10 +83,24 @@ class Contents:
 
     def frame(self, of: str) -> pd.DataFrame:
         """The annotation of the cells or genes, which may be changed in place."""
-        if of not in self.frames:
+        if of in self.frames:
+            return self.frames[of]
+        if self.is_subset or not self.store.column_names(of):
             frame = self.rows_of_frame(of, Axis(self.n(of)))
             self.frames[of] = without_unused_categories(frame) if self.is_subset else frame
-        return self.frames[of]
+            return self.frames[of]
+        if of not in self.deferred:
+            from slaf.integrations._deferred import DeferredFrame, Source
+
+            source = Source(self.store, of, self.axes[of])
+            self.deferred[of] = DeferredFrame.of(source, partial(self._loaded, of))
+        return self.deferred[of]
+
+    def _loaded(self, of: str) -> None:
+        """A deferred frame has become an ordinary one, which may be changed from now on."""
+        frame = self.deferred.pop(of)
+        # Another may have been set meanwhile.
+        self.frames.setdefault(of, frame)
 
     def rows_of_frame(self, of: str, rows: Axis) -> pd.DataFrame:
         """A copy of some rows of a frame, with all categories, used or not."""

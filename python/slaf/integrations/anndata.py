@@ -70,9 +70,9 @@ class LazyAnnData(Annotation, Whole, Foreign):
     """The slots of an AnnData over a store.
 
     Slicing follows AnnData and reads nothing of the matrices; slices of slices are composed. X and
-    the layers are :class:`LazyMatrix`. ``obs``, ``var``, ``uns`` and the entries of ``obsm``,
-    ``varm``, ``obsp`` and ``varp`` are read once, when they are touched, and then are ordinary
-    objects in memory.
+    the layers are :class:`LazyMatrix`. Columns of ``obs`` and ``var``, ``uns`` and the entries of
+    ``obsm``, ``varm``, ``obsp`` and ``varp`` are read once, when they are touched, and then are
+    ordinary objects in memory. Names of cells and genes are read when something needs them.
 
     Everything can be changed and set, in memory: it shows in later views and in :meth:`to_memory`,
     and never in the store. :meth:`write` saves the present state. Frames of a view are its own
@@ -383,10 +383,12 @@ class LazyAnnData(Annotation, Whole, Foreign):
         contents = self._contents
 
         def lookup(names: list[str]) -> Positions:
-            # The store knows its own names without reading them all.
+            # The store knows its own names without making objects of all.
             untouched = of not in contents.frames and contents.axes[of].is_all
-            if self._rows is None and untouched and len(names) > 1:
-                return self._store.resolve(of, names)
+            if self._rows is None and untouched:
+                # One name may stand for several rows, as in pandas.
+                found = self._store.native.rows_named(of, names[0]) if len(names) == 1 else []
+                return found if len(found) else self._store.resolve(of, names)
             return lookup_in(self._names(of), names, WHAT[of])
 
         return positions(selector, len(self._axis(of)), lookup, "", WHAT[of])

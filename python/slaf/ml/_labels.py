@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from slaf._errors import from_kind, invalid
 from slaf._forks import check_polars
 from slaf._frames import public_names
 from slaf._store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def column(store: Store, name: str) -> pl.Series:
@@ -24,6 +26,8 @@ def column(store: Store, name: str) -> pl.Series:
     UnknownNameError
         If there is no such column.
     """
+    import polars as pl
+
     names = store.column_names("obs")
     if name not in names:
         raise from_kind("unknown-column", f"no column {name!r}; there are {names}", "obs")
@@ -51,11 +55,15 @@ def labels_of(store: Store, name: str, values: pl.Series) -> list[str]:
 
 def is_label(values: pl.Series) -> bool:
     """Tell whether a column is encoded by a table."""
+    import polars as pl
+
     return values.dtype == pl.String
 
 
 def encode(values: pl.Series, labels: Sequence[str], unknown: int) -> npt.NDArray[np.int64]:
     """Give each value its place in `labels`, and `unknown` to others and to missing ones."""
+    import polars as pl
+
     codes = pl.int_range(len(labels), eager=True)
     text = values.cast(pl.String)
     encoded = text.replace_strict(
@@ -72,6 +80,8 @@ def numbers(values: pl.Series) -> npt.NDArray[Any]:
     InvalidArgumentError
         For missing values that are not floating-point, and for other types.
     """
+    import polars as pl
+
     if values.dtype.is_float():
         single = values.dtype == pl.Float32
         floats = values.cast(pl.Float32 if single else pl.Float64).fill_null(float("nan"))
@@ -96,6 +106,7 @@ def groups(
     codes, combinations
         -1 where a value is missing (of floats, NaN too); combinations are tuples of texts, sorted.
     """
+    import polars as pl
 
     def texts(store: Store, name: str) -> pl.Series:
         values = column(store, name)

@@ -95,7 +95,7 @@ impl Dataset {
     /// # Errors
     /// `unknown-cell` (lists up to five, with near names), `ambiguous-name`.
     pub fn resolve_cells(&self, names: &[&str]) -> Result<Vec<u64>> {
-        block_on(self.snapshot.names(Axis::Cells))?.resolve(names, "cell", ErrorKind::UnknownCell)
+        block_on(self.snapshot.resolve(Axis::Cells, names))
     }
 
     /// The numbers of genes by name (the index of var).
@@ -103,7 +103,15 @@ impl Dataset {
     /// # Errors
     /// `unknown-gene` (lists up to five, with near names), `ambiguous-name`.
     pub fn resolve_genes(&self, names: &[&str]) -> Result<Vec<u64>> {
-        block_on(self.snapshot.names(Axis::Genes))?.resolve(names, "gene", ErrorKind::UnknownGene)
+        block_on(self.snapshot.resolve(Axis::Genes, names))
+    }
+
+    /// The numbers of the cells or genes with this name, rising: none, one, or several.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn rows_named(&self, axis: Axis, name: &str) -> Result<Vec<u64>> {
+        block_on(async { Ok(self.snapshot.find(axis, &[name]).await?.swap_remove(0)) })
     }
 
     /// Rows of an obsm or varm array, row-major, and its width.

@@ -7,6 +7,8 @@ use crate::reader::{self, ReadOptions};
 use crate::selection::Selection;
 use crate::store::manifest::MatrixEntry;
 use crate::tokenize::{self, Tokens};
+use crate::triplets::{self, TripletOrder};
+use arrow::array::RecordBatch;
 use slaf_core::{Context, CsrChunk, Result};
 use slaf_ingest::MatrixKey;
 use slaf_kernels::matrix::{Plan, Request, Summary};
@@ -33,6 +35,21 @@ impl Dataset {
         let (n_rows, n_cols) = (rows.len(entry.n_rows), cols.len(entry.n_cols));
         let _span = tracing::debug_span!("read", matrix = %key, rows = n_rows, columns = n_cols).entered();
         block_on(self.snapshot.read(key, entry, rows, cols, ReadOptions::default())).at(key)
+    }
+
+    /// Reads a part of a matrix of cells x genes, one row for each stored value: `cell_id` and
+    /// `gene_id` (Utf8View, each name once in memory) and `value` (in the type of the matrix).
+    ///
+    /// # Errors
+    /// Those of [`Dataset::read`]; `unsupported-feature` for more than 2^32 values.
+    pub fn triplets(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        order: TripletOrder,
+    ) -> Result<RecordBatch> {
+        block_on(triplets::read(&self.snapshot, key, rows, cols, order)).at(key)
     }
 
     /// Reads a part of a matrix in chunks of at most `batch_rows` rows.

@@ -13,6 +13,7 @@ mod grouping;
 mod ids;
 mod options;
 mod planning;
+mod plans;
 mod running;
 mod session;
 mod side_groups;

@@ -4,18 +4,60 @@ use super::frame_table::FrameTable;
 use super::options::QueryOptions;
 use super::session::Session;
 use super::user_tables::Catalog;
-use datafusion::dataframe::DataFrame;
-use datafusion::prelude::SessionContext;
-use futures::FutureExt;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use slaf_core::{ErrorKind, Result, near};
 use slaf_ingest::Axis;
 use slaf_sql::error::from_datafusion;
 use slaf_sql::limits::Limits;
-use slaf_sql::{CELLS, Query};
+use slaf_sql::{CELLS, Query, Template};
 use std::sync::Arc;
 
-/// The plan of a query.
-pub(super) async fn plan(session: &Session, sql: &str, options: &QueryOptions, limits: &Limits) -> Result<DataFrame> {
+/// A query that can be run.
+pub(super) struct Ready {
+    pub(super) schema: SchemaRef,
+    pub(super) plan: Arc<dyn ExecutionPlan>,
+    pub(super) context: Arc<TaskContext>,
+}
+
+/// Plans a query.
+pub(super) async fn plan(session: &Session, sql: &str, options: &QueryOptions, limits: &Limits) -> Result<Ready> {
+    let (plan, state) = logical(session, sql, options, limits).await?;
+    let template = Arc::new(Template::new(plan, &options.parameters, &state)?);
+    session.plans.keep(sql, options, &template);
+    physical(&template.bind(&options.parameters, &state)?, &state).await
+}
+
+/// Plans a query from its template.
+pub(super) async fn again(
+    session: &Session,
+    template: &Template,
+    options: &QueryOptions,
+    limits: &Limits,
+) -> Result<Ready> {
+    let mut state = match template.is_optimized() {
+        true => session.without_names.clone(),
+        false => session.context.state(),
+    };
+    limits.put_into(&mut state);
+    physical(&template.bind(&options.parameters, &state)?, &state).await
+}
+
+async fn physical(plan: &LogicalPlan, state: &SessionState) -> Result<Ready> {
+    let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+    let plan = state.query_planner().create_physical_plan(plan, state).await.map_err(from_datafusion)?;
+    Ok(Ready { schema, plan, context: state.task_ctx() })
+}
+
+/// The logical plan, and the state of the session with what the query sees.
+async fn logical(
+    session: &Session,
+    sql: &str,
+    options: &QueryOptions,
+    limits: &Limits,
+) -> Result<(LogicalPlan, SessionState)> {
     let snapshot = &session.snapshot;
     let mut catalog = Catalog::new(session, &options.tables)?;
     let mut query = Query::parse(sql, catalog.columns.clone(), options.dialect)?;
@@ -30,19 +72,22 @@ pub(super) async fn plan(session: &Session, sql: &str, options: &QueryOptions, l
         let cells = FrameTable::new(snapshot.clone(), Axis::Cells)?.with_genes(&genes)?;
         catalog.put(CELLS, Arc::new(cells));
     }
-    let tables = catalog.tables.clone();
+    let (tables, columns) = (catalog.tables.clone(), catalog.columns.clone());
     let mut state = catalog.context(session)?.state();
     limits.put_into(&mut state);
-    let context = SessionContext::new_with_state(state);
-    let plan = query.clone().plan(context.state(), &tables, &options.parameters, &|_: &str| Vec::new()).boxed().await;
-    let plan = match plan {
+    let plan = match query.plan(state.clone(), &tables, &options.parameters, &|_: &str| Vec::new()).await {
         // Only a query that names no column asks for genes that are near.
         Err(e) if e.kind() == ErrorKind::UnknownColumn => {
+            let mut query = Query::parse(sql, columns, options.dialect)?;
+            query.unknown_names();
+            if !genes.is_empty() {
+                query.add_genes(genes.iter().map(|(name, _)| name.as_str()));
+            }
             let names = snapshot.names_of_genes().await?;
             let near_genes = |name: &str| near(name, names.iter().flat_map(|n| n.iter()));
-            query.plan(context.state(), &tables, &options.parameters, &near_genes).boxed().await?
+            query.plan(state.clone(), &tables, &options.parameters, &near_genes).await?
         }
         plan => plan?,
     };
-    context.execute_logical_plan(plan).await.map_err(from_datafusion)
+    Ok((plan, state))
 }

@@ -58,28 +58,31 @@ impl Running {
         let mut running = Running::new(Arc::new(Schema::empty()), options, limits.clone());
         let store = session.snapshot.storage.uri();
         running.span = tracing::debug_span!("query", store = %Address(store), characters = sql.len());
-        let (session, sql, options) = (session.clone(), sql.to_string(), options.clone());
-        let (done, planned) = oneshot::channel();
-        let runtime = runtime()?;
-        let plan = async move {
-            let frame = planning::plan(&session, &sql, &options, &limits).await?;
-            let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-            let context = Arc::new(frame.task_ctx());
-            let plan = frame.create_physical_plan().await.map_err(from_datafusion)?;
-            Ok::<_, Error>((schema, plan, context))
+        let ready = match session.plans.get(sql, options) {
+            Some(template) => {
+                let (session, options) = (session.clone(), options.clone());
+                let plan = async move { planning::again(&session, &template, &options, &limits).await };
+                let mut task = Task(runtime()?.spawn(plan.boxed()));
+                running.wait(&mut task.0)?.map_err(|_| panicked())??
+            }
+            None => {
+                let (session, sql, options) = (session.clone(), sql.to_string(), options.clone());
+                let (done, planned) = oneshot::channel();
+                let runtime = runtime()?;
+                // It is large, and would be copied from frame to frame.
+                let plan = async move { planning::plan(&session, &sql, &options, &limits).await }.boxed();
+                // The receiver is gone when the time is over.
+                let work = move || drop(done.send(runtime.block_on(plan)));
+                thread::Builder::new().name("slaf-plan".into()).stack_size(PLANNING_STACK).spawn(work)?;
+                running.wait(planned)?.map_err(|_| panicked())??
+            }
         };
-        // It is large, and would be copied from frame to frame.
-        let plan = plan.boxed();
-        // The receiver is gone when the time is over.
-        let work = move || drop(done.send(runtime.block_on(plan)));
-        thread::Builder::new().name("slaf-plan".into()).stack_size(PLANNING_STACK).spawn(work)?;
-        let (schema, plan, context) = running.wait(planned)?.map_err(|_| panicked())??;
-        if let Some(name) = name_with_nul(schema.fields()) {
+        if let Some(name) = name_with_nul(ready.schema.fields()) {
             let message = format!("the column {name:?} has a NUL character in its name: give it another with AS");
             return Err(Error::new(ErrorKind::InvalidQuery, message));
         }
-        running.schema = schema;
-        running.plan = Some((plan, context));
+        running.schema = ready.schema;
+        running.plan = Some((ready.plan, ready.context));
         Ok(running)
     }
 

@@ -2,6 +2,7 @@
 
 use super::frame_table::FrameTable;
 use super::grouping::GroupWhileDecoding;
+use super::plans::Plans;
 use super::stopping::BreaksBehindJoins;
 use super::view::View;
 use super::view_table::ViewTable;
@@ -11,8 +12,8 @@ use crate::store::manifest::Slot;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::Result as DfResult;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::Axis;
@@ -37,6 +38,10 @@ pub(crate) struct Session {
     pub(crate) tables: Vec<String>,
     /// The columns of all tables.
     pub(super) columns: Columns,
+    /// The state of the context without tables and functions by name, which a plan has no need of
+    /// any more, and which are most of what a query copies.
+    pub(super) without_names: SessionState,
+    pub(super) plans: Plans,
 }
 
 // DataFusion's context has no Debug.
@@ -80,7 +85,14 @@ impl Session {
         }
         let catalog = context.catalog("datafusion").ok_or_else(|| Error::new(ErrorKind::Internal, "no catalog"))?;
         catalog.register_schema("public", Arc::new(StoreTables(store))).map_err(from_datafusion)?;
-        Ok(Session { snapshot: inner.clone(), context, tables: names, columns })
+        let without_names = SessionStateBuilder::new_from_existing(context.state())
+            .with_scalar_functions(Vec::new())
+            .with_higher_order_functions(Vec::new())
+            .with_aggregate_functions(Vec::new())
+            .with_window_functions(Vec::new())
+            .with_table_function_list(Vec::new())
+            .build();
+        Ok(Session { snapshot: inner.clone(), context, tables: names, columns, without_names, plans: Plans::new() })
     }
 }
 

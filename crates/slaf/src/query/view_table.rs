@@ -14,6 +14,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_sql::error::{from_datafusion, to_datafusion};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 impl View {
@@ -49,9 +50,13 @@ impl View {
                 }
             }
         }
-        let named = choices.iter().any(|c| matches!(c, Choice::Names(_)));
-        let names = if named { Some(self.inner.names(ids.axis).await?) } else { None };
-        let chosen = intersect(&choices, n, |name| names.as_ref().map_or(vec![], |names| names.find(name)));
+        let wanted = choices.iter().flat_map(|c| if let Choice::Names(names) = c { &names[..] } else { &[] });
+        let wanted: Vec<&str> = wanted.map(String::as_str).collect();
+        let found: HashMap<&str, Vec<u64>> = match wanted.is_empty() {
+            true => HashMap::new(),
+            false => wanted.iter().copied().zip(self.inner.find(ids.axis, &wanted).await?).collect(),
+        };
+        let chosen = intersect(&choices, n, |name| found.get(name).cloned().unwrap_or_default());
         let chosen = chosen.map_or(Selection::All, Selection::Ids);
         ids::that_pass(&self.inner, ids, n, &rest, chosen).await
     }

@@ -28,7 +28,7 @@ fn packed_column<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a BinaryA
 enum Held {
     /// As Lance reads them.
     Array(BinaryArray),
-    /// As they lie in a local file.
+    /// As they lie in a file.
     Bytes(ByteRows),
 }
 
@@ -69,7 +69,7 @@ impl PackedRows {
             column: column.to_string(),
             bytes_read: 0,
         };
-        if packed.fetch_local(table, &rows.ranges).await? {
+        if packed.fetch_bytes(table, &rows.ranges).await? {
             return packed.of_length(rows.len);
         }
         let columns = [column];
@@ -90,17 +90,26 @@ impl PackedRows {
         packed.of_length(rows.len)
     }
 
-    /// Reads ranges of rows from local files; false if they are not there to be read so.
-    async fn fetch_local(&mut self, table: &Table, ranges: &[Range<u64>]) -> Result<bool> {
-        // A gap costs more than a read.
+    /// Reads ranges of rows where they lie in the files; false if they are not there to be read so.
+    async fn fetch_bytes(&mut self, table: &Table, ranges: &[Range<u64>]) -> Result<bool> {
+        // On a local disk a gap costs more than a read; in an object store gaps are measured in
+        // bytes, where requests are made.
         let parts = parts(ranges, 0, config::batch_rows() as u64);
+        let column = self.column.clone();
+        let read = |part: Part| {
+            let column = &column;
+            async move { table.read_bytes(column, &part.reads).await }
+        };
+        let at_once = if table.is_local() { 1 } else { READS };
         let mut all = Vec::with_capacity(parts.len());
-        for part in parts {
-            match table.read_bytes(&self.column, &part.reads).await? {
-                Some(rows) => all.push(rows),
+        let mut reads = stream::iter(parts).map(read).buffered(at_once);
+        while let Some(rows) = reads.try_next().await? {
+            match rows {
+                Some(rows) => all.extend(rows),
                 None => return Ok(false),
             }
         }
+        drop(reads);
         for rows in all {
             self.bytes_read += rows.bytes();
             self.push(Held::Bytes(rows));

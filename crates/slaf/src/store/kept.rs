@@ -86,6 +86,11 @@ impl Kept {
         self.0.insert(Key::Column(table, column.to_string()), Value::Column(array.clone()));
     }
 
+    /// Whether the rows of a table by name are here.
+    pub(crate) fn has_names(&self, table: TableName) -> bool {
+        self.0.peek(&Key::Names(table)).is_some()
+    }
+
     /// Names that are kept, or else those that `load` gives; of callers at once, one loads.
     pub(crate) async fn names(
         &self,

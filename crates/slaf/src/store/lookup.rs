@@ -1,5 +1,6 @@
 //! The names of cells and genes, and what is found by them.
 
+use crate::config;
 use crate::selection::Selection;
 use crate::store::kept::Key;
 use crate::store::manifest::Slot;
@@ -14,6 +15,7 @@ use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::Axis;
 use slaf_lance::error::from_arrow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Columns of var that hold gene symbols, in the order of preference; the names are those that
 /// Cell Ranger, scanpy, CELLxGENE and Seurat write.
@@ -21,6 +23,15 @@ const SYMBOLS: [&str; 9] = [
     "gene_symbol", "gene_symbols", "symbol", "symbols", "gene_name", "gene_names", "feature_name", "gene_short_name",
     "name",
 ];
+
+/// As many names as are looked for in all names once, before an index of these is made.
+const FEW: usize = 4;
+/// Cells whose names are read at once when all are looked through.
+const SCAN_ROWS: u64 = 1 << 18;
+/// One name of so many is as much work as reading all of them.
+const MANY: u64 = 64;
+/// Bytes of memory that a name may take on average for all to be kept.
+const NAME_BYTES: u64 = 64;
 
 impl Snapshot {
     /// The names of all cells or genes.
@@ -36,12 +47,61 @@ impl Snapshot {
 
     /// The names of some cells or genes.
     pub(crate) async fn ids_of(&self, axis: Axis, rows: &Selection) -> Result<ArrayRef> {
-        if axis == Axis::Genes {
-            // Genes are few, and asked for again and again: once read, all stay.
+        let n = self.n(axis);
+        let are_many = matches!(rows, Selection::Ids(_)) && rows.len(n) > n / MANY;
+        // Genes are few, and asked for again and again: once read, all stay.
+        if axis == Axis::Genes || (are_many && n * NAME_BYTES <= config::kept_memory() as u64) {
             self.ids(axis).await?;
         }
         let table = TableName::of_axis(axis);
         self.column_of(table, table.index(), rows).await
+    }
+
+    fn n(&self, axis: Axis) -> u64 {
+        if axis == Axis::Cells { self.manifest.n_cells } else { self.manifest.n_genes }
+    }
+
+    /// The row of each name.
+    ///
+    /// # Errors
+    /// `unknown-cell` or `unknown-gene` (lists up to five, with near names), `ambiguous-name`.
+    pub(crate) async fn resolve(&self, axis: Axis, names: &[&str]) -> Result<Vec<u64>> {
+        let found = self.find(axis, names).await?;
+        if found.iter().all(|rows| rows.len() == 1) {
+            return Ok(found.concat());
+        }
+        let (what, unknown) = match axis {
+            Axis::Cells => ("cell", ErrorKind::UnknownCell),
+            Axis::Genes => ("gene", ErrorKind::UnknownGene),
+        };
+        self.names(axis).await?.resolve(names, what, unknown)
+    }
+
+    /// The rows of each name, rising.
+    pub(crate) async fn find(&self, axis: Axis, names: &[&str]) -> Result<Vec<Vec<u64>>> {
+        let is_indexed = self.kept.has_names(TableName::of_axis(axis));
+        if axis == Axis::Cells && !is_indexed && names.len() <= FEW && self.first_find.swap(false, Ordering::Relaxed) {
+            return self.find_in_all(names).await;
+        }
+        let index = self.names(axis).await?;
+        Ok(names.iter().map(|name| index.find(name)).collect())
+    }
+
+    /// The rows of each cell's name, rising, without keeping the names of others.
+    async fn find_in_all(&self, names: &[&str]) -> Result<Vec<Vec<u64>>> {
+        let n = self.manifest.n_cells;
+        let mut found = vec![Vec::new(); names.len()];
+        for start in (0..n).step_by(SCAN_ROWS as usize) {
+            let rows = Selection::Range(start..(start + SCAN_ROWS).min(n));
+            let part = self.column_of(TableName::Cells, schema::CELL_ID, &rows).await?;
+            let part = part.as_string_opt::<i32>().ok_or_else(|| Error::corrupt("names of cells that are no text"))?;
+            for (name, rows) in names.iter().zip(&mut found) {
+                let bytes = name.as_bytes();
+                let at = part.offsets().windows(2).map(|w| &part.value_data()[w[0] as usize..w[1] as usize]);
+                rows.extend((start..).zip(at).filter(|(_, value)| *value == bytes).map(|(row, _)| row));
+            }
+        }
+        Ok(found)
     }
 
     /// The cells or genes by name.

@@ -7,12 +7,14 @@ use slaf_lance::runtime::in_pool;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-/// Names in row order with an index of 16 bytes a name.
+/// Names in row order with an index of 8 bytes a name.
 #[derive(Debug)]
 pub(crate) struct Names {
     names: Arc<StringArray>,
-    /// Hash and row, sorted.
-    index: Vec<(u64, u64)>,
+    /// A row in the lower bits, the upper bits of the hash of its name above it; sorted.
+    index: Vec<u64>,
+    /// Bits of a row.
+    bits: u32,
 }
 
 fn hash(name: &str) -> u64 {
@@ -21,13 +23,16 @@ fn hash(name: &str) -> u64 {
 
 impl Names {
     pub(crate) fn new(names: Arc<StringArray>) -> Result<Names> {
+        let bits = usize::BITS - names.len().saturating_sub(1).leading_zeros();
         let index = in_pool(|| {
-            let mut index: Vec<(u64, u64)> =
-                (0..names.len()).into_par_iter().map(|i| (hash(names.value(i)), i as u64)).collect();
+            let mut index: Vec<u64> = (0..names.len())
+                .into_par_iter()
+                .map(|row| hash(names.value(row)) >> bits << bits | row as u64)
+                .collect();
             index.par_sort_unstable();
             Ok(index)
         })?;
-        Ok(Names { names, index })
+        Ok(Names { names, index, bits })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -36,12 +41,12 @@ impl Names {
 
     /// The rows with this name, rising.
     pub(crate) fn find(&self, name: &str) -> Vec<u64> {
-        let h = hash(name);
-        let from = self.index.partition_point(|e| e.0 < h);
+        let first = hash(name) >> self.bits << self.bits;
+        let from = self.index.partition_point(|&e| e < first);
         self.index[from..]
             .iter()
-            .take_while(|e| e.0 == h)
-            .map(|e| e.1)
+            .take_while(|&&e| e >> self.bits << self.bits == first)
+            .map(|&e| e - first)
             .filter(|&row| self.names.value(row as usize) == name)
             .collect()
     }
@@ -93,6 +98,19 @@ mod tests {
     #[test]
     fn names_resolve_in_order() {
         assert_eq!(names().resolve(&["CD3E", "CD3D"], "gene", ErrorKind::UnknownGene).unwrap(), [2, 0]);
+    }
+
+    #[test]
+    fn rows_of_one_name_rise() {
+        let made: Vec<String> = (0..1000).map(|i| format!("n{}", i % 300)).collect();
+        for n in [1, 2, 3, 255, 256, 257, 1000] {
+            let names = Names::new(Arc::new(StringArray::from(made[..n].to_vec()))).unwrap();
+            for name in ["n0", "n1", "n299", "n300"] {
+                let expected = (0..n as u64).filter(|&i| made[i as usize] == name);
+                assert!(names.find(name).into_iter().eq(expected), "{name} of {n}");
+            }
+        }
+        assert!(Names::new(Arc::new(StringArray::from(Vec::<&str>::new()))).unwrap().find("").is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use slaf_ingest::MatrixKey;
 use slaf_lance::error::while_reading;
 use slaf_lance::{Explain, FirstTouch, Storage, Table};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::OnceCell;
 
 /// A store at one version. It never changes, and what it has read is shared by all that use it.
@@ -27,6 +28,8 @@ pub(crate) struct Snapshot {
     raw_genes: OnceCell<Table>,
     categories: OnceCell<Categories>,
     pub(super) kept: Kept,
+    /// Until something is looked for among the names of the cells.
+    pub(super) first_find: AtomicBool,
 }
 
 impl Snapshot {
@@ -49,6 +52,7 @@ impl Snapshot {
             raw_genes: OnceCell::new(),
             categories: OnceCell::new(),
             kept: Kept::new()?,
+            first_find: AtomicBool::new(true),
         })
     }
 

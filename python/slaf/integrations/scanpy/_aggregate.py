@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
@@ -27,6 +26,7 @@ from slaf.integrations.scanpy._common import (
 
 if TYPE_CHECKING:
     import anndata
+    import pandas as pd
 
 FUNCTIONS = ("sum", "mean", "var", "count_nonzero")
 
@@ -119,6 +119,8 @@ def _data(
     adata: LazyAnnData, of: str, layer: str | None, obsm: str | None, varm: str | None
 ) -> tuple[LazyMatrix, pd.DataFrame, bool]:
     """The matrix, the frame of its other axis, and whether it has the grouped axis in its rows."""
+    import pandas as pd
+
     if sum(name is not None for name in (layer, obsm, varm)) > 1:
         raise invalid("Please only provide one (or none) of varm, obsm, or layer")
     for slot, name, its_axis in (("obsm", obsm, "obs"), ("varm", varm, "var")):
@@ -136,6 +138,8 @@ def _data(
 
 def _groups(by: dict[str, pd.Series[Any]]) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
     """The group of each row, -1 for none, and the groups that there are, in order."""
+    import pandas as pd
+
     columns = [pd.Categorical(values).remove_unused_categories() for values in by.values()]
     codes = np.stack([c.codes.astype(np.int64) for c in columns])
     shape = [len(c.categories) for c in columns]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from slaf._errors import from_kind, invalid
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, matrix_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def obs_df(
@@ -46,6 +48,8 @@ def obs_df(
     UnknownNameError
         For keys that are not there, are in both places, or name several genes.
     """
+    import pandas as pd
+
     adata = checked(adata, "obs_df")
     raw = adata.raw if use_raw else None
     if use_raw and raw is None:
@@ -137,6 +141,8 @@ def _frame(
     values: Any,
     beside: dict[tuple[str, int], Any],
 ) -> pd.DataFrame:
+    import pandas as pd
+
     columns = [frame[[k for k in dict.fromkeys(keys) if k not in found]]]
     if values is not None:
         columns.insert(0, pd.DataFrame(values, columns=list(found), index=frame.index))

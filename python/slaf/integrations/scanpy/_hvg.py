@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from slaf._errors import invalid
 from slaf.integrations._lazy import LazyMatrix
@@ -23,6 +22,9 @@ from slaf.integrations.scanpy._common import (
     row_groups,
 )
 from slaf.integrations.scanpy._hvg_v3 import seurat_v3
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEFAULT_CUTOFFS = {"min_disp": 0.5, "max_disp": np.inf, "min_mean": 0.0125, "max_mean": 3}
 
@@ -213,6 +215,8 @@ def _by_dispersion(
 
 def _merged(frames: list[pd.DataFrame], genes: pd.Index[Any], cutoffs: Cutoffs) -> pd.DataFrame:
     """The batches together: means over batches, and the number of batches that took a gene."""
+    import pandas as pd
+
     names = ["means", "dispersions", "dispersions_norm"]
     with warnings.catch_warnings():
         # A gene whose dispersion no batch knows.
@@ -243,6 +247,8 @@ def _one_batch(
     batch: str | None = None,
 ) -> pd.DataFrame:
     """Dispersions of genes, and normalised among genes of similar means."""
+    import pandas as pd
+
     mean, var = mean_var(moments, n)
     mean[mean == 0] = 1e-12
     dispersion = var / mean

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import warnings
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import as_scanpy_adds, column, mean_var, row_groups
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Vector = npt.NDArray[np.float64]
 
@@ -32,6 +34,8 @@ def seurat_v3(
 
     Ranks of genes that are equal are those of numpy's ``argsort``, as in scanpy.
     """
+    import pandas as pd
+
     all_columns = matrix.known_columns("squares")
     negative = all_columns.nonzero != all_columns.positive
     if check_values and (negative.any() or all_columns.fractional.any()):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from slaf._boundary import Factor
 from slaf._errors import from_kind, invalid
 from slaf.integrations._index import lookup_in
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, column, matrix_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def calculate_qc_metrics(
@@ -69,6 +71,8 @@ def calculate_qc_metrics(
         For a column that is not there. With ``use_raw``, for genes that raw does not have, for
         names that repeat, and for a column that tells nothing of genes that are in raw only.
     """
+    import pandas as pd
+
     adata = checked(adata, "calculate_qc_metrics")
     matrix = matrix_of(adata, layer, use_raw)
     qc_vars = [qc_vars] if isinstance(qc_vars, str) else list(qc_vars)

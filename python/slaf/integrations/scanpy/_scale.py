@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from slaf._boundary import Factor
 from slaf._errors import invalid
@@ -25,6 +24,9 @@ from slaf.integrations.scanpy._common import (
     put_matrix,
     row_groups,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def scale(
@@ -62,6 +64,8 @@ def scale(
     mask_obs
         The cells that are scaled and that means and variances are of; others stay as they are.
     """
+    import pandas as pd
+
     adata = changeable(data, "scale", copy)
     if layer is not None and obsm is not None:
         raise invalid("Only one of `layer` and `obsm` can be scaled at a time.")
@@ -150,6 +154,8 @@ def regress_out(
     -----
     A gene that is the same in all cells stays as it is, unless keys are numeric and independent.
     """
+    import pandas as pd
+
     adata = changeable(adata, "regress_out", copy)
     keys = [keys] if isinstance(keys, str) else list(keys)
     matrix = matrix_of(adata, layer)

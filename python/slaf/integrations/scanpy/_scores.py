@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from slaf._errors import InvalidArgumentError, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, matrix_of
 
-Genes = Sequence[str] | pd.Index
+if TYPE_CHECKING:
+    import pandas as pd
+
+Genes: TypeAlias = "Sequence[str] | pd.Index[Any]"
 
 
 class NoControlGenesError(InvalidArgumentError, RuntimeError):
@@ -69,6 +71,8 @@ def score_genes(
     layer
         What to use in place of X.
     """
+    import pandas as pd
+
     adata = checked(adata, "score_genes")
     adata = adata.copy() if copy else adata
     if use_raw is None:
@@ -107,6 +111,8 @@ def _controls(
     n_bins: int,
 ) -> pd.Index[Any]:
     """Genes of the pool from the bins of mean expression that the listed genes are in."""
+    import pandas as pd
+
     mean = pd.Series(
         _nan_means(_genes(matrix, names, pool), "columns"), index=pool.astype("string")
     )
@@ -175,6 +181,8 @@ def score_genes_cell_cycle(
     **kwargs
         For :func:`score_genes`; ``ctrl_size`` is the length of the shorter list.
     """
+    import pandas as pd
+
     adata = checked(adata, "score_genes_cell_cycle")
     adata = adata.copy() if copy else adata
     ctrl_size = min(len(s_genes), len(g2m_genes))

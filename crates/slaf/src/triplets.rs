@@ -1,0 +1,130 @@
+//! Stored values one row each, with the names of their cells and genes.
+
+use crate::reader::ReadOptions;
+use crate::selection::Selection;
+use crate::store::Snapshot;
+use crate::store::values::to_arrow;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewArray, UInt32Array};
+use arrow::compute::take;
+use slaf_core::{CsrChunk, Error, ErrorKind, Result, Values};
+use slaf_ingest::{Axis, MatrixKey};
+use slaf_lance::error::from_arrow;
+use std::sync::Arc;
+
+/// In which order [`Dataset::triplets`](crate::Dataset::triplets) gives values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TripletOrder {
+    /// Cell by cell in the order of the selection; within a cell genes rise in that of theirs.
+    ByCell,
+    /// Gene by gene; within a gene cells rise.
+    ByGene,
+}
+
+/// Which cell, gene and value, for each stored value: places in a chunk.
+struct Places {
+    cells: Vec<u32>,
+    genes: Vec<u32>,
+    /// Where the values are; `None` for the order of the chunk.
+    values: Option<Vec<u32>>,
+}
+
+impl Places {
+    fn new(chunk: &CsrChunk, n_genes: usize, order: TripletOrder) -> Result<Places> {
+        if chunk.nnz() > u32::MAX as usize || chunk.n_rows() > u32::MAX as usize {
+            let message = "more than 2^32 values in one frame: ask for fewer cells or genes, or use query_stream";
+            return Err(Error::new(ErrorKind::UnsupportedFeature, message));
+        }
+        let lengths = chunk.indptr.windows(2).map(|w| (w[1] - w[0]) as usize);
+        let cells = (0..).zip(lengths).flat_map(|(cell, n)| std::iter::repeat_n(cell, n));
+        if order == TripletOrder::ByCell || n_genes <= 1 {
+            return Ok(Places { cells: cells.collect(), genes: chunk.indices.clone(), values: None });
+        }
+        // Where each gene begins; then each value goes behind those before it.
+        let mut next = vec![0u32; n_genes + 1];
+        chunk.indices.iter().for_each(|&gene| next[gene as usize + 1] += 1);
+        (0..n_genes).for_each(|gene| next[gene + 1] += next[gene]);
+        let (mut to_cells, mut genes, mut values) = (vec![0; chunk.nnz()], vec![0; chunk.nnz()], vec![0; chunk.nnz()]);
+        for (at, (cell, &gene)) in (0..).zip(cells.zip(&chunk.indices)) {
+            let place = next[gene as usize] as usize;
+            next[gene as usize] += 1;
+            (to_cells[place], genes[place], values[place]) = (cell, gene, at);
+        }
+        Ok(Places { cells: to_cells, genes, values: Some(values) })
+    }
+}
+
+/// A batch of `cell_id`, `gene_id` and `value`.
+pub(crate) async fn read(
+    snapshot: &Snapshot,
+    key: &MatrixKey,
+    rows: &Selection,
+    cols: &Selection,
+    order: TripletOrder,
+) -> Result<RecordBatch> {
+    let entry = snapshot.matrix(key)?;
+    let chunk = snapshot.read(key, entry, rows, cols, ReadOptions::default()).await?;
+    let n_genes = cols.len(entry.n_cols) as usize;
+    let places = Places::new(&chunk, n_genes, order)?;
+    let n_rows = chunk.n_rows();
+    let cells = names(snapshot, Axis::Cells, rows, entry.n_rows, n_rows, places.cells).await?;
+    let genes = names(snapshot, Axis::Genes, cols, entry.n_cols, n_genes, places.genes).await?;
+    let values: ArrayRef = match chunk.values {
+        Values::Bool(values) => Arc::new(BooleanArray::from(values)),
+        values => to_arrow(values),
+    };
+    let values = match places.values {
+        Some(at) => take(&values, &UInt32Array::from(at), None).map_err(from_arrow)?,
+        None => values,
+    };
+    RecordBatch::try_from_iter([("cell_id", cells), ("gene_id", genes), ("value", values)]).map_err(from_arrow)
+}
+
+/// The names at places of a selection: each is read once, and stands there as a view of its bytes.
+async fn names(
+    snapshot: &Snapshot,
+    axis: Axis,
+    selection: &Selection,
+    n: u64,
+    n_selected: usize,
+    mut places: Vec<u32>,
+) -> Result<ArrayRef> {
+    let mut occurs = vec![false; n_selected];
+    places.iter().for_each(|&place| occurs[place as usize] = true);
+    let selection = match occurs.iter().all(|&occurs| occurs) {
+        true => selection.clone(),
+        false => {
+            // The place of each among those that occur.
+            let ranks = occurs.iter().scan(0, |next, &o| {
+                let rank = *next;
+                *next += u32::from(o);
+                Some(rank)
+            });
+            let ranks: Vec<u32> = ranks.collect();
+            places.iter_mut().for_each(|place| *place = ranks[*place as usize]);
+            Selection::Ids(selection.iter(n).zip(occurs).filter(|(_, o)| *o).map(|(i, _)| i).collect())
+        }
+    };
+    let names = snapshot.ids_of(axis, &selection).await?;
+    let names = names.as_string_opt::<i32>().ok_or_else(|| Error::corrupt("names that are no text"))?;
+    take(&StringViewArray::from(names), &UInt32Array::from(places), None).map_err(from_arrow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_by_gene_keep_the_order_of_cells() {
+        let chunk = CsrChunk {
+            indptr: vec![0, 2, 2, 3, 5],
+            indices: vec![0, 2, 2, 0, 1],
+            values: Values::U8(vec![1, 2, 3, 4, 5]),
+        };
+        let places = Places::new(&chunk, 3, TripletOrder::ByGene).unwrap();
+        assert_eq!(places.genes, [0, 0, 1, 2, 2]);
+        assert_eq!(places.cells, [0, 3, 3, 0, 2]);
+        assert_eq!(places.values, Some(vec![0, 3, 4, 1, 2]));
+        let places = Places::new(&chunk, 3, TripletOrder::ByCell).unwrap();
+        assert_eq!((&places.cells[..], &places.genes[..]), (&[0, 0, 2, 3, 3][..], &chunk.indices[..]));
+    }
+}

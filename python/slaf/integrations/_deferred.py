@@ -1,0 +1,240 @@
+"""Frames of pandas that read what is asked for.
+
+A :class:`DeferredFrame` is a ``pandas.DataFrame`` of which nothing is read. Its columns are
+:class:`DeferredSeries`, which have their values and not the names of rows: these compare, compute
+and count. Whatever else is asked of either needs all of the frame: then it is read, and the
+objects *become* a plain ``DataFrame`` and the ``Series`` of its columns, by their class and in all
+that pandas keeps in them, so that nothing tells them from frames that were read at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from slaf import _frames
+from slaf._selectors import Axis
+from slaf._store import Store
+
+if TYPE_CHECKING:
+    from slaf._slaf import _Column
+
+
+class Source:
+    """obs or var of a store, read column by column and each once."""
+
+    def __init__(self, store: Store, of: str, rows: Axis):
+        info = store.native.frame_info(of)
+        assert info is not None
+        self.info = info
+        self.names = [name for name, _, _ in info[1]]
+        self.n_rows = len(rows)
+        self._store, self._of, self._rows = store, of, rows
+        self._read: dict[str, _Column] = {}
+
+    def _columns(self, names: list[str], with_index: bool) -> list[_Column]:
+        return self._store.native.columns(self._of, names, self._rows.native(), with_index)
+
+    def series(self, name: str) -> pd.Series[Any]:
+        """A column, with positions in place of the names of rows."""
+        if name not in self._read:
+            [self._read[name]] = self._columns([name], False)
+        kinds = [kind for kind in self.info[1] if kind[0] == name]
+        positions: _Column = ("", range(self.n_rows), None, None)  # type: ignore[assignment]
+        info = (None, kinds)
+        return _frames.to_pandas([positions, self._read[name]], info)[name]
+
+    def frame(self) -> pd.DataFrame:
+        """All of it."""
+        missing = [name for name in self.names if name not in self._read]
+        index, *columns = self._columns(missing, True)
+        read = {**self._read, **dict(zip(missing, columns, strict=True))}
+        is_selection = not self._rows.is_all
+        return _frames.to_pandas(
+            [index, *map(read.__getitem__, self.names)], self.info, is_selection
+        )
+
+
+class _Deferred:
+    """What pandas keeps in an object, once something asks for it."""
+
+    def _load(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def _mgr(self) -> Any:
+        # All that pandas does with the content of an object begins here.
+        self._load()
+        return self.__dict__["_mgr"]
+
+    @_mgr.setter
+    def _mgr(self, manager: Any) -> None:
+        self.__dict__["_mgr"] = manager
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            # What numpy and others look for in any object.
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name in self._columns():
+            return self[name]  # type: ignore[index]
+        self._load()
+        return getattr(self, name)
+
+    def _columns(self) -> list[str]:
+        return []
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self._load()
+        return self.__reduce_ex__(protocol)
+
+
+class DeferredFrame(_Deferred, pd.DataFrame):  # type: ignore[misc]
+    """obs or var before more than single columns is asked for; see the module."""
+
+    @classmethod
+    def of(cls, source: Source, loaded: Callable[[], None]) -> DeferredFrame:
+        """Make a frame; ``loaded`` is called when it has become an ordinary one."""
+        frame: DeferredFrame = object.__new__(cls)
+        frame.__dict__.update(
+            _slaf_source=source,
+            _slaf_loaded=loaded,
+            _slaf_series=[],
+            # Of threads that come at once, one reads.
+            _slaf_lock=threading.RLock(),
+        )
+        return frame
+
+    def _load(self) -> None:
+        with self.__dict__["_slaf_lock"]:
+            if type(self) is not DeferredFrame:
+                return
+            frame, series = self._slaf_source.frame(), self._slaf_series
+            object.__setattr__(self, "__class__", pd.DataFrame)
+            pd.DataFrame.__init__(self, frame)
+            for reference in series:
+                if (one := reference()) is not None:
+                    one._settle(self)
+            self.__dict__.pop("_slaf_loaded")()
+            for name in ("_slaf_source", "_slaf_series"):
+                self.__dict__.pop(name)
+
+    def _columns(self) -> list[str]:
+        return list(self._slaf_source.names)
+
+    def _defer(self, plain: pd.Series[Any], column: str | None) -> DeferredSeries:
+        series: DeferredSeries = object.__new__(DeferredSeries)
+        series.__dict__.update(
+            _slaf_frame=self, _slaf_plain=plain, _slaf_column=column, _name=plain.name
+        )
+        alive = [reference for reference in self._slaf_series if reference() is not None]
+        self.__dict__["_slaf_series"] = [*alive, weakref.ref(series)]
+        return series
+
+    def __getitem__(self, key: Any) -> Any:
+        with self.__dict__["_slaf_lock"]:
+            if type(self) is DeferredFrame and isinstance(key, str) and key in self._columns():
+                return self._defer(self._slaf_source.series(key), key)
+        return pd.DataFrame.__getitem__(self, key)
+
+    @property
+    def columns(self) -> pd.Index[Any]:
+        """The names of the columns."""
+        return pd.Index(self._columns())
+
+    @columns.setter
+    def columns(self, names: Any) -> None:
+        self._load()
+        self.columns = names
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        return len(self), len(self._columns())
+
+    def __len__(self) -> int:
+        return int(self._slaf_source.n_rows)
+
+
+class DeferredSeries(_Deferred, pd.Series):  # type: ignore[misc]
+    """A column of a :class:`DeferredFrame`, or what was computed of columns."""
+
+    def _load(self) -> None:
+        # This series settles with the frame.
+        self._slaf_frame._load()
+
+    def _settle(self, frame: pd.DataFrame) -> None:
+        of, name = self.__dict__, self.__dict__["_name"]
+        column, plain = of.pop("_slaf_column"), of.pop("_slaf_plain")
+        if column is None:
+            real = plain.set_axis(frame.index)
+        else:
+            real = pd.DataFrame.__getitem__(frame, column)
+        object.__setattr__(self, "__class__", pd.Series)
+        pd.Series.__init__(self, real)
+        object.__setattr__(self, "_name", name)
+        # By this, pandas before 3 writes what is set in a column into its frame.
+        if (cacher := getattr(real, "_cacher", None)) is not None:
+            object.__setattr__(self, "_cacher", cacher)
+            frame._item_cache[column] = self
+        of.pop("_slaf_frame")
+
+    def _of_rows(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Compute a value for each row."""
+        operands = [*args, *kwargs.values()]
+        own = [o for o in operands if isinstance(o, DeferredSeries)]
+        others = [o for o in operands if isinstance(o, (pd.Series, pd.DataFrame, pd.Index))]
+        if any(o._slaf_frame is not self._slaf_frame for o in own) or len(others) > len(own):
+            # Rows of other objects are found by name.
+            self._load()
+            return getattr(self, method)(*args, **kwargs)
+        args, kwargs = tuple(map(_plain, args)), {k: _plain(v) for k, v in kwargs.items()}
+        found = getattr(_plain(self), method)(*args, **kwargs)
+        return self._slaf_frame._defer(found, None) if isinstance(found, pd.Series) else found
+
+    def _of_values(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Compute something that no names of rows are a part of."""
+        return getattr(_plain(self), method)(*args, **kwargs)
+
+
+def _plain(value: Any) -> Any:
+    return value.__dict__["_slaf_plain"] if isinstance(value, DeferredSeries) else value
+
+
+def _offer(name: str, how: Callable[..., Any]) -> None:
+    def call(self: DeferredSeries, *args: Any, **kwargs: Any) -> Any:
+        return how(self, name, *args, **kwargs)
+
+    call.__name__, call.__doc__ = name, getattr(pd.Series, name).__doc__
+    setattr(DeferredSeries, name, call)
+
+
+_OPERATORS = (
+    *("eq", "ne", "lt", "le", "gt", "ge", "and", "rand", "or", "ror", "xor", "rxor", "invert"),
+    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "mod", "pow"),
+    *("neg", "abs"),
+)
+for _name in (
+    *(f"__{operator}__" for operator in _OPERATORS),
+    *("eq", "ne", "lt", "le", "gt", "ge", "isin", "between"),
+    *("isna", "isnull", "notna", "notnull", "astype"),
+):
+    _offer(_name, DeferredSeries._of_rows)
+for _name in (
+    *("to_numpy", "to_list", "tolist", "unique", "nunique", "__array__", "__len__", "__iter__"),
+    *("sum", "mean", "min", "max", "median", "std", "var", "any", "all", "count", "value_counts"),
+):
+    _offer(_name, DeferredSeries._of_values)
+
+
+def _property(name: str) -> property:
+    return property(lambda self: getattr(_plain(self), name))
+
+
+for _name in (
+    *("array", "values", "_values", "dtype", "dtypes", "size", "shape", "hasnans", "is_unique"),
+):
+    setattr(DeferredSeries, _name, _property(_name))
