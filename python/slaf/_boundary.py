@@ -116,6 +116,8 @@ class Request:
         Counts and sums of each.
     detail
         ``"sums"``, ``"squares"`` or ``"all"``, each of which takes longer.
+    signs
+        Counts of values above zero, and of values that are no integers, too; ``"all"`` has them.
     skip_nan
         NaN is counted and left out.
     running
@@ -133,6 +135,7 @@ class Request:
     rows: bool = False
     columns: bool = False
     detail: Literal["sums", "squares", "all"] = "sums"
+    signs: bool = False
     skip_nan: bool = False
     running: bool = False
     top: list[int] = field(default_factory=list)

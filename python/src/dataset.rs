@@ -360,6 +360,12 @@ impl Dataset {
         Ok(PyArray1::from_vec(py, stats.nnz))
     }
 
+    fn nnz_per_gene<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray1<u64>>>> {
+        let dataset = self.dataset(py)?;
+        let stored = work::run(py, move || dataset.nnz_per_gene())?;
+        Ok(stored.map(|stored| PyArray1::from_vec(py, stored)))
+    }
+
     fn query(
         &self,
         py: Python<'_>,

@@ -171,6 +171,7 @@ from_attributes! {
         rows: bool,
         columns: bool,
         detail: Named<Detail>,
+        signs: bool,
         skip_nan: bool,
         running: bool,
         top: Vec<usize>,
@@ -188,7 +189,8 @@ impl RequestArguments<'_> {
             Some(of) => Ok::<_, PyErr>(Some(Groups { labels: of.labels.to_vec()?, n: of.n })),
             None => Ok(None),
         };
-        let mut request = Request { skip_nan: self.skip_nan, detail: self.detail.0, ..Request::default() };
+        let (skip_nan, detail, signs) = (self.skip_nan, self.detail.0, self.signs);
+        let mut request = Request { skip_nan, detail, signs, ..Request::default() };
         if self.rows {
             let dot = match self.dot {
                 Some(dot) => Some(Dot { weights: dot.weights.to_vec()?, k: dot.k }),

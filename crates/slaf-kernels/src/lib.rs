@@ -1,11 +1,13 @@
 //! Computations over streams of [CSR chunks](slaf_core::CsrChunk) that need no storage engine.
 //!
-//! [`matrix`] computes on matrices that are read in parts; [`tokenizers`] turns the counts of cells
+//! [`matrix`] computes on matrices that are read in parts; [`grouped`] finds statistics of groups of
+//! their values; [`tokenizers`] turns the counts of cells
 //! into the inputs of foundation models; [`sampling`] says which cells a model sees, and in which
 //! order.
 
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod grouped;
 pub mod matrix;
 mod random;
 pub mod sampling;

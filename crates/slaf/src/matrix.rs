@@ -1,5 +1,7 @@
 //! Arithmetic and statistics of the matrices of a store.
 
+mod stored;
+
 use crate::config;
 use crate::progress::{Progress, ProgressEvent};
 use crate::reader::{Orientation, ReadOptions, choose};
@@ -21,6 +23,16 @@ pub(crate) struct Part<'a> {
     pub(crate) cols: &'a Selection,
 }
 
+impl Part<'_> {
+    /// Rows and columns, which are checked.
+    fn shape(&self) -> Result<(usize, usize)> {
+        let entry = self.snapshot.matrix(self.key)?;
+        self.rows.check(entry.n_rows, "row").at(self.key)?;
+        self.cols.check(entry.n_cols, "column").at(self.key)?;
+        Ok((self.rows.len(entry.n_rows) as usize, self.cols.len(entry.n_cols) as usize))
+    }
+}
+
 /// Reads a part with `plan` applied to it.
 pub(crate) fn compute(part: Part<'_>, plan: &Plan, progress: Progress<'_>) -> Result<CsrChunk> {
     run(part, plan, false, progress, |source, dtype| matrix::compute(source, dtype, plan))
@@ -28,6 +40,15 @@ pub(crate) fn compute(part: Part<'_>, plan: &Plan, progress: Progress<'_>) -> Re
 
 /// Statistics of a part with `plan` applied to it.
 pub(crate) fn reduce(part: Part<'_>, plan: &Plan, request: &Request, progress: Progress<'_>) -> Result<Summary> {
+    let stored = if plan.is_empty() { stored::reduce(part, request, progress)? } else { None };
+    match stored {
+        Some(summary) => Ok(summary),
+        None => streamed(part, plan, request, progress),
+    }
+}
+
+/// Statistics of a part, found in its values.
+fn streamed(part: Part<'_>, plan: &Plan, request: &Request, progress: Progress<'_>) -> Result<Summary> {
     run(part, plan, true, progress, |source, dtype| matrix::reduce(source, dtype, plan, request))
 }
 
@@ -40,9 +61,7 @@ fn run<T>(
 ) -> Result<T> {
     let Part { snapshot, key, rows, cols } = part;
     let entry = snapshot.matrix(key)?;
-    rows.check(entry.n_rows, "row").at(key)?;
-    cols.check(entry.n_cols, "column").at(key)?;
-    let (n_rows, n_cols) = (rows.len(entry.n_rows) as usize, cols.len(entry.n_cols) as usize);
+    let (n_rows, n_cols) = part.shape()?;
     let _span = tracing::debug_span!("compute", matrix = %key, rows = n_rows, columns = n_cols).entered();
     let orientation = choose(&snapshot.manifest, key, entry, rows, cols);
     let options = ReadOptions { orientation: Some(orientation), unsorted };

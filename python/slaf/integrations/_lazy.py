@@ -107,14 +107,20 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
     def nnz(self) -> int:
         """Number of stored values, explicit zeros included.
 
-        Known without reading for a whole matrix and for whole rows of X; otherwise the selection
-        is read, and computed if it is a comparison.
+        Known without reading for a whole matrix and for whole rows and columns of X; otherwise the
+        selection is read, and computed if it is a comparison.
         """
         if self.is_dense:
             return self.shape[0] * self.shape[1]
         if any(step.kind == "sparsify" for step in self._steps):
             return len(self._source.compute(self.native_steps()).data)
         return self._source.nnz()
+
+    def stored_along(self, axis: int) -> npt.NDArray[np.intp] | None:
+        """Stored values of each column (0) or row (1), if that is known without reading."""
+        if any(step.kind in ("densify", "sparsify") for step in self._steps):
+            return None
+        return self._source.stored_along(axis)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -76,6 +76,10 @@ class LikeSciPy:
         """Number of stored values."""
 
     @abstractmethod
+    def stored_along(self, axis: int) -> npt.NDArray[np.intp] | None:
+        """Stored values of each column (0) or row (1), if that is known without reading."""
+
+    @abstractmethod
     def to_memory(self) -> Any:
         """Read the matrix in its original encoding."""
 
@@ -126,6 +130,9 @@ class LikeSciPy:
             return self.nnz
         if axis not in (0, 1, -1, -2):
             raise from_kind("out-of-range", f"axis {axis} of a matrix with 2 axes")
+        stored = self.stored_along(axis % 2)
+        if stored is not None:
+            return stored
         parts = (part.tocsr() for part in row_chunks(self))
         if axis in (1, -1):
             return np.concatenate(

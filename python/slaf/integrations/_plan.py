@@ -110,6 +110,9 @@ class Source(Protocol):
     def nnz(self) -> int:
         """Number of stored values, explicit zeros included."""
 
+    def stored_along(self, axis: int) -> npt.NDArray[np.intp] | None:
+        """Stored values of each column (0) or row (1), if that is known without reading."""
+
     def csr(self) -> sp.csr_matrix:
         """The matrix."""
 
@@ -156,10 +159,20 @@ class Stored:
         """Number of stored values; read unless the store has it."""
         if self._cols.is_all and self._rows.is_all:
             return self._store.matrix(self._key).nnz
-        if self._cols.is_all and self._key == Key("X"):
-            per_cell = self._store.native.nnz_per_cell()
-            return int(per_cell[self._rows.indexer()].sum(dtype=np.int64))
+        for axis in (0, 1):
+            stored = self.stored_along(axis)
+            if stored is not None:
+                return int(stored.sum(dtype=np.int64))
         return len(self._store.read(self._key, self._rows, self._cols).data)
+
+    def stored_along(self, axis: int) -> npt.NDArray[np.intp] | None:
+        """Stored values of each column (0) or row (1), if the store has them: whole ones of X."""
+        whole, chosen = (self._rows, self._cols) if axis == 0 else (self._cols, self._rows)
+        if self._key != Key("X") or not whole.is_all:
+            return None
+        native = self._store.native
+        stored = native.nnz_per_gene() if axis == 0 else native.nnz_per_cell()
+        return None if stored is None else stored[chosen.indexer()].astype(np.intp)
 
     def csr(self) -> sp.csr_matrix:
         """Read the matrix."""
@@ -225,6 +238,10 @@ class InMemory:
     def nnz(self) -> int:
         """Number of stored values."""
         return int(self._matrix.nnz)
+
+    def stored_along(self, axis: int) -> npt.NDArray[np.intp]:
+        """Stored values of each column (0) or row (1)."""
+        return np.asarray(self._matrix.getnnz(axis), dtype=np.intp)
 
     def csr(self) -> sp.csr_matrix:
         """A copy of the matrix."""

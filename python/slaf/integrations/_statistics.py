@@ -28,8 +28,10 @@ class Moments:
 
     Attributes
     ----------
-    nonzero, positive, nan, fractional : ndarray of uint32
-        How many values are not zero, are above zero, are NaN and were left out, are no integers.
+    nonzero, nan : ndarray of uint32
+        How many values are not zero, are NaN and were left out.
+    positive_if_asked, fractional_if_asked : ndarray of uint32, or ``None``
+        How many values are above zero, and are no integers, if that was asked for.
     square : ndarray of float64
         With detail ``"squares"``: sums over nonzero values of the squared distance to a centre,
         of columns the one that was given (0 if none was), of rows the mean of the row.
@@ -40,27 +42,39 @@ class Moments:
     """
 
     nonzero: npt.NDArray[np.uint32]
-    positive: npt.NDArray[np.uint32]
     nan: npt.NDArray[np.uint32]
-    fractional: npt.NDArray[np.uint32]
+    positive_if_asked: npt.NDArray[np.uint32] | None
+    fractional_if_asked: npt.NDArray[np.uint32] | None
     square: npt.NDArray[np.float64]
     min: npt.NDArray[Any]
     max: npt.NDArray[Any]
     sum_if_fits: npt.NDArray[Any] | None
 
     @classmethod
-    def of(cls, native: _slaf.Stats, shape: tuple[int, ...]) -> Moments:
+    def of(cls, native: _slaf.Stats, shape: tuple[int, ...], signs: bool) -> Moments:
         """The statistics that Rust gave."""
         return cls(
             nonzero=native.nonzero.reshape(shape),
-            positive=native.positive.reshape(shape),
             nan=native.nan.reshape(shape),
-            fractional=native.fractional.reshape(shape),
+            positive_if_asked=native.positive.reshape(shape) if signs else None,
+            fractional_if_asked=native.fractional.reshape(shape) if signs else None,
             square=native.square.reshape(shape),
             min=native.min.reshape(shape),
             max=native.max.reshape(shape),
             sum_if_fits=None if native.sum is None else native.sum.reshape(shape),
         )
+
+    @property
+    def positive(self) -> npt.NDArray[np.uint32]:
+        """How many values are above zero, which was asked for."""
+        assert self.positive_if_asked is not None
+        return self.positive_if_asked
+
+    @property
+    def fractional(self) -> npt.NDArray[np.uint32]:
+        """How many values are no integers, which was asked for."""
+        assert self.fractional_if_asked is not None
+        return self.fractional_if_asked
 
     @property
     def sum(self) -> npt.NDArray[Any]:
@@ -135,10 +149,11 @@ class Summary:
 
     def __init__(self, native: Any, n_rows: int, n_cols: int, request: Request):
         groups, of_columns = request.groups, request.column_groups
+        signs = request.signs or request.detail == "all"
         shape = (n_rows,) if of_columns is None else (n_rows, of_columns.n)
-        self.rows = Moments.of(native.rows, shape) if request.rows else None
+        self.rows = Moments.of(native.rows, shape, signs) if request.rows else None
         shape = (n_cols,) if groups is None else (groups.n, n_cols)
-        self.columns = Moments.of(native.columns, shape) if request.columns else None
+        self.columns = Moments.of(native.columns, shape, signs) if request.columns else None
         self.running: Running | None = None
         if native.running is not None:
             of = native.running
@@ -213,23 +228,27 @@ class Statistics:
         return summary
 
     def _know(self, axis: str, detail: str, moments: Moments) -> None:
-        if axis not in self._known or DETAILS.index(self._known[axis][0]) < DETAILS.index(detail):
+        if not self._knows(axis, detail, moments.positive_if_asked is not None):
             self._known[axis] = detail, moments
 
-    def _knows(self, axis: str, detail: str) -> bool:
-        return axis in self._known and DETAILS.index(self._known[axis][0]) >= DETAILS.index(detail)
+    def _knows(self, axis: str, detail: str, signs: bool) -> bool:
+        if axis not in self._known:
+            return False
+        known, moments = self._known[axis]
+        is_enough = DETAILS.index(known) >= DETAILS.index(detail)
+        return is_enough and (moments.positive_if_asked is not None or not signs)
 
-    def known_rows(self, detail: str = "sums") -> Moments:
+    def known_rows(self, detail: str = "sums", signs: bool = False) -> Moments:
         """Statistics of the rows, which are read if they are not known."""
-        if self._knows("rows", detail):
+        if self._knows("rows", detail, signs):
             return self._known["rows"][1]
-        return self.summarize(rows=True, detail=detail).of_rows()
+        return self.summarize(rows=True, detail=detail, signs=signs).of_rows()
 
-    def known_columns(self, detail: str = "sums") -> Moments:
+    def known_columns(self, detail: str = "sums", signs: bool = False) -> Moments:
         """Statistics of the columns, which are read if they are not known."""
-        if self._knows("columns", detail):
+        if self._knows("columns", detail, signs):
             return self._known["columns"][1]
-        return self.summarize(columns=True, detail=detail).of_columns()
+        return self.summarize(columns=True, detail=detail, signs=signs).of_columns()
 
     def _moments(
         self, axis: int | None, detail: str = "sums", centres: Any = None

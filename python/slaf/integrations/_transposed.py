@@ -50,6 +50,10 @@ class Transposed:
         """Number of stored values."""
         return self.matrix.nnz
 
+    def stored_along(self, axis: int) -> npt.NDArray[np.intp] | None:
+        """Stored values of each column (0) or row (1), if that is known without reading."""
+        return self.matrix.stored_along(1 - axis)
+
     def csr(self) -> sp.csr_matrix:
         """Read the matrix."""
         return self.matrix.tocsr().T.tocsr()
@@ -75,7 +79,13 @@ class Transposed:
         if steps or not is_plain or any(other is not None for other in others):
             return self._read().reduce(steps, request)
         found = self.matrix.reduce(
-            Request(rows=request.columns, columns=request.rows, dot=request.left, left=request.dot)
+            Request(
+                rows=request.columns,
+                columns=request.rows,
+                signs=request.signs,
+                dot=request.left,
+                left=request.dot,
+            )
         )
         rows, cols = self.shape
         return _slaf.Summary(

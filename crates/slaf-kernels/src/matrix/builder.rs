@@ -15,6 +15,7 @@ pub(super) struct Builder {
     columns: Option<Accumulator>,
     running: Option<Running>,
     n_cols: usize,
+    wanted: u8,
     /// Numbers of rows, and of columns.
     row_groups: Vec<usize>,
     column_groups: Vec<usize>,
@@ -29,6 +30,7 @@ impl Builder {
             columns: request.columns.is_some().then(|| Accumulator::of(dtype, request, n_cols)),
             running: Running::of(request, n_cols),
             n_cols,
+            wanted: request.wanted(),
             row_groups: sizes(request.columns.as_ref().and_then(|c| c.groups.as_ref()), n_rows),
             column_groups: sizes(request.rows.as_ref().and_then(|r| r.groups.as_ref()), n_cols),
         }
@@ -69,10 +71,10 @@ impl Builder {
     pub(super) fn finish(self) -> Summary {
         let mut summary = Summary { running: self.running, ..Summary::default() };
         if let Some(rows) = self.rows {
-            (summary.rows, summary.top, summary.dot) = rows.finish(self.dtype, &self.column_groups);
+            (summary.rows, summary.top, summary.dot) = rows.finish(self.dtype, self.wanted, &self.column_groups);
         }
         if let Some(columns) = self.columns {
-            (summary.columns, summary.left) = columns.finish(self.dtype, &self.row_groups);
+            (summary.columns, summary.left) = columns.finish(self.dtype, self.wanted, &self.row_groups);
         }
         summary
     }

@@ -1,7 +1,7 @@
 //! Statistics of columns.
 
-use super::moments::{ALL, Moments, Number, SQUARES, SUMS, Summed};
-use super::request::{Columns, Detail, Request, Stats};
+use super::moments::{Moments, Number, Summed, with_wanted};
+use super::request::{Columns, Request, Stats};
 use slaf_core::{CsrChunk, Dtype, with_values};
 
 /// Statistics of the columns of some rows, for each group.
@@ -31,16 +31,12 @@ impl Accumulator {
     pub(super) fn add_rows(&mut self, chunk: &CsrChunk, first: usize, request: &Request) {
         let Some(columns) = &request.columns else { return };
         with_values!(&chunk.values, v => {
-            match request.detail {
-                Detail::Sums => self.add_moments::<_, SUMS>(chunk, v, first, columns, request.skip_nan),
-                Detail::Squares => self.add_moments::<_, SQUARES>(chunk, v, first, columns, request.skip_nan),
-                Detail::All => self.add_moments::<_, ALL>(chunk, v, first, columns, request.skip_nan),
-            }
+            with_wanted!(request, W => self.add_moments::<_, W>(chunk, v, first, columns, request.skip_nan));
             self.add_left(chunk, v, first, columns);
         });
     }
 
-    fn add_moments<T: Summed, const DETAIL: u8>(
+    fn add_moments<T: Summed, const WANTED: u8>(
         &mut self,
         chunk: &CsrChunk,
         values: &[T],
@@ -57,7 +53,7 @@ impl Accumulator {
             for (&column, &value) in columns_of_row.iter().zip(values) {
                 if value != T::default() {
                     let centre = columns.centres.as_ref().map_or(0.0, |c| c[column as usize]);
-                    of_group[column as usize].add::<T, DETAIL>(value, centre, skip_nan);
+                    of_group[column as usize].add::<T, WANTED>(value, centre, skip_nan);
                 }
             }
         }
@@ -89,8 +85,8 @@ impl Accumulator {
     }
 
     /// The answer about values of a type, for groups of these numbers of rows.
-    pub(super) fn finish(self, dtype: Dtype, group_sizes: &[usize]) -> (Stats, Vec<f64>) {
+    pub(super) fn finish(self, dtype: Dtype, wanted: u8, group_sizes: &[usize]) -> (Stats, Vec<f64>) {
         let n_cols = self.n_cols.max(1);
-        (self.moments.finish(dtype, |i| group_sizes[i / n_cols]), self.left)
+        (self.moments.finish(dtype, wanted, |i| group_sizes[i / n_cols]), self.left)
     }
 }

@@ -75,10 +75,40 @@ macro_rules! summed {
 summed!(f64: f32, f64);
 summed!(i128: bool, i8, i16, i32, i64, u8, u16, u32, u64);
 
-/// [`Detail`](super::request::Detail) as the loops over values have it, which are compiled for each.
-pub(super) const SUMS: u8 = 0;
-pub(super) const SQUARES: u8 = 1;
-pub(super) const ALL: u8 = 2;
+/// What a loop over values finds beside counts and sums. Loops are compiled for each of them.
+pub(super) const SIGNS: u8 = 1;
+pub(super) const SQUARES: u8 = 2;
+pub(super) const RANGE: u8 = 4;
+
+/// Runs `$body` with the constant `$W` bound to what a request wants.
+macro_rules! with_wanted {
+    ($request:expr, $W:ident => $body:expr) => {{
+        use $crate::matrix::moments::{RANGE, SIGNS, SQUARES};
+        match $request.wanted() {
+            0 => {
+                const $W: u8 = 0;
+                $body
+            }
+            SIGNS => {
+                const $W: u8 = SIGNS;
+                $body
+            }
+            SQUARES => {
+                const $W: u8 = SQUARES;
+                $body
+            }
+            w if w & RANGE == 0 => {
+                const $W: u8 = SIGNS | SQUARES;
+                $body
+            }
+            _ => {
+                const $W: u8 = SIGNS | SQUARES | RANGE;
+                $body
+            }
+        }
+    }};
+}
+pub(super) use with_wanted;
 
 /// Statistics of some values.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,7 +126,7 @@ pub(super) struct Moment<S> {
 impl<S: Number> Moment<S> {
     /// Adds a value that is not zero.
     #[inline]
-    pub(super) fn add<T: Summed<Sum = S>, const DETAIL: u8>(&mut self, value: T, centre: f64, skip_nan: bool) {
+    pub(super) fn add<T: Summed<Sum = S>, const WANTED: u8>(&mut self, value: T, centre: f64, skip_nan: bool) {
         #[allow(clippy::eq_op)]
         if skip_nan && value != value {
             self.nan += 1;
@@ -105,17 +135,19 @@ impl<S: Number> Moment<S> {
         let summand = value.summand();
         self.sum = self.sum + summand;
         let number = value.as_f64();
-        if DETAIL >= SQUARES {
+        if WANTED & SQUARES != 0 {
             let distance = number - centre;
             self.square += distance * distance;
         }
-        if DETAIL >= ALL {
+        if WANTED & RANGE != 0 {
             self.extend(summand, summand, self.nonzero == 0);
         }
         self.nonzero += 1;
-        self.positive += u32::from(value > T::default());
-        // The cast saturates, so that neither NaN nor infinity is whole.
-        self.fractional += u32::from(T::DTYPE.is_float() && (number as i64) as f64 != number);
+        if WANTED & SIGNS != 0 {
+            self.positive += u32::from(value > T::default());
+            // The cast saturates, so that neither NaN nor infinity is whole.
+            self.fractional += u32::from(T::DTYPE.is_float() && (number as i64) as f64 != number);
+        }
     }
 
     /// Widens the range; NaN stays once it is there.
@@ -168,16 +200,18 @@ impl Moments {
         }
     }
 
-    /// The statistics of values of a type, when entry `i` is of `counted(i)` values.
-    pub(super) fn finish(&self, dtype: Dtype, counted: impl Fn(usize) -> usize) -> Stats {
-        fn of<S: Number>(moments: &[Moment<S>], dtype: Dtype, counted: impl Fn(usize) -> usize) -> Stats {
+    /// The statistics of values of a type, when entry `i` is of `counted(i)` values; `wanted` are
+    /// those that were found.
+    pub(super) fn finish(&self, dtype: Dtype, wanted: u8, counted: impl Fn(usize) -> usize) -> Stats {
+        fn of<S: Number>(moments: &[Moment<S>], dtype: Dtype, wanted: u8, counted: impl Fn(usize) -> usize) -> Stats {
             let whole: Vec<_> = moments.iter().enumerate().map(|(i, m)| m.with_zeros(counted(i))).collect();
             let all = |f: fn(&Moment<S>) -> S| S::wrap(whole.iter().map(f).collect(), dtype);
+            let signs: &[Moment<S>] = if wanted & SIGNS != 0 { &whole } else { &[] };
             Stats {
                 nonzero: whole.iter().map(|m| m.nonzero).collect(),
-                positive: whole.iter().map(|m| m.positive).collect(),
+                positive: signs.iter().map(|m| m.positive).collect(),
                 nan: whole.iter().map(|m| m.nan).collect(),
-                fractional: whole.iter().map(|m| m.fractional).collect(),
+                fractional: signs.iter().map(|m| m.fractional).collect(),
                 sum: whole.iter().all(|m| m.sum.fits(dtype)).then(|| all(|m| m.sum)),
                 square: whole.iter().map(|m| m.square).collect(),
                 min: all(|m| m.min),
@@ -185,8 +219,8 @@ impl Moments {
             }
         }
         match self {
-            Moments::Float(m) => of(m, dtype, counted),
-            Moments::Int(m) => of(m, dtype, counted),
+            Moments::Float(m) => of(m, dtype, wanted, counted),
+            Moments::Int(m) => of(m, dtype, wanted, counted),
         }
     }
 }

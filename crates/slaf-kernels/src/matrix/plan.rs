@@ -35,6 +35,11 @@ impl Plan {
         Ok(Plan { steps })
     }
 
+    /// Whether nothing is done.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
     /// Whether every value is stored after some step.
     pub fn is_dense(&self) -> bool {
         self.steps.contains(&Step::Densify)

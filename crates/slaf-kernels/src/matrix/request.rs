@@ -1,5 +1,6 @@
 //! What can be asked about a matrix, and the answer.
 
+use super::moments::{RANGE, SIGNS, SQUARES};
 use slaf_core::{Dtype, Error, Result, Values};
 
 /// What to find out, in one pass.
@@ -13,12 +14,15 @@ pub struct Request {
     pub skip_nan: bool,
     /// How much of it.
     pub detail: Detail,
+    /// Counts of values above zero, and of values that are no integers, too; they are always part
+    /// of [`Detail::All`].
+    pub signs: bool,
 }
 
 /// How much to find out about rows and columns: each step costs time for every value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Detail {
-    /// Counts and sums.
+    /// Counts of values other than zero, and sums.
     #[default]
     Sums,
     /// Sums of squares, too.
@@ -111,6 +115,16 @@ impl Dot {
 }
 
 impl Request {
+    /// What loops over values have to find.
+    pub(super) fn wanted(&self) -> u8 {
+        let signs = if self.signs { SIGNS } else { 0 };
+        match self.detail {
+            Detail::Sums => signs,
+            Detail::Squares => signs | SQUARES,
+            Detail::All => SIGNS | SQUARES | RANGE,
+        }
+    }
+
     pub(super) fn check(&self, n_rows: usize, n_cols: usize) -> Result<()> {
         let wrong = |got: usize, wanted: usize, what: &str| {
             if got == wanted { Ok(()) } else { Err(Error::invalid(format!("{got} {what}, not {wanted}"))) }
@@ -182,11 +196,11 @@ pub struct Running {
 pub struct Stats {
     /// Values other than zero.
     pub nonzero: Vec<u32>,
-    /// Values above zero.
+    /// Values above zero; empty unless [`Request::signs`] asks for them.
     pub positive: Vec<u32>,
     /// NaN that were left out.
     pub nan: Vec<u32>,
-    /// Values that are no integers.
+    /// Values that are no integers; as `positive`.
     pub fractional: Vec<u32>,
     /// uint64 for uint64, int64 for other integers and bool, else float64, as the extremes are;
     /// `None` if one does not fit.

@@ -1,7 +1,7 @@
 //! Statistics of rows.
 
-use super::moments::{ALL, Moment, Moments, Number, SQUARES, SUMS, Summed};
-use super::request::{Detail, Dot, Request, Rows, Stats};
+use super::moments::{Moment, Moments, Number, SQUARES, Summed, with_wanted};
+use super::request::{Dot, Request, Rows, Stats};
 use slaf_core::{CsrChunk, Dtype};
 
 /// Statistics of some rows.
@@ -43,9 +43,9 @@ impl RowStats {
     }
 
     /// The answer about values of a type, for groups of these numbers of columns.
-    pub(super) fn finish(self, dtype: Dtype, group_sizes: &[usize]) -> (Stats, Vec<f64>, Vec<f64>) {
+    pub(super) fn finish(self, dtype: Dtype, wanted: u8, group_sizes: &[usize]) -> (Stats, Vec<f64>, Vec<f64>) {
         let n_groups = self.n_groups.max(1);
-        (self.moments.finish(dtype, |i| group_sizes[i % n_groups]), self.top, self.dot)
+        (self.moments.finish(dtype, wanted, |i| group_sizes[i % n_groups]), self.top, self.dot)
     }
 }
 
@@ -96,15 +96,11 @@ fn add_row<T: Summed>(
     group_sizes: &[usize],
     request: &Request,
 ) {
-    match request.detail {
-        Detail::Sums => add_values::<T, SUMS>(moments, row, group, group_sizes, request.skip_nan),
-        Detail::Squares => add_values::<T, SQUARES>(moments, row, group, group_sizes, request.skip_nan),
-        Detail::All => add_values::<T, ALL>(moments, row, group, group_sizes, request.skip_nan),
-    }
+    with_wanted!(request, W => add_values::<T, W>(moments, row, group, group_sizes, request.skip_nan));
 }
 
 /// Adds the values of a row; the squares are of the distance to the mean of the group of columns.
-fn add_values<T: Summed, const DETAIL: u8>(
+fn add_values<T: Summed, const WANTED: u8>(
     moments: &mut [Moment<T::Sum>],
     (columns, values): (&[u32], &[T]),
     group: impl Fn(u32) -> usize,
@@ -114,10 +110,10 @@ fn add_values<T: Summed, const DETAIL: u8>(
     let nonzero = || columns.iter().zip(values).filter(|(_, v)| **v != T::default());
     for (&column, &value) in nonzero() {
         if let Some(moment) = moments.get_mut(group(column)) {
-            moment.add::<T, DETAIL>(value, 0.0, skip_nan);
+            moment.add::<T, WANTED>(value, 0.0, skip_nan);
         }
     }
-    if DETAIL >= SQUARES {
+    if WANTED & SQUARES != 0 {
         let mean =
             |(moment, size): (&Moment<T::Sum>, &usize)| moment.sum.as_f64() / (size - moment.nan as usize) as f64;
         let means: Vec<f64> = moments.iter().zip(group_sizes).map(mean).collect();

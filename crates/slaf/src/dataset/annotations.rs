@@ -159,6 +159,19 @@ impl Dataset {
         })
     }
 
+    /// Stored values of X of each gene, explicit zeros included, in gene order; `None` for a store
+    /// without gene-major rows, which does not know them.
+    ///
+    /// # Errors
+    /// `unknown-table` without X; `corrupt`.
+    pub fn nnz_per_gene(&self) -> Result<Option<Vec<u64>>> {
+        block_on(async {
+            let Some(moments) = self.snapshot.gene_moments().await? else { return Ok(None) };
+            let order = self.snapshot.order().await?;
+            Ok(Some(order.rank_of.iter().map(|&rank| moments.stored[rank as usize]).collect()))
+        })
+    }
+
     /// Stored statistics of the genes.
     ///
     /// # Errors

@@ -2,9 +2,13 @@
 //! made, and no group is looked up by a hash. The accumulators are DataFusion's own, so that the
 //! answers are, too.
 
-use super::block::{Block, Chosen};
+use super::block::Block;
+use super::dense_plan::Dense;
+use super::dense_read::Reading;
 use super::expression_exec::ExpressionExec;
+use super::ids;
 use super::side_groups::{Build, GroupColumn, GroupOf, SideGroups};
+use super::sides::Sides;
 use super::stored_sums;
 use super::view::{Side, ViewColumn};
 use crate::selection::Selection;
@@ -24,7 +28,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, InputOrderMode, Partitioning, PhysicalExpr, PlanProperties,
 };
 use futures::{StreamExt, TryStreamExt};
-use slaf_core::{Error, ErrorKind, Result};
+use slaf_core::{Error, ErrorKind, Result, with_dtype};
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::{from_datafusion, to_datafusion};
 use std::fmt;
@@ -53,22 +57,18 @@ pub(super) struct GroupedExec {
     conditions: Vec<Arc<dyn PhysicalExpr>>,
     /// The columns of the view that the expressions use.
     used: Vec<ViewColumn>,
+    /// The aggregates as they are found in arrays, if they can be.
+    dense: Option<Arc<Dense>>,
     prepared: Arc<OnceCell<Option<Prepared>>>,
     properties: Arc<PlanProperties>,
 }
 
 /// What all partitions share.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) chosen: Chosen,
-    pub(super) rows: SideGroups,
-    pub(super) cols: SideGroups,
-    /// The ids of the chosen columns and their groups.
-    col_ids: Vec<u64>,
-    col_groups: Vec<u32>,
-    n_col_groups: usize,
+struct Prepared {
+    sides: Arc<Sides>,
     /// Stored sums answer the query.
-    pub(super) sums: Option<stored_sums::StoredSums>,
+    sums: Option<stored_sums::StoredSums>,
 }
 
 impl GroupedExec {
@@ -105,11 +105,16 @@ impl GroupedExec {
         used.dedup();
         let schema = leaf.view.project(&used);
         let over_used = |e: &Arc<dyn PhysicalExpr>| reassign_expr_columns(e.clone(), &schema).ok();
-        let arguments = arguments.iter().map(|a| a.iter().map(over_used).collect()).collect::<Option<_>>()?;
-        let filters =
-            filters.iter().map(|f| f.as_ref().map_or(Some(None), |f| over_used(f).map(Some))).collect::<Option<_>>()?;
-        let conditions = conditions.iter().map(over_used).collect::<Option<_>>()?;
-        let partitions = if *aggregate.mode() == AggregateMode::Partial { leaf.partitions() } else { 1 };
+        let arguments = arguments.iter().map(|a| a.iter().map(over_used).collect()).collect::<Option<Vec<_>>>()?;
+        let filters = filters
+            .iter()
+            .map(|f| f.as_ref().map_or(Some(None), |f| over_used(f).map(Some)))
+            .collect::<Option<Vec<_>>>()?;
+        let conditions = conditions.iter().map(over_used).collect::<Option<Vec<_>>>()?;
+        let dense = Dense::of(&leaf.view, aggregate.aggr_expr(), &arguments, &filters, &conditions, &used);
+        // Pieces of work are no partitions: these are as many as threads, and so would be what is added.
+        let alone = dense.is_some() || *aggregate.mode() != AggregateMode::Partial;
+        let partitions = if alone { 1 } else { leaf.partitions() };
         let properties = PlanProperties::new(
             aggregate.properties().eq_properties.clone(),
             Partitioning::UnknownPartitioning(partitions),
@@ -125,6 +130,7 @@ impl GroupedExec {
             filters,
             conditions,
             used,
+            dense: dense.map(Arc::new),
             prepared: Arc::default(),
             properties: Arc::new(properties),
         })
@@ -146,7 +152,12 @@ impl GroupedExec {
             let rows = SideGroups::new(Side::Rows, n_rows, build(Side::Rows), &self.columns, context).await?;
             let cols = SideGroups::new(Side::Cols, n_cols, build(Side::Cols), &self.columns, context).await?;
             let (Some(rows), Some(cols)) = (rows, cols) else { return Ok::<_, Error>(None) };
-            let chosen = self.leaf.choose_among(rows.allowed.as_deref(), cols.allowed.as_deref()).await?.clone();
+            let mut chosen = self.leaf.choose_among(rows.allowed.as_deref(), cols.allowed.as_deref()).await?.clone();
+            if let Some(dense) = &self.dense {
+                let view = &self.leaf.view;
+                chosen.rows = ids::that_pass(&view.inner, view.rows, n_rows, &dense.on_rows, chosen.rows).await?;
+                chosen.cols = ids::that_pass(&view.inner, view.cols, n_cols, &dense.on_cols, chosen.cols).await?;
+            }
             let col_ids: Vec<u64> = match cols.group_of {
                 GroupOf::One => Vec::new(),
                 _ => chosen.cols.iter(n_cols).collect(),
@@ -157,9 +168,9 @@ impl GroupedExec {
                 return Ok(None);
             }
             let col_groups = cols.of(col_ids.iter().copied());
-            let mut prepared = Prepared { chosen, rows, cols, col_ids, col_groups, n_col_groups, sums: None };
-            prepared.sums = stored_sums::StoredSums::read(self, &prepared).await?;
-            Ok(Some(prepared))
+            let sides = Arc::new(Sides { chosen, rows, cols, col_ids, col_groups, n_col_groups });
+            let sums = stored_sums::StoredSums::read(self, &sides).await?;
+            Ok(Some(Prepared { sides, sums }))
         };
         Ok(self.prepared.get_or_try_init(|| prepare).await?.as_ref())
     }
@@ -173,40 +184,48 @@ impl GroupedExec {
     async fn run(
         &self,
         partition: usize,
-        prepared: &Prepared,
+        Prepared { sides, sums }: &Prepared,
         send: &mpsc::Sender<DfResult<RecordBatch>>,
     ) -> Result<()> {
+        if let (Some(dense), None) = (&self.dense, sums)
+            && let Some(reading) = Reading::new(&self.leaf.view, dense, sides).await?
+        {
+            let reading = Arc::new(reading);
+            return with_dtype!(self.leaf.view.matrices[0].dtype, T => {
+                Box::pin(self.run_dense::<T>(dense, sides, reading, send)).await
+            });
+        }
         let n_parts = self.leaf.partitions();
         let parts =
             if self.properties.partitioning.partition_count() == 1 { 0..n_parts } else { partition..partition + 1 };
-        let own_rows = matches!(prepared.rows.group_of, GroupOf::Own);
-        let mut groups = Groups::new(self, prepared)?;
-        if let Some(sums) = &prepared.sums {
-            let ids = if partition == 0 { sums.merge(self, prepared, &mut groups)? } else { Vec::new() };
-            self.emit(groups, prepared, &ids, send).await?;
+        let own_rows = matches!(sides.rows.group_of, GroupOf::Own);
+        let mut groups = Groups::new(self, sides)?;
+        if let Some(sums) = sums {
+            let ids = if partition == 0 { sums.merge(self, sides, &mut groups)? } else { Vec::new() };
+            self.emit(groups, sides, &ids, send).await?;
             return Ok(());
         }
-        for rows in parts.flat_map(|p| self.leaf.blocks(&prepared.chosen, p)) {
+        for rows in parts.flat_map(|p| self.leaf.blocks(&sides.chosen, p)) {
             let ids = groups.add(rows).await?;
             if own_rows {
                 // No later block has these cells.
-                let full = std::mem::replace(&mut groups, Groups::new(self, prepared)?);
-                if !self.emit(full, prepared, &ids, send).await? {
+                let full = std::mem::replace(&mut groups, Groups::new(self, sides)?);
+                if !self.emit(full, sides, &ids, send).await? {
                     return Ok(());
                 }
             }
         }
         if !own_rows {
-            self.emit(groups, prepared, &[], send).await?;
+            self.emit(groups, sides, &[], send).await?;
         }
         Ok(())
     }
 
     /// Hands over the groups that have values; `false` if nobody wants them any more.
-    async fn emit(
+    pub(super) async fn emit(
         &self,
         groups: Groups<'_>,
-        prepared: &Prepared,
+        sides: &Sides,
         row_ids: &[u64],
         send: &mpsc::Sender<DfResult<RecordBatch>>,
     ) -> Result<bool> {
@@ -214,17 +233,17 @@ impl GroupedExec {
         order.sort_unstable_by_key(|&slot| groups.places[slot as usize]);
         let places: Vec<usize> = order.iter().map(|&slot| groups.places[slot as usize]).collect();
         let order = UInt32Array::from(order);
-        let n = prepared.n_col_groups.max(1);
+        let n = sides.n_col_groups.max(1);
         let mut arrays: Vec<ArrayRef> = Vec::new();
         for column in &self.columns {
             arrays.push(match column.side() {
                 Side::Rows => {
                     let places = places.iter().map(|p| p / n);
-                    prepared.rows.column(&self.leaf.view, column, places, row_ids).await?
+                    sides.rows.column(&self.leaf.view, column, places, row_ids).await?
                 }
                 Side::Cols => {
                     let places = places.iter().map(|p| p % n);
-                    prepared.cols.column(&self.leaf.view, column, places, &prepared.col_ids).await?
+                    sides.cols.column(&self.leaf.view, column, places, &sides.col_ids).await?
                 }
             });
         }
@@ -266,7 +285,7 @@ fn of_no_rows(aggregate: &AggregateFunctionExpr, partial: bool) -> DfResult<Vec<
 /// as they come.
 pub(super) struct Groups<'a> {
     exec: &'a GroupedExec,
-    prepared: &'a Prepared,
+    sides: &'a Sides,
     pub(super) accumulators: Vec<Box<dyn GroupsAccumulator>>,
     /// The number of each place, a group of rows and one of columns, or `NONE`.
     numbers: Vec<u32>,
@@ -277,14 +296,14 @@ pub(super) struct Groups<'a> {
 const NONE: u32 = u32::MAX;
 
 impl<'a> Groups<'a> {
-    fn new(exec: &'a GroupedExec, prepared: &'a Prepared) -> Result<Groups<'a>> {
+    pub(super) fn new(exec: &'a GroupedExec, sides: &'a Sides) -> Result<Groups<'a>> {
         let (numbers, places) = (Vec::new(), Vec::new());
-        Ok(Groups { exec, prepared, accumulators: exec.accumulators()?, numbers, places })
+        Ok(Groups { exec, sides, accumulators: exec.accumulators()?, numbers, places })
     }
 
     /// Makes room for so many groups of rows.
     pub(super) fn reserve(&mut self, n_row_groups: usize) {
-        self.numbers.resize(n_row_groups * self.prepared.n_col_groups, NONE);
+        self.numbers.resize(n_row_groups * self.sides.n_col_groups, NONE);
     }
 
     /// Puts the groups' numbers in the stead of their places, and tells how many there are now.
@@ -302,19 +321,19 @@ impl<'a> Groups<'a> {
 
     /// Adds the stored values of some rows and returns the ids of these.
     async fn add(&mut self, rows: Selection) -> Result<Vec<u64>> {
-        let (exec, prepared) = (self.exec, self.prepared);
+        let (exec, sides) = (self.exec, self.sides);
         let view = &exec.leaf.view;
-        let grouped_cols = !matches!(prepared.cols.group_of, GroupOf::One);
+        let grouped_cols = !matches!(sides.cols.group_of, GroupOf::One);
         let mut columns = exec.used.clone();
         let number = ViewColumn::Number(Side::Cols);
         if grouped_cols && !columns.contains(&number) {
             columns.push(number);
         }
-        let block = Block::read(view, rows, &prepared.chosen, &columns, true).await?;
+        let block = Block::read(view, rows, &sides.chosen, &columns, true).await?;
         let rows = block.rows(view);
         let ids: Vec<u64> = rows.iter().map(|r| r.0).collect();
-        self.reserve(prepared.rows.len(ids.len()));
-        let row_groups = prepared.rows.of(ids.iter().copied());
+        self.reserve(sides.rows.len(ids.len()));
+        let row_groups = sides.rows.of(ids.iter().copied());
         let cols = if grouped_cols { block.cols().to_vec() } else { Vec::new() };
         let schema = view.project(&exec.used);
         let batch = block.batch(view, &exec.used, schema).await?;
@@ -324,10 +343,10 @@ impl<'a> Groups<'a> {
             groups.clear();
             let mut end = start;
             for (&group, (_, length)) in row_groups.iter().zip(rows) {
-                let base = group as usize * prepared.n_col_groups;
+                let base = group as usize * sides.n_col_groups;
                 if grouped_cols {
                     let these = &cols[end..end + length];
-                    groups.extend(these.iter().map(|&c| base + prepared.col_groups[c as usize] as usize));
+                    groups.extend(these.iter().map(|&c| base + sides.col_groups[c as usize] as usize));
                 } else {
                     groups.extend(std::iter::repeat_n(base, *length));
                 }
@@ -384,6 +403,7 @@ impl DisplayAs for GroupedExec {
         match self.prepared.get() {
             Some(Some(p)) if p.sums.is_some() => return write!(f, ", answered from stored sums"),
             Some(None) => return write!(f, ", by hash"),
+            _ if self.dense.is_some() => write!(f, ", in arrays")?,
             _ => {}
         }
         write!(f, ", ")?;

@@ -6,6 +6,9 @@
 
 mod block;
 mod choice;
+mod dense_exec;
+mod dense_plan;
+mod dense_read;
 mod expression_exec;
 mod frame_table;
 mod grouped_exec;
@@ -17,6 +20,7 @@ mod plans;
 mod running;
 mod session;
 mod side_groups;
+mod sides;
 mod stopping;
 mod stored_sums;
 mod user_tables;

@@ -1,15 +1,16 @@
 //! Counts, sums and means per cell or per gene, answered from what the store knows of each.
 
-use super::grouped_exec::{GroupedExec, Groups, Prepared, unexpected};
+use super::grouped_exec::{GroupedExec, Groups, unexpected};
 use super::side_groups::GroupOf;
+use super::sides::Sides;
 use super::view::Side;
 use crate::selection::Selection;
-use crate::store::schema;
+use crate::store::sums::is_exact;
 use crate::store::values::primitive;
-use crate::store::{Snapshot, TableName};
+use crate::store::{TableName, schema};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
 use arrow::compute::{cast, filter};
-use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, UInt32Type};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_plan::PhysicalExpr;
@@ -19,8 +20,8 @@ use slaf_lance::error::from_arrow;
 use slaf_sql::error::from_datafusion;
 use std::sync::Arc;
 
-/// Integers beyond are not exact in a float64.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Sums of whole numbers of more than this are added one by one, to find those that overflow.
+const LARGEST: f64 = 9_007_199_254_740_992.0;
 
 /// The number and the sum of the stored values of each chosen cell, or gene.
 #[derive(Debug)]
@@ -33,14 +34,14 @@ pub(super) struct StoredSums {
 
 impl StoredSums {
     /// Reads them, if they answer all aggregates.
-    pub(super) async fn read(exec: &GroupedExec, prepared: &Prepared) -> Result<Option<StoredSums>> {
-        let (view, chosen) = (&exec.leaf.view, &prepared.chosen);
+    pub(super) async fn read(exec: &GroupedExec, sides: &Sides) -> Result<Option<StoredSums>> {
+        let (view, chosen) = (&exec.leaf.view, &sides.chosen);
         if view.keys[..] != [MatrixKey::X] || !exec.is_unfiltered() || !aggregates_are_sums(exec) {
             return Ok(None);
         }
         let all = |s: &Selection| *s == Selection::All;
         let one = |g: &GroupOf| matches!(g, GroupOf::One);
-        let side = match (one(&prepared.rows.group_of), one(&prepared.cols.group_of)) {
+        let side = match (one(&sides.rows.group_of), one(&sides.cols.group_of)) {
             (_, true) if all(&chosen.cols) => Side::Rows,
             (true, _) if all(&chosen.rows) => Side::Cols,
             _ => return Ok(None),
@@ -48,31 +49,39 @@ impl StoredSums {
         let (n_rows, n_cols) = view.shape();
         let (ids, count, sum): (Vec<u64>, Vec<i64>, Vec<f64>) = match side {
             Side::Rows => {
-                let ids = chosen.rows.iter(n_rows).collect();
-                let nnz = view.inner.column_of(TableName::Cells, schema::NNZ, &chosen.rows).await?;
-                let total = view.inner.column_of(TableName::Cells, schema::TOTAL, &chosen.rows).await?;
-                let count = primitive::<UInt32Type>(&nnz, schema::NNZ)?.iter().map(|&n| i64::from(n)).collect();
-                (ids, count, primitive::<Float64Type>(&total, schema::TOTAL)?.to_vec())
+                let Some(sums) = view.inner.cell_sums(&chosen.rows).await? else { return Ok(None) };
+                let stored = view.inner.column_of(TableName::Cells, schema::NNZ, &chosen.rows).await?;
+                let stored = primitive::<UInt32Type>(&stored, schema::NNZ)?;
+                (chosen.rows.iter(n_rows).collect(), stored.iter().map(|&n| n.into()).collect(), sums.sum)
             }
             Side::Cols => {
+                let Some(moments) = view.inner.gene_moments().await? else { return Ok(None) };
+                let (dtype, order) = (view.matrices[0].dtype, view.inner.order().await?);
                 let ids: Vec<u64> = chosen.cols.iter(n_cols).collect();
-                let Some((count, sum)) = gene_sums(&view.inner, &ids).await? else { return Ok(None) };
+                let ranks = || ids.iter().map(|&gene| order.rank_of[gene as usize] as usize);
+                let exact = |r: usize| is_exact(dtype, moments.stored[r], moments.sum[r], Some(moments.squares[r]));
+                if !ranks().all(exact) {
+                    return Ok(None);
+                }
+                let count = ranks().map(|r| moments.stored[r] as i64).collect();
+                let sum = ranks().map(|r| moments.sum[r]).collect();
                 (ids, count, sum)
             }
         };
-        let integers = view.matrices.iter().all(|m| !m.dtype.is_float());
-        if integers && sum.iter().any(|s| s.abs() >= EXACT) {
+        // Groups are of several cells or genes.
+        let total: f64 = sum.iter().map(|s| s.abs()).sum();
+        if view.matrices.iter().all(|m| !m.dtype.is_float()) && total >= LARGEST {
             return Ok(None);
         }
         Ok(Some(StoredSums { side, ids, count: count.into(), sum: sum.into() }))
     }
 
     /// Adds them to their groups and returns the ids of the groups of cells of their own.
-    pub(super) fn merge(&self, exec: &GroupedExec, prepared: &Prepared, groups: &mut Groups<'_>) -> Result<Vec<u64>> {
-        let of_side = if self.side == Side::Rows { &prepared.rows } else { &prepared.cols };
-        let own_rows = matches!(prepared.rows.group_of, GroupOf::Own);
+    pub(super) fn merge(&self, exec: &GroupedExec, sides: &Sides, groups: &mut Groups<'_>) -> Result<Vec<u64>> {
+        let of_side = if self.side == Side::Rows { &sides.rows } else { &sides.cols };
+        let own_rows = matches!(sides.rows.group_of, GroupOf::Own);
         let ids = if own_rows { self.ids.clone() } else { Vec::new() };
-        groups.reserve(prepared.rows.len(ids.len()));
+        groups.reserve(sides.rows.len(ids.len()));
         // What has no values makes no group.
         let some = arrow::compute::kernels::cmp::gt(&self.count, &Int64Array::new_scalar(0)).map_err(from_arrow)?;
         let (count, sum) =
@@ -137,29 +146,4 @@ fn is_value(expr: &Arc<dyn PhysicalExpr>, dtype: Dtype) -> bool {
 
 fn is_not_null(expr: &Arc<dyn PhysicalExpr>) -> bool {
     expr.downcast_ref::<Literal>().is_some_and(|l| !matches!(l.value(), ScalarValue::Null) && !l.value().is_null())
-}
-
-/// The number and the sum of the stored values of genes, from the statistics of the gene-major
-/// rows; `None` for a store without these.
-async fn gene_sums(inner: &Snapshot, genes: &[u64]) -> Result<Option<(Vec<i64>, Vec<f64>)>> {
-    if inner.manifest.tables.by_gene.is_none() {
-        return Ok(None);
-    }
-    let order = inner.order().await?;
-    let (mut count, mut sum) = (vec![0i64; genes.len()], vec![0f64; genes.len()]);
-    for stripe in &inner.manifest.stripes {
-        let rows = Selection::Range(stripe.first_row..stripe.first_row + stripe.n_genes);
-        let nnz = inner.column_of(TableName::ByGene, schema::NNZ, &rows).await?;
-        let sums = inner.column_of(TableName::ByGene, schema::SUM, &rows).await?;
-        let nnz = primitive::<UInt64Type>(&nnz, schema::NNZ)?;
-        let sums = primitive::<Float64Type>(&sums, schema::SUM)?;
-        for (i, &gene) in genes.iter().enumerate() {
-            let rank = order.rank_of[gene as usize] as usize;
-            if rank < nnz.len() {
-                count[i] += nnz[rank] as i64;
-                sum[i] += sums[rank];
-            }
-        }
-    }
-    Ok(Some((count, sum)))
 }

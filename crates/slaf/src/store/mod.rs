@@ -14,6 +14,7 @@ pub(crate) mod names;
 mod pinned;
 pub(crate) mod schema;
 mod snapshot;
+pub(crate) mod sums;
 mod table_check;
 mod table_columns;
 mod table_name;

@@ -22,6 +22,8 @@ pub(crate) const RANK: &str = "rank";
 pub(crate) const N_CELLS: &str = "n_cells";
 /// `by_gene`: the sum of the values of the row.
 pub(crate) const SUM: &str = "sum";
+/// `by_gene`: the sum of their squares.
+pub(crate) const SUM_OF_SQUARES: &str = "sum_of_squares";
 /// `by_gene`: packed values over the cells of a stripe.
 pub(crate) const PACKED: &str = "packed";
 
@@ -62,7 +64,7 @@ pub(crate) fn by_gene_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new(NNZ, DataType::UInt64, false),
         Field::new(SUM, DataType::Float64, false),
-        Field::new("sum_of_squares", DataType::Float64, false),
+        Field::new(SUM_OF_SQUARES, DataType::Float64, false),
         packed_field(PACKED),
     ]))
 }

@@ -96,7 +96,8 @@ def _filter(
         raise invalid(f"Only provide one of the optional parameters {names} per call.")
     what, low, high = given[0]
     matrix = matrix_of(checked(data, function))
-    known = matrix.known_rows() if of == "obs" else matrix.known_columns()
+    find = matrix.known_rows if of == "obs" else matrix.known_columns
+    known = find(signs=what != "counts")
     if what == "counts":
         number = known.sum.astype(matrix._sum_dtype())
     else:

@@ -190,7 +190,8 @@ def _by_dispersion(
     n_batches = len(batches.categories)
     labels = batches.codes.to_numpy().astype(np.int64)
     groups = row_groups(labels, n_batches)
-    moments = matrix.summarize(columns=True, detail="squares", groups=groups).of_columns()
+    summary = matrix.summarize(columns=True, detail="squares", signs=True, groups=groups)
+    moments = summary.of_columns()
     sizes = np.bincount(labels[labels >= 0], minlength=n_batches)
     frames = []
     for batch in range(n_batches):

@@ -36,11 +36,12 @@ def seurat_v3(
     """
     import pandas as pd
 
-    all_columns = matrix.known_columns("squares")
-    negative = all_columns.nonzero != all_columns.positive
-    if check_values and (negative.any() or all_columns.fractional.any()):
-        message = f"`{flavor=!r}` expects raw count data, but non-integers were found."
-        warnings.warn(message, UserWarning, stacklevel=3)
+    all_columns = matrix.known_columns("squares", signs=check_values)
+    if check_values:
+        negative = all_columns.nonzero != all_columns.positive
+        if negative.any() or all_columns.fractional.any():
+            message = f"`{flavor=!r}` expects raw count data, but non-integers were found."
+            warnings.warn(message, UserWarning, stacklevel=3)
     means, variances = mean_var(all_columns, matrix.shape[0])
     if batch_key is None:
         normalised = _normalised_variance(matrix, means, variances, span)[None]

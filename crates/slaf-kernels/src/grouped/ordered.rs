@@ -1,0 +1,161 @@
+//! Values as integers of the same order.
+
+use slaf_core::Value;
+
+/// Values with integers that are ordered as SQL orders the values: -0 is 0, and NaN, of which there
+/// is one, is above all.
+pub trait Ordered: Value {
+    /// The integer of the value.
+    fn key(self) -> i64;
+    /// The value of an integer that [`Ordered::key`] gave.
+    fn from_key(key: i64) -> Self;
+}
+
+macro_rules! whole {
+    ($($t:ty),*) => {$(
+        impl Ordered for $t {
+            #[inline]
+            fn key(self) -> i64 {
+                self as i64
+            }
+            fn from_key(key: i64) -> Self {
+                key as $t
+            }
+        }
+    )*};
+}
+whole!(u8, u16, u32, i8, i16, i32, i64);
+
+impl Ordered for bool {
+    #[inline]
+    fn key(self) -> i64 {
+        i64::from(self)
+    }
+    fn from_key(key: i64) -> Self {
+        key != 0
+    }
+}
+
+impl Ordered for u64 {
+    #[inline]
+    fn key(self) -> i64 {
+        (self ^ (1 << 63)) as i64
+    }
+    fn from_key(key: i64) -> Self {
+        key as u64 ^ (1 << 63)
+    }
+}
+
+impl Ordered for f32 {
+    #[inline]
+    fn key(self) -> i64 {
+        let bits = if self.is_nan() { f32::NAN.to_bits() } else { (self + 0.0).to_bits() } as i32;
+        i64::from(bits ^ ((bits >> 31) & i32::MAX))
+    }
+    fn from_key(key: i64) -> Self {
+        let key = key as i32;
+        f32::from_bits((key ^ ((key >> 31) & i32::MAX)) as u32)
+    }
+}
+
+impl Ordered for f64 {
+    #[inline]
+    fn key(self) -> i64 {
+        let bits = if self.is_nan() { f64::NAN.to_bits() } else { (self + 0.0).to_bits() } as i64;
+        bits ^ ((bits >> 63) & i64::MAX)
+    }
+    fn from_key(key: i64) -> Self {
+        f64::from_bits((key ^ ((key >> 63) & i64::MAX)) as u64)
+    }
+}
+
+/// How a value is compared with a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// It is equal.
+    Equal,
+    /// It is not equal.
+    NotEqual,
+    /// It is less.
+    Less,
+    /// It is not greater.
+    LessOrEqual,
+    /// It is greater.
+    Greater,
+    /// It is not less.
+    GreaterOrEqual,
+}
+
+/// A condition on a value: that it is in an interval, or that it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Test {
+    low: i64,
+    high: i64,
+    is_outside: bool,
+    /// The values are compared as float64.
+    widened: bool,
+}
+
+impl Test {
+    /// Compares a value with a number of its type.
+    pub fn new<T: Ordered>(comparison: Comparison, number: T) -> Test {
+        Test::of_key(comparison, number.key(), false)
+    }
+
+    /// Compares a value, as float64, with a number.
+    pub fn widened(comparison: Comparison, number: f64) -> Test {
+        Test::of_key(comparison, number.key(), true)
+    }
+
+    /// Compares a whole number, of any type but uint64, with another.
+    pub fn whole(comparison: Comparison, number: i64) -> Test {
+        Test::of_key(comparison, number, false)
+    }
+
+    fn of_key(comparison: Comparison, key: i64, widened: bool) -> Test {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+        let inside = |low, high| Test { low, high, is_outside: false, widened };
+        let nothing = inside(1, 0);
+        match comparison {
+            Equal => inside(key, key),
+            NotEqual => Test { is_outside: true, ..inside(key, key) },
+            Less => key.checked_sub(1).map_or(nothing, |high| inside(i64::MIN, high)),
+            LessOrEqual => inside(i64::MIN, key),
+            Greater => key.checked_add(1).map_or(nothing, |low| inside(low, i64::MAX)),
+            GreaterOrEqual => inside(key, i64::MAX),
+        }
+    }
+
+    /// Keeps the values that pass, and what stands beside them, in their order.
+    pub(super) fn keep<T: Ordered>(&self, values: &mut Vec<T>, places: Option<&mut Vec<u32>>) {
+        let Test { low, high, is_outside, widened } = *self;
+        let inside = move |key: i64| (low <= key && key <= high) != is_outside;
+        match widened {
+            false => keep(values, places, |v| inside(v.key())),
+            true => keep(values, places, |v| inside(v.as_f64().key())),
+        }
+    }
+}
+
+/// Without a branch on what passes, which is mispredicted.
+#[inline]
+fn keep<T: Copy>(values: &mut Vec<T>, places: Option<&mut Vec<u32>>, passes: impl Fn(T) -> bool) {
+    let mut kept = 0;
+    match places {
+        Some(places) => {
+            let n = values.len().min(places.len());
+            let (values, places) = (&mut values[..n], &mut places[..n]);
+            for at in 0..n {
+                (values[kept], places[kept]) = (values[at], places[at]);
+                kept += usize::from(passes(values[kept]));
+            }
+        }
+        None => {
+            for at in 0..values.len() {
+                values[kept] = values[at];
+                kept += usize::from(passes(values[kept]));
+            }
+        }
+    }
+    values.truncate(kept);
+}

@@ -1,0 +1,264 @@
+//! What is known of the values of groups so far.
+
+use super::{Lane, Ordered};
+
+/// Values whose sum does not have to be begun anew: enough for the processor to add several at once.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Of some values of each group, by place: what a [`Lane`] wants, else empty.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// How many there are, where that is not all that have come to the place; see
+    /// [`Tallies::count`].
+    pub count: Vec<u64>,
+    /// Their sum, of floats.
+    pub sum: Vec<f64>,
+    /// Their sum, of integers; the caller knows that it fits.
+    pub whole: Vec<i64>,
+    /// The [`Ordered::key`] of the least; of no values the greatest integer.
+    pub min: Vec<i64>,
+    /// The [`Ordered::key`] of the greatest; of no values the least integer.
+    pub max: Vec<i64>,
+    /// Their mean.
+    pub mean: Vec<f64>,
+    /// The sum of squared deviations from it.
+    pub square: Vec<f64>,
+}
+
+/// The places of the values of a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Places<'a> {
+    /// All have one.
+    One,
+    /// Each that of its number.
+    Own,
+    /// Each that of its number in a table; values of [`Places::NONE`] are left out.
+    Table(&'a [u32]),
+}
+
+impl Places<'_> {
+    /// The place of what is in no group.
+    pub const NONE: u32 = u32::MAX;
+}
+
+/// A tally for each lane, and for all values.
+#[derive(Clone, Debug)]
+pub struct Tallies<T> {
+    /// How many values have come to each place, whatever the lanes want.
+    pub all: Vec<u64>,
+    /// In the order of the lanes.
+    pub lanes: Vec<Tally>,
+    wanted: Vec<Lane>,
+    conditions: Vec<super::Test>,
+    values: Vec<T>,
+    places: Vec<u32>,
+    lane_values: Vec<T>,
+    lane_places: Vec<u32>,
+}
+
+impl<T: Ordered> Tallies<T> {
+    /// Of no values, with so many places. Values that do not pass the conditions are left out.
+    pub fn new(lanes: &[Lane], conditions: &[super::Test], n_places: usize) -> Tallies<T> {
+        Tallies {
+            all: vec![0; n_places],
+            lanes: lanes.iter().map(|lane| Tally::new::<T>(lane, n_places)).collect(),
+            wanted: lanes.to_vec(),
+            conditions: conditions.to_vec(),
+            values: Vec::new(),
+            places: Vec::new(),
+            lane_values: Vec::new(),
+            lane_places: Vec::new(),
+        }
+    }
+
+    /// Adds the values of a row, whose places are counted from `first`.
+    pub fn add(&mut self, first: usize, numbers: &[u32], values: &[T], places: Places<'_>) {
+        let is_one = matches!(places, Places::One);
+        let picks = !self.conditions.is_empty() || matches!(places, Places::Table(_));
+        if picks {
+            self.pick(numbers, values, places);
+        }
+        let values: &[T] = if picks { &self.values } else { values };
+        let at: Option<&[u32]> = match (is_one, picks) {
+            (true, _) => None,
+            (false, true) => Some(&self.places),
+            (false, false) => Some(numbers),
+        };
+        count(&mut self.all[first..], at, values.len());
+        for (tally, lane) in self.lanes.iter_mut().zip(&self.wanted) {
+            if lane.tests.is_empty() {
+                tally.add(lane, first, at, values);
+                continue;
+            }
+            self.lane_values.clear();
+            self.lane_values.extend_from_slice(values);
+            self.lane_places.clear();
+            self.lane_places.extend_from_slice(at.unwrap_or_default());
+            for test in &lane.tests {
+                test.keep(&mut self.lane_values, (!is_one).then_some(&mut self.lane_places));
+            }
+            tally.add(lane, first, (!is_one).then_some(&self.lane_places), &self.lane_values);
+        }
+    }
+
+    /// Copies what passes the conditions and has a place.
+    fn pick(&mut self, numbers: &[u32], values: &[T], places: Places<'_>) {
+        self.values.clear();
+        self.places.clear();
+        self.values.extend_from_slice(values);
+        match places {
+            Places::One => {}
+            Places::Own => self.places.extend_from_slice(numbers),
+            Places::Table(table) => {
+                self.places.extend(numbers.iter().map(|&n| table[n as usize]));
+                let mut kept = 0;
+                let (values, places) = (&mut self.values[..numbers.len()], &mut self.places[..numbers.len()]);
+                for at in 0..numbers.len() {
+                    (values[kept], places[kept]) = (values[at], places[at]);
+                    kept += usize::from(places[kept] != Places::NONE);
+                }
+                self.values.truncate(kept);
+                self.places.truncate(kept);
+            }
+        }
+        let mut beside = (!matches!(places, Places::One)).then_some(&mut self.places);
+        for test in &self.conditions {
+            test.keep(&mut self.values, beside.as_deref_mut());
+        }
+    }
+
+    /// How many values each place has in a lane.
+    pub fn count(&self, lane: usize) -> &[u64] {
+        match &self.lanes[lane].count[..] {
+            [] => &self.all,
+            counts => counts,
+        }
+    }
+
+    /// With the values that come next, at the same places.
+    pub fn merge(&mut self, next: &Tallies<T>) {
+        self.all.iter_mut().zip(&next.all).for_each(|(a, b)| *a += b);
+        self.lanes.iter_mut().zip(&next.lanes).for_each(|(a, b)| a.merge(b));
+    }
+}
+
+#[inline]
+fn count(counts: &mut [u64], at: Option<&[u32]>, n: usize) {
+    match at {
+        None => counts[0] += n as u64,
+        Some(at) => at.iter().for_each(|&p| counts[p as usize] += 1),
+    }
+}
+
+impl Tally {
+    fn new<T: Ordered>(lane: &Lane, n: usize) -> Tally {
+        let of = |wanted: bool| if wanted { n } else { 0 };
+        let is_float = T::DTYPE.is_float();
+        Tally {
+            count: vec![0; of(lane.moments || !lane.tests.is_empty())],
+            sum: vec![0.0; of(lane.sum && is_float)],
+            whole: vec![0; of(lane.sum && !is_float)],
+            min: vec![i64::MAX; of(lane.range)],
+            max: vec![i64::MIN; of(lane.range)],
+            mean: vec![0.0; of(lane.moments)],
+            square: vec![0.0; of(lane.moments)],
+        }
+    }
+
+    /// Adds values at places, or all at the first.
+    fn add<T: Ordered>(&mut self, lane: &Lane, first: usize, at: Option<&[u32]>, values: &[T]) {
+        if lane.moments {
+            self.count_with_moments(first, at, values);
+        } else if !lane.tests.is_empty() {
+            count(&mut self.count[first..], at, values.len());
+        }
+        if lane.sum && T::DTYPE.is_float() {
+            let sums = &mut self.sum[first..];
+            match at {
+                None => sums[0] += sum(values),
+                Some(at) => at.iter().zip(values).for_each(|(&p, v)| sums[p as usize] += v.as_f64()),
+            }
+        } else if lane.sum {
+            let sums = &mut self.whole[first..];
+            match at {
+                None => sums[0] += values.iter().map(|v| v.key()).sum::<i64>(),
+                Some(at) => at.iter().zip(values).for_each(|(&p, v)| sums[p as usize] += v.key()),
+            }
+        }
+        if lane.range {
+            let (min, max) = (&mut self.min[first..], &mut self.max[first..]);
+            match at {
+                None => {
+                    min[0] = values.iter().fold(min[0], |m, v| m.min(v.key()));
+                    max[0] = values.iter().fold(max[0], |m, v| m.max(v.key()));
+                }
+                Some(at) => {
+                    for (&p, v) in at.iter().zip(values) {
+                        let (p, key) = (p as usize, v.key());
+                        min[p] = min[p].min(key);
+                        max[p] = max[p].max(key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn count_with_moments<T: Ordered>(&mut self, first: usize, at: Option<&[u32]>, values: &[T]) {
+        let (counts, means, squares) = (&mut self.count[first..], &mut self.mean[first..], &mut self.square[first..]);
+        let Some(at) = at else {
+            let n = values.len() as u64;
+            let mean = sum(values) / n as f64;
+            let square = values.iter().map(|v| (v.as_f64() - mean) * (v.as_f64() - mean)).sum();
+            (means[0], squares[0]) = together((counts[0], means[0], squares[0]), (n, mean, square));
+            counts[0] += n;
+            return;
+        };
+        for (&p, v) in at.iter().zip(values) {
+            let (p, value) = (p as usize, v.as_f64());
+            counts[p] += 1;
+            let distance = value - means[p];
+            means[p] += distance / counts[p] as f64;
+            squares[p] += distance * (value - means[p]);
+        }
+    }
+
+    fn merge(&mut self, next: &Tally) {
+        for (i, (mean, square)) in self.mean.iter_mut().zip(&mut self.square).enumerate() {
+            let ours = (self.count[i], *mean, *square);
+            (*mean, *square) = together(ours, (next.count[i], next.mean[i], next.square[i]));
+        }
+        self.count.iter_mut().zip(&next.count).for_each(|(a, b)| *a += b);
+        self.sum.iter_mut().zip(&next.sum).for_each(|(a, b)| *a += b);
+        self.whole.iter_mut().zip(&next.whole).for_each(|(a, b)| *a += b);
+        self.min.iter_mut().zip(&next.min).for_each(|(a, b)| *a = (*a).min(*b));
+        self.max.iter_mut().zip(&next.max).for_each(|(a, b)| *a = (*a).max(*b));
+    }
+}
+
+/// The mean and the squared deviations of two sets of values (Chan 1979).
+fn together(a: (u64, f64, f64), b: (u64, f64, f64)) -> (f64, f64) {
+    if b.0 == 0 {
+        return (a.1, a.2);
+    }
+    if a.0 == 0 {
+        return (b.1, b.2);
+    }
+    let (n_a, n_b) = (a.0 as f64, b.0 as f64);
+    let distance = b.1 - a.1;
+    let mean = a.1 + distance * (n_b / (n_a + n_b));
+    (mean, a.2 + b.2 + distance * distance * (n_a * n_b / (n_a + n_b)))
+}
+
+/// Of values that cannot overflow, several partial sums, which are added in a fixed order.
+fn sum<T: Ordered>(values: &[T]) -> f64 {
+    if T::DTYPE.size() > 4 {
+        return values.iter().map(|v| v.as_f64()).sum();
+    }
+    let mut sums = [0.0; SIDE_BY_SIDE];
+    let chunks = values.chunks_exact(SIDE_BY_SIDE);
+    let rest: f64 = chunks.remainder().iter().map(|v| v.as_f64()).sum();
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(s, v)| *s += v.as_f64());
+    }
+    sums.iter().sum::<f64>() + rest
+}
