@@ -1,10 +1,12 @@
 //! The nonzeros of one cell that have a token.
 
 use super::matching::DROP;
+use slaf_core::order::Renumber;
 use slaf_core::{Dtype, Value};
 use std::cmp::Ordering;
 
-/// What a tokenizer knows of each column of the matrix.
+/// What a tokenizer knows of each gene of the data set. Entries have genes as their columns.
+#[derive(Clone)]
 pub(super) struct Genes {
     /// By column, [`DROP`] where there is none.
     pub(super) tokens: Vec<u32>,
@@ -46,6 +48,29 @@ impl KeyOf<'_> {
         let normalized = self.normalize.map_or(x, |(total, target)| x / total * target);
         self.scales.get(column as usize).map_or(normalized, |scale| normalized / scale)
     }
+
+    /// Which of two values, each with its column, has the larger key.
+    pub(super) fn compare(self, a: (f64, u32), b: (f64, u32)) -> Ordering {
+        let scale = |column: u32| self.scales.get(column as usize);
+        if a.0 == b.0 && scale(a.1) == scale(b.1) {
+            return Ordering::Equal;
+        }
+        self.key(b.0, b.1).total_cmp(&self.key(a.0, a.1))
+    }
+}
+
+/// Whether tokenizers take a value.
+#[inline(always)]
+pub(super) fn is_expression<T: Value>(value: T) -> bool {
+    let is_unsigned = matches!(T::DTYPE, Dtype::Bool | Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64);
+    is_unsigned || (0.0..=f64::MAX).contains(&value.as_f64())
+}
+
+/// Whether a value is not taken for zero: rough keys of smaller values would not be as exact as they
+/// have to be.
+#[inline(always)]
+pub(super) fn is_expressed(x: f64) -> bool {
+    x >= f64::from(f32::MIN_POSITIVE)
 }
 
 /// Parallel vectors, used again for each cell; `n` entries of them are valid, by rising column.
@@ -55,6 +80,7 @@ pub(super) struct Entries {
     pub(super) columns: Vec<u32>,
     pub(super) x: Vec<f64>,
     unmerged: Vec<((u32, u32), f64)>,
+    renumber: Option<Renumber<f64>>,
 }
 
 impl Entries {
@@ -69,13 +95,10 @@ impl Entries {
     pub(super) fn gather<T: Value>(&mut self, genes: &Genes, columns: &[u32], values: &[T]) -> bool {
         // One more than the row may have, for the entry after the last.
         self.grow(columns.len() + 1);
-        let is_unsigned = matches!(T::DTYPE, Dtype::Bool | Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64);
-        // Rough keys of smaller values would not be as exact as they have to be.
-        let is_expressed = |x: f64| x >= f64::from(f32::MIN_POSITIVE);
         let (mut valid, mut expressed) = (true, true);
         for (out, &value) in self.x.iter_mut().zip(values) {
             let x = value.as_f64();
-            valid &= is_unsigned || (0.0..=f64::MAX).contains(&x);
+            valid &= is_expression(value);
             expressed &= is_expressed(x);
             *out = x;
         }
@@ -98,6 +121,43 @@ impl Entries {
             self.merge(genes);
         }
         valid
+    }
+
+    /// [`Entries::gather`] for a row whose columns stand for the genes of `known`, [`DROP`] for those
+    /// without a token.
+    pub(super) fn gather_stored<T: Value>(
+        &mut self,
+        genes: &Genes,
+        known: &[u32],
+        columns: &[u32],
+        values: &[T],
+    ) -> bool {
+        self.grow(columns.len() + 1);
+        let (mut valid, mut expressed) = (true, true);
+        for &value in values {
+            valid &= is_expression(value);
+            expressed &= is_expressed(value.as_f64());
+        }
+        self.n = self.renumber(known, columns, values);
+        if !expressed {
+            let mut n = 0;
+            for i in 0..self.n {
+                (self.columns[n], self.x[n]) = (self.columns[i], self.x[i]);
+                n += usize::from(is_expressed(self.x[i]));
+            }
+            self.n = n;
+        }
+        if !genes.first_of_token.is_empty() {
+            self.merge(genes);
+        }
+        valid
+    }
+
+    /// The values of a row as entries, with the columns of a map; returns how many.
+    pub(super) fn renumber<T: Value>(&mut self, map: &[u32], columns: &[u32], values: &[T]) -> usize {
+        self.grow(columns.len());
+        let renumber = self.renumber.get_or_insert_with(|| Renumber::new(map.len()));
+        renumber.row_as(map, columns, values, &mut self.columns, &mut self.x, T::as_f64)
     }
 
     /// Adds up the entries of columns that share a token, in the place of the first such column.
@@ -141,19 +201,18 @@ impl Entries {
 
     /// Which of two entries has the larger key.
     pub(super) fn compare(&self, keys: KeyOf<'_>, a: u32, b: u32) -> Ordering {
-        let (a, b) = (a as usize, b as usize);
-        let scale = |i: usize| keys.scales.get(self.columns[i] as usize);
-        if self.x[a] == self.x[b] && scale(a) == scale(b) {
-            return Ordering::Equal;
-        }
-        let key = |i: usize| keys.key(self.x[i], self.columns[i]);
-        key(b).total_cmp(&key(a))
+        keys.compare(self.value_at(a), self.value_at(b))
+    }
+
+    fn value_at(&self, i: u32) -> (f64, u32) {
+        (self.x[i as usize], self.columns[i as usize])
     }
 }
 
 /// The key of an entry without the cell's own factor, roughly: see
 /// [`Ranker`](super::rank::Ranker). Three roundings, each of at most half a unit in the last place, are below three units in sum.
-fn rough(x: f64, factor: f32) -> f32 {
+#[inline(always)]
+pub(super) fn rough(x: f64, factor: f32) -> f32 {
     (x as f32 * factor).min(f32::MAX)
 }
 

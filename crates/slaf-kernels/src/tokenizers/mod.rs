@@ -37,6 +37,8 @@
 //! order there.
 
 mod bins;
+mod by_key;
+mod columns;
 mod description;
 mod distinct;
 mod entries;

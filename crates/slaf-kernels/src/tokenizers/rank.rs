@@ -10,21 +10,32 @@ use std::cmp::Ordering;
 /// adding up the counters costs more than the few comparisons that it saves.
 const PASS: u32 = 10;
 const BUCKETS: usize = 1 << PASS;
+const LAST_DIGIT: u32 = (1 << (2 * PASS)) - 1;
+
+/// Bits of a rough key that digits leave out. A digit is 5 bits of the exponent and 15 of the
+/// fraction: keys of 32 octaves have digits of their own, those beyond share the outermost ones.
+const SHIFT: u32 = 8;
 
 /// How many units in the last place apart two rough keys may be although the exact ones are
 /// equal, or the other way round: each is at most 3 units off.
 const SLACK: u32 = 6;
+/// How far apart digits are at least where that cannot be.
+const SURE: u64 = (SLACK >> SHIFT) as u64 + 2;
+
+/// Bits of an entry below its digit.
+pub(super) const PAYLOAD: u32 = u64::BITS - 2 * PASS;
 
 /// The memory of a sort, used again for each cell.
 ///
-/// An entry is a 64-bit number: a digit of 20 bits that falls with the key, and the position of
-/// the gene.
+/// An entry is a digit that falls with the key, and a payload below it.
 #[derive(Default)]
 pub(super) struct Ranker {
+    n: usize,
     entries: Vec<u64>,
     sorted: Vec<u64>,
     high: Counts,
     low: Counts,
+    close: Vec<u32>,
     rough: Vec<f32>,
 }
 
@@ -37,11 +48,6 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// The count of a bucket; the remainder spares the check of bounds.
-    fn of(&mut self, bucket: usize) -> &mut u32 {
-        &mut self.0[bucket % BUCKETS]
-    }
-
     /// Turns counts into the first places of their buckets.
     fn places(&mut self) {
         let mut next = 0;
@@ -51,17 +57,22 @@ impl Counts {
     }
 }
 
-fn position(entry: u64) -> u32 {
-    entry as u32
+fn digit(entry: u64) -> usize {
+    (entry >> PAYLOAD) as usize
 }
 
-fn digit(entry: u64) -> usize {
-    (entry >> 32) as usize
+fn payload(entry: u64) -> u64 {
+    entry & ((1 << PAYLOAD) - 1)
 }
 
 /// A key roughly, at most one unit in the last place off.
-pub(super) fn rough(key: f64) -> f32 {
+fn rough(key: f64) -> f32 {
     (key as f32).min(f32::MAX)
+}
+
+/// The start of the 32 octaves that begin with a key.
+pub(super) fn octaves_from(key: f32) -> u32 {
+    key.to_bits()
 }
 
 impl Ranker {
@@ -77,18 +88,13 @@ impl Ranker {
         order: impl Fn(u32, u32) -> Ordering,
         picked: &mut Vec<u32>,
     ) {
+        // The bits of floats that are not negative are in the order of the floats. Signed, since
+        // the least instruction set compares several of these at once.
+        let min = rough.iter().map(|key| key.to_bits() as i32).fold(i32::MAX, i32::min) as u32;
+        self.enter(min, rough.len(), (0..).zip(rough).map(|(i, &key)| (key, i, true)));
+        let order = |a: u64, b: u64| order(a as u32, b as u32).then(a.cmp(&b));
         picked.clear();
-        let (k, mut n) = (k.min(rough.len()), rough.len());
-        if k == 0 {
-            return;
-        }
-        let slack = self.enter(rough);
-        if k < n {
-            n = self.keep_largest(n, k, slack);
-        }
-        self.sort(n);
-        self.order_neighbours(n, k, slack, order);
-        picked.extend(self.entries[..k].iter().map(|&e| position(e)));
+        picked.extend(self.largest(k, order).map(|i| i as u32));
     }
 
     /// The positions of the `k` largest of finite keys that are not negative, largest first; of
@@ -101,89 +107,121 @@ impl Ranker {
         self.rough = approximate;
     }
 
-    /// Makes an entry for each key and counts digits. Returns how far apart digits are from which
-    /// the order of two keys is sure.
-    fn enter(&mut self, rough: &[f32]) -> usize {
-        // The bits of floats that are not negative are in the order of the floats. Signed, since
-        // the least instruction set compares several of these at once.
-        let bits = rough.iter().map(|key| key.to_bits() as i32);
-        let (min, max) = bits.fold((i32::MAX, 0), |(min, max), bits| (min.min(bits), max.max(bits)));
-        let (min, max) = (min as u32, max as u32);
-        let shift = (u32::BITS - (max - min).leading_zeros()).saturating_sub(2 * PASS);
-        if self.entries.len() < rough.len() {
-            self.entries.resize(rough.len(), 0);
-            self.sorted.resize(rough.len(), 0);
+    /// Makes entries of rough keys, their payloads, and whether they are wanted at all; `room` is
+    /// how many there are. `octaves` is where the range of their digits begins, see
+    /// [`octaves_from`]. Returns how many entries there are.
+    #[inline(always)]
+    pub(super) fn enter(
+        &mut self,
+        octaves: u32,
+        room: usize,
+        keys: impl Iterator<Item = (f32, u64, bool)>,
+    ) -> usize {
+        if self.entries.len() < room {
+            self.entries.resize(room, 0);
+            self.sorted.resize(room, 0);
         }
-        for (i, (entry, key)) in self.entries.iter_mut().zip(rough).enumerate() {
-            *entry = u64::from((max - key.to_bits()) >> shift) << 32 | i as u64;
+        let (entries, mut n) = (&mut self.entries[..room], 0);
+        for (key, payload, is_wanted) in keys.take(room) {
+            let digit = LAST_DIGIT - ((key.to_bits().max(octaves) - octaves) >> SHIFT).min(LAST_DIGIT);
+            entries[n] = u64::from(digit) << PAYLOAD | payload;
+            // A branch here would be mispredicted for every gene that the vocabulary lacks.
+            n += usize::from(is_wanted);
         }
-        self.count(rough.len());
-        (SLACK >> shift) as usize + 1
+        self.n = n;
+        self.count();
+        n
     }
 
-    /// Drops entries that are surely not among the `k` largest; returns how many stay.
-    fn keep_largest(&mut self, n: usize, k: usize, slack: usize) -> usize {
+    /// Counts both halves of the digits. Not where entries are made: a counter that is added to
+    /// again, as for genes without a token, waits for the last addition.
+    fn count(&mut self) {
+        let (high, low) = (&mut *self.high.0, &mut *self.low.0);
+        high.fill(0);
+        low.fill(0);
+        for &e in &self.entries[..self.n] {
+            high[(digit(e) >> PASS) % BUCKETS] += 1;
+            low[digit(e) % BUCKETS] += 1;
+        }
+    }
+
+    /// The payloads of the `k` largest of the entries, largest first, as `order` compares the exact
+    /// keys of two payloads.
+    pub(super) fn largest(&mut self, k: usize, order: impl Fn(u64, u64) -> Ordering) -> impl Iterator<Item = u64> {
+        let k = k.min(self.n);
+        // Sorting a few more is cheaper than finding them.
+        if k < self.n / 2 {
+            self.keep_largest(k);
+        }
+        self.sort();
+        self.order_neighbours(k, order);
+        self.entries[..k].iter().map(|&e| payload(e))
+    }
+
+    /// Drops entries that are surely not among the `k` largest.
+    fn keep_largest(&mut self, k: usize) {
         let mut kept = 0;
         let last = self.high.0.iter().position(|&c| {
             kept += c as usize;
             kept >= k
         });
-        let end = (last.unwrap_or(BUCKETS) + 1) * BUCKETS + slack;
+        let end = (last.unwrap_or(BUCKETS) + 1) * BUCKETS + SURE as usize;
         let mut kept = 0;
-        for i in 0..n {
+        for i in 0..self.n {
             let e = self.entries[i];
             self.entries[kept] = e;
             kept += usize::from(digit(e) < end);
         }
-        self.count(kept);
-        kept
+        self.n = kept;
+        self.count();
     }
 
-    /// Counts both halves of the digits of the first `n` entries.
-    fn count(&mut self, n: usize) {
-        let (high, low) = (&mut self.high, &mut self.low);
-        high.0.fill(0);
-        low.0.fill(0);
-        for &e in &self.entries[..n] {
-            *high.of(digit(e) >> PASS) += 1;
-            *low.of(digit(e)) += 1;
-        }
-    }
-
-    fn sort(&mut self, n: usize) {
+    fn sort(&mut self) {
         self.low.places();
-        for &e in &self.entries[..n] {
-            let place = self.low.of(digit(e));
-            self.sorted[*place as usize] = e;
+        self.high.places();
+        // The remainders spare the check of bounds.
+        let (high, low, n) = (&mut *self.high.0, &mut *self.low.0, self.n);
+        let (entries, sorted) = (&mut self.entries[..n], &mut self.sorted[..n]);
+        for &e in &*entries {
+            let place = &mut low[digit(e) % BUCKETS];
+            sorted[*place as usize] = e;
             *place += 1;
         }
-        self.high.places();
-        for &e in &self.sorted[..n] {
-            let place = self.high.of(digit(e) >> PASS);
-            self.entries[*place as usize] = e;
+        for &e in &*sorted {
+            let place = &mut high[(digit(e) >> PASS) % BUCKETS];
+            entries[*place as usize] = e;
             *place += 1;
         }
     }
 
     /// Puts runs of close digits in order, as far as the first `k` entries reach.
-    fn order_neighbours(&mut self, n: usize, k: usize, slack: usize, order: impl Fn(u32, u32) -> Ordering) {
-        let order = |a: &u64, b: &u64| {
-            let (a, b) = (position(*a), position(*b));
-            order(a, b).then(a.cmp(&b))
-        };
-        let is_close = |w: &[u64]| digit(w[1]) - digit(w[0]) <= slack;
-        let mut start = 0;
-        while start < k
-            && let Some(at) = self.entries[start..n].windows(2).position(is_close)
-        {
-            start += at;
-            let far = self.entries[start..n].windows(2).position(|w| !is_close(w));
-            let end = far.map_or(n, |at| start + at + 1);
-            let run = &mut self.entries[start..end];
-            if !run.is_sorted_by(|a, b| order(a, b) == Ordering::Less) {
-                run.sort_unstable_by(order);
+    fn order_neighbours(&mut self, k: usize, order: impl Fn(u64, u64) -> Ordering) {
+        let entries = &mut self.entries[..self.n];
+        if self.close.len() < entries.len() {
+            self.close.resize(entries.len(), 0);
+        }
+        // Which entries are close to the one after them; found without a branch.
+        let (close, mut n) = (self.close.as_mut_slice(), 0);
+        for (i, w) in (0..).zip(entries.windows(2)) {
+            close[n] = i;
+            n += usize::from((w[1] >> PAYLOAD) - (w[0] >> PAYLOAD) < SURE);
+        }
+        let order = |a: &u64, b: &u64| order(payload(*a), payload(*b));
+        let mut close = close[..n].iter().map(|&i| i as usize).peekable();
+        while let Some(start) = close.next().filter(|&start| start < k) {
+            let mut end = start + 2;
+            while close.next_if_eq(&(end - 1)).is_some() {
+                end += 1;
             }
-            start = end;
+            match &mut entries[start..end] {
+                [a, b] => {
+                    if order(a, b) == Ordering::Greater {
+                        std::mem::swap(a, b);
+                    }
+                }
+                run if run.is_sorted_by(|a, b| order(a, b) == Ordering::Less) => {}
+                run => run.sort_unstable_by(order),
+            }
         }
     }
 }

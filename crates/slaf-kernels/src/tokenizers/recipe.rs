@@ -1,5 +1,7 @@
 //! A tokenizer as a file: a description with its tables.
 
+use super::by_key::ByKey;
+use super::columns::Columns;
 use super::description::{Description, Fill, IdStyle, Order, Special};
 use super::entries::Genes;
 use super::matching::{DROP, GeneColumn, GeneMatch, find};
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Everything that makes a tokenizer, apart from the data set: what is saved and loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,23 +102,26 @@ impl Recipe {
         let fillers = if d.fill == Fill::None { Vec::new() } else { all.filter(is_first).collect() };
         let special = |s: &Special| Ok((i64::from(self.vocabulary.special(&s.token)?), s.value));
         let factors = scales.iter().map(|scale| (1.0 / scale) as f32).collect();
+        let genes = Genes {
+            all_known: !tokens.contains(&DROP),
+            known: Genes::known(&tokens),
+            tokens,
+            scales,
+            factors,
+            first_of_token,
+            positions,
+            fillers,
+        };
         let plan = Plan {
             first: d.first.iter().map(special).collect::<Result<_>>()?,
             last: d.last.iter().map(special).collect::<Result<_>>()?,
             pad: special(&d.pad)?,
-            genes: Genes {
-                all_known: !tokens.contains(&DROP),
-                known: Genes::known(&tokens),
-                tokens,
-                scales,
-                factors,
-                first_of_token,
-                positions,
-                fillers,
-            },
+            by_key: ByKey::new(d, &genes, &Columns::Genes),
+            columns: Columns::Genes,
+            genes,
             d: d.clone(),
         };
-        Ok(Tokenizer { plan, vocabulary: self.vocabulary.clone(), found: report, scratches: Mutex::default() })
+        Ok(Tokenizer { plan, vocabulary: Arc::new(self.vocabulary.clone()), found: report, scratches: Mutex::default() })
     }
 
     /// Names of a data set are compared as they are.

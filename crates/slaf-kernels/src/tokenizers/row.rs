@@ -1,10 +1,13 @@
 //! One cell becomes one row of tokens.
 
 use super::bins::Binner;
+use super::by_key::ByKey;
+use super::columns::Columns;
 use super::description::{Binning, Description, OfCell, SpecialValue, TotalOf, Transform, ValueMap};
 use super::distinct::Distinct;
 use super::entries::{Entries, Genes, KeyOf, sum};
 use super::random::{Purpose, numpy_rand};
+use super::rank::Ranker;
 use super::select::{Selector, Streams};
 use rand_mt::Mt;
 use slaf_core::{Dtype, Error, Result, Value};
@@ -13,6 +16,9 @@ use slaf_core::{Dtype, Error, Result, Value};
 pub(super) struct Plan {
     pub(super) d: Description,
     pub(super) genes: Genes,
+    pub(super) columns: Columns,
+    /// For rows that are the genes by falling key alone.
+    pub(super) by_key: Option<ByKey>,
     pub(super) first: Vec<(i64, SpecialValue)>,
     pub(super) last: Vec<(i64, SpecialValue)>,
     pub(super) pad: (i64, SpecialValue),
@@ -22,9 +28,12 @@ pub(super) struct Plan {
 #[derive(Default)]
 pub(super) struct Scratch {
     entries: Entries,
+    ranker: Ranker,
     selector: Selector,
     distinct: Distinct,
     binner: Binner,
+    /// All nonzeros in the order of the genes.
+    ordered: Entries,
     mapped: Vec<f64>,
     draws: Vec<f64>,
     /// Beside the chosen entries.
@@ -73,8 +82,17 @@ impl Plan {
         numpy: Option<&mut Mt>,
         out: RowOut<'_>,
     ) -> Result<bool> {
-        if !s.entries.gather(&self.genes, cell.columns, cell.values) {
-            return Err(not_expression(cell));
+        if let Some(by_key) = self.by_key.as_ref().filter(|_| ByKey::takes(cell.values)) {
+            return self.row_by_key(by_key, s, cell, out);
+        }
+        let is_valid = match &self.columns {
+            Columns::Genes => s.entries.gather(&self.genes, cell.columns, cell.values),
+            Columns::Stored { known, .. } => {
+                s.entries.gather_stored(&self.genes, known, cell.columns, cell.values)
+            }
+        };
+        if !is_valid {
+            return Err(self.not_expression(cell));
         }
         let n = s.entries.n;
         if n == 0 {
@@ -94,16 +112,58 @@ impl Plan {
         Ok(true)
     }
 
-    fn total<T: Value>(&self, s: &Scratch, cell: &Cell<'_, T>) -> Result<f64> {
+    /// The row of a cell whose genes stand by falling key.
+    fn row_by_key<T: Value>(
+        &self,
+        by_key: &ByKey,
+        s: &mut Scratch,
+        cell: &Cell<'_, T>,
+        out: RowOut<'_>,
+    ) -> Result<bool> {
+        if by_key.enter(&mut s.ranker, cell.columns, cell.values) == 0 {
+            s.entries.n = 0;
+            self.write(s, 0.0, out);
+            return Ok(false);
+        }
+        let total = if self.needs_total() { self.total(s, cell)? } else { 0.0 };
+        let key = KeyOf { normalize: self.d.target_sum.map(|target| (total, target)), scales: &self.genes.scales };
+        let (first, end) = (self.first.len(), self.d.length - self.last.len());
+        let n = ByKey::write(&mut s.ranker, cell, key, &self.columns, &mut out.ids[first..end]);
+        let specials = self.first.iter().enumerate().chain((first + n..).zip(&self.last));
+        specials.for_each(|(at, special)| out.ids[at] = special.0);
+        let used = first + n + self.last.len();
+        out.ids[used..].fill(self.pad.0);
+        out.mask[..used].fill(true);
+        out.mask[used..].fill(false);
+        Ok(true)
+    }
+
+    fn total<T: Value>(&self, s: &mut Scratch, cell: &Cell<'_, T>) -> Result<f64> {
         let total = match (self.d.total, cell.total) {
             (TotalOf::Vocabulary, _) => sum(&s.entries.x[..s.entries.n], |x| x),
             (TotalOf::All, Some(total)) => total,
-            (TotalOf::All, None) => sum(cell.values, T::as_f64),
+            (TotalOf::All, None) => self.sum(s, cell),
         };
         if total.is_finite() && total > 0.0 {
             return Ok(total);
         }
         Err(Error::invalid(format!("the total of cell {} is {total}, but the cell has counts", cell.number)))
+    }
+
+    /// The sum of a cell's values in the order of the genes, whatever that of the columns.
+    fn sum<T: Value>(&self, s: &mut Scratch, cell: &Cell<'_, T>) -> f64 {
+        let total = sum(cell.values, T::as_f64);
+        match &self.columns {
+            Columns::Stored { gene_of, .. } if !(total < WHOLE && are_whole(cell.values)) => {
+                let mut entries = std::mem::take(&mut s.ordered);
+                let n = entries.renumber(gene_of, cell.columns, cell.values);
+                let total = sum(&entries.x[..n], |x| x);
+                s.ordered = entries;
+                total
+            }
+            // Sums of whole numbers are exact in any order.
+            _ => total,
+        }
     }
 
     /// The values of the chosen entries.
@@ -181,12 +241,25 @@ fn value(value: SpecialValue, total: f64) -> f32 {
     }
 }
 
-fn not_expression<T: Value>(cell: &Cell<'_, T>) -> Error {
-    let bad = cell.values.iter().position(|v| !(0.0..=f64::MAX).contains(&v.as_f64()));
-    let (column, value) = bad.map_or((0, f64::NAN), |i| (cell.columns[i], cell.values[i].as_f64()));
-    Error::invalid(format!(
-        "the value of gene {column} in cell {} is {value}: tokenizers take counts, or other values that are not \
-         negative, no scaled data",
-        cell.number
-    ))
+/// Below this, doubles hold all whole numbers and halves.
+const WHOLE: f64 = 4_503_599_627_370_496.0;
+
+/// Whether values up to [`WHOLE`] are whole numbers. Adding it rounds to one; unlike a conversion,
+/// processors do it with several values at once.
+fn are_whole<T: Value>(values: &[T]) -> bool {
+    let is_whole = |x: f64| (x + WHOLE) - WHOLE == x;
+    !T::DTYPE.is_float() || values.iter().fold(true, |all, v| all & is_whole(v.as_f64()))
+}
+
+impl Plan {
+    fn not_expression<T: Value>(&self, cell: &Cell<'_, T>) -> Error {
+        let values = cell.columns.iter().map(|&c| self.columns.gene(c)).zip(cell.values.iter().map(|v| v.as_f64()));
+        let bad = values.filter(|(_, x)| !(0.0..=f64::MAX).contains(x)).min_by_key(|b| b.0);
+        let (gene, value) = bad.unwrap_or((0, f64::NAN));
+        Error::invalid(format!(
+            "the value of gene {gene} in cell {} is {value}: tokenizers take counts, or other values that are not \
+             negative, no scaled data",
+            cell.number
+        ))
+    }
 }

@@ -1,5 +1,7 @@
 //! A tokenizer that is ready for the genes of a data set.
 
+use super::by_key::ByKey;
+use super::columns::Columns;
 use super::description::{Binning, Description, Empty};
 use super::matching::GeneMatch;
 use super::random::Random;
@@ -9,14 +11,14 @@ use rand_mt::Mt;
 use rayon::prelude::*;
 use serde::Serialize;
 use slaf_core::{CsrChunk, Error, Result, Value, with_values};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 /// Turns rows of a matrix into rows of tokens; from [`Recipe::prepare`](super::Recipe::prepare).
 ///
 /// It can be shared between threads.
 pub struct Tokenizer {
     pub(super) plan: Plan,
-    pub(super) vocabulary: Vocabulary,
+    pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) found: GeneMatch,
     /// Memory of threads that are done with it.
     pub(super) scratches: Mutex<Vec<Scratch>>,
@@ -25,7 +27,8 @@ pub struct Tokenizer {
 /// Cells to tokenize.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
-    /// One row for each cell; the columns are the genes of the data set, in order.
+    /// One row for each cell; the columns are the genes of the data set, in order, or those of
+    /// [`Tokenizer::with_columns`].
     pub chunk: &'a CsrChunk,
     /// The cells' numbers in the data set, which key all chance.
     pub cells: &'a [u64],
@@ -104,6 +107,26 @@ struct Block<'a> {
 }
 
 impl Tokenizer {
+    /// The same tokenizer for rows whose column `i` stands for gene `gene_of[i]`, as a store has
+    /// them by popularity. Each cell has the same row of tokens.
+    ///
+    /// # Errors
+    /// `invalid-argument` if a gene has no column, or several.
+    pub fn with_columns(&self, gene_of: &[u32]) -> Result<Tokenizer> {
+        let columns = Columns::stored(gene_of, &self.plan.genes)?;
+        let plan = Plan {
+            d: self.plan.d.clone(),
+            by_key: ByKey::new(&self.plan.d, &self.plan.genes, &columns),
+            genes: self.plan.genes.clone(),
+            columns,
+            first: self.plan.first.clone(),
+            last: self.plan.last.clone(),
+            pad: self.plan.pad,
+        };
+        let (vocabulary, found) = (Arc::clone(&self.vocabulary), self.found.clone());
+        Ok(Tokenizer { plan, vocabulary, found, scratches: Mutex::default() })
+    }
+
     /// The parts that the tokenizer is made of.
     pub fn description(&self) -> &Description {
         &self.plan.d
