@@ -11,6 +11,7 @@ is slower than before.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import statistics
@@ -36,6 +37,8 @@ def best(task: Callable[[int], object], seconds: float) -> float:
 def measure(path: str, seconds: float) -> dict[str, float]:
     """Time every task on a store, in seconds (of the loader: for a cell)."""
     import numpy as np
+
+    from loaders.slaf_loader import with_medians
 
     import slaf
     from slaf.integrations import read_slaf
@@ -71,9 +74,9 @@ def measure(path: str, seconds: float) -> dict[str, float]:
     def opened(ask: Callable[[slaf.SLAFArray], object]) -> Callable[[int], object]:
         return lambda _: ask(slaf.SLAFArray(path, load_metadata=False))
 
-    def epoch(batch: int) -> Callable[[int], object]:
+    def epoch(batch: int, **options: object) -> Callable[[int], object]:
         def run(_: int) -> None:
-            loader = SLAFDataLoader(array, batch_size=batch, raw_mode=True, seed=1)
+            loader = SLAFDataLoader(array, batch_size=batch, seed=1, **options)
             seen = 0
             for data in loader:
                 seen += batch
@@ -84,6 +87,7 @@ def measure(path: str, seconds: float) -> dict[str, float]:
         return run
 
     n_epoch = min(20_000, n_cells)
+    has_gene_order = "gene_order" in inspect.signature(SLAFDataLoader).parameters
     by_gene = "SELECT gene_id, {} FROM expression GROUP BY gene_id"
     tasks: dict[str, Callable[[int], object]] = {
         "open": lambda _: slaf.SLAFArray(path).shape,
@@ -112,7 +116,18 @@ def measure(path: str, seconds: float) -> dict[str, float]:
     }
     times = {name: best(task, seconds) for name, task in tasks.items()}
     for batch in (64, 512):
-        times[f"loader, raw, batch {batch}, a cell"] = best(epoch(batch), 2 * seconds) / n_epoch
+        raw = best(epoch(batch, raw_mode=True), 2 * seconds)
+        times[f"loader, raw, batch {batch}, a cell"] = raw / n_epoch
+        # A build that has one order of genes is compared in that.
+        stored = {"gene_order": "stored"} if has_gene_order else {}
+        raw = best(epoch(batch, raw_mode=True, **stored), 2 * seconds)
+        times[f"loader, raw in stored order, batch {batch}, a cell"] = raw / n_epoch
+    tokens = {
+        "Geneformer with medians": {"tokenizer": with_medians(array)},
+        "scGPT": {"tokenizer_type": "scgpt", "max_genes": 1200},
+    }
+    for name, options in tokens.items():
+        times[f"loader, {name}, a cell"] = best(epoch(64, **options), 2 * seconds) / n_epoch
     return times
 
 

@@ -32,6 +32,8 @@ class Case(NamedTuple):
 
 # Who reads what: `raw` is the full shuffle, where there is one.
 FULL = ("annbatch", "scdl", "scdataset", "tiledbsoma", "slafdb")
+# What is the same task for peers: they have one order of genes.
+OF_PEERS = {"raw-stored": "raw"}
 # Contenders whose tasks are all one: they have no blocks, or read a store that was shuffled.
 ONE_ORDER = ("annbatch", "scdl", "slafdb")
 
@@ -40,7 +42,10 @@ CASES = (
     Case("raw, batch 64, block shuffle", "raw-block", 64, ("annbatch", "scdataset", "tiledbsoma")),
     Case("raw, batch 512, full shuffle", "raw", 512, ("annbatch", "scdl")),
     Case("raw, batch 512, block shuffle", "raw-block", 512, ("annbatch", "scdataset")),
+    Case("raw in stored order, batch 64, full shuffle", "raw-stored", 64, FULL),
+    Case("raw in stored order, batch 512, full shuffle", "raw-stored", 512, ("annbatch", "scdl")),
     Case("Geneformer, 2,048 tokens, batch 64", "geneformer", 64, ("slafdb",)),
+    Case("Geneformer with medians, 2,048 tokens, batch 64", "geneformer-medians", 64, ()),
     Case("scGPT, 1,200 tokens, batch 64", "scgpt", 64, ("slafdb",)),
 )
 
@@ -144,7 +149,8 @@ def main() -> None:
         rounds: dict[str, list[dict[str, Any]]] = {who: [] for who in contenders}
         for _ in range(args.rounds):
             for who in contenders:
-                task = "raw" if who in ONE_ORDER and case.task == "raw-block" else case.task
+                task = case.task if who == "slaf" else OF_PEERS.get(case.task, case.task)
+                task = "raw" if who in ONE_ORDER and task == "raw-block" else task
                 rounds[who].append(runner.epoch(who, task, case.batch))
         best = {who: max(r, key=rate) for who, r in rounds.items()}
         lines += [row(case.title, w, result, rate(best["slaf"])) for w, result in best.items()]

@@ -297,6 +297,13 @@ impl Dataset {
         Ok(PyArray1::from_iter(py, found.into_iter().map(|i| i as i64)))
     }
 
+    /// The genes in the order in which rows have them.
+    fn stored_genes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let dataset = self.dataset(py)?;
+        let genes = work::run(py, move || dataset.stored_genes())?;
+        Ok(PyArray1::from_iter(py, genes.into_iter().map(|gene| gene as i64)))
+    }
+
     fn matrices(&self, py: Python<'_>) -> PyResult<Vec<MatrixInfo>> {
         let dataset = self.dataset(py)?;
         let matrix = |m: &slaf::manifest::MatrixEntry| MatrixInfo {

@@ -96,6 +96,51 @@ def test_normalised_as_scanpy_does(array, adata, dense):
     np.testing.assert_array_equal(next(iter(exact))["x"].toarray(), X / totals[:, None])
 
 
+def by_popularity(X):
+    """The columns by how many rows have them, of equals the first."""
+    return np.argsort(-(X != 0).sum(axis=0), kind="stable")
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("options", [{}, {"layer": "twice"}, {"genes": [7, 3, 11, 5]}, {"log1p": True}])
+def test_columns_in_stored_order(array, adata, dense, options):
+    X = adata.X.toarray()
+    order = by_popularity(X)
+    assert (order != np.arange(N_GENES)).any()
+    if "genes" in options:
+        order = order[np.isin(order, options["genes"])]
+    expected = {"layer": 2 * X, "log1p": np.log1p(X)}.get(next(iter(options), None), X)[:, order]
+    loader = raw(array, batch_size=9, dense=dense, gene_order="stored", **options)
+    assert loader.gene_ids == adata.var_names[order].tolist()
+    for batch in loader:
+        assert batch["x"].shape[1] == len(order)
+        if not dense:
+            batch["x"].check_format(full_check=True)
+        x = batch["x"] if dense else batch["x"].toarray()
+        np.testing.assert_allclose(x, expected[batch["cell_ids"]], rtol=2.5e-7)
+
+
+def test_the_order_of_genes_is_no_part_of_a_state(array):
+    loader = raw(array, batch_size=8, seed=3)
+    for _ in zip(range(4), loader, strict=False):
+        pass
+    other = raw(array, batch_size=8, seed=3, gene_order="stored")
+    other.load_state_dict(loader.state_dict())
+    assert other.state_dict() == loader.state_dict()
+    rest = list(raw(array, batch_size=8, seed=3))[4:]
+    np.testing.assert_array_equal(cells_of(other), cells_of(rest))
+    copy = pickle.loads(pickle.dumps(other))
+    assert copy.gene_ids == other.gene_ids
+    assert other.gene_ids != loader.gene_ids
+
+
+def test_orders_of_genes_that_do_not_exist(array):
+    with pytest.raises(slaf.InvalidArgumentError, match="'var' and 'stored'"):
+        raw(array, gene_order="popular")
+    with pytest.raises(slaf.InvalidArgumentError, match="gene_order="):
+        SLAFDataLoader(array, "scgpt", gene_order="stored", return_tensors="numpy")
+
+
 def test_layers(array, adata):
     x = next(iter(raw(array, layer="twice", batch_size=N_CELLS, shuffle=False)))["x"]
     np.testing.assert_array_equal(x.toarray(), adata.layers["twice"].toarray())

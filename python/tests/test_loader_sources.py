@@ -84,6 +84,18 @@ def test_several_sources(tmp_path, path, adata):
     np.testing.assert_array_equal(dense(loader), np.vstack(x))
 
 
+def test_several_sources_in_the_stored_order_of_the_first(tmp_path, path, adata):
+    other = made(20, 12, seed=3)
+    second = stored(tmp_path, other)
+    loader = SLAFDataLoader([path, second], gene_order="stored", **RAW)
+    X = adata.X.toarray()
+    names = adata.var_names[np.argsort(-(X != 0).sum(axis=0), kind="stable")]
+    names = names[names.isin(other.var_names)]
+    assert loader.gene_ids == names.tolist()
+    expected = [adata[:, names].X.toarray(), other[:, names].X.toarray()]
+    np.testing.assert_array_equal(dense(loader), np.vstack(expected))
+
+
 @pytest.mark.parametrize("kind", [str, "pathlib"])
 def test_a_path_is_a_store(path, kind, tmp_path):
     from pathlib import Path

@@ -354,6 +354,8 @@ pub trait Value: Copy + Default + PartialEq + PartialOrd + Send + Sync + fmt::De
     const MAX_COUNT: u32;
     /// `from_count` for a count of at most [`Value::MAX_COUNT`].
     fn from_count_unchecked(count: u32) -> Self;
+    /// The same for a count below 2^31, from a type that processors convert several values of at once.
+    fn from_small_count(count: i32) -> Self;
 }
 
 macro_rules! int_value {
@@ -378,6 +380,7 @@ macro_rules! int_value {
             fn as_count(self) -> Option<u32> { u32::try_from(self).ok() }
             fn from_count(count: u32) -> Option<Self> { <$t>::try_from(count).ok() }
             fn from_count_unchecked(count: u32) -> Self { count as $t }
+            fn from_small_count(count: i32) -> Self { count as $t }
         }
     )*};
 }
@@ -406,6 +409,7 @@ macro_rules! float_value {
             }
             fn from_count(count: u32) -> Option<Self> { Some(count as $t) }
             fn from_count_unchecked(count: u32) -> Self { count as $t }
+            fn from_small_count(count: i32) -> Self { count as $t }
         }
     )*};
 }
@@ -442,6 +446,9 @@ impl Value for bool {
         (count <= 1).then_some(count == 1)
     }
     fn from_count_unchecked(count: u32) -> Self {
+        count != 0
+    }
+    fn from_small_count(count: i32) -> Self {
         count != 0
     }
 }

@@ -12,6 +12,7 @@ from slaf import SLAFArray, _slaf
 from slaf._boundary import LoaderOptions, LoaderSource, Shard
 from slaf._errors import from_kind, invalid
 from slaf._numbers import CELLS, MANY, positive, whole
+from slaf._selectors import Axis
 from slaf._store import Key, Store
 from slaf.ml import _batches, _cells, _labels, _sources
 from slaf.ml.samplers import SamplerLike, Sets, Split, columns_of
@@ -58,6 +59,7 @@ class Plan:
         codes: Mapping[str, Sequence[str]] | None,
         unknown_code: int,
         genes: Any,
+        gene_order: Literal["var", "stored"],
         layer: str | None,
         normalize: float | None,
         log1p: bool,
@@ -76,6 +78,8 @@ class Plan:
         memory = whole("memory", memory, 1, (1 << 63) - 1)
         if uneven not in ("pad", "uneven"):
             raise invalid(f"uneven={uneven!r}; there are 'pad' and 'uneven'")
+        if gene_order not in ("var", "stored"):
+            raise invalid(f"gene_order={gene_order!r}; there are 'var' and 'stored'")
         seed = whole("seed", seed, 0, (1 << 63) - 1)
         unknown_code = whole("unknown_code", unknown_code, -(1 << 63), (1 << 63) - 1)
         max_genes = whole("max_genes", max_genes, 1, _TOKENS)
@@ -107,10 +111,11 @@ class Plan:
         used = [*obs_columns, *columns_of(split), *columns_of(sampler)]
         _sources.refuse_changed(sources, used, where, tokens=makes_tokens)
         if makes_tokens:
-            if has_genes or layer is not None or normalize is not None or log1p or dense:
+            is_raw = layer is not None or normalize is not None or log1p or dense
+            if has_genes or is_raw or gene_order != "var":
                 raise invalid(
-                    "genes=, layer=, normalize=, log1p= and dense= are for raw_mode=True: "
-                    "a tokenizer reads X by its vocabulary"
+                    "genes=, gene_order=, layer=, normalize=, log1p= and dense= are for "
+                    "raw_mode=True: a tokenizer reads X by its vocabulary"
                 )
             self.tokenizers = _tokenizers(
                 arrays, tokenizer_type, tokenizer, max_genes, vocab_size, n_expression_bins
@@ -128,7 +133,7 @@ class Plan:
                     "normalize= scales by the total over all genes of the store, not over those of "
                     "a lazy AnnData: pass SLAFArray and genes="
                 )
-            self._genes, self.width = _columns_of(sources)
+            self._genes, self.width = _columns_of(sources, is_stored=gene_order == "stored")
         self._options = LoaderOptions(
             matrix=self.key,
             form=form,
@@ -245,10 +250,16 @@ def _tokenizers(
     return [tokenizer, *(tokenizer.for_array(a) for a in arrays[1:])]
 
 
-def _columns_of(sources: Sequence[_sources.Source]) -> tuple[list[Any], int]:
-    """Choose the columns of each store: the same genes in the same order."""
+def _columns_of(sources: Sequence[_sources.Source], *, is_stored: bool) -> tuple[list[Any], int]:
+    """Choose the columns of each store: the same genes in the same order.
+
+    Where `is_stored`, that is the order in which the first store has them.
+    """
     stores = [s.store for s in sources]
     chosen = [s.store.axis("var") if s.genes is None else s.genes for s in sources]
+    if is_stored:
+        order = stores[0].native.stored_genes()
+        chosen[0] = Axis(len(order), order[np.isin(order, chosen[0].array())])
     first = chosen[0]
     names = [s.names("var", s.axis("var")) for s in stores] if len(stores) > 1 else []
     if all(n == names[0] for n in names) and all(s.genes is None for s in sources[1:]):

@@ -79,6 +79,7 @@ class Stream:
         codes: Mapping[str, Sequence[str]] | None = None,
         unknown_code: int = -1,
         genes: Any = None,
+        gene_order: Literal["var", "stored"] = "var",
         layer: str | None = None,
         normalize: float | None = None,
         log1p: bool = False,
@@ -124,6 +125,7 @@ class Stream:
             codes=codes,
             unknown_code=unknown_code,
             genes=genes,
+            gene_order=gene_order,
             layer=layer,
             normalize=normalize,
             log1p=log1p,
@@ -195,7 +197,7 @@ class Stream:
 
     @property
     def gene_ids(self) -> list[str]:
-        """The names of the columns of ``x``."""
+        """The names of the columns of ``x``, in their order."""
         return self._plan.gene_ids()
 
     @property

@@ -61,6 +61,11 @@ class SLAFDataLoader(Stream):
         The code of missing labels and of those that are in no table.
     genes
         A selector of genes: only these columns of ``x``, in this order.
+    gene_order
+        The order of the columns of ``x``. ``"var"``: that of var, or of `genes`. ``"stored"``: that
+        in which the (first) store has them, most cells first, which spares the loader to renumber
+        them; :attr:`gene_ids` names them in the same order. A model takes either, as long as it is
+        the same one.
     layer
         The layer to read in place of X.
     normalize

@@ -1,5 +1,5 @@
 use super::bits;
-use super::layout::{BLOCK, Block, CHECKSUM, ENTRY, Kind, MINUS_ONE, UNCHECKED, VERSION, checksum};
+use super::layout::{BLOCK, Block, CHECKSUM, ENTRY, Kind, MINUS_ONE, PATCH_BITS, UNCHECKED, VERSION, checksum};
 use crate::dtype::Number;
 use crate::{Dtype, Error, ErrorKind, Result, Value};
 
@@ -209,14 +209,20 @@ impl<'a> Row<'a> {
         let add = u32::from(block.value_code & MINUS_ONE != 0);
         match self.kind {
             Kind::Count => {
-                let mut max = 0;
-                for (v, n) in values.iter_mut().zip(numbers.iter()) {
-                    let count = n.wrapping_add(add);
-                    max = max.max(count);
-                    *v = T::from_count_unchecked(count);
+                let mut all = 0;
+                for n in numbers.iter_mut() {
+                    *n = n.wrapping_add(add);
+                    all |= *n;
                 }
-                if max > T::MAX_COUNT {
+                // The largest count of each type has all of its bits set.
+                if all > T::MAX_COUNT {
                     return Err(wrong_type());
+                }
+                let counts = values.iter_mut().zip(numbers.iter());
+                if all <= i32::MAX as u32 {
+                    counts.for_each(|(v, &n)| *v = T::from_small_count(n as i32));
+                } else {
+                    counts.for_each(|(v, &n)| *v = T::from_count_unchecked(n));
                 }
             }
             Kind::ZigZag => {
@@ -257,18 +263,31 @@ fn decode_columns(block: &Block, parts: &Parts<'_>, floor: u64, columns: &mut [u
     if !bits::unpack(parts.gaps, block.gap_width, parts.gap_patches, columns) {
         return Err(corrupt("a patch outside of its block"));
     }
-    // The 64-bit end tells whether the 32-bit sums below wrapped around.
-    let end = u64::from(block.first) + columns[1..].iter().map(|&g| u64::from(g) + 1).sum::<u64>() + 1;
-    if u64::from(block.first) < floor || end > 1 << 32 {
+    let first = u64::from(block.first);
+    // Where gaps of that many bits cannot wrap the 32-bit sums around, their 64-bit sum is not needed.
+    let bits = u64::from(block.gap_width) + if parts.gap_patches.is_empty() { 0 } else { u64::from(PATCH_BITS) };
+    let may_wrap = bits >= 32 || first + ((columns.len() as u64) << bits) > 1 << 32;
+    let sum = |gaps: &[u32]| gaps.iter().map(|&g| u64::from(g) + 1).sum::<u64>();
+    if first < floor || may_wrap && first + sum(&columns[1..]) + 1 > 1 << 32 {
         return Err(corrupt("columns that do not rise"));
     }
     let mut column = block.first;
     columns[0] = column;
-    for c in &mut columns[1..] {
-        column = column.wrapping_add(*c).wrapping_add(1);
-        *c = column;
+    let mut gaps = columns[1..].chunks_exact_mut(4);
+    for gaps in &mut gaps {
+        // Sums of the gaps alone first: only the last addition waits for the columns before.
+        let mut sum = 0_u32;
+        for gap in gaps.iter_mut() {
+            sum = sum.wrapping_add(*gap).wrapping_add(1);
+            *gap = sum.wrapping_add(column);
+        }
+        column = column.wrapping_add(sum);
     }
-    Ok(end)
+    for gap in gaps.into_remainder() {
+        column = column.wrapping_add(*gap).wrapping_add(1);
+        *gap = column;
+    }
+    Ok(u64::from(column) + 1)
 }
 
 /// A raw or dictionary value as a `T`, if that type holds it exactly (f64 holds every f32).

@@ -5,7 +5,7 @@
 
 use super::columns::Columns;
 use super::description::{Description, Fill, Order, Select, Ties, TotalOf};
-use super::entries::{Genes, KeyOf};
+use super::entries::{Genes, KeyOf, are_expressed};
 use super::matching::DROP;
 use super::rank::{PAYLOAD, Ranker, octaves_from};
 use super::row::Cell;
@@ -56,9 +56,7 @@ impl ByKey {
     /// Whether this can be done with a row: its places fit into payloads, and it has no values that
     /// are refused or taken for zero.
     pub(super) fn takes<T: Value>(values: &[T]) -> bool {
-        let is_taken = |x: f64| (f64::from(f32::MIN_POSITIVE)..=f64::MAX).contains(&x);
-        (values.len() as u64) < 1 << (PAYLOAD - TOKEN)
-            && values.iter().fold(true, |all, v| all & is_taken(v.as_f64()))
+        (values.len() as u64) < 1 << (PAYLOAD - TOKEN) && are_expressed(values)
     }
 
     /// Enters the nonzeros of a cell that have a token, all of them expressed. Returns how many

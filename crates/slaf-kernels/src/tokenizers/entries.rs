@@ -2,7 +2,7 @@
 
 use super::matching::DROP;
 use slaf_core::order::Renumber;
-use slaf_core::{Dtype, Value};
+use slaf_core::Value;
 use std::cmp::Ordering;
 
 /// What a tokenizer knows of each gene of the data set. Entries have genes as their columns.
@@ -59,18 +59,21 @@ impl KeyOf<'_> {
     }
 }
 
-/// Whether tokenizers take a value.
-#[inline(always)]
-pub(super) fn is_expression<T: Value>(value: T) -> bool {
-    let is_unsigned = matches!(T::DTYPE, Dtype::Bool | Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64);
-    is_unsigned || (0.0..=f64::MAX).contains(&value.as_f64())
-}
-
 /// Whether a value is not taken for zero: rough keys of smaller values would not be as exact as they
 /// have to be.
 #[inline(always)]
-pub(super) fn is_expressed(x: f64) -> bool {
+fn is_expressed(x: f64) -> bool {
     x >= f64::from(f32::MIN_POSITIVE)
+}
+
+/// Whether all values are finite and none is taken for zero.
+pub(super) fn are_expressed<T: Value>(values: &[T]) -> bool {
+    values.iter().fold(true, |all, v| all & is_expressed(v.as_f64()) & (v.as_f64() <= f64::MAX))
+}
+
+/// Whether tokenizers take all of these values.
+fn are_expression<T: Value>(values: &[T]) -> bool {
+    values.iter().all(|v| (0.0..=f64::MAX).contains(&v.as_f64()))
 }
 
 /// Parallel vectors, used again for each cell; `n` entries of them are valid, by rising column.
@@ -95,13 +98,8 @@ impl Entries {
     pub(super) fn gather<T: Value>(&mut self, genes: &Genes, columns: &[u32], values: &[T]) -> bool {
         // One more than the row may have, for the entry after the last.
         self.grow(columns.len() + 1);
-        let (mut valid, mut expressed) = (true, true);
-        for (out, &value) in self.x.iter_mut().zip(values) {
-            let x = value.as_f64();
-            valid &= is_expression(value);
-            expressed &= is_expressed(x);
-            *out = x;
-        }
+        self.x.iter_mut().zip(values).for_each(|(x, value)| *x = value.as_f64());
+        let expressed = are_expressed(values);
         let mut n = columns.len();
         if genes.all_known && expressed {
             self.columns[..n].copy_from_slice(columns);
@@ -120,7 +118,7 @@ impl Entries {
         if !genes.first_of_token.is_empty() {
             self.merge(genes);
         }
-        valid
+        expressed || are_expression(values)
     }
 
     /// [`Entries::gather`] for a row whose columns stand for the genes of `known`, [`DROP`] for those
@@ -133,11 +131,7 @@ impl Entries {
         values: &[T],
     ) -> bool {
         self.grow(columns.len() + 1);
-        let (mut valid, mut expressed) = (true, true);
-        for &value in values {
-            valid &= is_expression(value);
-            expressed &= is_expressed(value.as_f64());
-        }
+        let expressed = are_expressed(values);
         self.n = self.renumber(known, columns, values);
         if !expressed {
             let mut n = 0;
@@ -150,7 +144,7 @@ impl Entries {
         if !genes.first_of_token.is_empty() {
             self.merge(genes);
         }
-        valid
+        expressed || are_expression(values)
     }
 
     /// The values of a row as entries, with the columns of a map; returns how many.

@@ -8,6 +8,7 @@ mod numpy;
 mod parts;
 mod sampling;
 mod scgpt;
+mod stored;
 mod vocabularies;
 
 use slaf_core::{CsrChunk, Dtype, ErrorKind, Result, Values};

@@ -82,6 +82,16 @@ impl Dataset {
         block_on(self.snapshot.ids(Axis::Genes))
     }
 
+    /// The numbers of all genes in the order in which rows of X and of layers have them: by how many
+    /// cells express them, most first. What is read in this order need not be renumbered.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn stored_genes(&self) -> Result<Vec<u64>> {
+        let order = block_on(self.snapshot.order())?;
+        Ok(order.gene_of.iter().map(|&gene| u64::from(gene)).collect())
+    }
+
     /// The names (Utf8) of some cells or genes.
     ///
     /// # Errors

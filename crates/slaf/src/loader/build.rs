@@ -3,14 +3,15 @@
 use super::batch::{BatchData, LoadedBatch};
 use super::fetch::Rack;
 use super::options::Form;
-use super::prepared::Prepared;
+use super::prepared::{Columns, Prepared};
 use crate::reader::PackedRows;
-use slaf_core::order::Renumber;
+use slaf_core::order::{DROP, Renumber};
 use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Value, Values, with_dtype};
 use slaf_kernels::tokenizers::{Batch, Output, Random};
 use std::ops::Range;
 
-/// Cells that are decoded and tokenized in one go.
+/// Cells that are decoded, and then tokenized or laid out, in one go: few enough to stay in a near
+/// cache from the first step to the last.
 const CELLS_AT_ONCE: usize = 8;
 
 /// Columns and values of one row.
@@ -29,10 +30,27 @@ impl<T: Value> RowBuffer<T> {
     }
 }
 
+/// Keeps the columns that a map keeps, under their new numbers; returns how many.
+fn keep<T: Value>(map: &[u32], columns: &mut [u32], values: &mut [T]) -> usize {
+    let mut n = 0;
+    for i in 0..columns.len() {
+        let new = map[columns[i] as usize];
+        (columns[n], values[n]) = (new, values[i]);
+        // Whether a gene was chosen is hard to predict.
+        n += usize::from(new != DROP);
+    }
+    n
+}
+
 impl Prepared {
-    /// Decodes rows, genes renumbered and in order; `totals` receives the sums over all genes.
-    fn decode<T: Value>(&self, packed: &PackedRows, places: &[u32], totals: Option<&mut Vec<f64>>) -> Result<CsrChunk> {
-        let mut totals = totals;
+    /// Decodes rows; `totals` receives the sums over all genes.
+    fn decode<T: Value>(
+        &self,
+        packed: &PackedRows,
+        places: &[u32],
+        columns: Columns<'_>,
+        mut totals: Option<&mut Vec<f64>>,
+    ) -> Result<CsrChunk> {
         let rows = places.iter().map(|&p| packed.row(p as usize)).collect::<Result<Vec<_>>>()?;
         let most = rows.iter().map(|r| r.nnz()).sum();
         let longest = rows.iter().map(|r| r.nnz()).max().unwrap_or(0);
@@ -42,25 +60,35 @@ impl Prepared {
         let (mut stored, mut renumbered) = (RowBuffer::<T>::new(longest), RowBuffer::<T>::new(longest));
         let mut renumber = Renumber::new(self.width);
         for row in rows {
-            let (columns, row_values) = stored.front(row.nnz());
-            row.decode(self.n_cols, columns, row_values)?;
+            let (row_columns, row_values) = stored.front(row.nnz());
+            row.decode(self.n_cols, row_columns, row_values)?;
             if let Some(totals) = &mut totals {
                 totals.push(row_values.iter().map(|v| v.as_f64()).sum());
             }
-            let (columns_out, values_out) = renumbered.front(row.nnz());
-            let kept = renumber.row(&self.map, columns, row_values, columns_out, values_out);
-            indices.extend_from_slice(&columns_out[..kept]);
-            values.extend_from_slice(&values_out[..kept]);
+            let (row_columns, row_values) = match columns {
+                Columns::Stored => (&*row_columns, &*row_values),
+                Columns::Kept(map) => {
+                    let kept = keep(map, row_columns, row_values);
+                    (&row_columns[..kept], &row_values[..kept])
+                }
+                Columns::Moved(map) => {
+                    let (columns_out, values_out) = renumbered.front(row.nnz());
+                    let kept = renumber.row(map, row_columns, row_values, columns_out, values_out);
+                    (&columns_out[..kept], &values_out[..kept])
+                }
+            };
+            indices.extend_from_slice(row_columns);
+            values.extend_from_slice(row_values);
             indptr.push(indices.len() as u64);
         }
         Ok(CsrChunk { indptr, indices, values: T::wrap(values) })
     }
 
-    /// Rows as the batch has them.
-    fn matrix<T: Value>(&self, packed: &PackedRows, places: &[u32]) -> Result<CsrChunk> {
+    /// Rows with the values of the batch.
+    fn matrix<T: Value>(&self, packed: &PackedRows, places: &[u32], columns: Columns<'_>) -> Result<CsrChunk> {
         let mut totals = self.change.target_sum.map(|_| Vec::with_capacity(places.len()));
-        let chunk = self.decode::<T>(packed, places, totals.as_mut())?;
-        self.change.of(chunk, totals.as_deref(), self.width)
+        let chunk = self.decode::<T>(packed, places, columns, totals.as_mut())?;
+        self.change.of(chunk, totals.as_deref(), self.n_cols as usize)
     }
 }
 
@@ -98,20 +126,24 @@ fn column(sources: &[Prepared], i: usize, cells: &[(u32, u64)]) -> Values {
     with_dtype!(sources[0].columns[i].dtype(), T => of::<T>(sources, i, cells))
 }
 
-/// The rows of one run of cells of one store.
-fn matrix(sources: &[Prepared], rack: &Rack, run: Range<usize>) -> Result<CsrChunk> {
+/// The rows of one run of cells of one store, and the store.
+fn matrix<'a>(
+    sources: &'a [Prepared],
+    rack: &Rack,
+    run: Range<usize>,
+    columns: impl Fn(&'a Prepared) -> Columns<'a>,
+) -> Result<(CsrChunk, &'a Prepared)> {
     let number = rack.cells[run.start].0;
     let (source, packed) = (&sources[number as usize], rack.packed(number)?);
-    let rows = with_dtype!(source.stored, T => source.matrix::<T>(packed, &rack.places[run]));
-    rows.at(source.snapshot.storage.uri())
+    let rows = with_dtype!(source.stored, T => source.matrix::<T>(packed, &rack.places[run], columns(source)));
+    Ok((rows.at(source.snapshot.storage.uri())?, source))
 }
 
 fn sparse(sources: &[Prepared], rack: &Rack, batch: usize) -> Result<BatchData> {
-    let mut runs = rack.runs(batch);
-    let first = runs.next().map(|run| matrix(sources, rack, run)).transpose()?;
-    let mut all = first.unwrap_or_else(|| CsrChunk::empty(sources[0].change.dtype));
+    let mut runs = rack.runs(batch).map(|run| matrix(sources, rack, run, Prepared::batch_columns).map(|found| found.0));
+    let mut all = runs.next().unwrap_or_else(|| Ok(CsrChunk::empty(sources[0].change.dtype)))?;
     for run in runs {
-        all = all.concat(&matrix(sources, rack, run)?);
+        all = all.concat(&run?);
     }
     if i32::try_from(all.nnz()).is_err() {
         return Err(Error::invalid(format!("a batch with {} values: take fewer cells", all.nnz())));
@@ -125,18 +157,29 @@ fn dense(sources: &[Prepared], rack: &Rack, batch: usize) -> Result<BatchData> {
         let width = sources[0].width;
         let mut values = vec![T::default(); rack.batches[batch].len() * width];
         let mut rows = values.chunks_exact_mut(width.max(1));
-        for run in rack.runs(batch) {
-            let chunk = matrix(sources, rack, run)?;
+        for run in rack.runs(batch).flat_map(few) {
+            // No order is needed of what goes to its place.
+            let (chunk, source) = matrix(sources, rack, run, |_| Columns::Stored)?;
             let typed = T::unwrap_ref(&chunk.values)
                 .ok_or_else(|| Error::new(ErrorKind::Internal, "values of another type than the batch"))?;
             for (i, row) in (0..chunk.n_rows()).zip(&mut rows) {
-                chunk.row(i).for_each(|at| row[chunk.indices[at] as usize] = typed[at]);
+                for (&column, &value) in chunk.indices[chunk.row(i)].iter().zip(&typed[chunk.row(i)]) {
+                    // A gene that is left out has a place beyond the row.
+                    if let Some(place) = row.get_mut(source.map[column as usize] as usize) {
+                        *place = value;
+                    }
+                }
             }
         }
         Ok(T::wrap(values))
     }
     let values = with_dtype!(sources[0].change.dtype, T => of::<T>(sources, rack, batch))?;
     Ok(BatchData::Dense { values, width: sources[0].width })
+}
+
+/// Parts of a run of cells.
+fn few(run: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    run.clone().step_by(CELLS_AT_ONCE).map(move |i| i..(i + CELLS_AT_ONCE).min(run.end))
 }
 
 /// Tokens; cells that the tokenizer drops are taken from `cells`.
@@ -160,16 +203,15 @@ fn tokens(
     let mut values = Vec::with_capacity(if with_values { n } else { 0 });
     let mut kept = Vec::with_capacity(cells.len());
     let mut random = Random::new(seed, epoch);
-    // Few cells at once stay in a near cache from the first step to the copy.
     let n = CELLS_AT_ONCE * length;
     let (mut some_ids, mut some_mask) = (vec![0; n], vec![false; n]);
     let mut some_values = vec![0.0; if with_values { n } else { 0 }];
-    let few = |run: Range<usize>| run.clone().step_by(CELLS_AT_ONCE).map(move |i| i..(i + CELLS_AT_ONCE).min(run.end));
     for run in rack.runs(batch).flat_map(few) {
         let number = rack.cells[run.start].0;
         let (source, tokenizer) = prepared(number)?;
         let packed = rack.packed(number)?;
-        let chunk = with_dtype!(source.stored, T => source.decode::<T>(packed, &rack.places[run.clone()], None))?;
+        let places = &rack.places[run.clone()];
+        let chunk = with_dtype!(source.stored, T => source.decode::<T>(packed, places, Columns::Stored, None))?;
         let here: Vec<u64> = rack.cells[run].iter().map(|c| c.1).collect();
         let n = here.len() * length;
         let out = Output {

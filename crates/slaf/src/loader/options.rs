@@ -69,7 +69,8 @@ pub struct Source {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Needed for [`Form::Tokens`].
     pub tokenizer: Option<Arc<Tokenizer>>,
-    /// The columns of matrices, in order, none twice.
+    /// The columns of matrices, in order, none twice. In the order in which they are stored
+    /// ([`Dataset::stored_genes`](crate::Dataset::stored_genes)), rows need not be renumbered.
     pub genes: Selection,
     /// Columns that come with each batch: one value for each cell of the store.
     pub columns: Arc<Vec<Values>>,

@@ -1,7 +1,7 @@
 //! Stores as a loader reads them.
 
 use super::change::Change;
-use super::options::{LoaderOptions, Source};
+use super::options::{Form, LoaderOptions, Source};
 use crate::reader::{CELL_GAP, PackedRows};
 use crate::selection::Selection;
 use crate::store::{Snapshot, TableName};
@@ -20,10 +20,33 @@ pub(super) struct Prepared {
     pub(super) n_cols: u64,
     /// Column of the packed row to column of the batch.
     pub(super) map: Vec<u32>,
+    moves: Moves,
     pub(super) width: usize,
-    pub(super) tokenizer: Option<Arc<Tokenizer>>,
+    /// For rows as they are stored.
+    pub(super) tokenizer: Option<Tokenizer>,
     pub(super) columns: Arc<Vec<Values>>,
     pub(super) change: Change,
+}
+
+/// What [`Prepared::map`] does to a row.
+enum Moves {
+    /// Nothing.
+    None,
+    /// It leaves columns out.
+    Out,
+    /// It changes their order, too.
+    About,
+}
+
+/// The columns of decoded rows.
+#[derive(Clone, Copy)]
+pub(super) enum Columns<'a> {
+    /// As they are stored, in order of popularity.
+    Stored,
+    /// Those that a map keeps, which leaves their order as it is.
+    Kept(&'a [u32]),
+    /// Those that a map keeps, in the order that it gives them.
+    Moved(&'a [u32]),
 }
 
 /// The type of the values of batches.
@@ -69,6 +92,14 @@ impl Prepared {
             }
             *place = new as u32;
         }
+        let kept = map.iter().filter(|new| **new != DROP);
+        let moves = match kept.is_sorted() {
+            false => Moves::About,
+            true if map.contains(&DROP) => Moves::Out,
+            true => Moves::None,
+        };
+        let tokenizer = source.tokenizer.as_ref().filter(|_| options.form == Form::Tokens);
+        let tokenizer = tokenizer.map(|t| t.with_columns(&order.gene_of)).transpose()?;
         let n_cells = snapshot.manifest.n_cells as usize;
         if let Some(values) = source.columns.iter().find(|c| c.len() != n_cells) {
             return Err(Error::invalid(format!("a column of {} values for {n_cells} cells", values.len())));
@@ -79,12 +110,22 @@ impl Prepared {
             stored,
             n_cols,
             map,
+            moves,
             width: source.genes.len(n_cols) as usize,
-            tokenizer: source.tokenizer.clone(),
+            tokenizer,
             columns: source.columns.clone(),
             change: Change { dtype, target_sum: options.target_sum, log1p: options.log1p },
             snapshot,
         })
+    }
+
+    /// The columns of the batch.
+    pub(super) fn batch_columns(&self) -> Columns<'_> {
+        match self.moves {
+            Moves::None => Columns::Stored,
+            Moves::Out => Columns::Kept(&self.map),
+            Moves::About => Columns::Moved(&self.map),
+        }
     }
 
     pub(super) fn n_cells(&self) -> u64 {
