@@ -56,6 +56,11 @@ TASKS = [
         "GROUP BY gene_integer_id",
     ),
     (
+        "group by gene, with a filter",
+        "SELECT gene_integer_id, COUNT(*) AS n, AVG(value) AS m FROM expression "
+        "WHERE value > 1 GROUP BY gene_integer_id",
+    ),
+    (
         "group by type and gene",
         "SELECT c.cell_type, e.gene_integer_id, AVG(e.value) AS m FROM expression e "
         "JOIN cells c USING (cell_integer_id) GROUP BY c.cell_type, e.gene_integer_id",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod geneformer;
+mod grouped;
 mod matrix;
 mod numpy;
 mod parts;

@@ -62,6 +62,7 @@ fn all_of(n_rows: usize, n_cols: usize, n_groups: usize) -> Request {
         }),
         skip_nan: false,
         detail: Detail::All,
+        signs: true,
     }
 }
 

@@ -9,7 +9,7 @@ use super::grouped_exec::GroupedExec;
 use super::side_groups::{Build, GroupColumn};
 use super::view::{Side, ViewColumn};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result as DfResult};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -74,10 +74,12 @@ fn grouped(aggregate: &AggregateExec) -> Option<GroupedExec> {
 }
 
 /// Where a column of a plan comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Origin {
     /// A column of the scan's schema.
     Leaf(usize),
+    /// Computed from columns of the scan's schema: what several aggregates use is projected.
+    Computed(Arc<dyn PhysicalExpr>),
     /// A column of the other side of a join.
     Build(Side, usize),
 }
@@ -105,7 +107,10 @@ impl Source {
         }
         if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
             let mut source = Source::of(projection.input())?;
-            let origin = |expr: &Arc<dyn PhysicalExpr>| Some(source.columns[expr.downcast_ref::<Column>()?.index()]);
+            let origin = |expr: &Arc<dyn PhysicalExpr>| match expr.downcast_ref::<Column>() {
+                Some(column) => Some(source.columns[column.index()].clone()),
+                None => source.over_leaf(expr).map(Origin::Computed),
+            };
             source.columns = projection.expr().iter().map(|p| origin(&p.expr)).collect::<Option<_>>()?;
             return Some(source);
         }
@@ -156,7 +161,7 @@ impl Source {
 
     fn project(&mut self, projection: Option<&[usize]>) {
         if let Some(projection) = projection {
-            self.columns = projection.iter().map(|&i| self.columns[i]).collect();
+            self.columns = projection.iter().map(|&i| self.columns[i].clone()).collect();
         }
     }
 
@@ -165,11 +170,13 @@ impl Source {
         let mut only_leaf = true;
         let mapped = expr.clone().transform_down(|e| {
             let Some(column) = e.downcast_ref::<Column>() else { return Ok(Transformed::no(e)) };
-            match self.columns[column.index()] {
+            match &self.columns[column.index()] {
                 Origin::Leaf(at) => {
-                    let mapped: Arc<dyn PhysicalExpr> = Arc::new(Column::new(column.name(), at));
+                    let mapped: Arc<dyn PhysicalExpr> = Arc::new(Column::new(column.name(), *at));
                     Ok(Transformed::yes(mapped))
                 }
+                // Its columns are the scan's already.
+                Origin::Computed(of) => Ok(Transformed::new(of.clone(), true, TreeNodeRecursion::Jump)),
                 Origin::Build(..) => {
                     only_leaf = false;
                     Ok(Transformed::no(e))
@@ -182,6 +189,7 @@ impl Source {
     fn group_column(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<GroupColumn> {
         match self.columns[expr.downcast_ref::<Column>()?.index()] {
             Origin::Build(side, column) => Some(GroupColumn::OfBuild(side, column)),
+            Origin::Computed(_) => None,
             Origin::Leaf(at) => match self.leaf.columns[at] {
                 ViewColumn::Number(side) => Some(GroupColumn::Number(side)),
                 ViewColumn::Name(side) => Some(GroupColumn::Name(side)),
