@@ -137,6 +137,8 @@ def test_the_order_of_genes_is_no_part_of_a_state(array):
 def test_orders_of_genes_that_do_not_exist(array):
     with pytest.raises(slaf.InvalidArgumentError, match="'var' and 'stored'"):
         raw(array, gene_order="popular")
+    with pytest.raises(slaf.InvalidArgumentError, match="twice"):
+        raw(array, gene_order="stored", genes=[3, 5, 3])
     with pytest.raises(slaf.InvalidArgumentError, match="gene_order="):
         SLAFDataLoader(array, "scgpt", gene_order="stored", return_tensors="numpy")
 
