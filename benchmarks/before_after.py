@@ -38,7 +38,7 @@ def measure(path: str, seconds: float) -> dict[str, float]:
     """Time every task on a store, in seconds (of the loader: for a cell)."""
     import numpy as np
 
-    from loaders.slaf_loader import with_medians
+    from loaders.medians import with_medians
 
     import slaf
     from slaf.ml import SLAFDataLoader
