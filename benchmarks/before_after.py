@@ -37,7 +37,6 @@ def best(task: Callable[[int], object], seconds: float) -> float:
 def measure(path: str, seconds: float) -> dict[str, float]:
     """Time every task on a store, in seconds (of the loader: for a cell)."""
     import numpy as np
-
     from loaders.medians import with_medians
 
     import slaf
