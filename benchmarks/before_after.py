@@ -37,8 +37,7 @@ def best(task: Callable[[int], object], seconds: float) -> float:
 def measure(path: str, seconds: float) -> dict[str, float]:
     """Time every task on a store, in seconds (of the loader: for a cell)."""
     import numpy as np
-
-    from loaders.slaf_loader import with_medians
+    from loaders.medians import with_medians
 
     import slaf
     from slaf.integrations import read_slaf

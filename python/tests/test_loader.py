@@ -96,13 +96,15 @@ def test_normalised_as_scanpy_does(array, adata, dense):
     np.testing.assert_array_equal(next(iter(exact))["x"].toarray(), X / totals[:, None])
 
 
-def by_popularity(X):
-    """The columns by how many rows have them, of equals the first."""
-    return np.argsort(-(X != 0).sum(axis=0), kind="stable")
+def by_popularity(counts):
+    """Give the columns by how many rows have them, of equals the first."""
+    return np.argsort(-(counts != 0).sum(axis=0), kind="stable")
 
 
 @pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("options", [{}, {"layer": "twice"}, {"genes": [7, 3, 11, 5]}, {"log1p": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"layer": "twice"}, {"genes": [7, 3, 11, 5]}, {"log1p": True}]
+)
 def test_columns_in_stored_order(array, adata, dense, options):
     X = adata.X.toarray()
     order = by_popularity(X)
@@ -137,6 +139,8 @@ def test_the_order_of_genes_is_no_part_of_a_state(array):
 def test_orders_of_genes_that_do_not_exist(array):
     with pytest.raises(slaf.InvalidArgumentError, match="'var' and 'stored'"):
         raw(array, gene_order="popular")
+    with pytest.raises(slaf.InvalidArgumentError, match="twice"):
+        raw(array, gene_order="stored", genes=[3, 5, 3])
     with pytest.raises(slaf.InvalidArgumentError, match="gene_order="):
         SLAFDataLoader(array, "scgpt", gene_order="stored", return_tensors="numpy")
 

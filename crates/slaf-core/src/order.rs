@@ -145,7 +145,7 @@ impl<T: Copy> Renumber<T> {
         if self.new.len() < n {
             self.new.resize(n, 0);
         }
-        let left_out = (self.words.len() as u32 - 1) * 64;
+        let left_out = u32::try_from((self.words.len() - 1) * 64).unwrap_or(u32::MAX);
         let words = self.words.as_mut_slice();
         for (&column, new) in columns.iter().zip(&mut self.new) {
             *new = map[column as usize].min(left_out);

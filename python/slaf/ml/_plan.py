@@ -259,7 +259,10 @@ def _columns_of(sources: Sequence[_sources.Source], *, is_stored: bool) -> tuple
     chosen = [s.store.axis("var") if s.genes is None else s.genes for s in sources]
     if is_stored:
         order = stores[0].native.stored_genes()
-        chosen[0] = Axis(len(order), order[np.isin(order, chosen[0].array())])
+        in_order = order[np.isin(order, chosen[0].array())]
+        if len(in_order) < len(chosen[0]):
+            raise invalid("genes= has a gene twice")
+        chosen[0] = Axis(len(order), in_order)
     first = chosen[0]
     names = [s.names("var", s.axis("var")) for s in stores] if len(stores) > 1 else []
     if all(n == names[0] for n in names) and all(s.genes is None for s in sources[1:]):

@@ -1,8 +1,8 @@
 //! The nonzeros of one cell that have a token.
 
 use super::matching::DROP;
-use slaf_core::order::Renumber;
 use slaf_core::Value;
+use slaf_core::order::Renumber;
 use std::cmp::Ordering;
 
 /// What a tokenizer knows of each gene of the data set. Entries have genes as their columns.

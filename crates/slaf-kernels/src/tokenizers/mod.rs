@@ -33,7 +33,7 @@
 //!
 //! **Contract of the order.** Keys are computed in double precision with the operations of
 //! Geneformer's own tokenizer in their order, sorted exactly, largest first, and equal keys are in
-//! order of column. The reference's sort is not stable: tokens of equal keys may be in another
+//! the order of the genes, whatever that of the columns. The reference's sort is not stable: tokens of equal keys may be in another
 //! order there.
 
 mod bins;

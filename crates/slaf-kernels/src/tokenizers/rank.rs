@@ -111,12 +111,7 @@ impl Ranker {
     /// how many there are. `octaves` is where the range of their digits begins, see
     /// [`octaves_from`]. Returns how many entries there are.
     #[inline(always)]
-    pub(super) fn enter(
-        &mut self,
-        octaves: u32,
-        room: usize,
-        keys: impl Iterator<Item = (f32, u64, bool)>,
-    ) -> usize {
+    pub(super) fn enter(&mut self, octaves: u32, room: usize, keys: impl Iterator<Item = (f32, u64, bool)>) -> usize {
         if self.entries.len() < room {
             self.entries.resize(room, 0);
             self.sorted.resize(room, 0);

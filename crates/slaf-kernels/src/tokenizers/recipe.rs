@@ -121,7 +121,12 @@ impl Recipe {
             genes,
             d: d.clone(),
         };
-        Ok(Tokenizer { plan, vocabulary: Arc::new(self.vocabulary.clone()), found: report, scratches: Mutex::default() })
+        Ok(Tokenizer {
+            plan,
+            vocabulary: Arc::new(self.vocabulary.clone()),
+            found: report,
+            scratches: Mutex::default(),
+        })
     }
 
     /// Names of a data set are compared as they are.

@@ -87,9 +87,7 @@ impl Plan {
         }
         let is_valid = match &self.columns {
             Columns::Genes => s.entries.gather(&self.genes, cell.columns, cell.values),
-            Columns::Stored { known, .. } => {
-                s.entries.gather_stored(&self.genes, known, cell.columns, cell.values)
-            }
+            Columns::Stored { known, .. } => s.entries.gather_stored(&self.genes, known, cell.columns, cell.values),
         };
         if !is_valid {
             return Err(self.not_expression(cell));
