@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from test_lazy_matrix import flat
@@ -55,8 +54,10 @@ WHERE = {
     "e.value <= 2.5 AND 0 <> e.value": lambda c, g, v: v <= 2.5 and v != 0,
     "e.value = 3": lambda c, g, v: v == 3,
     "c.kind = 'a'": lambda c, g, v: c.kind == "a",
-    "e.gene_integer_id IN (0, 2, 3) AND e.value < 200": lambda c, g, v: g.n in (0, 2, 3) and v < 200,
-    "e.cell_integer_id % 3 = 1 AND e.value >= 1": lambda c, g, v: c.n % 3 == 1 and (v >= 1 or v != v),
+    "e.gene_integer_id IN (0, 2) AND e.value < 200": lambda c, g, v: g.n in (0, 2) and v < 200,
+    "e.cell_integer_id % 3 = 1 AND e.value >= 1": lambda c, g, v: c.n % 3 == 1 and not v < 1,
+    "e.gene_id LIKE 'g%'": lambda c, g, v: True,
+    "e.cell_id <> 'c0'": lambda c, g, v: c.n != 0,
     "c.batch = 'none'": lambda c, g, v: False,
 }
 
@@ -64,6 +65,10 @@ WHERE = {
 def numbered(values: list) -> list:
     """Values as SQL orders them: NaN is the largest."""
     return sorted(values, key=lambda v: (v != v, v))
+
+
+def last(values: list) -> object:
+    return values[-1] if values else None
 
 
 def mean(values: list) -> float | None:
@@ -94,9 +99,9 @@ AGGREGATES = {
     "SUM(e.value)": lambda v: (math_sum(v) if isinstance(v[0], float) else sum(v)) if v else None,
     "AVG(e.value)": mean,
     "AVG(e.value) FILTER (WHERE e.value < 3)": lambda v: mean([x for x in v if x < 3]),
-    "MIN(e.value)": lambda v: numbered(v)[0] if v else None,
-    "MAX(e.value)": lambda v: numbered(v)[-1] if v else None,
-    "MAX(e.value) FILTER (WHERE e.value <> 2)": lambda v: (numbered([x for x in v if x != 2]) or [None])[-1],
+    "MIN(e.value)": lambda v: last(numbered(v)[::-1]),
+    "MAX(e.value)": lambda v: last(numbered(v)),
+    "MAX(e.value) FILTER (WHERE e.value <> 2)": lambda v: last(numbered([x for x in v if x != 2])),
     "VAR_SAMP(e.value)": lambda v: variance(v, 1),
     "STDDEV_POP(e.value)": lambda v: root(variance(v, 0)),
     "COUNT(e.value > 2)": len,
@@ -160,11 +165,9 @@ def opened(adata, folder, by_gene, tiny):
         return open_with(path), open_with(path, SLAF_PUSHDOWN="off")
 
 
-@hypothesis.given(
-    adata=data_sets(), by_gene=st.booleans(), tiny=st.booleans(), data=st.data()
-)
+@hypothesis.given(adata=data_sets(), by_gene=st.booleans(), tiny=st.booleans(), data=st.data())
 @hypothesis.settings(
-    max_examples=40, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 def test_groups(adata, by_gene, tiny, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("groups")
@@ -179,7 +182,9 @@ def test_groups(adata, by_gene, tiny, data, tmp_path_factory):
         for _ in range(4):
             groups = data.draw(st.sampled_from(sorted(GROUPS)))
             where = data.draw(st.sampled_from(sorted(WHERE)))
-            names = data.draw(st.lists(st.sampled_from(sorted(AGGREGATES)), min_size=1, max_size=4, unique=True))
+            names = data.draw(
+                st.lists(st.sampled_from(sorted(AGGREGATES)), min_size=1, max_size=4, unique=True)
+            )
             if is_wide:
                 # Their sums are test_sql_exact's matter.
                 names = [n for n in names if "*" not in n or "COUNT" in n]
@@ -207,7 +212,8 @@ def test_groups(adata, by_gene, tiny, data, tmp_path_factory):
 
 def test_what_is_found_in_arrays(tmp_path):
     x = sp.random(50, 20, 0.5, format="csr", random_state=1, dtype=np.float32)
-    adata = ad.AnnData(x, obs=pd.DataFrame({"kind": list("ab") * 25}, index=[str(i) for i in range(50)]))
+    obs = pd.DataFrame({"kind": list("ab") * 25}, index=[str(i) for i in range(50)])
+    adata = ad.AnnData(x, obs=obs)
     SLAFConverter().convert_anndata(adata, tmp_path / "a.slaf")
     array = open_with(tmp_path / "a.slaf")
 
@@ -227,10 +233,12 @@ def test_what_is_found_in_arrays(tmp_path):
 
 def test_answers_do_not_depend_on_threads(tmp_path):
     rng = np.random.default_rng(0)
-    x = sp.random(400, 60, 0.4, format="csr", random_state=1, data_rvs=lambda n: rng.lognormal(0, 9, n))
+    x = sp.random(400, 60, 0.4, format="csr", random_state=1)
+    x.data = rng.lognormal(0, 9, x.nnz)
     obs = pd.DataFrame({"kind": rng.choice(list("abc"), 400)}, index=[str(i) for i in range(400)])
     for by_gene in (True, False):
-        SLAFConverter(by_gene=by_gene).convert_anndata(ad.AnnData(x, obs=obs), tmp_path / f"{by_gene}.slaf")
+        path = tmp_path / f"{by_gene}.slaf"
+        SLAFConverter(by_gene=by_gene).convert_anndata(ad.AnnData(x, obs=obs), path)
     code = """
         import json, sys
         from slaf import SLAFArray
@@ -241,8 +249,8 @@ def test_answers_do_not_depend_on_threads(tmp_path):
             for by in ("c.kind", "e.gene_id", "c.kind, e.gene_id", "e.cell_id"):
                 what = f"{by}, SUM(e.value), AVG(e.value), VAR_SAMP(e.value)"
                 of = "expression e JOIN cells c USING (cell_integer_id)"
-                rows = array.query(f"SELECT {what} FROM {of} WHERE e.value > 1e-3 GROUP BY {by}").rows()
-                out.append(sorted(rows))
+                sql = f"SELECT {what} FROM {of} WHERE e.value > 1e-3 GROUP BY {by}"
+                out.append(sorted(array.query(sql).rows()))
             X = read_slaf(path).X
             out += [X.sum(0).tolist(), X.var(0).tolist(), X.log1p().sum(0).tolist()]
         print(json.dumps(out))
@@ -264,7 +272,7 @@ def test_answers_do_not_depend_on_threads(tmp_path):
 
 @hypothesis.given(adata=data_sets(), by_gene=st.booleans(), data=st.data())
 @hypothesis.settings(
-    max_examples=40, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 def test_statistics_that_the_store_has(adata, by_gene, data, tmp_path_factory):
     path = tmp_path_factory.mktemp("stored") / "a.slaf"
@@ -329,7 +337,9 @@ def test_sums_and_variances_of_genes_read_no_cells(tmp_path):
     shutil.rmtree(cells)
     dense = x.toarray().astype(np.float64)
     np.testing.assert_array_equal(flat(X.sum(axis=0)), dense.sum(axis=0))
-    np.testing.assert_allclose(flat(X[:, ::-2].mean(axis=0)), dense[:, ::-2].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        flat(X[:, ::-2].mean(axis=0)), dense[:, ::-2].mean(axis=0), rtol=1e-6
+    )
     np.testing.assert_allclose(flat(X.var(axis=0)), dense.var(axis=0), rtol=1e-6)
     assert X.getnnz(0).tolist() == x.getnnz(0).tolist()
     assert X.sum() == dense.sum()
@@ -363,6 +373,5 @@ def test_sums_that_cancel_are_exact(tmp_path):
     assert flat(X.sum(axis=0)).tolist() == [1, 3]
     assert flat(X.sum(axis=1)).tolist() == [big + 1, 3 - big]
     array = open_with(tmp_path / "a.slaf")
-    by_gene = "SELECT gene_id, SUM(value) FROM expression GROUP BY gene_id ORDER BY gene_integer_id"
-    by_gene = by_gene.replace("ORDER BY gene_integer_id", "ORDER BY gene_id")
+    by_gene = "SELECT gene_id, SUM(value) FROM expression GROUP BY gene_id ORDER BY gene_id"
     assert [row[1] for row in array.query(by_gene).rows()] == [1, 3]

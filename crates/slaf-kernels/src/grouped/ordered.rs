@@ -144,11 +144,12 @@ fn keep<T: Copy>(values: &mut Vec<T>, places: Option<&mut Vec<u32>>, passes: imp
     match places {
         Some(places) => {
             let n = values.len().min(places.len());
-            let (values, places) = (&mut values[..n], &mut places[..n]);
+            let (of_values, of_places) = (&mut values[..n], &mut places[..n]);
             for at in 0..n {
-                (values[kept], places[kept]) = (values[at], places[at]);
-                kept += usize::from(passes(values[kept]));
+                (of_values[kept], of_places[kept]) = (of_values[at], of_places[at]);
+                kept += usize::from(passes(of_values[kept]));
             }
+            places.truncate(kept);
         }
         None => {
             for at in 0..values.len() {

@@ -30,8 +30,8 @@ impl GroupedExec {
         send: &mpsc::Sender<DfResult<RecordBatch>>,
     ) -> Result<()> {
         let n_rows = self.leaf.view.shape().0;
-        let pieces = reading.pieces();
-        let mut tallied = stream::iter(pieces)
+        let at_once = reading.at_once(pool_threads()?);
+        let mut tallied = stream::iter(reading.pieces())
             .map(|piece| {
                 let reading = reading.clone();
                 async move {
@@ -40,7 +40,7 @@ impl GroupedExec {
                     Ok::<_, slaf_core::Error>((piece, SpawnedTask::spawn(tally).join().await.map_err(lost)??))
                 }
             })
-            .buffered(pool_threads()? + 1);
+            .buffered(at_once);
         let mut groups = Groups::new(self, sides)?;
         let mut merged: Option<Tallies<T>> = None;
         while let Some((piece, tallies)) = tallied.try_next().await? {

@@ -28,8 +28,10 @@ const LONGEST: u64 = 32;
 const VALUES_A_PLACE: u64 = 8;
 /// The most places of a piece whose rows have groups of their own.
 const PLACES: usize = 1 << 20;
-/// The most places of a piece of cells that are merged.
-const MERGED_PLACES: usize = 1 << 21;
+/// The most places of a piece of genes.
+const GENE_PLACES: usize = 1 << 21;
+/// Places of pieces that are in work at once, about.
+const PLACES_IN_WORK: usize = 1 << 24;
 /// Gene-major rows are decoded whole: it takes this share of the cells to make that worth while.
 const SHARE: u64 = 2;
 
@@ -62,7 +64,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// `None` if another way is better.
+    /// `None` where few genes are read gene by gene and each cell is a group.
     pub(super) async fn new(view: &Arc<View>, dense: &Arc<Dense>, sides: &Arc<Sides>) -> Result<Option<Reading>> {
         let (n_rows, n_cols) = view.shape();
         let chosen = &sides.chosen;
@@ -70,7 +72,9 @@ impl Reading {
         let inner = &view.inner;
         let by_gene = view.keys[..] == [MatrixKey::X] && inner.manifest.tables.by_gene.is_some() && !own_rows;
         let grouped_cols = !matches!(sides.cols.group_of, GroupOf::One);
-        let many = grouped_cols && chosen.rows.len(n_rows) * SHARE >= n_rows;
+        let (n_row_groups, n_col_groups) = (sides.rows.len(0), sides.n_col_groups);
+        let fits = n_row_groups.saturating_mul(GENES) <= GENE_PLACES;
+        let many = grouped_cols && chosen.rows.len(n_rows) * SHARE >= n_rows && fits;
         let orientation = if by_gene && many { Orientation::ByGene } else { chosen.orientation };
         if orientation == Orientation::ByGene && !by_gene {
             return Ok(None);
@@ -80,13 +84,6 @@ impl Reading {
             Orientation::ByGene if own_cols => Layout::OwnGenes,
             _ => Layout::Merged,
         };
-        let (n_row_groups, n_col_groups) = (sides.rows.len(0), sides.n_col_groups);
-        if layout == Layout::Merged && n_row_groups.saturating_mul(n_col_groups) > MERGED_PLACES
-            || layout == Layout::OwnCells && n_col_groups > PLACES
-            || layout == Layout::OwnGenes && n_row_groups.saturating_mul(GENES) > MERGED_PLACES
-        {
-            return Ok(None);
-        }
         let order = match view.keys[0] {
             MatrixKey::X | MatrixKey::Layer(_) => Some(inner.order().await?),
             MatrixKey::RawX => Some(inner.raw_order().await?),
@@ -170,6 +167,11 @@ impl Reading {
         let places = (self.n_row_groups * self.n_col_groups) as u64;
         let rows = VALUES_A_PLACE * places / (matrix.nnz / matrix.n_rows.max(1)).max(1);
         rows.clamp(batch, batch * 64) / batch * batch
+    }
+
+    /// How many pieces may be in work at once, of so many threads.
+    pub(super) fn at_once(&self, threads: usize) -> usize {
+        (PLACES_IN_WORK / self.n_places(&(0..1)).max(1)).clamp(1, threads + 1)
     }
 
     /// How many places a piece has.

@@ -136,9 +136,11 @@ impl GroupedExec {
         })
     }
 
-    /// Whether each stored value counts as it is.
+    /// Whether each stored value of the chosen cells and genes counts as it is.
     pub(super) fn is_unfiltered(&self) -> bool {
-        self.conditions.is_empty() && self.filters.iter().all(Option::is_none)
+        // Conditions on ids are part of the choice.
+        let all = self.dense.as_ref().map_or(self.conditions.is_empty(), |dense| dense.conditions.is_empty());
+        all && self.filters.iter().all(Option::is_none)
     }
 
     pub(super) fn arguments(&self) -> &[Vec<Arc<dyn PhysicalExpr>>] {
