@@ -1,4 +1,5 @@
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -72,6 +73,14 @@ def small():
         varp={"corr": np.eye(4)},
         uns={"batch_colors": np.array(["#1", "#2", "#3"], dtype=object), "log1p": {"base": 2.0}},
     )
+
+
+@pytest.fixture
+def growing_path(tmp_path, store_path):
+    """A copy of the store, to be changed."""
+    path = tmp_path / "growing.slaf"
+    shutil.copytree(store_path, path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -195,3 +204,4 @@ def _names_in_docstrings(request, doctest_namespace):
         doctest_namespace["store_path"] = request.getfixturevalue("store_path")
         doctest_namespace["h5ad_path"] = request.getfixturevalue("h5ad_path")
         doctest_namespace["tmp_path"] = request.getfixturevalue("tmp_path")
+        doctest_namespace["growing_path"] = request.getfixturevalue("growing_path")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from slaf import _conditions, _frames, _parameters, _tables, _user_tables
 from slaf._errors import invalid
 from slaf._expression import Expression
+from slaf._growing import Growing
 from slaf._keywords import keywords
 from slaf._progress import bar
 from slaf._report import Report
@@ -38,12 +39,14 @@ class Version(NamedTuple):
     operation: str
     n_obs: int
     n_vars: int
+    tags: tuple[str, ...] = ()
 
 
-class SLAFArray(Expression):
+class SLAFArray(Expression, Growing):
     """A store of single-cell data, opened at one version.
 
-    Whatever is committed later, one object always answers from the version that it opened.
+    Whatever others commit later, an object answers from the version that it opened, until
+    :meth:`refresh` or a change of its own moves it to a newer one.
     Objects can be pickled and shared between threads; a forked child reopens the store when it
     first uses it.
 
@@ -52,7 +55,7 @@ class SLAFArray(Expression):
     path
         A local path, or a URI: ``file://``, ``s3://``, ``gs://``, ``az://``.
     version
-        The version to open; the newest by default.
+        The version to open, its tag, or a time at which it was the newest; the newest by default.
     storage_options
         Options of the object store, for example ``{"aws_region": "eu-central-1"}``.
     load_metadata
@@ -94,16 +97,23 @@ class SLAFArray(Expression):
         self,
         path: str | os.PathLike[str],
         *,
-        version: int | None = None,
+        version: int | str | datetime | None = None,
         storage_options: Mapping[str, str] | None = None,
         load_metadata: bool = True,
         verify: Literal["first-touch"] | None = None,
     ):
-        self._opened: Store | None = Store(path, version, storage_options, verify)
-        self._frames: dict[str, pl.DataFrame] = {}
         self._load_metadata = load_metadata
-        if load_metadata and self.n_obs <= _BACKGROUND_LIMIT:
-            self._store.native.load_frames()
+        self._show(Store(path, version, storage_options, verify))
+
+    def _show(self, store: Store) -> None:
+        self._opened: Store | None = store
+        self._frames: dict[str, pl.DataFrame] = {}
+        if self._load_metadata and self.n_obs <= _BACKGROUND_LIMIT:
+            store.native.load_frames()
+
+    def _move(self, version: int) -> None:
+        store = self._store
+        self._show(Store(store.path, version, store.storage_options, store.verify))
 
     @property
     def _store(self) -> Store:
@@ -172,6 +182,7 @@ class SLAFArray(Expression):
                 v.operation,
                 v.n_cells,
                 v.n_genes,
+                tuple(v.tags),
             )
             for v in self._store.native.versions()
         ]

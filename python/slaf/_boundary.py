@@ -30,7 +30,7 @@ class ConvertOptions:
     allow_loss: bool
     by_gene: bool
     memory: int | None
-    join: Literal["outer", "inner"]
+    join: Literal["outer", "inner", "reference"]
     source_column: str | None
     fill_layers: bool
     genome: str | None
@@ -39,6 +39,33 @@ class ConvertOptions:
     genes_in_rows: bool | None
     durability: Literal["full", "os"]
     storage_options: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowOptions:
+    """Options of a change of a store."""
+
+    durability: Literal["full", "os"]
+    storage_options: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOptions:
+    """How slots are added; see :func:`slaf._growing.add_slots`."""
+
+    overwrite: bool
+    drop: list[str]
+    uns_of: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppendOptions:
+    """How cells are appended; see :meth:`slaf.SLAFArray.append`."""
+
+    join: Literal["outer", "inner", "reference"]
+    source_name: str | None
+    allow_loss: bool
+    fill_layers: bool
 
 
 @dataclass(frozen=True, eq=False)

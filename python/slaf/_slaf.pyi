@@ -8,7 +8,17 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from slaf._boundary import ConvertOptions, LoaderOptions, LoaderSource, Request, Shard, Stored
+from slaf._boundary import (
+    AddOptions,
+    AppendOptions,
+    ConvertOptions,
+    GrowOptions,
+    LoaderOptions,
+    LoaderSource,
+    Request,
+    Shard,
+    Stored,
+)
 from slaf._store import Key
 from slaf.integrations._plan import Step
 
@@ -37,19 +47,29 @@ __all__ = [
     "VersionInfo",
     "__version__",
     "_encode_row",
+    "add",
+    "append",
     "cli_main",
     "compute_csr",
     "compute_stored",
     "convert",
+    "diff",
+    "drop_slots",
     "error_kinds",
+    "find_version",
+    "gc",
     "keeps_zeros",
     "local_path",
     "output_path",
     "query_memory",
     "reduce_csr",
     "reduce_stored",
+    "rename",
+    "rollback",
     "split_points",
     "start_logging",
+    "tag",
+    "untag",
 ]
 
 __version__: str
@@ -156,6 +176,8 @@ class VersionInfo:
     def n_cells(self) -> int: ...
     @property
     def n_genes(self) -> int: ...
+    @property
+    def tags(self) -> list[str]: ...
 
 @final
 class Dataset:
@@ -356,6 +378,36 @@ def convert(
     options: ConvertOptions,
     progress: _Progress | None,
 ) -> tuple[str, str]: ...
+
+# The new version, and a report as text and as JSON.
+_Told: TypeAlias = tuple[int, str, str]
+
+def add(
+    store: str,
+    file: str | PathLike[str],
+    options: AddOptions,
+    grow: GrowOptions,
+    progress: _Progress | None,
+) -> _Told: ...
+def append(
+    store: str,
+    sources: Sequence[str],
+    options: AppendOptions,
+    grow: GrowOptions,
+    progress: _Progress | None,
+) -> _Told: ...
+def drop_slots(store: str, names: Sequence[str], grow: GrowOptions) -> _Told: ...
+def rename(store: str, slot: str, new: str, grow: GrowOptions) -> _Told: ...
+def rollback(store: str, to: int, grow: GrowOptions) -> _Told: ...
+def tag(store: str, name: str, version: int | None, grow: GrowOptions) -> int: ...
+def untag(store: str, name: str, grow: GrowOptions) -> int: ...
+def find_version(
+    store: str, tag: str | None, time: int | None, storage_options: dict[str, str]
+) -> int: ...
+def diff(
+    store: str, versions: tuple[int, int], storage_options: dict[str, str]
+) -> tuple[str, str]: ...
+def gc(store: str, older_than: float, dry_run: bool, grow: GrowOptions) -> tuple[str, str]: ...
 
 @final
 class Stats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -39,6 +40,11 @@ def _texts_by_text(options: Any) -> dict[str, str]:
     return dict(options)
 
 
+def _seconds(time: datetime) -> int:
+    """Seconds since 1970; a time without a zone is one of this machine."""
+    return max(0, int(time.timestamp()))
+
+
 def _texts(values: Any) -> list[str]:
     """The values of a column that is known to hold text and no missing values."""
     return list(values)
@@ -68,7 +74,7 @@ class Store:
     path
         A local path or a URI.
     version
-        The version to open; the newest by default.
+        The version to open, its tag, or a time at which it was the newest; the newest by default.
     storage_options
         Options of the object store, as Lance names them.
     verify
@@ -78,15 +84,18 @@ class Store:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        version: int | None,
+        version: int | str | datetime | None,
         storage_options: Mapping[str, str] | None,
         verify: Literal["first-touch"] | None = None,
     ):
         if verify not in (None, "first-touch"):
             raise invalid(f"verify={verify!r}; there are 'first-touch' and None")
-        if version is not None:
-            version = whole("version", version, 1, (1 << 64) - 1)
         self.storage_options = _texts_by_text(storage_options or {})
+        if isinstance(version, (str, datetime)):
+            tag, time = (version, None) if isinstance(version, str) else (None, _seconds(version))
+            version = _slaf.find_version(_path(path), tag, time, self.storage_options)
+        elif version is not None:
+            version = whole("version", version, 1, (1 << 64) - 1)
         self.verify = verify
         self.native = _slaf.Dataset(
             _path(path), version, self.storage_options, verify == "first-touch"

@@ -102,6 +102,7 @@ pub(crate) struct VersionInfo {
     operation: String,
     n_cells: u64,
     n_genes: u64,
+    tags: Vec<String>,
 }
 
 #[pyclass(module = "slaf._slaf", frozen)]
@@ -150,7 +151,7 @@ impl Dataset {
         first_touch: bool,
     ) -> PyResult<Self> {
         let verify = if first_touch { Verify::FirstTouch } else { Verify::OnRequest };
-        let mut options = DatasetOptions { version, storage_options, verify };
+        let mut options = DatasetOptions { version, storage_options, verify, ..DatasetOptions::default() };
         let handle = open(py, uri.clone(), options.clone())?;
         options.version = Some(handle.dataset.version());
         Ok(Dataset { uri, options, opened: Mutex::new((std::process::id(), handle)) })
@@ -187,6 +188,7 @@ impl Dataset {
             operation: v.operation,
             n_cells: v.n_cells,
             n_genes: v.n_genes,
+            tags: v.tags,
         };
         Ok(versions.into_iter().map(row).collect())
     }

@@ -9,6 +9,7 @@ mod csr;
 mod dataset;
 mod ending;
 mod error;
+mod grow;
 mod loader;
 mod matrix;
 mod output;
@@ -110,5 +111,6 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(matrix::compute_csr, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::reduce_csr, module)?)?;
     ending::register(module)?;
+    grow::register(module)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)
 }

@@ -95,7 +95,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
 }
 
 /// Parses the name of a value of an enum; the help lists the names that there are.
-fn named<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+pub(crate) fn named<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
 where
     T: FromStr<Err = slaf::Error> + Copy + Send + Sync + 'static,
 {
@@ -104,7 +104,7 @@ where
 
 /// A number of bytes: `1000000`, `800M`, `4GB`, `2GiB`. K, M, G and T are powers of 1024, with a
 /// `B` behind them powers of 1000.
-fn bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = match unit.to_ascii_lowercase().as_str() {

@@ -6,19 +6,25 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+mod annotate;
+mod append;
 mod convert;
+mod diff;
 mod export;
 mod failure;
 mod format;
+mod gc;
 mod info;
 mod interrupt;
 pub mod logging;
 mod output;
 mod progress;
 mod query;
+mod rollback;
 pub mod standard_output;
 mod store;
 mod table;
+mod tag;
 mod verify;
 mod versions;
 
@@ -44,6 +50,12 @@ enum Command {
     Export(export::Args),
     Verify(verify::Args),
     Versions(versions::Args),
+    Append(append::Args),
+    Annotate(annotate::Args),
+    Tag(tag::Args),
+    Rollback(rollback::Args),
+    Diff(diff::Args),
+    Gc(gc::Args),
     /// Print the version of this program
     Version,
 }
@@ -81,6 +93,12 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Outcome {
         Command::Export(args) => export::run(args, interrupt),
         Command::Verify(args) => verify::run(args, interrupt),
         Command::Versions(args) => versions::run(args, interrupt),
+        Command::Append(args) => append::run(args, interrupt),
+        Command::Annotate(args) => annotate::run(args, interrupt),
+        Command::Tag(args) => tag::run(args, interrupt),
+        Command::Rollback(args) => rollback::run(args, interrupt),
+        Command::Diff(args) => diff::run(args, interrupt),
+        Command::Gc(args) => gc::run(args, interrupt),
         Command::Version => say(format_args!("slaf {}", env!("CARGO_PKG_VERSION"))),
     }
 }

@@ -1,3 +1,4 @@
+use slaf::grow::GrowOptions;
 use slaf::{Dataset, DatasetOptions, Result, Verify};
 use std::collections::HashMap;
 
@@ -13,6 +14,18 @@ impl StorageArgs {
     pub(crate) fn to_map(&self) -> HashMap<String, String> {
         self.options.iter().cloned().collect()
     }
+
+    /// Opens a version by its number or its tag, the newest one by default.
+    pub(crate) fn open(&self, store: &str, version: Option<&str>, verify: Verify) -> Result<Dataset> {
+        let number = version.and_then(|v| v.parse().ok());
+        let tag = version.filter(|_| number.is_none()).map(str::to_string);
+        let storage_options = self.to_map();
+        Dataset::open_with(store, &DatasetOptions { version: number, tag, storage_options, verify, time: None })
+    }
+
+    pub(crate) fn grow(&self) -> GrowOptions {
+        GrowOptions { storage_options: self.to_map(), ..GrowOptions::default() }
+    }
 }
 
 /// The store that a subcommand reads.
@@ -20,9 +33,9 @@ impl StorageArgs {
 pub(crate) struct StoreArgs {
     /// The store: a folder, or a path that begins with file://, s3://, gs:// or az://
     store: String,
-    /// Read this version of the store instead of the newest
-    #[arg(long, value_name = "N")]
-    version: Option<u64>,
+    /// Read this version of the store instead of the newest: its number or its tag
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
     #[command(flatten)]
     storage: StorageArgs,
 }
@@ -33,8 +46,7 @@ impl StoreArgs {
     }
 
     pub(crate) fn open_with(&self, verify: Verify) -> Result<Dataset> {
-        let options = DatasetOptions { version: self.version, storage_options: self.storage.to_map(), verify };
-        Dataset::open_with(&self.store, &options)
+        self.storage.open(&self.store, self.version.as_deref(), verify)
     }
 }
 

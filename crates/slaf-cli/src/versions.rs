@@ -21,12 +21,14 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         |of: fn(&VersionInfo) -> u64| -> ArrayRef { Arc::new(versions.iter().map(of).collect::<UInt64Array>()) };
     let created = versions.iter().map(|v| i64::try_from(v.created).ok());
     let created = created.collect::<TimestampSecondArray>().with_timezone("+00:00");
+    let tags = versions.iter().map(|v| Some(v.tags.join(", "))).collect::<StringArray>();
     let operations = versions.iter().map(|v| Some(v.operation.as_str())).collect::<StringArray>();
     let columns = [
         ("version", numbers(|v| v.version)),
         ("created", Arc::new(created)),
         ("cells", numbers(|v| v.n_cells)),
         ("genes", numbers(|v| v.n_genes)),
+        ("tags", Arc::new(tags)),
         ("operation", Arc::new(operations)),
     ];
     let batch = RecordBatch::try_from_iter(columns).map_err(from_arrow)?;

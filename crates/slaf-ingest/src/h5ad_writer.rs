@@ -126,7 +126,7 @@ impl H5adWriter {
         frames: impl IntoIterator<Item = Result<Frame>>,
     ) -> Result<()> {
         if let Some((parent, _)) = path.rsplit_once('/') {
-            self.make_parent(parent)?;
+            make_group(&mut self.out, parent)?;
         }
         frame::write(&mut self.out, path, info.index_name.as_deref(), info, self.filter, frames).at(path)
     }
@@ -200,9 +200,7 @@ impl H5adWriter {
 
     /// Copies an element to the same path, but for the paths in `skip`.
     pub(crate) fn copy_element(&mut self, source: &Group, path: &str, skip: &[String]) -> Result<()> {
-        if let Some((parent, _)) = path.rsplit_once('/') {
-            self.make_parent(parent)?;
-        }
+        make_parents(&mut self.out, path)?;
         copy_tree(&mut self.out, source, path, path, self.filter, skip)
     }
 
@@ -247,20 +245,44 @@ impl H5adWriter {
             None => path.split_once('/').unwrap_or(("", path)),
         };
         check_name(key)?;
-        self.make_parent(parent)?;
+        make_group(&mut self.out, parent)?;
         if self.out.contains(path) {
             return Err(Error::new(ErrorKind::AlreadyExists, "written already").at(path));
         }
         Ok(())
     }
+}
 
-    /// Makes `raw`, `raw/varm` or a mapping, unless it is there.
-    fn make_parent(&mut self, parent: &str) -> Result<()> {
-        if (parent == "raw" || parent.starts_with("raw/")) && !self.out.contains("raw") {
-            set_encoding(&mut self.out, "raw", "raw", "0.1.0")?;
+/// Writes a new HDF5 file with elements of several, each at its own path: pairs of a file's bytes
+/// and the paths in it.
+///
+/// # Errors
+/// Those of [`H5adWriter::copy_extras`]; `already-exists` if there is something at `target`.
+pub fn join_extras(parts: Vec<(Vec<u8>, Vec<String>)>, target: &Path) -> Result<()> {
+    let mut out = H5Out::new(std::fs::File::create_new(target).at(target.display())?);
+    for (image, paths) in parts {
+        let file = H5File::of_bytes(image).map_err(|e| Error::corrupt(e.to_string()).with_source(e))?;
+        let source = Group::root(&file);
+        for path in paths {
+            make_parents(&mut out, &path)?;
+            copy_tree(&mut out, &source, &path, &path, Filter::None, &[])?;
         }
-        if self.out.contains(parent) { Ok(()) } else { set_encoding(&mut self.out, parent, "dict", "0.1.0") }
     }
+    out.finish()?;
+    Ok(())
+}
+
+/// Makes the mapping that an element is in.
+fn make_parents(out: &mut H5Out, path: &str) -> Result<()> {
+    path.rsplit_once('/').map_or(Ok(()), |(parent, _)| make_group(out, parent))
+}
+
+/// Makes a mapping, if it is not there.
+fn make_group(out: &mut H5Out, path: &str) -> Result<()> {
+    if (path == "raw" || path.starts_with("raw/")) && !out.contains("raw") {
+        set_encoding(out, "raw", "raw", "0.1.0")?;
+    }
+    if out.contains(path) { Ok(()) } else { set_encoding(out, path, "dict", "0.1.0") }
 }
 
 /// Makes a rename durable.

@@ -37,7 +37,7 @@ mod unpacked;
 pub use arrow_types::arrow_type;
 pub use detect::open;
 pub use folder::h5ads_in;
-pub use h5ad_writer::{Compression, Element, H5adWriter, WriteOptions, write_element};
+pub use h5ad_writer::{Compression, Element, H5adWriter, WriteOptions, join_extras, write_element};
 pub use model::{
     ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,
     MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
@@ -45,5 +45,6 @@ pub use model::{
 pub use output::{output_path, store_around};
 pub use row_sorter::RowSorter;
 pub use tenx_mtx_writer::{Feature, write_10x_mtx};
-pub use union::{Join, UnionOptions, union};
+pub use union::{Appended, Join, UnionOptions, append, union};
+pub use union_uns::append_uns;
 pub use unpacked::is_packed_hdf5;

@@ -25,9 +25,11 @@ pub enum Join {
     Outer,
     /// Those that every input has, in the order of the first.
     Inner,
+    /// Those of the first input.
+    Reference,
 }
 
-slaf_core::names!(Join, "join", { Outer => "outer", Inner => "inner" });
+slaf_core::names!(Join, "join", { Outer => "outer", Inner => "inner", Reference => "reference" });
 
 /// How to unite inputs.
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ struct Union {
     obs: Vec<United>,
     source_column: Option<String>,
     uns: bool,
+    /// How many sources, the first ones, give their genes and columns and not their cells.
+    hidden: usize,
 }
 
 /// Unites inputs, each with the name that its cells get in the source column.
@@ -73,18 +77,98 @@ struct Union {
 /// `ambiguous-name` when genes cannot be told apart, `invalid-argument` for an empty inner join
 /// or a source column that obs has already, and those of reading.
 pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> Result<Box<dyn Input>> {
+    Ok(Box::new(unite(inputs, options, 0)?))
+}
+
+/// The cells of inputs as they follow those of another one: with its genes first and its columns, in
+/// the types that hold the values of all.
+pub struct Appended(Union);
+
+/// Unites inputs with a first one, whose cells are not read again; see [`union()`].
+///
+/// # Errors
+/// Those of [`union()`].
+pub fn append(
+    first: (String, Box<dyn Input>),
+    others: Vec<(String, Box<dyn Input>)>,
+    options: &UnionOptions,
+) -> Result<Appended> {
+    let inputs = std::iter::once(first).chain(others).collect();
+    unite(inputs, options, 1).map(Appended)
+}
+
+impl Appended {
+    /// Rows of obs of the first input, as they are in the union.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn obs_of_first(&self, rows: Range<u64>) -> Result<Frame> {
+        let first = &self.0.sources[0];
+        let frame = first.input.obs(rows).at(&first.name)?;
+        let n = frame.index.len();
+        let columns = self.0.obs.iter().map(|united| {
+            let array = match united.places[0] {
+                Some(at) => united.convert(0, &frame.columns[at].array).at("obs").at(&first.name)?,
+                None => united.missing(n),
+            };
+            Ok(Column { info: united.info.clone(), array })
+        });
+        Ok(Frame { columns: columns.collect::<Result<_>>()?, index: frame.index })
+    }
+
+    /// The inputs whose cells these are, by their names.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &dyn Input)> {
+        self.0.sources[1..].iter().map(|s| (s.name.as_str(), &*s.input))
+    }
+}
+
+impl Input for Appended {
+    fn description(&self) -> &Description {
+        self.0.description()
+    }
+
+    fn obs(&self, rows: Range<u64>) -> Result<Frame> {
+        self.0.obs(rows)
+    }
+
+    fn var(&self) -> Result<Frame> {
+        self.0.var()
+    }
+
+    fn raw_var(&self) -> Result<Option<Frame>> {
+        self.0.raw_var()
+    }
+
+    fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+        self.0.matrix(key, options)
+    }
+
+    fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
+        self.0.column_counts(key)
+    }
+
+    fn array(&self, key: &ArrayKey, rows: Range<u64>) -> Result<Values> {
+        self.0.array(key, rows)
+    }
+}
+
+fn unite(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions, hidden: usize) -> Result<Union> {
     let mut vars = Vec::new();
     for (name, input) in &inputs {
         vars.push(input.var().at("var").at(name)?);
     }
     let (keys, by) = gene_keys(&inputs, &vars)?;
     let (union_genes, maps) = match_genes(&keys, options.join);
+    let left_out: usize = maps.iter().map(|map| map.iter().filter(|g| **g == DROP).count()).sum();
     if union_genes.is_empty() && keys.iter().any(|k| !k.is_empty()) {
         return Err(Error::invalid("no gene is in every input; use --join outer, or check the gene names"));
     }
     let mut losses = Vec::new();
     let shown: Vec<String> = inputs.iter().map(|(n, _)| n.clone()).collect();
     let mut notes = vec![format!("{} genes, joined by {by}", union_genes.len())];
+    if left_out > 0 {
+        notes.push(format!("{left_out} genes of inputs are left out, as --join {} has it", options.join));
+    }
     let var = unite_var(&vars, &maps, union_genes.len(), &shown, &mut losses, &mut notes)?;
     let obs_infos: Vec<&FrameInfo> = inputs.iter().map(|(_, i)| &i.description().obs).collect();
     let obs = unite_obs(&inputs, &obs_infos, &mut losses, &mut notes)?;
@@ -93,7 +177,7 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
     {
         return Err(Error::invalid(format!("obs has a column \"{column}\" already; choose another --source-column")));
     }
-    let n_cells = inputs.iter().map(|(_, i)| i.description().n_cells).sum();
+    let n_cells = inputs[hidden..].iter().map(|(_, i)| i.description().n_cells).sum();
     let (matrices, arrays) = unite_slots(&inputs, n_cells, union_genes.len() as u64, options.fill_layers, &mut losses);
     let mut columns: Vec<ColumnInfo> = obs.iter().map(|c| c.info.clone()).collect();
     columns.extend(options.source_column.iter().map(|name| ColumnInfo {
@@ -111,7 +195,8 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
         }
         losses.extend(d.losses.iter().map(|l| Loss { path: format!("{name}: {}", l.path), reason: l.reason.clone() }));
     }
-    let uns = inputs.iter().any(|(_, i)| union_uns::has_uns(&**i) || !absent_layers(&**i, &matrices).is_empty());
+    let uns = hidden == 0
+        && inputs.iter().any(|(_, i)| union_uns::has_uns(&**i) || !absent_layers(&**i, &matrices).is_empty());
     let description = Description {
         format: format!("{} inputs", inputs.len()),
         n_cells,
@@ -129,19 +214,22 @@ pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> R
         notes,
     };
     let mut first_cell = 0;
-    let sources = inputs.into_iter().zip(maps).map(|((name, input), genes)| {
+    let sources = inputs.into_iter().zip(maps).enumerate().map(|(i, ((name, input), genes))| {
         let source = Source { name, first_cell, genes: Arc::new(genes), input };
-        first_cell += source.input.description().n_cells;
+        if i >= hidden {
+            first_cell += source.input.description().n_cells;
+        }
         source
     });
-    Ok(Box::new(Union {
+    Ok(Union {
         sources: sources.collect(),
         description,
         var,
         obs,
         source_column: options.source_column.clone(),
         uns,
-    }))
+        hidden,
+    })
 }
 
 /// What tells the genes of each input apart, and what that is.
@@ -186,7 +274,7 @@ fn match_genes(keys: &[Vec<String>], join: Join) -> (Vec<(usize, usize)>, Vec<Ve
         for (row, name) in names.iter().enumerate() {
             let kept = match join {
                 Join::Outer => true,
-                Join::Inner => i == 0,
+                Join::Inner | Join::Reference => i == 0,
             };
             if kept && !number.contains_key(name.as_str()) {
                 number.insert(name, genes.len() as u32);
@@ -350,11 +438,11 @@ impl Columns for ObsColumns<'_> {
 impl Union {
     /// The rows of each input that lie in `rows`.
     fn split(&self, rows: &Range<u64>) -> impl Iterator<Item = (usize, Range<u64>)> {
-        self.sources.iter().enumerate().filter_map(move |(i, s)| {
+        self.sources.iter().enumerate().skip(self.hidden).filter_map(move |(i, s)| {
             let end = s.first_cell + s.input.description().n_cells;
             let (from, to) = (rows.start.max(s.first_cell), rows.end.min(end));
             // An empty request still needs one input to name the columns.
-            (from < to || (rows.is_empty() && i == 0)).then(|| match from < to {
+            (from < to || (rows.is_empty() && i == self.hidden)).then(|| match from < to {
                 true => (i, from - s.first_cell..to - s.first_cell),
                 false => (i, 0..0),
             })
@@ -420,7 +508,7 @@ impl Input for Union {
     fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
         let mut streams = Vec::new();
         let dtype = self.description.matrices.iter().find(|m| m.key == *key).map(|m| m.dtype);
-        for source in &self.sources {
+        for source in &self.sources[self.hidden..] {
             let stream = match dtype {
                 Some(dtype) if !has(&*source.input, key) => {
                     Box::new(NoValues { left: source.input.description().n_cells, dtype, options })
@@ -434,7 +522,7 @@ impl Input for Union {
 
     fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
         let mut counts = vec![0; self.description.n_genes as usize];
-        for source in self.sources.iter().filter(|s| has(&*s.input, key)) {
+        for source in self.sources[self.hidden..].iter().filter(|s| has(&*s.input, key)) {
             let here = source.input.column_counts(key).at(&source.name)?;
             for (&gene, count) in source.genes.iter().zip(here).filter(|(g, _)| **g != DROP) {
                 counts[gene as usize] += count;

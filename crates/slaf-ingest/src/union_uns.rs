@@ -9,7 +9,7 @@ use crate::h5_out::{Filter, H5Out, copy_tree};
 use crate::h5ad_writer::{Element, write_into};
 use crate::model::Input;
 use crate::temporary::{TemporaryFolder, folder_of};
-use slaf_core::{Context, Result};
+use slaf_core::{Context, Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -83,6 +83,75 @@ pub(crate) fn write(parts: &[Part<'_>], target: &Path) -> Result<()> {
     }
     out.finish()?;
     Ok(())
+}
+
+/// Writes a new HDF5 file with the `uns` of a store, of the bytes of its file of extras if it has
+/// one, and what an input that is appended has and the store has not the same: under
+/// `uns["by_source"]`, with the next number. Gives false, and writes nothing, if there is no such
+/// entry.
+///
+/// # Errors
+/// Those of reading and writing, and `already-exists` if there is something at `target`.
+pub fn append_uns(before: Option<Vec<u8>>, name: &str, input: &dyn Input, target: &Path) -> Result<bool> {
+    if !has_uns(input) {
+        return Ok(false);
+    }
+    let scratch = TemporaryFolder::new_in(folder_of(target))?;
+    let part = Part { name, input, absent_layers: Vec::new() };
+    let new = entries(&part, &scratch.path().join("new.h5")).at(name)?;
+    let before = match before {
+        Some(image) => {
+            let file = H5File::of_bytes(image).map_err(|e| Error::corrupt(e.to_string()).with_source(e))?;
+            let root = Group::root(&file);
+            let members = match root.group(UNS)? {
+                Some(group) => group.members()?.into_iter().collect(),
+                None => BTreeMap::new(),
+            };
+            Some(Entries { members, root })
+        }
+        None => None,
+    };
+    let mut own = Vec::new();
+    for (key, node) in &new.members {
+        let there = before.as_ref().and_then(|b| b.members.get(key));
+        if !there.map_or(Ok(false), |there| same(node, there))? {
+            own.push(key);
+        }
+    }
+    if own.is_empty() {
+        return Ok(false);
+    }
+    let mut out = H5Out::new(std::fs::File::create_new(target)?);
+    let dict = |out: &mut H5Out, path: &str| write_into(out, path, &Element::Dict(Vec::new()));
+    dict(&mut out, UNS)?;
+    let mut number = 0;
+    let by_source = format!("{UNS}/{BY_SOURCE}");
+    if let Some(before) = &before {
+        for key in before.members.keys().filter(|k| *k != BY_SOURCE) {
+            let path = format!("{UNS}/{key}");
+            copy_tree(&mut out, &before.root, &path, &path, Filter::None, &[])?;
+        }
+        dict(&mut out, &by_source)?;
+        if let Some(Node::Group(sources)) = before.members.get(BY_SOURCE) {
+            for (key, _) in sources.members()? {
+                let path = format!("{by_source}/{key}");
+                copy_tree(&mut out, &before.root, &path, &path, Filter::None, &[])?;
+                number = number.max(key.parse::<u64>().map_or(0, |n| n + 1));
+            }
+        }
+    } else {
+        dict(&mut out, &by_source)?;
+    }
+    let place = format!("{by_source}/{number}");
+    dict(&mut out, &place)?;
+    write_into(&mut out, &format!("{place}/source"), &Element::String(name.to_owned()))?;
+    dict(&mut out, &format!("{place}/{UNS}"))?;
+    for key in own {
+        let (from, to) = (format!("{UNS}/{key}"), format!("{place}/{UNS}/{key}"));
+        copy_tree(&mut out, &new.root, &from, &to, Filter::None, &[]).at(name)?;
+    }
+    out.finish()?;
+    Ok(true)
 }
 
 fn entries(part: &Part<'_>, file: &Path) -> Result<Entries> {

@@ -223,7 +223,7 @@ fn blocks(n: u64) -> impl Iterator<Item = Selection> {
 }
 
 /// A batch of obs or var as the writers take it.
-fn frame_of(batch: &RecordBatch, info: &FrameInfo) -> Result<Frame> {
+pub(crate) fn frame_of(batch: &RecordBatch, info: &FrameInfo) -> Result<Frame> {
     let index = batch
         .column(0)
         .as_string_opt::<i32>()

@@ -23,6 +23,7 @@ mod config;
 mod convert;
 mod dataset;
 mod export;
+pub mod grow;
 mod info;
 pub mod loader;
 mod matrix;

@@ -54,7 +54,8 @@ class SLAFConverter:
     memory
         Bytes that the conversion may hold; 1 GB by default.
     join
-        Several inputs: keep the genes of any (``"outer"``) or of all (``"inner"``).
+        Several inputs: keep the genes of any (``"outer"``), of all (``"inner"``), or of the first
+        (``"reference"``).
     source_column
         Several inputs: the obs column that tells the input of a cell; ``None`` for no such column.
     fill_layers
@@ -88,7 +89,7 @@ class SLAFConverter:
         allow_loss: bool = False,
         by_gene: bool = True,
         memory: int | None = None,
-        join: Literal["outer", "inner"] = "outer",
+        join: Literal["outer", "inner", "reference"] = "outer",
         source_column: str | None = "source",
         fill_layers: bool = False,
         genome: str | None = None,
@@ -194,7 +195,7 @@ class SLAFConverter:
         with _slaf.TemporaryFolder(beside) as folder:
             file = Path(folder.path, "anndata.h5ad")
             whole = adata.to_memory() if adata.isbacked and not is_lazy else adata
-            _write(_with_categoricals(whole), file)
+            write_checked(whole, file)
             return self._convert([file], output)
 
     def _convert(self, inputs: Sequence[PathLike], output: PathLike) -> Report:
@@ -281,6 +282,17 @@ def _categoricals(frame: Any) -> Any:
             values = pd.Categorical(column)
             made[name] = values.reorder_categories(natsorted(values.categories))
     return frame.assign(**made) if made else None
+
+
+def write_checked(adata: anndata.AnnData | LazyAnnData, file: Path) -> None:
+    """Write an h5ad that holds all that the object does.
+
+    Raises
+    ------
+    InputError
+        If anndata cannot write an element.
+    """
+    _write(_with_categoricals(adata), file)
 
 
 def _write(adata: anndata.AnnData | LazyAnnData, file: Path) -> None:

@@ -22,6 +22,7 @@ from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._mappings import LazyMapping, subset
 
 if TYPE_CHECKING:
+    from slaf._report import Report
     from slaf.integrations.anndata import LazyAnnData
 
 
@@ -50,6 +51,39 @@ class Whole:
         """An object that changes independently."""
 
     # Writing
+
+    def save(self) -> Report:
+        """Write what was changed into the store, as its next version.
+
+        Written are columns of ``obs`` and ``var``, layers, entries of ``obsm``, ``varm``, ``obsp``
+        and ``varp``, and ``uns``; what was deleted is not in the new version. Nothing else is
+        rewritten. ``X`` and ``raw`` of a store stay as they are: a warning says so where they were
+        changed, and the change stays in memory. The object goes on over the new version.
+
+        Returns
+        -------
+        Report
+            The new ``version``, what was ``written`` and ``removed``, and what is ``left``: changed
+            in memory alone.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For a part of the store, and for names of cells or genes that were changed.
+        ConflictError
+            If somebody else changed the same ``uns`` meanwhile.
+
+        Examples
+        --------
+        >>> from slaf.integrations import read_slaf
+        >>> adata = read_slaf(growing_path)
+        >>> adata.obs["is_large"] = adata.obs["n_counts"] > 3
+        >>> adata.save().written
+        ['obs/is_large']
+        """
+        from slaf.integrations._save import save
+
+        return save(cast("LazyAnnData", self))
 
     def write(
         self,

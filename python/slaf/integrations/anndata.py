@@ -75,7 +75,7 @@ class LazyAnnData(Annotation, Whole, Foreign):
     ordinary objects in memory. Names of cells and genes are read when something needs them.
 
     Everything can be changed and set, in memory: it shows in later views and in :meth:`to_memory`,
-    and never in the store. :meth:`write` saves the present state. Frames of a view are its own
+    and in the store only after :meth:`save`. :meth:`write` writes the present state elsewhere. Frames of a view are its own
     copies, so that a changed column shows in the view alone; setting anything else of a view makes
     it an actual object first, with anndata's ``ImplicitModificationWarning``.
 

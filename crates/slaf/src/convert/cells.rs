@@ -11,30 +11,82 @@ use crate::store::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, Slot, T
 use crate::store::schema::{self, by_gene_schema, packed_field};
 use crate::store::values::to_lists;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use slaf_core::order::GeneOrder;
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
-use slaf_ingest::{Axis, Frame, MatrixInfo, MatrixKey, RowStream, StreamOptions};
-use slaf_lance::TableWriter;
+use slaf_ingest::{Axis, Description, Frame, Input, MatrixInfo, MatrixKey, RowStream, StreamOptions};
 use slaf_lance::error::from_arrow;
 use slaf_lance::runtime::pool_threads;
+use slaf_lance::{Growth, TableWriter};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Where rows go.
+pub(crate) enum RowSink {
+    New(TableWriter),
+    More(Box<Growth>),
+}
+
+impl RowSink {
+    fn send(&mut self, batch: RecordBatch) -> Result<()> {
+        match self {
+            RowSink::New(writer) => writer.send(batch),
+            RowSink::More(growth) => growth.send(&batch),
+        }
+    }
+
+    /// Ends a table; gives its entry and, where it has grown, all files of this version of it.
+    pub(crate) fn finish(self) -> Result<(TableEntry, Option<Vec<String>>)> {
+        match self {
+            RowSink::New(writer) => Ok((writer.finish()?, None)),
+            RowSink::More(growth) => growth.commit().map(|grown| (grown.entry, Some(grown.files))),
+        }
+    }
+}
+
+/// What a pass over the cells writes, and where.
+pub(crate) struct CellsPlan {
+    pub(crate) obs: FrameSchema,
+    pub(crate) arrays: Vec<ArrayEntry>,
+    /// Matrices with the cell axis and their columns, X first.
+    pub(crate) matrices: Vec<(MatrixInfo, String)>,
+    pub(crate) order: GeneOrder,
+    /// About how many values the genes have: the parts of a stripe are cut by it.
+    pub(crate) counts_by_rank: Vec<u64>,
+    pub(crate) raw_order: Option<GeneOrder>,
+    pub(crate) cells: Option<RowSink>,
+    pub(crate) by_gene: Option<RowSink>,
+    /// The row of `by_gene` that comes next.
+    pub(crate) first_row: u64,
+}
+
+impl CellsPlan {
+    /// The columns of `cells` that are written.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        let mut fields = schema::cell_fields();
+        fields.extend(frame_fields(&self.obs));
+        fields.extend(array_fields(&self.arrays));
+        fields.extend(self.matrices.iter().map(|(_, column)| packed_field(column)));
+        Arc::new(Schema::new(fields))
+    }
+}
+
 /// What the pass over the cells has written.
-pub(super) struct CellsWritten {
-    pub(super) table: TableEntry,
-    pub(super) by_gene: Option<TableEntry>,
-    pub(super) by_gene_bytes: u64,
-    pub(super) stripes: Vec<manifest::Stripe>,
-    pub(super) matrices: Vec<MatrixEntry>,
-    pub(super) arrays: Vec<ArrayEntry>,
-    pub(super) sums: GeneSums,
-    pub(super) duplicates: u64,
+pub(crate) struct CellsWritten {
+    pub(crate) cells: RowSink,
+    pub(crate) by_gene: Option<RowSink>,
+    pub(crate) obs: FrameSchema,
+    pub(crate) order: GeneOrder,
+    pub(crate) by_gene_bytes: u64,
+    pub(crate) stripes: Vec<manifest::Stripe>,
+    pub(crate) matrices: Vec<MatrixEntry>,
+    pub(crate) arrays: Vec<ArrayEntry>,
+    pub(crate) sums: GeneSums,
+    pub(crate) duplicates: u64,
 }
 
 /// A matrix on its way into a column of packed rows.
-pub(super) struct Packing {
+pub(crate) struct Packing {
     info: MatrixInfo,
     column: String,
     rows: Rows,
@@ -45,18 +97,27 @@ pub(super) struct Packing {
 }
 
 impl Packing {
-    pub(super) fn new(job: &Job<'_>, info: &MatrixInfo, column: String) -> Result<Packing> {
-        let options = StreamOptions { max_rows: config::batch_rows(), max_nnz: job.chunk_nnz() };
+    /// `memory` and `allow_loss` as [`ConvertOptions`](super::ConvertOptions) has them.
+    pub(crate) fn new(
+        input: &dyn Input,
+        info: &MatrixInfo,
+        column: String,
+        memory: usize,
+        allow_loss: bool,
+    ) -> Result<Packing> {
+        // A chunk lives as read, renumbered and packed (about 24 bytes a nonzero) some times over.
+        let max_nnz = (memory / 400).clamp(1 << 10, 4 << 20);
+        let options = StreamOptions { max_rows: config::batch_rows(), max_nnz };
         let rows = Rows {
-            stream: job.input.matrix(&info.key, options)?,
-            exact: Exact::new(info, job.options.allow_loss),
+            stream: input.matrix(&info.key, options)?,
+            exact: Exact::new(info, allow_loss),
             chunk: CsrChunk::empty(info.dtype),
             at: 0,
         };
         Ok(Packing { info: info.clone(), column, rows, dtype: info.dtype, nnz: 0, bytes: 0 })
     }
 
-    pub(super) fn entry(&self) -> MatrixEntry {
+    pub(crate) fn entry(&self) -> MatrixEntry {
         let (slot, name) = Slot::of(&self.info.key);
         MatrixEntry {
             slot,
@@ -71,12 +132,12 @@ impl Packing {
         }
     }
 
-    pub(super) fn field(&self) -> Field {
+    pub(crate) fn field(&self) -> Field {
         packed_field(&self.column)
     }
 
     /// Packs a chunk; `order` renumbers its columns.
-    pub(super) fn pack<T: Value>(
+    pub(crate) fn pack<T: Value>(
         &mut self,
         chunk: &CsrChunk,
         values: &[T],
@@ -91,7 +152,7 @@ impl Packing {
     }
 
     /// The next `n` rows as a column.
-    pub(super) fn next_column(&mut self, n: usize, order: Option<&[u32]>) -> Result<ArrayRef> {
+    pub(crate) fn next_column(&mut self, n: usize, order: Option<&[u32]>) -> Result<ArrayRef> {
         let chunk = self.rows.take(n, &self.info.key)?;
         with_values!(&chunk.values, v => Ok(self.pack(&chunk, v, order)?.0))
     }
@@ -144,7 +205,8 @@ impl Rows {
 
 /// The gene-major side of the pass.
 struct ByGene {
-    writer: Option<TableWriter>,
+    writer: Option<RowSink>,
+    first_row: u64,
     bounds: Vec<u32>,
     current: Option<(Dtype, Box<dyn AnyStripe>)>,
     stripes: Vec<manifest::Stripe>,
@@ -156,6 +218,22 @@ struct ByGene {
 }
 
 impl ByGene {
+    fn new(counts_by_rank: &[u64], writer: Option<RowSink>, first_row: u64, memory: usize) -> Result<ByGene> {
+        let n_genes = counts_by_rank.len();
+        Ok(ByGene {
+            writer,
+            first_row,
+            bounds: shard_bounds(counts_by_rank, pool_threads()?),
+            current: None,
+            stripes: Vec::new(),
+            sums: GeneSums { n_cells: vec![0; n_genes], total: vec![0.0; n_genes] },
+            first_cell: 0,
+            max_nnz: (memory / 8).max(1 << 10) as u64,
+            max_cells: config::stripe_cells(),
+            bytes: 0,
+        })
+    }
+
     fn push<T: Value>(&mut self, parts: &[Part<T>]) -> Result<()> {
         // A stripe has one value type: a wider one begins the next stripe.
         if self
@@ -181,7 +259,7 @@ impl ByGene {
         self.stripes.push(manifest::Stripe {
             first_cell: self.first_cell,
             n_cells,
-            first_row: self.stripes.len() as u64 * n_genes,
+            first_row: self.first_row + self.stripes.len() as u64 * n_genes,
             n_genes,
         });
         self.first_cell += n_cells;
@@ -195,40 +273,64 @@ impl ByGene {
 }
 
 impl Job<'_> {
-    /// Nonzeros of a chunk, by the memory option.
-    pub(super) fn chunk_nnz(&self) -> usize {
-        // A chunk lives as read, renumbered and packed (about 24 bytes a nonzero) some times over.
-        (self.options.memory / 400).clamp(1 << 10, 4 << 20)
+    pub(crate) fn packing(&self, info: &MatrixInfo, column: String) -> Result<Packing> {
+        Packing::new(self.input, info, column, self.options.memory, self.options.allow_loss)
     }
 
-    pub(super) fn write_cells(
+    /// What a new store gets: tables of its own, columns by their numbers.
+    pub(crate) fn new_cells(
         &self,
-        obs: &FrameSchema,
-        order: &GeneOrder,
-        counts_by_rank: &[u64],
-        raw_order: Option<&GeneOrder>,
-        categories: &mut Categories,
-    ) -> Result<CellsWritten> {
+        order: GeneOrder,
+        counts_by_rank: Vec<u64>,
+        raw_order: Option<GeneOrder>,
+    ) -> Result<CellsPlan> {
         let description = self.input.description();
-        let mut packings = Vec::new();
-        for (i, info) in description.matrices.iter().filter(|m| !matches!(m.key, MatrixKey::Varp(_))).enumerate() {
-            let column = match info.key {
-                MatrixKey::X => "x".to_string(),
-                MatrixKey::RawX => "raw".to_string(),
-                MatrixKey::Obsp(_) => format!("p{i}"),
-                _ => format!("l{i}"),
-            };
-            packings.push(Packing::new(self, info, column)?);
+        let matrices = description.matrices.iter().filter(|m| !matches!(m.key, MatrixKey::Varp(_))).enumerate();
+        let matrices: Vec<_> = matrices
+            .map(|(i, info)| {
+                let column = match info.key {
+                    MatrixKey::X => "x".to_string(),
+                    MatrixKey::RawX => "raw".to_string(),
+                    MatrixKey::Obsp(_) => format!("p{i}"),
+                    _ => format!("l{i}"),
+                };
+                (info.clone(), column)
+            })
+            .collect();
+        let mut plan = CellsPlan {
+            obs: FrameSchema::new(&description.obs, "o"),
+            arrays: array_entries(description, Axis::Cells, "m"),
+            first_row: 0,
+            cells: None,
+            by_gene: None,
+            matrices,
+            order,
+            counts_by_rank,
+            raw_order,
+        };
+        let table = |name: &str, schema: &SchemaRef| {
+            let writer =
+                TableWriter::create(self.place.storage, &self.place.table(name), schema, config::fragment_rows());
+            Ok::<_, Error>(Some(RowSink::New(writer?)))
+        };
+        plan.cells = table("cells", &plan.schema())?;
+        if self.options.by_gene && plan.matrices.iter().any(|m| m.0.key == MatrixKey::X) {
+            plan.by_gene = table("by_gene", &by_gene_schema())?;
         }
-        let arrays = self.array_entries(Axis::Cells, "m");
-        let has_x = packings.iter().any(|p| p.info.key == MatrixKey::X);
-        let mut by_gene = self.by_gene(counts_by_rank, has_x)?;
+        Ok(plan)
+    }
 
-        let schema = Arc::new(Schema::new(self.cell_fields(obs, &arrays, &packings)?));
-        let mut writer =
-            TableWriter::create(&self.target.storage, &self.target.table("cells"), &schema, config::fragment_rows())?;
+    /// Writes the cells of the input.
+    pub(crate) fn write_cells(&self, mut plan: CellsPlan, categories: &mut Categories) -> Result<CellsWritten> {
+        let description = self.input.description();
+        let packings = plan.matrices.iter().map(|(info, column)| self.packing(info, column.clone()));
+        let mut packings = packings.collect::<Result<Vec<_>>>()?;
+        let schema = plan.schema();
+        let mut by_gene = ByGene::new(&plan.counts_by_rank, plan.by_gene.take(), plan.first_row, self.options.memory)?;
+        let mut writer = plan.cells.take().ok_or_else(|| Error::new(ErrorKind::Internal, "cells without a table"))?;
+        let CellsPlan { obs, arrays, order, raw_order, .. } = plan;
         // Names the categories also of a data set without cells.
-        self.frame_columns(obs, &self.input.obs(0..0)?, categories, 0..0)?;
+        frame_columns(&obs, &self.input.obs(0..0)?, categories, 0..0)?;
         let mut done = 0;
         while done < description.n_cells {
             self.tick("cells", done)?;
@@ -246,12 +348,12 @@ impl Job<'_> {
             }
             let rows = done..done + n as u64;
             let frame = self.input.obs(rows.clone())?;
-            let (mut columns, mut packed) = (self.frame_columns(obs, &frame, categories, rows.clone())?, Vec::new());
+            let (mut columns, mut packed) = (frame_columns(&obs, &frame, categories, rows.clone())?, Vec::new());
             let mut stats = [vec![0u32; n], vec![0u32; n]];
             let mut totals = vec![0f64; n];
             let mut first = first;
             for packing in &mut packings {
-                let order = order_of(&packing.info.key, order, raw_order);
+                let order = order_of(&packing.info.key, &order, raw_order.as_ref());
                 let Some(chunk) = first.take() else {
                     packed.push(packing.next_column(n, order)?);
                     continue;
@@ -276,7 +378,7 @@ impl Job<'_> {
             ];
             let mut all = system.to_vec();
             all.append(&mut columns);
-            all.extend(self.array_columns(&arrays, rows)?);
+            all.extend(array_columns(self.input, &arrays, rows)?);
             all.append(&mut packed);
             writer.send(RecordBatch::try_new(schema.clone(), all).map_err(from_arrow)?)?;
             done += n as u64;
@@ -292,8 +394,10 @@ impl Job<'_> {
         }
         by_gene.finish_stripe()?;
         Ok(CellsWritten {
-            table: writer.finish()?,
-            by_gene: by_gene.writer.map(TableWriter::finish).transpose()?,
+            cells: writer,
+            by_gene: by_gene.writer,
+            obs,
+            order,
             by_gene_bytes: by_gene.bytes,
             stripes: by_gene.stripes,
             matrices: packings.iter().map(Packing::entry).collect(),
@@ -302,89 +406,56 @@ impl Job<'_> {
             duplicates,
         })
     }
+}
 
-    fn by_gene(&self, counts_by_rank: &[u64], has_x: bool) -> Result<ByGene> {
-        let n_genes = counts_by_rank.len();
-        let writer = if self.options.by_gene && has_x {
-            Some(TableWriter::create(
-                &self.target.storage,
-                &self.target.table("by_gene"),
-                &by_gene_schema(),
-                config::fragment_rows(),
-            )?)
-        } else {
-            None
-        };
-        Ok(ByGene {
-            writer,
-            bounds: shard_bounds(counts_by_rank, pool_threads()?),
-            current: None,
-            stripes: Vec::new(),
-            sums: GeneSums { n_cells: vec![0; n_genes], total: vec![0.0; n_genes] },
-            first_cell: 0,
-            max_nnz: (self.options.memory / 8).max(1 << 10) as u64,
-            max_cells: config::stripe_cells(),
-            bytes: 0,
+/// The arrays beside an axis, with Lance columns named `prefix` and a number.
+pub(crate) fn array_entries(description: &Description, axis: Axis, prefix: &str) -> Vec<ArrayEntry> {
+    let arrays = description.arrays.iter().filter(|a| a.key.axis == axis);
+    arrays
+        .enumerate()
+        .map(|(i, a)| ArrayEntry {
+            axis,
+            name: a.key.name.clone(),
+            column: (a.n_cols > 0).then(|| format!("{prefix}{i}")),
+            dtype: a.dtype,
+            width: a.n_cols,
         })
-    }
+        .collect()
+}
 
-    fn cell_fields(&self, obs: &FrameSchema, arrays: &[ArrayEntry], packings: &[Packing]) -> Result<Vec<Field>> {
-        let mut fields = schema::cell_fields();
-        fields.extend(frame_fields(obs));
-        fields.extend(array_fields(arrays));
-        fields.extend(packings.iter().map(Packing::field));
-        Ok(fields)
-    }
+/// Rows of arrays as the tables hold them.
+pub(crate) fn array_columns(input: &dyn Input, arrays: &[ArrayEntry], rows: Range<u64>) -> Result<Vec<ArrayRef>> {
+    let held = arrays.iter().filter(|a| a.column.is_some());
+    held.map(|a| to_lists(input.array(&a.key(), rows.clone())?, a.width)).collect()
+}
 
-    /// The arrays beside an axis, with Lance columns named `prefix` and a number.
-    pub(super) fn array_entries(&self, axis: Axis, prefix: &str) -> Vec<ArrayEntry> {
-        let arrays = self.input.description().arrays.iter().filter(|a| a.key.axis == axis);
-        arrays
-            .enumerate()
-            .map(|(i, a)| ArrayEntry {
-                axis,
-                name: a.key.name.clone(),
-                column: (a.n_cols > 0).then(|| format!("{prefix}{i}")),
-                dtype: a.dtype,
-                width: a.n_cols,
-            })
-            .collect()
+/// The columns of a frame as the tables hold them; categories are put aside.
+pub(crate) fn frame_columns(
+    schema: &FrameSchema,
+    frame: &Frame,
+    categories: &mut Categories,
+    rows: Range<u64>,
+) -> Result<Vec<ArrayRef>> {
+    let n = rows.end - rows.start;
+    if frame.index.len() as u64 != n || frame.columns.len() != schema.columns.len() {
+        return Err(Error::malformed(format!("{} names for rows {}..{}", frame.index.len(), rows.start, rows.end)));
     }
-
-    pub(super) fn array_columns(&self, arrays: &[ArrayEntry], rows: Range<u64>) -> Result<Vec<ArrayRef>> {
-        let held = arrays.iter().filter(|a| a.column.is_some());
-        held.map(|a| to_lists(self.input.array(&a.key(), rows.clone())?, a.width)).collect()
-    }
-
-    /// The columns of a frame as the tables hold them; categories are put aside.
-    pub(super) fn frame_columns(
-        &self,
-        schema: &FrameSchema,
-        frame: &Frame,
-        categories: &mut Categories,
-        rows: Range<u64>,
-    ) -> Result<Vec<ArrayRef>> {
-        let n = rows.end - rows.start;
-        if frame.index.len() as u64 != n || frame.columns.len() != schema.columns.len() {
-            return Err(Error::malformed(format!("{} names for rows {}..{}", frame.index.len(), rows.start, rows.end)));
-        }
-        let columns = schema.columns.iter().zip(&frame.columns);
-        columns
-            .map(|(column, given)| {
-                if given.array.len() as u64 != n || ValueType::of(given.array.data_type()) != column.data_type {
-                    let what = format!("{} values of type {}", given.array.len(), given.array.data_type());
-                    return Err(Error::malformed(what).at(&column.name));
+    let columns = schema.columns.iter().zip(&frame.columns);
+    columns
+        .map(|(column, given)| {
+            if given.array.len() as u64 != n || ValueType::of(given.array.data_type()) != column.data_type {
+                let what = format!("{} values of type {}", given.array.len(), given.array.data_type());
+                return Err(Error::malformed(what).at(&column.name));
+            }
+            Ok(match split_dictionary(&given.array) {
+                Some((codes, values)) => {
+                    categories.entry(column.id.clone()).or_insert(values);
+                    codes
                 }
-                Ok(match split_dictionary(&given.array) {
-                    Some((codes, values)) => {
-                        categories.entry(column.id.clone()).or_insert(values);
-                        codes
-                    }
-                    None => given.array.clone(),
-                })
+                None => given.array.clone(),
             })
-            .collect()
-    }
+        })
+        .collect()
 }
 
 /// The renumbering of a matrix's columns.

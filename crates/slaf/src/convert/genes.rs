@@ -1,7 +1,8 @@
 //! The `genes` table, and `raw_genes` where the input has a raw.
 
-use super::cells::{CellsWritten, Packing};
+use super::cells::{Packing, array_columns, array_entries, frame_columns};
 use super::job::Job;
+use super::stripe::GeneSums;
 use crate::config;
 use crate::store::fields::{array_fields, frame_fields};
 use crate::store::frames::Categories;
@@ -17,26 +18,26 @@ use slaf_lance::error::from_arrow;
 use std::sync::Arc;
 
 /// What was written along the gene axis.
-pub(super) struct GenesWritten {
-    pub(super) table: TableEntry,
-    pub(super) var: FrameSchema,
-    pub(super) matrices: Vec<MatrixEntry>,
-    pub(super) arrays: Vec<ArrayEntry>,
+pub(crate) struct GenesWritten {
+    pub(crate) table: TableEntry,
+    pub(crate) var: FrameSchema,
+    pub(crate) matrices: Vec<MatrixEntry>,
+    pub(crate) arrays: Vec<ArrayEntry>,
 }
 
 impl Job<'_> {
-    pub(super) fn write_genes(
+    pub(crate) fn write_genes(
         &self,
         order: &GeneOrder,
-        cells: &CellsWritten,
+        sums: &GeneSums,
         categories: &mut Categories,
     ) -> Result<GenesWritten> {
         let description = self.input.description();
         let var = FrameSchema::new(&description.var, "v");
-        let arrays = self.array_entries(Axis::Genes, "w");
+        let arrays = array_entries(description, Axis::Genes, "w");
         let mut packings = Vec::new();
         for (i, info) in description.matrices.iter().filter(|m| matches!(m.key, MatrixKey::Varp(_))).enumerate() {
-            packings.push(Packing::new(self, info, format!("q{i}"))?);
+            packings.push(self.packing(info, format!("q{i}"))?);
         }
         let mut fields = schema::gene_fields();
         fields.extend(frame_fields(&var));
@@ -49,12 +50,12 @@ impl Job<'_> {
         let mut columns = self.gene_columns(&frame, order).at("var")?;
         let by_gene = |of: &dyn Fn(usize) -> usize| (0..n).map(of).collect::<Vec<_>>();
         let ranks = by_gene(&|g| order.rank_of[g] as usize);
-        columns.push(Arc::new(UInt64Array::from_iter_values(ranks.iter().map(|&r| cells.sums.n_cells[r]))));
-        columns.push(Arc::new(Float64Array::from_iter_values(ranks.iter().map(|&r| cells.sums.total[r]))));
-        columns.extend(self.frame_columns(&var, &frame, categories, 0..n as u64).at("var")?);
-        columns.extend(self.array_columns(&arrays, 0..n as u64)?);
+        columns.push(Arc::new(UInt64Array::from_iter_values(ranks.iter().map(|&r| sums.n_cells[r]))));
+        columns.push(Arc::new(Float64Array::from_iter_values(ranks.iter().map(|&r| sums.total[r]))));
+        columns.extend(frame_columns(&var, &frame, categories, 0..n as u64).at("var")?);
+        columns.extend(array_columns(self.input, &arrays, 0..n as u64)?);
         let mut writer =
-            TableWriter::create(&self.target.storage, &self.target.table("genes"), &schema, config::fragment_rows())?;
+            TableWriter::create(self.place.storage, &self.place.table("genes"), &schema, config::fragment_rows())?;
         let mut done = 0;
         while done < n {
             let rows = if packings.is_empty() { n } else { config::batch_rows().min(n - done) };
@@ -73,7 +74,7 @@ impl Job<'_> {
         })
     }
 
-    pub(super) fn write_raw_genes(
+    pub(crate) fn write_raw_genes(
         &self,
         order: &GeneOrder,
         categories: &mut Categories,
@@ -85,13 +86,9 @@ impl Job<'_> {
         fields.extend(frame_fields(&schema));
         let lance = Arc::new(Schema::new(fields));
         let mut columns = self.gene_columns(&frame, order).at("raw/var")?;
-        columns.extend(self.frame_columns(&schema, &frame, categories, 0..frame.index.len() as u64).at("raw/var")?);
-        let mut writer = TableWriter::create(
-            &self.target.storage,
-            &self.target.table("raw_genes"),
-            &lance,
-            config::fragment_rows(),
-        )?;
+        columns.extend(frame_columns(&schema, &frame, categories, 0..frame.index.len() as u64).at("raw/var")?);
+        let mut writer =
+            TableWriter::create(self.place.storage, &self.place.table("raw_genes"), &lance, config::fragment_rows())?;
         writer.send(RecordBatch::try_new(lance, columns).map_err(from_arrow)?)?;
         Ok((writer.finish()?, schema))
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// `unsupported-input` for a store of this library; otherwise those of [`slaf_ingest::open`].
-pub(super) fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
+pub(crate) fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     if path.join("_slaf").is_dir() {
         let message = "a SLAF store already: open it as it is, or export it to h5ad to convert it again";
         return Err(Error::new(ErrorKind::UnsupportedInput, message).at(path.display()));

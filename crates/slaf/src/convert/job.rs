@@ -1,7 +1,7 @@
 //! A conversion under way.
 
 use super::options::ConvertOptions;
-use super::target::Target;
+use super::survey;
 use crate::progress::{Progress, ProgressEvent};
 use crate::store::frames::{Categories, categories_to_ipc};
 use crate::store::manifest::Extras;
@@ -10,28 +10,62 @@ use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{Input, MatrixKey};
+use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
+use std::path::Path;
 
 /// Reports progress; `interrupted` if that is the answer.
-pub(super) fn tick(progress: Progress<'_>, phase: &'static str, cells_done: u64, cells_total: u64) -> Result<()> {
+pub(crate) fn tick(progress: Progress<'_>, phase: &'static str, cells_done: u64, cells_total: u64) -> Result<()> {
     match progress(ProgressEvent { phase, cells_done, cells_total }) {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was written")),
     }
 }
 
-/// One conversion under way.
-pub(super) struct Job<'a> {
-    pub(super) input: &'a dyn Input,
-    pub(super) options: &'a ConvertOptions,
-    pub(super) target: &'a Target,
-    pub(super) progress: Progress<'a>,
+/// Where a writer puts its files, and its id.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) storage: &'a Storage,
+    pub(crate) write_id: &'a str,
+}
+
+impl Place<'_> {
+    /// The folder of a table of this write.
+    pub(crate) fn table(&self, name: &str) -> String {
+        survey::table(self.write_id, name)
+    }
+
+    /// Writes the categories of categoricals, if there are any; gives the path.
+    pub(crate) fn write_categories(&self, categories: &Categories) -> Result<Option<String>> {
+        if categories.is_empty() {
+            return Ok(None);
+        }
+        let path = survey::categories(self.write_id);
+        block_on(self.storage.write(&path, categories_to_ipc(categories)?))?;
+        Ok(Some(path))
+    }
+
+    /// Writes an HDF5 file with elements that no table holds.
+    pub(crate) fn write_extras(&self, elements: Vec<String>, file: &Path) -> Result<Extras> {
+        let bytes = Bytes::from(std::fs::read(file).at(file.display())?);
+        let path = survey::extras(self.write_id);
+        block_on(self.storage.write(&path, bytes))?;
+        Ok(Extras { path, elements })
+    }
+}
+
+/// One pass over an input under way.
+pub(crate) struct Job<'a> {
+    pub(crate) input: &'a dyn Input,
+    pub(crate) options: &'a ConvertOptions,
+    pub(crate) place: Place<'a>,
+    pub(crate) progress: Progress<'a>,
 }
 
 impl Job<'_> {
     /// The order in which packed rows number the genes, from the first of these matrices that
     /// the input has, and the numbers of values in that order.
-    pub(super) fn gene_order(&self, keys: &[MatrixKey]) -> Result<(GeneOrder, Vec<u64>)> {
+    pub(crate) fn gene_order(&self, keys: &[MatrixKey]) -> Result<(GeneOrder, Vec<u64>)> {
         let description = self.input.description();
         let n = match keys.first() {
             Some(MatrixKey::RawX) => {
@@ -53,21 +87,12 @@ impl Job<'_> {
         Ok((order, counts_by_rank))
     }
 
-    pub(super) fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {
+    pub(crate) fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {
         tick(self.progress, phase, cells_done, self.input.description().n_cells)
     }
 
-    pub(super) fn write_categories(&self, categories: &Categories) -> Result<Option<String>> {
-        if categories.is_empty() {
-            return Ok(None);
-        }
-        let path = self.target.categories();
-        block_on(self.target.storage.write(&path, categories_to_ipc(categories)?))?;
-        Ok(Some(path))
-    }
-
     /// Copies the elements that no table holds into one HDF5 file.
-    pub(super) fn write_extras(&self) -> Result<Option<Extras>> {
+    pub(crate) fn write_extras(&self) -> Result<Option<Extras>> {
         let elements = self.input.description().extras.clone();
         if elements.is_empty() {
             return Ok(None);
@@ -75,9 +100,6 @@ impl Job<'_> {
         let folder = TemporaryFolder::new_in(&std::env::temp_dir())?;
         let scratch = folder.path().join("extras.h5");
         self.input.write_extras(&scratch)?;
-        let bytes = Bytes::from(std::fs::read(&scratch).at(scratch.display())?);
-        let path = self.target.extras();
-        block_on(self.target.storage.write(&path, bytes))?;
-        Ok(Some(Extras { path, elements }))
+        self.place.write_extras(elements, &scratch).map(Some)
     }
 }

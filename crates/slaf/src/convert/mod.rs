@@ -4,32 +4,34 @@
 //! `cells` beside the annotations of the same cells, and grow the rows of the current stripe of
 //! `by_gene`. Memory holds some chunks and one stripe.
 
-mod cells;
+pub(crate) mod cells;
 pub(crate) mod elsewhere;
 mod exact;
 mod genes;
-mod inputs;
-mod job;
+pub(crate) mod inputs;
+pub(crate) mod job;
 mod options;
 mod pack;
 mod report;
 mod slafdb;
 mod stripe;
-mod survey;
-mod target;
+pub(crate) mod survey;
+pub(crate) mod target;
 
 pub use options::{ConvertOptions, Durability};
 pub use report::ConvertReport;
 
 use crate::progress::Progress;
 use crate::store::frames::Categories;
-use crate::store::manifest::{FORMAT_VERSION, FrameSchema, Manifest, Tables};
+use crate::store::manifest::{FORMAT_VERSION, Manifest, Tables};
 use crate::trace::Address;
+use cells::RowSink;
 use job::{Job, tick};
 use slaf_core::uri::plain_path;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::{Input, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use target::Target;
@@ -76,8 +78,8 @@ pub fn convert(
         }
     };
     refuse_losses(&*input, options).map_err(|e| if several { e } else { e.at(&place) })?;
-    let job = Job { input: &*input, options, target: &target, progress };
-    let result = block_on(target.begin()).and_then(|()| job.run(started));
+    let job = Job { input: &*input, options, place: target.place(), progress };
+    let result = block_on(target.begin()).and_then(|()| job.run(&target, started));
     match result {
         Ok(mut report) => {
             target.committed();
@@ -97,7 +99,7 @@ pub fn convert(
 }
 
 /// The inputs, with the h5ad files of a folder in its place.
-fn expand(inputs: &[&Path], notes: &mut Vec<String>) -> Result<Vec<PathBuf>> {
+pub(crate) fn expand(inputs: &[&Path], notes: &mut Vec<String>) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for &path in inputs {
         match slaf_ingest::h5ads_in(path)? {
@@ -113,7 +115,7 @@ fn expand(inputs: &[&Path], notes: &mut Vec<String>) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-fn refuse_losses(input: &dyn Input, options: &ConvertOptions) -> Result<()> {
+pub(crate) fn refuse_losses(input: &dyn Input, options: &ConvertOptions) -> Result<()> {
     let losses = &input.description().losses;
     if losses.is_empty() || options.allow_loss {
         return Ok(());
@@ -126,8 +128,18 @@ fn refuse_losses(input: &dyn Input, options: &ConvertOptions) -> Result<()> {
     ))
 }
 
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// What root manifests say wrote them.
+pub(crate) fn software() -> String {
+    format!("slaf {}", env!("CARGO_PKG_VERSION"))
+}
+
 impl Job<'_> {
-    fn run(&self, started: Instant) -> Result<ConvertReport> {
+    fn run(&self, target: &Target, started: Instant) -> Result<ConvertReport> {
         let description = self.input.description();
         let mut categories = Categories::new();
         let (order, counts_by_rank) = self.gene_order(&[MatrixKey::X])?;
@@ -135,15 +147,17 @@ impl Job<'_> {
             Some(_) => Some(self.gene_order(&[MatrixKey::RawX])?.0),
             None => None,
         };
-        let obs = FrameSchema::new(&description.obs, "o");
-        let cells = self.write_cells(&obs, &order, &counts_by_rank, raw_order.as_ref(), &mut categories)?;
+        let plan = self.new_cells(order, counts_by_rank, raw_order.clone())?;
+        let cells = self.write_cells(plan, &mut categories)?;
+        let (cells_table, _) = cells.cells.finish()?;
+        let by_gene = cells.by_gene.map(RowSink::finish).transpose()?.map(|(table, _)| table);
         self.tick("genes", description.n_cells)?;
-        let genes = self.write_genes(&order, &cells, &mut categories)?;
+        let genes = self.write_genes(&cells.order, &cells.sums, &mut categories)?;
         let raw_genes = match &raw_order {
             Some(order) => Some(self.write_raw_genes(order, &mut categories)?),
             None => None,
         };
-        let categories = self.write_categories(&categories)?;
+        let categories = self.place.write_categories(&categories)?;
         let extras = self.write_extras()?;
         self.tick("committing", description.n_cells)?;
 
@@ -158,15 +172,18 @@ impl Job<'_> {
             format_version: FORMAT_VERSION,
             reader_features: Vec::new(),
             writer_features: Vec::new(),
-            version: self.target.version,
-            write_id: self.target.write_id.clone(),
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-            created_by: format!("slaf {}", env!("CARGO_PKG_VERSION")),
+            version: target.version,
+            write_id: target.write_id.clone(),
+            created: now(),
+            created_by: software(),
             operation: "convert".to_string(),
+            lineage: Vec::new(),
+            tags: BTreeMap::new(),
+            expired: Vec::new(),
             n_cells: description.n_cells,
             n_genes: description.n_genes,
-            tables: Tables { cells: cells.table, genes: genes.table, by_gene: cells.by_gene, raw_genes: raw_table },
-            obs,
+            tables: Tables { cells: cells_table, genes: genes.table, by_gene, raw_genes: raw_table },
+            obs: cells.obs,
             var: genes.var,
             raw_var,
             matrices,
@@ -177,7 +194,7 @@ impl Job<'_> {
             files: Vec::new(),
         };
         let span = tracing::debug_span!("commit", version = manifest.version, cells = manifest.n_cells);
-        block_on(self.target.commit(&mut manifest).instrument(span))?;
+        block_on(target.commit(&mut manifest).instrument(span))?;
         Ok(ConvertReport::new(&manifest, description, cells.by_gene_bytes, cells.duplicates, started.elapsed()))
     }
 }

@@ -12,18 +12,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Consecutive rows of a chunk, renumbered.
-pub(super) struct Part<T> {
-    pub(super) rows: Range<usize>,
+pub(crate) struct Part<T> {
+    pub(crate) rows: Range<usize>,
     /// Positions in `columns` and `values`, one more than there are rows.
-    pub(super) indptr: Vec<usize>,
-    pub(super) columns: Vec<u32>,
-    pub(super) values: Vec<T>,
+    pub(crate) indptr: Vec<usize>,
+    pub(crate) columns: Vec<u32>,
+    pub(crate) values: Vec<T>,
     packed: Vec<u8>,
     packed_ends: Vec<usize>,
 }
 
 /// Packs every row of a chunk. `order` renumbers its columns (to ranks, say).
-pub(super) fn pack_chunk<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>) -> Result<Vec<Part<T>>> {
+pub(crate) fn pack_chunk<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>) -> Result<Vec<Part<T>>> {
     let parts = parts(chunk, pool_threads()?);
     in_pool(|| parts.into_par_iter().map(|rows| pack_part(chunk, values, order, rows)).collect())
 }
@@ -74,12 +74,12 @@ fn pack_part<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>, ro
 }
 
 /// The packed rows of all parts as a column of a table.
-pub(super) fn packed_column<T>(parts: &[Part<T>]) -> Result<ArrayRef> {
+pub(crate) fn packed_column<T>(parts: &[Part<T>]) -> Result<ArrayRef> {
     binary(parts.iter().map(|p| (&p.packed, &p.packed_ends)))
 }
 
 /// One binary array of packed rows that lie in several buffers; each comes with its rows' ends.
-pub(super) fn binary<'a>(buffers: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<usize>)> + Clone) -> Result<ArrayRef> {
+pub(crate) fn binary<'a>(buffers: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<usize>)> + Clone) -> Result<ArrayRef> {
     let bytes: usize = buffers.clone().map(|(b, _)| b.len()).sum();
     if i32::try_from(bytes).is_err() {
         return Err(Error::new(ErrorKind::Internal, "more than 2 GiB of packed rows in one batch"));

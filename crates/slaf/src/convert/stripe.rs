@@ -16,14 +16,14 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// Statistics of the genes over all cells, by rank.
 #[derive(Clone, Debug, Default)]
-pub(super) struct GeneSums {
+pub(crate) struct GeneSums {
     /// Cells in which the gene's value is not zero.
-    pub(super) n_cells: Vec<u64>,
-    pub(super) total: Vec<f64>,
+    pub(crate) n_cells: Vec<u64>,
+    pub(crate) total: Vec<f64>,
 }
 
 /// A stripe under construction, whatever its value type.
-pub(super) trait AnyStripe: Send {
+pub(crate) trait AnyStripe: Send {
     fn as_any(&mut self) -> &mut dyn Any;
     fn n_cells(&self) -> u64;
     fn nnz(&self) -> u64;
@@ -32,7 +32,7 @@ pub(super) trait AnyStripe: Send {
 }
 
 /// A stripe with values of one type.
-pub(super) struct Stripe<T> {
+pub(crate) struct Stripe<T> {
     shards: Vec<Shard<T>>,
     n_cells: u64,
     nnz: u64,
@@ -59,7 +59,7 @@ struct Gene<T> {
 
 impl<T: Value> Stripe<T> {
     /// `bounds` are the first ranks of the shards, and the number of genes.
-    pub(super) fn new(bounds: &[u32], keep_rows: bool) -> Self {
+    pub(crate) fn new(bounds: &[u32], keep_rows: bool) -> Self {
         let shards = bounds.windows(2).map(|w| {
             let n = (w[1] - w[0]) as usize;
             Shard {
@@ -73,7 +73,7 @@ impl<T: Value> Stripe<T> {
     }
 
     /// Adds the rows of a packed chunk (columns are ranks).
-    pub(super) fn push(&mut self, parts: &[Part<T>]) -> Result<()> {
+    pub(crate) fn push(&mut self, parts: &[Part<T>]) -> Result<()> {
         let first_cell = self.n_cells as u32;
         let keep_rows = self.keep_rows;
         let add = |shard: &mut Shard<T>| -> Result<()> {
@@ -202,7 +202,7 @@ impl Batch {
 
 /// The first ranks of `n` shards that hold about the same number of values, and the number of
 /// genes.
-pub(super) fn shard_bounds(counts_by_rank: &[u64], n: usize) -> Vec<u32> {
+pub(crate) fn shard_bounds(counts_by_rank: &[u64], n: usize) -> Vec<u32> {
     let total: u64 = counts_by_rank.iter().sum();
     let mut bounds = vec![0u32];
     let mut seen = 0;

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::temporary::{claim, host};
-use slaf_lance::{Storage, create_with_folders};
+use slaf_lance::{Storage, WriteNames, create_with_folders};
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -21,25 +22,25 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 const WRITING: &str = "_slaf/writing";
-const TABLES: [&str; 4] = ["by_gene", "cells", "genes", "raw_genes"];
+pub(crate) const TABLES: [&str; 4] = ["by_gene", "cells", "genes", "raw_genes"];
 /// What Lance keeps in the folder of a table.
 const PARTS_OF_A_TABLE: [&str; 5] = ["_deletions", "_indices", "_transactions", "_versions", "data"];
 
 /// The paths that a writer uses.
-pub(super) fn table(id: &str, name: &str) -> String {
+pub(crate) fn table(id: &str, name: &str) -> String {
     format!("{name}-{id}.lance")
 }
 
-pub(super) fn categories(id: &str) -> String {
+pub(crate) fn categories(id: &str) -> String {
     format!("_slaf/categories/{id}.arrow")
 }
 
-pub(super) fn extras(id: &str) -> String {
+pub(crate) fn extras(id: &str) -> String {
     format!("_slaf/extras/{id}.h5")
 }
 
 /// The name of its root manifest until that is whole.
-pub(super) fn staging(id: &str) -> String {
+pub(crate) fn staging(id: &str) -> String {
     format!("{WRITING}/{id}.json")
 }
 
@@ -67,6 +68,34 @@ fn writer_of_table(path: &str) -> Option<&str> {
     let (part, _) = inner.split_once('/')?;
     let is_id = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     (TABLES.contains(&name) && PARTS_OF_A_TABLE.contains(&part) && is_id).then_some(id)
+}
+
+/// The writer of a file that a table got when it grew: such a file is in the folder of another
+/// writer. `ids` are those that are known.
+fn grower_of<'a>(path: &'a str, ids: impl IntoIterator<Item = &'a str>) -> Option<Cow<'a, str>> {
+    let path = whole_name(path).unwrap_or(path);
+    let mut parts = path.split('/');
+    let (folder, part, name) = (parts.next()?.strip_suffix(".lance")?, parts.next()?, parts.next()?);
+    // Earlier versions put no id into the names of tables.
+    if parts.next().is_some() || !TABLES.contains(&folder.split_once('-').map_or(folder, |(table, _)| table)) {
+        return None;
+    }
+    let is_id = |id: &&str| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    match part {
+        "data" => name.strip_suffix(".lance")?.split_once('-').map(|(id, _)| id).filter(is_id).map(Cow::from),
+        "_transactions" => name.strip_suffix(".txn")?.split_once('-').map(|(_, id)| id).filter(is_id).map(Cow::from),
+        "_versions" => {
+            let digits = WriteNames::writer_of_version(name)?;
+            let known = ids.into_iter().find(|id| id.starts_with(&digits));
+            Some(known.map_or(Cow::from(digits), Cow::from))
+        }
+        _ => None,
+    }
+}
+
+/// A data file of a table that Lance is writing, or was: its name does not tell by whom.
+fn is_nameless(path: &str) -> bool {
+    writer_of_table(path).is_some() && path.split('/').nth(2).is_some_and(|name| name.starts_with(".tmp"))
 }
 
 /// The name of a file that is not whole, `name#1`, without its number.
@@ -115,7 +144,7 @@ struct Owner {
 }
 
 /// Marks the target as one where a writer is at work. The lock tells others that it lives.
-pub(super) async fn begin(storage: &Storage, id: &str) -> Result<Option<File>> {
+pub(crate) async fn begin(storage: &Storage, id: &str) -> Result<Option<File>> {
     let path = mark(id);
     let owner = |host| -> Result<Vec<u8>> {
         serde_json::to_vec(&Owner { host, process: std::process::id() })
@@ -173,7 +202,7 @@ fn is_dead(root: &Path, id: &str) -> bool {
 }
 
 /// Removes what a writer wrote, its mark last.
-pub(super) async fn remove_write(storage: &Storage, id: &str) -> Result<()> {
+pub(crate) async fn remove_write(storage: &Storage, id: &str) -> Result<()> {
     for name in TABLES {
         storage.remove(&table(id, name)).await?;
     }
@@ -184,7 +213,7 @@ pub(super) async fn remove_write(storage: &Storage, id: &str) -> Result<()> {
 }
 
 /// Removes the mark of a writer that has committed.
-pub(super) async fn end(storage: &Storage, id: &str) -> Result<()> {
+pub(crate) async fn end(storage: &Storage, id: &str) -> Result<()> {
     storage.delete(&mark(id)).await
 }
 
@@ -196,25 +225,33 @@ enum State {
     Unmarked,
 }
 
+/// A file at a target, and whose it is.
+struct Found {
+    path: String,
+    writer: Option<(String, State)>,
+    /// Whether it is in a table of another writer.
+    is_grown: bool,
+}
+
 /// The files at a target, by whose they are. Those of writers at work are not among them.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     /// The committed versions, oldest first.
-    pub(super) versions: Vec<u64>,
+    pub(crate) versions: Vec<u64>,
     /// The files that these name.
-    pub(super) named: BTreeSet<String>,
+    pub(crate) named: BTreeSet<String>,
     /// Writers that died.
-    pub(super) dead: BTreeSet<String>,
+    pub(crate) dead: BTreeSet<String>,
     /// Other files that dead writers left.
-    pub(super) debris: Vec<String>,
+    pub(crate) debris: Vec<String>,
     /// Files of writers that have no mark, and that no version names.
-    pub(super) unmarked: Vec<String>,
+    pub(crate) unmarked: Vec<String>,
     /// What is none of these.
-    pub(super) foreign: Vec<String>,
+    pub(crate) foreign: Vec<String>,
 }
 
 impl Survey {
-    pub(super) async fn take(storage: &Storage) -> Result<Survey> {
+    pub(crate) async fn take(storage: &Storage) -> Result<Survey> {
         // A folder that was never a target may hold anything, and any number of it.
         if storage.list("_slaf").await?.is_empty() {
             let mut foreign = storage.everything(4).await?;
@@ -238,10 +275,16 @@ impl Survey {
                 _ => State::AtWork,
             })
         };
+        let ids: Vec<&str> = marks.iter().filter_map(|m| writer_of(m)).collect();
+        let somebody_writes = ids.iter().any(|id| state_of(id) == State::AtWork);
         let judge = |file: String| {
-            let writer = writer_of(&file).or_else(|| writer_of_table(&file));
-            let writer = writer.map(|id| (id.to_string(), state_of(id)));
-            (file, writer)
+            let grower = grower_of(&file, ids.iter().copied()).map(Cow::into_owned);
+            let writer = grower.as_deref().or_else(|| writer_of(&file)).or_else(|| writer_of_table(&file));
+            let mut found = writer.map(|id| (id.to_string(), state_of(id)));
+            if let Some((_, state)) = found.as_mut().filter(|_| somebody_writes && is_nameless(&file)) {
+                *state = State::AtWork;
+            }
+            Found { is_grown: grower.is_some(), writer: found, path: file }
         };
         let files: Vec<_> = files.into_iter().map(judge).collect();
         for version in versions::versions(storage).await? {
@@ -259,20 +302,24 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Sorts the files, each with its writer.
-    fn sort(&mut self, files: Vec<(String, Option<(String, State)>)>) {
+    /// Sorts the files.
+    fn sort(&mut self, files: Vec<Found>) {
         let writers = self.named.iter().filter_map(|f| writer_of(f).or_else(|| writer_of_table(f)));
         let committed: HashSet<String> = writers.map(str::to_string).collect();
+        let grown: HashSet<String> = self.named.iter().filter_map(|f| grower_of(f, []).map(Cow::into_owned)).collect();
         let folder = |f: &str| f.rsplit_once('/').map(|(folder, _)| folder.to_string());
         let folders: HashSet<String> = self.named.iter().filter_map(|f| folder(f)).collect();
-        for (file, writer) in files {
+        for Found { path: file, writer, is_grown } in files {
             // Versions are known: one that is not there any more was replaced meanwhile.
             if self.named.contains(&file) || is_version(&file) {
                 continue;
             }
-            let not_whole = whole_name(&file).is_some();
+            let not_whole = whole_name(&file).is_some() || is_nameless(&file);
             match writer {
                 Some((_, State::AtWork)) => {}
+                // Of a writer that is dead or has committed: what it wrote for an earlier try.
+                Some((_, State::Dead)) if is_grown => self.debris.push(file),
+                Some((id, State::Unmarked)) if is_grown && grown.contains(&id) => self.debris.push(file),
                 // A version has its files: what else has its name is its mark, or was not whole.
                 Some((id, _)) if committed.contains(&id) && (file.starts_with(WRITING) || not_whole) => {
                     self.debris.push(file);
@@ -302,7 +349,7 @@ impl Survey {
 
     /// Removes the files of writers without a mark, unless a version names them by this time: a copy
     /// may have ended meanwhile.
-    pub(super) async fn remove_unmarked(&self, storage: &Storage) -> Result<()> {
+    pub(crate) async fn remove_unmarked(&self, storage: &Storage) -> Result<()> {
         let mut named = BTreeSet::new();
         for version in versions::versions(storage).await? {
             named.extend(versions::read(storage, version).await?.files.into_iter().map(|f| f.path));
@@ -314,7 +361,7 @@ impl Survey {
     }
 
     /// Removes what dead writers left. What cannot be removed is only left over.
-    pub(super) async fn sweep(&self, storage: &Storage) -> Result<()> {
+    pub(crate) async fn sweep(&self, storage: &Storage) -> Result<()> {
         for file in &self.debris {
             storage.delete(file).await?;
         }
@@ -377,6 +424,24 @@ mod tests {
         ] {
             let path = foreign.replace("ID", ID);
             assert_eq!(writer_of(&path).or_else(|| writer_of_table(&path)), None, "{path}");
+        }
+        for (grown, by) in [
+            (format!("cells-X.lance/data/{ID}-3.lance"), ID),
+            (format!("cells-X.lance/_transactions/1-{ID}.txn"), ID),
+            (format!("cells-X.lance/_versions/d{}.manifest", 1u64 << 63 | 0x0123_4567_89ab << 15 | 7), ID),
+            (format!("cells-X.lance/_versions/d{}.manifest", 1u64 << 63 | 0x1123_4567_89ab << 15), "1123456789ab"),
+        ] {
+            let path = grown.replace('X', &ID.replace('0', "f"));
+            assert_eq!(grower_of(&path, [ID]).as_deref(), Some(by), "{path}");
+        }
+        assert_eq!(grower_of(&format!("cells.lance/data/{ID}-0.lance"), []).as_deref(), Some(ID));
+        for other in [
+            format!("cells-{ID}.lance/data/0123.lance"),
+            format!("mine.lance/data/{ID}-0.lance"),
+            format!("cells.lance/data/mine/{ID}-0.lance"),
+            format!("cells.lance/{ID}-0.lance"),
+        ] {
+            assert_eq!(grower_of(&other, [ID]), None, "{other}");
         }
         assert!(is_old_staging("_slaf/versions/00000000000000000002.json.tmp.0123456789abcdef"));
         assert!(!is_old_staging("_slaf/versions/00000000000000000002.json.bak"));

@@ -1,5 +1,6 @@
 //! Where a conversion writes: a new store, or the next version of one that it replaces.
 
+use super::job::Place;
 use super::options::{ConvertOptions, Durability};
 use super::survey::{self, Survey};
 use crate::store::manifest::{FileEntry, Manifest};
@@ -88,17 +89,8 @@ impl Target {
         Ok(())
     }
 
-    /// The folder of a table of this write.
-    pub(super) fn table(&self, name: &str) -> String {
-        survey::table(&self.write_id, name)
-    }
-
-    pub(super) fn categories(&self) -> String {
-        survey::categories(&self.write_id)
-    }
-
-    pub(super) fn extras(&self) -> String {
-        survey::extras(&self.write_id)
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { storage: &self.storage, write_id: &self.write_id }
     }
 
     /// Lists and hashes the files of this write, makes them durable and commits the manifest.
@@ -120,24 +112,8 @@ impl Target {
             let beside = self.storage.list(file.rsplit_once('/').map_or("", |(folder, _)| folder)).await?;
             written.extend(beside.into_iter().filter(|(f, _)| f == file));
         }
-        written.sort();
-        for (path, length) in &written {
-            let blake3 = self.storage.hash(path).await?;
-            manifest.files.push(FileEntry { path: path.clone(), length: *length, blake3 });
-        }
-        let durable = self.durability == Durability::Full;
-        if durable {
-            self.storage.sync(&written.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>())?;
-        }
-        let staging = survey::staging(&self.write_id);
-        versions::commit(&self.storage, manifest, &staging, durable, || self.lost()).await?;
-        if durable {
-            self.storage.sync(&[&versions::path(manifest.version)]).map_err(|e| {
-                let what = format!("version {} is there, but may not survive a power loss: {e}", manifest.version);
-                Error::new(ErrorKind::CommitOutcomeUnknown, what).with_source(e)
-            })?;
-        }
-        Ok(())
+        let commit = Commit { storage: &self.storage, write_id: &self.write_id, durability: self.durability };
+        commit.seal(manifest, written, || self.lost()).await
     }
 
     /// Another writer was first.
@@ -194,6 +170,46 @@ impl Target {
     }
 }
 
+/// The last step of a write.
+pub(crate) struct Commit<'a> {
+    pub(crate) storage: &'a Storage,
+    pub(crate) write_id: &'a str,
+    pub(crate) durability: Durability,
+}
+
+impl Commit<'_> {
+    /// Hashes files that were written, with their lengths, makes them durable, adds them to the
+    /// manifest and commits it. `lost` is the error if another writer was first.
+    ///
+    /// # Errors
+    /// `lost`. After `commit-outcome-unknown` the files must stay: a version may name them.
+    pub(crate) async fn seal(
+        &self,
+        manifest: &mut Manifest,
+        mut written: Vec<(String, u64)>,
+        lost: impl Fn() -> Error,
+    ) -> Result<()> {
+        written.sort();
+        for (path, length) in &written {
+            let blake3 = self.storage.hash(path).await?;
+            manifest.files.push(FileEntry { path: path.clone(), length: *length, blake3 });
+        }
+        let durable = self.durability == Durability::Full;
+        if durable {
+            self.storage.sync(&written.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>())?;
+        }
+        let staging = survey::staging(self.write_id);
+        versions::commit(self.storage, manifest, &staging, durable, lost).await?;
+        if durable {
+            self.storage.sync(&[&versions::path(manifest.version)]).map_err(|e| {
+                let what = format!("version {} is there, but may not survive a power loss: {e}", manifest.version);
+                Error::new(ErrorKind::CommitOutcomeUnknown, what).with_source(e)
+            })?;
+        }
+        Ok(())
+    }
+}
+
 /// The first files of a list, for a message.
 fn some_of(files: &[String]) -> String {
     let more = if files.len() > 3 { ", ..." } else { "" };
@@ -230,34 +246,34 @@ async fn refuse_in_store(storage: &Storage) -> Result<()> {
 /// Files that are open during a write: its mark, whose lock tells others that the writer lives, and
 /// spare ones that are closed before a failed write is cleaned up. Removing a folder opens it, and
 /// the limit of open files may be why the write failed.
-struct Held {
+pub(crate) struct Held {
     mark: Mutex<Option<File>>,
     spare: Mutex<Vec<File>>,
 }
 
 impl Held {
     /// Opens some, or as many as the limit lets.
-    fn reserve() -> Held {
+    pub(crate) fn reserve() -> Held {
         const ENOUGH: usize = 4;
         let spare = (0..ENOUGH).map_while(|_| File::open("/dev/null").ok()).collect();
         Held { mark: Mutex::default(), spare: Mutex::new(spare) }
     }
 
-    fn keep(&self, mark: Option<File>) {
+    pub(crate) fn keep(&self, mark: Option<File>) {
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
     }
 
-    fn release_files(&self) {
+    pub(crate) fn release_files(&self) {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn release(&self) {
+    pub(crate) fn release(&self) {
         self.keep(None);
     }
 }
 
 /// Removes a folder and those in it, as far as they are empty.
-fn remove_empty(folder: &Path) {
+pub(crate) fn remove_empty(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             remove_empty(&entry.path());

@@ -19,6 +19,11 @@ use std::sync::{Arc, OnceLock};
 pub struct DatasetOptions {
     /// The version to open; the newest one by default.
     pub version: Option<u64>,
+    /// In place of a version: the one that has this tag.
+    pub tag: Option<String>,
+    /// In place of a version: the one that was the newest at this time, in seconds since 1970-01-01
+    /// UTC.
+    pub time: Option<u64>,
     /// Credentials and settings of an object store.
     pub storage_options: HashMap<String, String>,
     /// When files are compared with their hashes.
@@ -52,6 +57,8 @@ pub struct VersionInfo {
     pub n_cells: u64,
     /// Genes at this version.
     pub n_genes: u64,
+    /// The tags that name it.
+    pub tags: Vec<String>,
 }
 
 /// A store at one version.
@@ -79,18 +86,26 @@ impl Dataset {
     /// Opens a store with options.
     ///
     /// # Errors
-    /// As [`Dataset::open`]; `not-found` also for a version that does not exist.
+    /// As [`Dataset::open`]; `not-found` also for a version, tag or time that there is not.
     pub fn open_with(uri: &str, options: &DatasetOptions) -> Result<Dataset> {
         let _span = tracing::debug_span!("open", store = %Address(uri)).entered();
         elsewhere::refuse_web(uri)?;
         let storage = block_on(Storage::new(uri, &options.storage_options))?;
         let first_touch = options.verify == Verify::FirstTouch;
-        let snapshot = block_on(Snapshot::open(storage.clone(), options.version, first_touch));
+        let snapshot = block_on(async {
+            let found = versions::find(&storage, options.tag.as_deref(), options.time).await?;
+            Snapshot::open(storage.clone(), options.version.or(found), first_touch).await
+        });
         let snapshot = snapshot.map_err(|e| match e.kind() {
             ErrorKind::NotAStore => elsewhere::explain(e, &storage),
             _ => e,
         })?;
-        Ok(Dataset { snapshot: Arc::new(snapshot), session: Arc::default() })
+        Ok(Dataset::of(Arc::new(snapshot)))
+    }
+
+    /// A handle of a version that is open.
+    pub(crate) fn of(snapshot: Arc<Snapshot>) -> Dataset {
+        Dataset { snapshot, session: Arc::default() }
     }
 
     /// Where the store is.
@@ -110,7 +125,8 @@ impl Dataset {
     pub fn versions(&self) -> Result<Vec<VersionInfo>> {
         block_on(async {
             let mut out = Vec::new();
-            for version in versions::versions(&self.snapshot.storage).await? {
+            let tags = versions::load(&self.snapshot.storage, None).await?.tags;
+            for version in versions::kept(&self.snapshot.storage).await? {
                 let m = match versions::read(&self.snapshot.storage, version).await {
                     // Replaced since it was listed.
                     Err(e) if e.kind() == ErrorKind::NotFound => continue,
@@ -122,6 +138,7 @@ impl Dataset {
                     operation: m.operation,
                     n_cells: m.n_cells,
                     n_genes: m.n_genes,
+                    tags: tags.iter().filter(|(_, v)| **v == version).map(|(tag, _)| tag.clone()).collect(),
                 });
             }
             Ok(out)

@@ -21,8 +21,15 @@ impl Snapshot {
         let table = self.table(TableName::ByGene).await?;
         let genes: Vec<u64> = cols.iter(self.manifest.n_genes).collect();
         let mut wanted = Vec::with_capacity(genes.len() * stripes.len());
+        // Where the row of each gene in each stripe is; genes that came later have none in older ones.
+        let mut places = Vec::with_capacity(genes.len() * stripes.len());
         for stripe in stripes {
-            wanted.extend(genes.iter().map(|&g| stripe.first_row + u64::from(order.rank_of[g as usize])));
+            for &gene in &genes {
+                let rank = u64::from(order.rank_of[gene as usize]);
+                let has_row = rank < stripe.n_genes;
+                places.push(has_row.then_some(wanted.len()));
+                wanted.extend(has_row.then_some(stripe.first_row + rank));
+            }
         }
         // Rows of popular genes are long: none is read along.
         let wanted = Selection::Ids(wanted).resolve(table.rows());
@@ -34,7 +41,9 @@ impl Snapshot {
                 .map(|g| {
                     let mut column = Vec::new();
                     for (s, stripe) in stripes.iter().enumerate() {
-                        cells.pick(&packed, s * genes.len() + g, stripe, &mut column)?;
+                        if let Some(place) = places[s * genes.len() + g] {
+                            cells.pick(&packed, place, stripe, &mut column)?;
+                        }
                     }
                     Ok(column)
                 })

@@ -9,9 +9,20 @@ use serde_json::Value;
 use slaf_core::{Dtype, Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, MatrixEncoding, MatrixKey};
 pub use slaf_lance::TableEntry;
+use std::collections::BTreeMap;
 
 /// The version of the store's layout that this library writes.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// How many write ids a version remembers of those before it.
+pub const LINEAGE: usize = 64;
+
+/// A reader feature: stripes of `by_gene` may have fewer genes than the store, which has got more
+/// since.
+pub(crate) const SHORT_STRIPES: &str = "short-stripes";
+
+/// The reader features that are known here.
+const READER_FEATURES: [&str; 1] = [SHORT_STRIPES];
 
 /// A committed version of a store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +48,16 @@ pub struct Manifest {
     pub created_by: String,
     /// What made it, `convert` for example.
     pub operation: String,
+    /// The write ids of the versions that this one was made over, the newest first, as far back as
+    /// [`LINEAGE`]; none for a store that was made anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<String>,
+    /// Versions by the names that users gave them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, u64>,
+    /// Versions that are removed, or about to be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expired: Vec<u64>,
     /// Rows of the table `cells`.
     pub n_cells: u64,
     /// Rows of the table `genes`.
@@ -304,7 +325,7 @@ impl Manifest {
                 ),
             ));
         }
-        if let Some(feature) = head.reader_features.first() {
+        if let Some(feature) = head.reader_features.iter().find(|f| !READER_FEATURES.contains(&f.as_str())) {
             return Err(kinds::unknown("reader feature", feature));
         }
         serde_json::from_slice(bytes).map_err(|e| of_later_version(bytes).unwrap_or_else(|| senseless(e)))

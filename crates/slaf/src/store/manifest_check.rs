@@ -3,7 +3,9 @@
 //! to the values of other genes. `SPEC.md` has the rules.
 
 use super::kinds::Named;
-use super::manifest::{FileEntry, FrameSchema, Kind, Manifest, MatrixEntry, Slot, Stripe, TableEntry};
+use super::manifest::{
+    FileEntry, FrameSchema, Kind, LINEAGE, Manifest, MatrixEntry, SHORT_STRIPES, Slot, Stripe, TableEntry,
+};
 use slaf_core::{Context, Error, Result};
 use slaf_ingest::Axis;
 use std::collections::HashSet;
@@ -50,6 +52,15 @@ pub(crate) fn check(m: &Manifest) -> Result<()> {
     }
     if m.created > LAST_SECOND {
         return Err(Error::corrupt(format!("{} is beyond the year 9999", m.created)).at("created"));
+    }
+    if m.lineage.len() > LINEAGE {
+        return Err(Error::corrupt(format!("{} versions, more than the {LINEAGE} last", m.lineage.len())).at("lineage"));
+    }
+    if let Some((tag, version)) = m.tags.iter().find(|(_, v)| **v == 0 || **v > m.version) {
+        return Err(Error::corrupt(format!("\"{tag}\" is version {version}, which is not there yet")).at("tags"));
+    }
+    if let Some(version) = m.expired.iter().find(|v| **v >= m.version) {
+        return Err(Error::corrupt(format!("version {version} is not there yet")).at("expired"));
     }
     let tables = tables(m);
     paths(m, &tables)?;
@@ -220,12 +231,17 @@ fn arrays(m: &Manifest) -> Result<()> {
 
 /// The stripes follow each other and cover all cells and all rows of `by_gene`, as reading relies on.
 fn stripes(m: &Manifest) -> Result<()> {
-    let (mut cell, mut row) = (0, 0);
+    let (mut cell, mut row, mut genes) = (0, 0, 0);
     for (i, &Stripe { first_cell, n_cells, first_row, n_genes }) in m.stripes.iter().enumerate() {
         let field = |name: &str| format!("stripes.{i}.{name}");
         equal(&field("first_cell"), first_cell, "cells before it", cell)?;
         equal(&field("first_row"), first_row, "rows before it", row)?;
-        equal(&field("n_genes"), n_genes, "genes", m.n_genes)?;
+        // Genes that came later have no values in older stripes.
+        let has_short = m.reader_features.iter().any(|f| f == SHORT_STRIPES);
+        if !has_short || n_genes < genes || n_genes > m.n_genes {
+            equal(&field("n_genes"), n_genes, "genes", m.n_genes)?;
+        }
+        genes = n_genes;
         // Neither sum can overflow: the first is at most n_cells, and there are as many stripes.
         if n_cells == 0 || n_cells > m.n_cells - cell || u32::try_from(n_cells).is_err() {
             let left = m.n_cells - cell;

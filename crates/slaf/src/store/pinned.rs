@@ -29,6 +29,10 @@ impl Pinned {
     /// What happened to the store since it was opened, if that explains missing or foreign files.
     async fn change(&self) -> Option<Error> {
         match versions::load(&self.storage, None).await {
+            Ok(newest) if newest.expired.contains(&self.version) => {
+                let what = "gc removed this version since it was opened: open a later one";
+                Some(Error::new(ErrorKind::Conflict, what))
+            }
             Ok(newest) => self.is_replaced_by(&newest).then(|| {
                 Error::new(ErrorKind::Conflict, "the store was overwritten since it was opened: open it again")
             }),

@@ -11,6 +11,7 @@ use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::MatrixKey;
 use slaf_lance::error::while_reading;
 use slaf_lance::{Explain, FirstTouch, Storage, Table};
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::OnceCell;
@@ -22,6 +23,8 @@ pub(crate) struct Snapshot {
     pub(crate) manifest: Manifest,
     pinned: Arc<Pinned>,
     first_touch: Option<Arc<FirstTouch>>,
+    /// The root manifest on a local disk, with a lock that tells that its version is in use.
+    _in_use: Option<File>,
     cells: OnceCell<Table>,
     genes: OnceCell<Table>,
     by_gene: OnceCell<Table>,
@@ -43,6 +46,7 @@ impl Snapshot {
         });
         Ok(Snapshot {
             pinned: Arc::new(Pinned::new(&storage, &manifest)),
+            _in_use: versions::use_version(&storage, manifest.version),
             storage,
             manifest,
             first_touch,

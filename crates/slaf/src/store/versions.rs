@@ -5,6 +5,8 @@ use crate::store::manifest_check::{check, version_of};
 use bytes::Bytes;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_lance::Storage;
+use std::fs::{File, TryLockError};
+use std::time::Duration;
 
 const FOLDER: &str = "_slaf/versions";
 
@@ -48,6 +50,9 @@ async fn load_once(storage: &Storage, version: Option<u64>) -> Result<Manifest> 
         )
         .at(storage.uri()));
     }
+    if wanted < newest && read(storage, newest).await.is_ok_and(|m| m.expired.contains(&wanted)) {
+        return Err(Error::new(ErrorKind::NotFound, format!("version {wanted} was removed by gc")).at(storage.uri()));
+    }
     match read(storage, wanted).await {
         Err(e) if e.kind() == ErrorKind::Corrupt => {
             for &older in all.iter().rev().filter(|&&v| v < wanted) {
@@ -75,6 +80,66 @@ pub(crate) async fn read(storage: &Storage, version: u64) -> Result<Manifest> {
     }
     check(&manifest).at(storage.full(&file))?;
     Ok(manifest)
+}
+
+/// A lock on the root manifest of a version, on a local disk: as long as it is held, `gc` keeps the
+/// version.
+pub(crate) fn use_version(storage: &Storage, version: u64) -> Option<File> {
+    let file = File::open(storage.local()?.join(path(version))).ok()?;
+    for _ in 0..20 {
+        match file.try_lock_shared() {
+            Ok(()) => return Some(file),
+            // Somebody is asking whether it is in use.
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
+}
+
+/// Whether a handle on this machine has a version open.
+pub(crate) fn is_in_use(storage: &Storage, version: u64) -> bool {
+    let Some(root) = storage.local() else { return false };
+    let Ok(file) = File::open(root.join(path(version))) else { return false };
+    matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// The version that a tag names, or the one that was the newest at a time.
+///
+/// # Errors
+/// `not-found`, with the tags that there are; those of [`load`].
+pub(crate) async fn find(storage: &Storage, tag: Option<&str>, time: Option<u64>) -> Result<Option<u64>> {
+    if let Some(tag) = tag {
+        let newest = load(storage, None).await?;
+        return match newest.tags.get(tag) {
+            Some(version) => Ok(Some(*version)),
+            None => {
+                let tags: Vec<&str> = newest.tags.keys().map(String::as_str).collect();
+                let there = if tags.is_empty() {
+                    "there are none".to_string()
+                } else {
+                    format!("there are {}", tags.join(", "))
+                };
+                Err(Error::new(ErrorKind::NotFound, format!("no tag \"{tag}\"; {there}")).at(storage.uri()))
+            }
+        };
+    }
+    let Some(time) = time else { return Ok(None) };
+    for version in kept(storage).await?.into_iter().rev() {
+        match read(storage, version).await {
+            Ok(manifest) if manifest.created <= time => return Ok(Some(version)),
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(Error::new(ErrorKind::NotFound, "no version is so old").at(storage.uri()))
+}
+
+/// The versions that can be opened, oldest first.
+pub(crate) async fn kept(storage: &Storage) -> Result<Vec<u64>> {
+    let expired = load(storage, None).await?.expired;
+    Ok(versions(storage).await?.into_iter().filter(|v| !expired.contains(v)).collect())
 }
 
 /// Something is there that is no store; whoever opens it says what.
@@ -139,13 +204,21 @@ pub(crate) async fn commit(
             Err(_) => return Err(unknown(e)),
         }
     }
-    // Others may have gone on to later versions and removed the one that was in our place.
-    let newest = versions(storage).await.map_err(unknown)?.last().copied();
-    if newest.is_some_and(|n| n > manifest.version) {
-        storage.delete(&file).await?;
-        return Err(lost());
+    // Others may have gone on from this version, or may have gone on before and removed the one that
+    // was in its place.
+    loop {
+        let newest = versions(storage).await.map_err(unknown)?.last().copied();
+        let Some(newest) = newest.filter(|n| *n > manifest.version) else { return Ok(()) };
+        match read(storage, newest).await {
+            Ok(newest) if newest.lineage.contains(&manifest.write_id) => return Ok(()),
+            Ok(_) => break,
+            // Removed since it was listed, after a later one was there.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(unknown(e)),
+        }
     }
-    Ok(())
+    storage.delete(&file).await?;
+    Err(lost())
 }
 
 #[cfg(test)]

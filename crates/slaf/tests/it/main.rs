@@ -3,9 +3,11 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod append;
 mod byte_rows;
 mod convert;
 mod damage;
+mod grow;
 mod loader;
 mod manifest;
 mod matrix;

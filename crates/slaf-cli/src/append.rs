@@ -1,0 +1,69 @@
+use crate::convert::{bytes, named};
+use crate::failure::Outcome;
+use crate::interrupt::Interrupt;
+use crate::progress::Bar;
+use crate::say;
+use crate::store::StorageArgs;
+use slaf::grow::{self, AppendOptions};
+use slaf::{Join, OpenOptions};
+
+/// Append the cells of files or stores to a store
+///
+/// All that `slaf convert` reads, and other stores. Genes are joined by name, columns of obs are
+/// united. Only the new cells are written, in one commit.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The store that grows
+    store: String,
+    /// The files, folders or stores to append
+    #[arg(required = true, num_args = 1..)]
+    inputs: Vec<String>,
+    /// Genes: those of any (outer), or those of the store (reference)
+    #[arg(long, value_parser = named(Join::ALL, Join::name), default_value = "outer")]
+    join: Join,
+    /// What the obs column "source" says of the new cells
+    #[arg(long, value_name = "NAME")]
+    source_name: Option<String>,
+    /// Go on where only one side has a layer, an array, raw or a graph; the report names it
+    #[arg(long)]
+    allow_loss: bool,
+    /// Take a layer that an input lacks as zeros in its cells
+    #[arg(long)]
+    fill_layers: bool,
+    /// How much memory to use, for example 800M or 4G
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<usize>,
+    /// 10x files and folders with several genomes: read this one
+    #[arg(long, value_name = "NAME")]
+    genome: Option<String>,
+    /// 10x files: read only features of this type, for example "Gene Expression"
+    #[arg(long, value_name = "TYPE")]
+    feature_type: Option<String>,
+    /// MuData files: read this modality
+    #[arg(long, value_name = "NAME")]
+    modality: Option<String>,
+    #[command(flatten)]
+    storage: StorageArgs,
+}
+
+pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
+    let defaults = AppendOptions::default();
+    let options = AppendOptions {
+        join: args.join,
+        source_name: args.source_name,
+        allow_loss: args.allow_loss,
+        fill_layers: args.fill_layers,
+        memory: args.memory.unwrap_or(defaults.memory),
+        input: OpenOptions {
+            genome: args.genome,
+            feature_type: args.feature_type,
+            modality: args.modality,
+            ..defaults.input
+        },
+    };
+    let inputs: Vec<&str> = args.inputs.iter().map(String::as_str).collect();
+    let bar = Bar::new(interrupt);
+    let report = grow::append(&args.store, &inputs, &options, &args.storage.grow(), &|event| bar.update(event))?;
+    drop(bar);
+    say(report)
+}

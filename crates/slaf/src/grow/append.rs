@@ -1,0 +1,463 @@
+//! Cells that are appended: new fragments of `cells`, new stripes of `by_gene`, a new table of genes.
+//!
+//! What the store and the sources have in common is found by the union that a conversion of all of
+//! them would make, so that the answer is that of such a conversion; only the new cells are written.
+
+use super::labelled::Labelled;
+use super::options::{GrowOptions, GrowReport};
+use super::store_input::{StoreInput, open_source};
+use super::writer::{Head, Next, commit_over};
+use crate::config;
+use crate::convert::cells::{CellsPlan, RowSink, array_entries, frame_columns};
+use crate::convert::job::{Job, tick};
+use crate::convert::{ConvertOptions, expand};
+use crate::dataset::Dataset;
+use crate::progress::Progress;
+use crate::reader;
+use crate::selection::Selection;
+use crate::store::fields::{array_fields, frame_fields};
+use crate::store::frames::Categories;
+use crate::store::manifest::{ArrayEntry, ColumnSchema, FrameSchema, Kind, Manifest, SHORT_STRIPES, Slot, Stripe};
+use crate::store::schema::{self, by_gene_schema};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Schema};
+use slaf_core::order::GeneOrder;
+use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_ingest::temporary::TemporaryFolder;
+use slaf_ingest::{
+    Appended, ArrayKey, Axis, ColumnKind, Input, Join, MatrixInfo, MatrixKey, OpenOptions, UnionOptions,
+};
+use slaf_lance::error::from_arrow;
+use slaf_lance::runtime::block_on;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How to append.
+#[derive(Clone, Debug)]
+pub struct AppendOptions {
+    /// Which genes the next version has.
+    pub join: Join,
+    /// What the obs column `source` says of the new cells; by default the name of their input, where
+    /// the store has that column.
+    pub source_name: Option<String>,
+    /// Leave out what the next version cannot hold instead of failing.
+    pub allow_loss: bool,
+    /// Take a layer that the source or the store lacks as zeros in their cells.
+    pub fill_layers: bool,
+    /// Bytes that may be held, about.
+    pub memory: usize,
+    /// How to read the inputs.
+    pub input: OpenOptions,
+}
+
+impl Default for AppendOptions {
+    fn default() -> Self {
+        AppendOptions {
+            join: Join::Outer,
+            source_name: None,
+            allow_loss: false,
+            fill_layers: false,
+            memory: 1 << 30,
+            input: OpenOptions::default(),
+        }
+    }
+}
+
+/// The obs column that names the input of a cell.
+const SOURCE: &str = "source";
+
+/// Appends the cells of files and stores, in one commit.
+///
+/// Genes are matched by id; new ones come after those that are there. Columns of obs are united: one
+/// that a side lacks is missing there, categories are merged, numbers are promoted. The cost is that
+/// of the new cells, but for columns of obs and obsm whose type changes, which are written anew.
+///
+/// # Errors
+/// `would-lose-data` for what only one side has (layers, obsm, raw, graphs, varm), without
+/// `allow_loss`; `invalid-argument` for an inner join that would take genes from the store; those of
+/// reading the inputs and of writing. After an error nothing is left, unless it is
+/// `commit-outcome-unknown`.
+pub fn append(
+    uri: &str,
+    sources: &[&str],
+    options: &AppendOptions,
+    grow: &GrowOptions,
+    progress: Progress<'_>,
+) -> Result<GrowReport> {
+    let started = Instant::now();
+    let mut notes = Vec::new();
+    let mut paths: Vec<String> = Vec::new();
+    for source in sources {
+        match source.contains("://") || Path::new(source).join("_slaf").is_dir() {
+            true => paths.push(source.to_string()),
+            false => {
+                let files: Vec<PathBuf> = expand(&[Path::new(source)], &mut notes)?;
+                paths.extend(files.iter().map(|f| f.display().to_string()));
+            }
+        }
+    }
+    if paths.is_empty() {
+        return Err(Error::invalid("no input"));
+    }
+    let operation = match &paths[..] {
+        [one] => format!("append {one}"),
+        several => format!("append {} inputs", several.len()),
+    };
+    let change = |head: &Head<'_>| {
+        let appending = Appending { paths: &paths, options, grow, progress };
+        appending.next(head).map(|(next, told)| (Some(next), told))
+    };
+    let (manifest, (written, told)) = commit_over(uri, grow, &operation, change)?;
+    notes.extend(told);
+    let report = GrowReport::new(&manifest, written, Vec::new());
+    Ok(GrowReport { notes, seconds: started.elapsed().as_secs_f64(), ..report })
+}
+
+struct Appending<'a> {
+    paths: &'a [String],
+    options: &'a AppendOptions,
+    grow: &'a GrowOptions,
+    progress: Progress<'a>,
+}
+
+impl Appending<'_> {
+    fn next(&self, head: &Head<'_>) -> Result<(Next, (Vec<String>, Vec<String>))> {
+        let union = self.union(head)?;
+        let before = head.manifest();
+        let description = union.description();
+        if self.options.join == Join::Inner && description.n_genes < before.n_genes {
+            let what = format!(
+                "an inner join would take {} genes from the store: take join=\"reference\", or convert all into a \
+                 new store",
+                before.n_genes - description.n_genes
+            );
+            return Err(Error::invalid(what));
+        }
+        let options = ConvertOptions {
+            allow_loss: self.options.allow_loss,
+            memory: self.options.memory,
+            ..ConvertOptions::default()
+        };
+        crate::convert::refuse_losses(&union, &options)?;
+        let mut next = head.next();
+        // An earlier try may have left one.
+        block_on(head.storage().remove(&head.place().table("genes")))?;
+        let mut growth = head.grow(&before.tables.cells)?;
+        let columns = self.match_columns(head, &union, &growth.columns())?;
+        // Those of all categoricals are given by the union.
+        let mut categories = Categories::new();
+        growth.retain(&columns.kept(before));
+        growth.add_fields(&columns.absent_fields())?;
+        self.rewrite(head, &union, &columns, &mut growth, &mut categories)?;
+        let counts = match description.matrices.first() {
+            Some(m) => union.column_counts(&m.key)?,
+            None => vec![0; description.n_genes as usize],
+        };
+        let order = extended(&*block_on(head.snapshot.order())?, &counts)?;
+        let counts_by_rank = order.gene_of.iter().map(|&g| counts[g as usize]).collect();
+        let mut plan = CellsPlan {
+            obs: columns.obs.clone(),
+            arrays: columns.arrays.clone(),
+            matrices: columns.matrices.clone(),
+            order,
+            counts_by_rank,
+            raw_order: None,
+            cells: None,
+            by_gene: None,
+            first_row: before.tables.by_gene.as_ref().map_or(0, |t| t.rows),
+        };
+        growth.begin_rows(&plan.schema(), config::fragment_rows())?;
+        plan.cells = Some(RowSink::More(Box::new(growth)));
+        if let Some(entry) = &before.tables.by_gene {
+            let mut growth = head.grow(entry)?;
+            growth.begin_rows(&by_gene_schema(), config::fragment_rows())?;
+            plan.by_gene = Some(RowSink::More(Box::new(growth)));
+        }
+        let job = Job { input: &union, options: &options, place: head.place(), progress: self.progress };
+        let cells = job.write_cells(plan, &mut categories)?;
+        self.put(head, &job, &union, cells, &mut next, categories)?;
+        self.put_uns(head, &union, &mut next)?;
+        tick(self.progress, "committing", description.n_cells, description.n_cells)?;
+        let written = vec![format!("{} cells", description.n_cells)];
+        Ok((next, (written, description.notes.clone())))
+    }
+
+    /// The cells of the sources as they follow those of the store.
+    fn union(&self, head: &Head<'_>) -> Result<Appended> {
+        let store = StoreInput::new(Dataset::of(head.snapshot.clone()));
+        let labelled = store.description().obs.columns.iter().any(|c| c.name == SOURCE);
+        let open = OpenOptions { memory: self.options.memory / 4, ..self.options.input.clone() };
+        let mut sources: Vec<(String, Box<dyn Input>)> = Vec::new();
+        for path in self.paths {
+            let input = open_source(path, &open, &self.grow.storage_options).map_err(|e| e.at(path))?;
+            let has_own = input.description().obs.columns.iter().any(|c| c.name == SOURCE);
+            let input = match &self.options.source_name {
+                Some(_) if has_own => {
+                    let what = format!("obs has a column \"{SOURCE}\" already, and source_name would replace it");
+                    return Err(Error::invalid(what).at(path));
+                }
+                Some(name) => Box::new(Labelled::new(input, SOURCE, name)),
+                None if labelled && !has_own => Box::new(Labelled::new(input, SOURCE, path)),
+                None => input,
+            };
+            sources.push((path.clone(), input));
+        }
+        let union =
+            UnionOptions { join: self.options.join, source_column: None, fill_layers: self.options.fill_layers };
+        slaf_ingest::append(("the store".to_string(), Box::new(store)), sources, &union)
+    }
+
+    /// Finds the column of the table for each of the union's.
+    fn match_columns(&self, head: &Head<'_>, union: &Appended, taken: &[String]) -> Result<Columns> {
+        let categories = block_on(head.snapshot.categories())?;
+        let (before, description) = (head.manifest(), union.description());
+        let mut ids = super::add::Ids(taken.to_vec());
+        let empty = union.obs(0..0)?;
+        let mut obs = FrameSchema::new(&description.obs, "o");
+        let mut columns = Columns::default();
+        for (column, given) in obs.columns.iter_mut().zip(&empty.columns) {
+            let old = before.obs.columns.iter().find(|c| c.name == column.name);
+            match old {
+                Some(old) if is_held_alike(old, column, categories.get(&old.id), &given.array) => {
+                    column.id.clone_from(&old.id);
+                }
+                // A missing value of a float is a value.
+                None if !(given.info.kind == ColumnKind::Plain && column.data_type.arrow().is_floating()) => {
+                    column.id = ids.next("o");
+                    columns.absent.push(column.clone());
+                }
+                _ => {
+                    column.id = ids.next("o");
+                    columns.rewritten.push(column.clone());
+                }
+            }
+        }
+        columns.arrays = array_entries(description, Axis::Cells, "m");
+        for array in &mut columns.arrays {
+            let old = before.arrays.iter().find(|a| a.axis == Axis::Cells && a.name == array.name);
+            match old {
+                Some(old) if old.dtype == array.dtype => array.column.clone_from(&old.column),
+                _ => {
+                    array.column = array.column.as_ref().map(|_| ids.next("m"));
+                    columns.rewritten_arrays.push(array.clone());
+                }
+            }
+        }
+        for info in &description.matrices {
+            let entry = before.matrix(&info.key);
+            let column = entry.map_or_else(|| ids.next("l"), |m| m.column.clone());
+            if entry.is_none() {
+                let what = format!("the store has no {}: add it as a layer first", info.key);
+                return Err(Error::new(ErrorKind::WouldLoseData, what));
+            }
+            columns.matrices.push((info.clone(), column));
+        }
+        columns.obs = obs;
+        Ok(columns)
+    }
+
+    /// Writes columns of the cells that are there whose type changes.
+    fn rewrite(
+        &self,
+        head: &Head<'_>,
+        union: &Appended,
+        columns: &Columns,
+        growth: &mut slaf_lance::Growth,
+        categories: &mut Categories,
+    ) -> Result<()> {
+        let frame = FrameSchema { index_name: None, columns: columns.rewritten.clone() };
+        let mut fields = frame_fields(&frame);
+        fields.extend(array_fields(&columns.rewritten_arrays));
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let schema = Arc::new(Schema::new(fields.clone()));
+        let n = head.manifest().n_cells;
+        let old = Dataset::of(head.snapshot.clone());
+        growth.add_columns(&fields, config::batch_rows(), |rows| {
+            tick(self.progress, "columns", rows.start, n)?;
+            let mut given = union.obs_of_first(rows.clone())?;
+            given.columns.retain(|c| frame.columns.iter().any(|wanted| wanted.name == c.info.name));
+            let mut arrays = frame_columns(&frame, &given, categories, rows.clone()).at("obs")?;
+            for array in columns.rewritten_arrays.iter().filter(|a| a.column.is_some()) {
+                let key = ArrayKey { axis: Axis::Cells, name: array.name.clone() };
+                let (values, _) = old.array(&key, &Selection::Range(rows.clone()))?;
+                if values.first_rounded(array.dtype).is_some() {
+                    let what = format!("integers would be rounded: the new cells need {}", array.dtype);
+                    return Err(Error::new(ErrorKind::WouldLoseData, what).at(&array.name));
+                }
+                arrays.push(crate::store::values::to_lists(values.cast(array.dtype), array.width)?);
+            }
+            RecordBatch::try_new(schema.clone(), arrays).map_err(from_arrow)
+        })
+    }
+
+    /// Puts what was written into the next version.
+    fn put(
+        &self,
+        head: &Head<'_>,
+        job: &Job<'_>,
+        union: &Appended,
+        cells: crate::convert::cells::CellsWritten,
+        next: &mut Next,
+        mut categories: Categories,
+    ) -> Result<()> {
+        let before = head.manifest();
+        let (n_old, description) = (before.n_cells, union.description());
+        // Sums over the cells that were there.
+        let mut sums = cells.sums;
+        let stats = Dataset::of(head.snapshot.clone()).gene_stats()?;
+        for gene in 0..before.n_genes as usize {
+            let rank = cells.order.rank_of[gene] as usize;
+            sums.n_cells[rank] += stats.n_cells[gene];
+            sums.total[rank] += stats.total[gene];
+        }
+        let genes = job.write_genes(&cells.order, &sums, &mut categories)?;
+        let (entry, files) = cells.cells.finish()?;
+        let entry = next.grown(slaf_lance::Grown { entry, files: files.unwrap_or_default() });
+        let by_gene = match cells.by_gene {
+            Some(sink) => {
+                let (entry, files) = sink.finish()?;
+                Some(next.grown(slaf_lance::Grown { entry, files: files.unwrap_or_default() }))
+            }
+            None => None,
+        };
+        next.replace_table(head.storage(), &before.tables.genes.path, &genes.table.path)?;
+        if let Some(raw) = &before.tables.raw_genes {
+            next.forget_table(&raw.path);
+        }
+        let mut matrices = Vec::new();
+        for mut entry in cells.matrices {
+            let old = before.matrices.iter().find(|m| m.slot == entry.slot && m.name == entry.name);
+            if let Some(old) = old {
+                let dtype = old.dtype.promote(entry.dtype);
+                if dtype.is_float() && !old.dtype.is_float() && !self.options.allow_loss {
+                    refuse_rounding(head, &old.key())?;
+                }
+                entry.dtype = dtype;
+                entry.encoding = old.encoding;
+                entry.nnz += old.nnz;
+                // Cells that were there have empty rows for genes that came.
+                entry.bytes += old.bytes;
+            }
+            entry.n_rows = n_old + description.n_cells;
+            matrices.push(entry);
+        }
+        let manifest = next.manifest();
+        manifest.n_cells = n_old + description.n_cells;
+        manifest.n_genes = description.n_genes;
+        manifest.tables.cells = entry;
+        manifest.tables.genes = genes.table;
+        manifest.tables.by_gene = by_gene;
+        manifest.tables.raw_genes = None;
+        manifest.raw_var = None;
+        manifest.obs = FrameSchema { index_name: before.obs.index_name.clone(), ..cells.obs };
+        manifest.var = genes.var;
+        manifest.matrices = matrices;
+        manifest.matrices.extend(genes.matrices);
+        manifest.arrays = cells.arrays;
+        manifest.arrays.extend(genes.arrays);
+        let stripes = cells.stripes.into_iter().map(|s| Stripe { first_cell: s.first_cell + n_old, ..s });
+        manifest.stripes.extend(stripes.filter(|_| manifest.tables.by_gene.is_some()));
+        let is_short = manifest.stripes.iter().any(|s| s.n_genes < description.n_genes);
+        if is_short && !manifest.reader_features.iter().any(|f| f == SHORT_STRIPES) {
+            manifest.reader_features.push(SHORT_STRIPES.to_string());
+        }
+        super::add::write_categories(head, next, categories)
+    }
+
+    /// Keeps what `uns` of the sources has and the store has not.
+    fn put_uns(&self, head: &Head<'_>, union: &Appended, next: &mut Next) -> Result<()> {
+        let old = head.manifest().extras.clone();
+        let mut image = match &old {
+            Some(old) => Some(block_on(head.snapshot.read_file(&old.path))?.to_vec()),
+            None => None,
+        };
+        let folder = TemporaryFolder::new_in(&std::env::temp_dir())?;
+        let mut changed = old.as_ref().is_some_and(|e| e.elements.iter().any(|e| e != "uns"));
+        for (i, (name, source)) in union.sources().enumerate() {
+            let file = folder.path().join(format!("{i}.h5"));
+            if slaf_ingest::append_uns(image.clone(), name, source, &file)? {
+                image = Some(std::fs::read(&file).at(file.display())?);
+                changed = true;
+            }
+        }
+        if !changed {
+            return Ok(());
+        }
+        // Elements that cannot be united are gone.
+        let dropped: Vec<String> = old.iter().flat_map(|e| e.elements.clone()).collect();
+        let uns = image.map(|bytes| (bytes, vec!["uns".to_string()]));
+        let has_uns = dropped.iter().any(|e| e == "uns") || uns.is_some();
+        let added = uns.as_ref().filter(|_| has_uns).map(|(bytes, elements)| (bytes.clone(), &elements[..]));
+        super::add::replace_extras(head, next, &dropped, added)
+    }
+}
+
+/// What the table of cells has, and gets.
+#[derive(Default)]
+struct Columns {
+    obs: FrameSchema,
+    arrays: Vec<ArrayEntry>,
+    matrices: Vec<(MatrixInfo, String)>,
+    /// Columns without values in the cells that are there.
+    absent: Vec<ColumnSchema>,
+    /// Columns that are written anew.
+    rewritten: Vec<ColumnSchema>,
+    rewritten_arrays: Vec<ArrayEntry>,
+}
+
+impl Columns {
+    /// The columns of the table that the next version has, too.
+    fn kept(&self, before: &Manifest) -> HashSet<String> {
+        let mut kept: HashSet<String> = schema::cell_fields().iter().map(|f| f.name().clone()).collect();
+        kept.extend(self.obs.columns.iter().map(|c| c.id.clone()));
+        kept.extend(self.arrays.iter().filter_map(|a| a.column.clone()));
+        let cells = before.matrices.iter().filter(|m| !matches!(m.slot, Slot::Varp));
+        let names: HashSet<&String> = self.matrices.iter().map(|(_, column)| column).collect();
+        kept.extend(cells.map(|m| m.column.clone()).filter(|c| names.contains(c)));
+        kept
+    }
+
+    fn absent_fields(&self) -> Vec<arrow::datatypes::Field> {
+        frame_fields(&FrameSchema { index_name: None, columns: self.absent.clone() })
+    }
+}
+
+/// Whether what is held of a column is held alike in the union.
+fn is_held_alike(old: &ColumnSchema, new: &ColumnSchema, categories: Option<&ArrayRef>, given: &ArrayRef) -> bool {
+    let categorical = |c: &ColumnSchema| c.kind == Kind::Categorical;
+    if old.data_type != new.data_type || categorical(old) != categorical(new) {
+        return false;
+    }
+    if !categorical(old) {
+        return true;
+    }
+    let given = given.as_dictionary_opt::<Int32Type>().map(|d| d.values());
+    match (categories, given) {
+        (Some(old), Some(new)) if old.len() <= new.len() => old.to_data() == new.slice(0, old.len()).to_data(),
+        _ => false,
+    }
+}
+
+/// The order of the genes with those that come: the next ranks, by popularity.
+fn extended(order: &GeneOrder, counts: &[u64]) -> Result<GeneOrder> {
+    let n_old = order.rank_of.len();
+    let of_new = GeneOrder::by_popularity(&counts[n_old.min(counts.len())..]);
+    let ranks = order.rank_of.iter().copied().chain(of_new.rank_of.iter().map(|r| r + n_old as u32));
+    GeneOrder::from_ranks(ranks.collect()).ok_or_else(|| Error::new(ErrorKind::Internal, "ranks of new genes"))
+}
+
+/// Refuses integers of the store that floats of the new cells would round.
+fn refuse_rounding(head: &Head<'_>, key: &MatrixKey) -> Result<()> {
+    for chunk in reader::stream(&head.snapshot, key, &Selection::All, &Selection::All, config::batch_rows())? {
+        if chunk?.values.first_rounded(slaf_core::Dtype::F64).is_some() {
+            let what = "the store has integers that would be rounded: the new cells have fractions; round with \
+                        --allow-loss (allow_loss=True)";
+            return Err(Error::new(ErrorKind::WouldLoseData, what).at(key));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! Growth: a change of a store becomes its next version, in one commit.
+//!
+//! Nothing that is there is rewritten. What is new goes into files that carry the id of their
+//! writer, and a root manifest names them together with the files of the version before. Who loses
+//! the race for the next version looks at the newer one, checks that the change still applies, and
+//! tries again.
+
+mod add;
+mod append;
+mod edit;
+mod history;
+mod labelled;
+mod options;
+mod slots;
+mod store_input;
+mod table;
+mod writer;
+
+pub use add::{AddOptions, Additions, add};
+pub use append::{AppendOptions, append};
+pub use edit::{drop_slots, rename};
+pub use history::{Collected, Difference, GcOptions, diff, gc, rollback, tag, untag};
+pub use options::{GrowOptions, GrowReport};
+pub use table::AnnotationTable;

@@ -1,0 +1,65 @@
+//! How to change a store, and what was done.
+
+use crate::convert::Durability;
+use crate::store::manifest::Manifest;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::fmt;
+
+/// How to change a store.
+#[derive(Clone, Debug, Default)]
+pub struct GrowOptions {
+    /// Credentials and settings of an object store.
+    pub storage_options: HashMap<String, String>,
+    pub durability: Durability,
+}
+
+/// What a change did. [`Display`](fmt::Display) prints it for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct GrowReport {
+    /// The version that the change made.
+    pub version: u64,
+    pub n_cells: u64,
+    pub n_genes: u64,
+    /// What was written, `obs/cell_type` for example.
+    pub written: Vec<String>,
+    /// What is no longer in this version.
+    pub removed: Vec<String>,
+    /// What was decided.
+    pub notes: Vec<String>,
+    /// Bytes of the files that are new.
+    pub bytes: u64,
+    pub seconds: f64,
+}
+
+impl GrowReport {
+    pub(super) fn new(manifest: &Manifest, written: Vec<String>, removed: Vec<String>) -> GrowReport {
+        GrowReport {
+            version: manifest.version,
+            n_cells: manifest.n_cells,
+            n_genes: manifest.n_genes,
+            written,
+            removed,
+            notes: Vec::new(),
+            bytes: 0,
+            seconds: 0.0,
+        }
+    }
+}
+
+impl fmt::Display for GrowReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "version      {}", self.version)?;
+        writeln!(f, "shape        {} cells x {} genes", self.n_cells, self.n_genes)?;
+        if !self.written.is_empty() {
+            writeln!(f, "wrote        {}", self.written.join(", "))?;
+        }
+        if !self.removed.is_empty() {
+            writeln!(f, "removed      {}", self.removed.join(", "))?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note         {note}")?;
+        }
+        write!(f, "time         {:.2} s", self.seconds)
+    }
+}

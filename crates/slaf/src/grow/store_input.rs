@@ -1,0 +1,130 @@
+//! A store as an input.
+
+use crate::convert::inputs::open_any;
+use crate::dataset::{Dataset, DatasetOptions};
+use crate::export::frame_of;
+use crate::selection::Selection;
+use slaf_core::{CsrChunk, Result, Values};
+use slaf_ingest::{
+    ArrayInfo, ArrayKey, Axis, Description, Frame, Input, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
+};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// Opens what can be appended: a store, or what can be converted.
+///
+/// # Errors
+/// Those of opening a store, and of opening an input.
+pub(super) fn open_source(
+    source: &str,
+    options: &OpenOptions,
+    storage_options: &HashMap<String, String>,
+) -> Result<Box<dyn Input>> {
+    let path = Path::new(source);
+    if source.contains("://") || path.join("_slaf").is_dir() {
+        let storage_options = storage_options.clone();
+        let dataset = Dataset::open_with(source, &DatasetOptions { storage_options, ..DatasetOptions::default() })?;
+        return Ok(Box::new(StoreInput::new(dataset)));
+    }
+    open_any(path, options)
+}
+
+/// A store as an input.
+pub(super) struct StoreInput {
+    dataset: Dataset,
+    description: Description,
+}
+
+impl StoreInput {
+    pub(super) fn new(dataset: Dataset) -> StoreInput {
+        let m = dataset.manifest();
+        let matrices = m.matrices.iter().map(|x| MatrixInfo {
+            key: x.key(),
+            encoding: x.encoding,
+            dtype: x.dtype,
+            n_rows: x.n_rows,
+            n_cols: x.n_cols,
+            nnz: Some(x.nnz),
+        });
+        let arrays = m.arrays.iter().map(|a| ArrayInfo {
+            key: a.key(),
+            dtype: a.dtype,
+            n_rows: if a.axis == Axis::Cells { m.n_cells } else { m.n_genes },
+            n_cols: a.width,
+        });
+        let description = Description {
+            format: "SLAF store".to_string(),
+            n_cells: m.n_cells,
+            n_genes: m.n_genes,
+            obs: m.obs.info(),
+            var: m.var.info(),
+            raw_var: m.raw_var.as_ref().map(|f| f.info()),
+            matrices: matrices.collect(),
+            arrays: arrays.collect(),
+            extras: m.extras.iter().flat_map(|e| e.elements.clone()).collect(),
+            ..Description::default()
+        };
+        StoreInput { dataset, description }
+    }
+}
+
+impl Input for StoreInput {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn obs(&self, rows: Range<u64>) -> Result<Frame> {
+        frame_of(&self.dataset.obs(None, &Selection::Range(rows))?, &self.description.obs)
+    }
+
+    fn var(&self) -> Result<Frame> {
+        frame_of(&self.dataset.var(None, &Selection::All)?, &self.description.var)
+    }
+
+    fn raw_var(&self) -> Result<Option<Frame>> {
+        match (&self.description.raw_var, self.dataset.raw_var()?) {
+            (Some(info), Some(batch)) => frame_of(&batch, info).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+        let stream = self.dataset.stream(key, &Selection::All, &Selection::All, options.max_rows)?;
+        Ok(Box::new(Rows(Box::new(stream))))
+    }
+
+    fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
+        match key {
+            MatrixKey::X | MatrixKey::Layer(_) => Ok(self.dataset.gene_stats()?.n_cells),
+            _ => Ok(vec![0; self.dataset.matrix_info(key)?.n_cols as usize]),
+        }
+    }
+
+    fn array(&self, key: &ArrayKey, rows: Range<u64>) -> Result<Values> {
+        Ok(self.dataset.array(key, &Selection::Range(rows))?.0)
+    }
+
+    fn write_extras(&self, target: &Path) -> Result<()> {
+        match self.dataset.extras()? {
+            Some(bytes) => {
+                use std::io::Write;
+                Ok(std::fs::File::create_new(target)?.write_all(&bytes)?)
+            }
+            None => slaf_ingest::join_extras(Vec::new(), target),
+        }
+    }
+}
+
+/// Rows as a store reads them.
+struct Rows(Box<dyn Iterator<Item = Result<CsrChunk>> + Send>);
+
+impl Iterator for Rows {
+    type Item = Result<CsrChunk>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl RowStream for Rows {}

@@ -1,0 +1,547 @@
+"""Changes of a store: each is its next version, in one commit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from slaf import _slaf
+from slaf._boundary import AddOptions, AppendOptions, GrowOptions
+from slaf._errors import ConflictError, from_kind, invalid
+from slaf._numbers import whole
+from slaf._progress import bar
+from slaf._report import Report
+from slaf._store import WHAT, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Tries to change `uns` while others change it.
+_TRIES = 20
+
+
+def grow_options(store: Store) -> GrowOptions:
+    """Give the options of a change of a store."""
+    return GrowOptions(durability="full", storage_options=store.storage_options)
+
+
+def add_slots(
+    store: Store,
+    slots: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    drop: Sequence[str] = (),
+    uns_of: int | None = None,
+) -> tuple[int, Report]:
+    """Write slots of AnnData into a store, in one commit.
+
+    Parameters
+    ----------
+    store
+        The version whose cells and genes the slots have, in its order.
+    slots
+        Arguments of ``anndata.AnnData``: ``obs``, ``layers``, ``uns``, ...
+    overwrite
+        Replace what has the same name.
+    drop
+        Slots that the new version does not have.
+    uns_of
+        The version whose ``uns`` was changed.
+
+    Returns
+    -------
+    tuple
+        The new version, and what was done.
+    """
+    import anndata as ad
+    import pandas as pd
+
+    from slaf.data.converter import write_checked
+
+    frames = {}
+    for of, n in zip(WHAT, store.shape, strict=True):
+        given = slots.get(of)
+        names = pd.RangeIndex(n).astype(str)
+        frames[of] = pd.DataFrame(index=names) if given is None else given.set_axis(names)
+    rest = {name: value for name, value in slots.items() if name not in frames}
+    adata = ad.AnnData(**frames, **rest)
+    root = _slaf.local_path(store.path)
+    options = AddOptions(overwrite=overwrite, drop=list(drop), uns_of=uns_of)
+    with _slaf.TemporaryFolder(None if root is None else root.absolute().parent) as folder:
+        file = Path(folder.path, "added.h5ad")
+        write_checked(adata, file)
+        with bar() as progress:
+            version, text, fields = _slaf.add(
+                store.path, file, options, grow_options(store), progress
+            )
+    return version, Report(text, fields)
+
+
+class Growing:
+    """What changes a store."""
+
+    _store: Store
+
+    def _move(self, version: int) -> None:
+        """Show another version."""
+        raise NotImplementedError
+
+    def _add(self, slots: Mapping[str, Any], overwrite: bool) -> Report:
+        version, report = add_slots(self._store, slots, overwrite=overwrite)
+        self._move(version)
+        return report
+
+    def _told(self, told: tuple[int, str, str]) -> Report:
+        version, text, fields = told
+        self._move(version)
+        return Report(text, fields)
+
+    def refresh(self) -> int:
+        """Move to the newest version of the store.
+
+        Returns
+        -------
+        int
+            The version that the object shows now.
+        """
+        newest = _slaf.find_version(self._store.path, None, None, self._store.storage_options)
+        if newest != self._store.version:
+            self._move(newest)
+        return newest
+
+    def append(
+        self,
+        source: Any,
+        *,
+        join: Literal["outer", "inner", "reference"] = "outer",
+        source_name: str | None = None,
+        allow_loss: bool = False,
+        fill_layers: bool = False,
+    ) -> Report:
+        """Append the cells of other data, as one new version.
+
+        The result is that of a conversion of the store and the sources together; only the new
+        cells are written. Genes are matched by ``var["gene_ids"]`` where all have it, otherwise by
+        name, and new ones come after those that are there. Columns of obs are united by name: one
+        that a side lacks is missing there, categories are merged, numbers are promoted.
+
+        Parameters
+        ----------
+        source
+            What a conversion reads: a path, or several; a folder of h5ad files; the path or
+            address of another store; a :class:`SLAFArray`; an AnnData or lazy AnnData.
+        join
+            The genes of the new version: those of any (``"outer"``), or those of the store
+            (``"reference"``). ``"inner"`` is refused where it would take genes from the store.
+        source_name
+            What the obs column ``source`` says of the new cells. By default, where the store has
+            that column, the path of their source.
+        allow_loss
+            Go on where only one side has a layer, an array of obsm, raw, a graph or varm; the new
+            version does not have it, and the older ones do.
+        fill_layers
+            Take a layer that the source lacks as zeros in its cells.
+
+        Raises
+        ------
+        InputError
+            For what cannot be united, by name, without ``allow_loss``; for a malformed source.
+
+        Examples
+        --------
+        >>> from slaf import SLAFArray
+        >>> slaf_array = SLAFArray(growing_path)
+        >>> slaf_array.append(h5ad_path, allow_loss=True).written
+        ['6 cells']
+        >>> slaf_array.shape
+        (12, 4)
+        """
+        options = AppendOptions(
+            join=join, source_name=source_name, allow_loss=allow_loss, fill_layers=fill_layers
+        )
+        if isinstance(source, Growing):
+            source = source._store.path
+        if isinstance(source, (str, os.PathLike)):
+            return self._append([os.fspath(source)], options)
+        if hasattr(source, "obs_names") and hasattr(source, "var_names"):
+            from slaf.data.converter import write_checked
+
+            root = _slaf.local_path(self._store.path)
+            with _slaf.TemporaryFolder(None if root is None else root.absolute().parent) as folder:
+                file = Path(folder.path, "anndata.h5ad")
+                write_checked(source, file)
+                return self._append([str(file)], options)
+        if isinstance(source, Sequence):
+            return self._append([os.fspath(s) for s in source], options)
+        raise invalid(f"append takes paths, stores and AnnData, not a {type(source).__name__}")
+
+    def _append(self, sources: list[str], options: AppendOptions) -> Report:
+        with bar() as progress:
+            told = _slaf.append(
+                self._store.path, sources, options, grow_options(self._store), progress
+            )
+        return self._told(told)
+
+    def add_obs(self, columns: Any, on: str | None = None, *, overwrite: bool = False) -> Report:
+        """Add columns to the annotation of the cells, as one new version.
+
+        Nothing else is rewritten. The object moves to the new version.
+
+        Parameters
+        ----------
+        columns
+            A frame of pandas or polars, or a mapping of names to values: one row for each cell, in
+            the order of the store, unless ``on`` is given.
+        on
+            The column whose values say to which cell a row belongs: ``"cell_id"``, or the name of
+            a column that obs has, too. Cells of which the table says nothing get missing values.
+        overwrite
+            Replace columns of the same name.
+
+        Returns
+        -------
+        Report
+            The new version, and what was written.
+
+        Raises
+        ------
+        AlreadyExistsError
+            For a name that is taken, without ``overwrite``.
+        InvalidArgumentError
+            For another number of rows, and for keys that are missing or come twice.
+        UnknownNameError
+            For keys that the store does not have.
+
+        Examples
+        --------
+        >>> from slaf import SLAFArray
+        >>> slaf_array = SLAFArray(growing_path)
+        >>> slaf_array.add_obs({"rank": [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]}).written
+        ['obs/rank']
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"cell_id": ["cell5", "cell0"], "label": ["b", "a"]})
+        >>> slaf_array.add_obs(table, on="cell_id").written
+        ['obs/label']
+        >>> slaf_array.obs["label"].to_list()
+        ['a', None, None, None, None, 'b']
+        """
+        return self._add({"obs": self._columns("obs", columns, on)}, overwrite)
+
+    def add_var(self, columns: Any, on: str | None = None, *, overwrite: bool = False) -> Report:
+        """Add columns to the annotation of the genes; see :meth:`add_obs`."""
+        return self._add({"var": self._columns("var", columns, on)}, overwrite)
+
+    def add_layer(self, name: str, matrix: Any, *, overwrite: bool = False) -> Report:
+        """Add a layer, as one new version.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        matrix
+            cells x genes, in the order of the store: a matrix of SciPy or numpy, or a lazy matrix.
+        overwrite
+            Replace the layer of this name.
+        """
+        return self._add({"layers": {name: _in_memory(matrix, self._store.shape)}}, overwrite)
+
+    def add_embedding(
+        self,
+        key: str,
+        array: Any,
+        axis: Literal["cell", "gene"] = "cell",
+        *,
+        overwrite: bool = False,
+    ) -> Report:
+        """Add an array beside the cells (obsm) or genes (varm), as one new version.
+
+        Parameters
+        ----------
+        key
+            Its name, ``"X_pca"`` for example.
+        array
+            A row for each cell or gene, in the order of the store.
+        axis
+            ``"cell"`` or ``"gene"``.
+        overwrite
+            Replace the array of this name.
+        """
+        if axis not in ("cell", "gene"):
+            raise invalid(f"axis is 'cell' or 'gene', not {axis!r}")
+        slot, n = (
+            ("obsm", self._store.shape[0]) if axis == "cell" else ("varm", self._store.shape[1])
+        )
+        value = array if hasattr(array, "shape") else np.asarray(array)
+        if len(value.shape) != 2 or value.shape[0] != n:
+            raise invalid(f"{slot}[{key!r}] has {n} rows and some columns, not shape {value.shape}")
+        return self._add({slot: {key: value}}, overwrite)
+
+    def add_obsp(self, key: str, matrix: Any, *, overwrite: bool = False) -> Report:
+        """Add a graph of the cells (obsp), as one new version.
+
+        Parameters
+        ----------
+        key
+            Its name, ``"connectivities"`` for example.
+        matrix
+            cells x cells, in the order of the store.
+        overwrite
+            Replace the graph of this name.
+        """
+        n = self._store.shape[0]
+        return self._add({"obsp": {key: _in_memory(matrix, (n, n))}}, overwrite)
+
+    def set_uns(self, key: str, value: Any, *, overwrite: bool = False) -> Report:
+        """Set an entry of ``uns``, as one new version.
+
+        Others may set other entries meanwhile: theirs stay.
+
+        Parameters
+        ----------
+        key
+            Its name.
+        value
+            What anndata can write.
+        overwrite
+            Replace the entry of this name.
+        """
+        from slaf.integrations._extras import read_element
+
+        for _ in range(_TRIES):
+            self.refresh()
+            uns = read_element(self._store, "uns") or {}
+            if key in uns and not overwrite:
+                what = f"uns has {key!r} already; replace it with overwrite=True"
+                raise from_kind("already-exists", what, self._store.path)
+            slots = {"uns": {**uns, key: value}}
+            try:
+                version, report = add_slots(
+                    self._store, slots, overwrite=True, uns_of=self._store.version
+                )
+            except ConflictError:
+                continue
+            self._move(version)
+            return report
+        raise from_kind("conflict", "others change uns all the time; try again", self._store.path)
+
+    def rename(self, slot: str, name: str) -> Report:
+        """Give a slot another name, as one new version: ``rename("obs/leiden", "cluster")``.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If the name is taken.
+        UnknownNameError
+            If there is no such slot.
+        """
+        return self._told(_slaf.rename(self._store.path, slot, name, grow_options(self._store)))
+
+    def drop(self, *slots: str) -> Report:
+        """Leave slots out of a new version: ``drop("obs/leiden", "layers/counts", "uns")``.
+
+        Older versions have them, until :meth:`gc` removes these.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such slot.
+        """
+        return self._told(
+            _slaf.drop_slots(self._store.path, list(slots), grow_options(self._store))
+        )
+
+    def tag(self, name: str, version: int | None = None) -> int:
+        """Give a version a name, that of this object by default.
+
+        ``SLAFArray(path, version=name)`` opens it, and :meth:`gc` keeps it.
+
+        Returns
+        -------
+        int
+            The version that has the name.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If another version has the name.
+
+        Examples
+        --------
+        >>> from slaf import SLAFArray
+        >>> slaf_array = SLAFArray(growing_path)
+        >>> slaf_array.tag("raw") == slaf_array.version
+        True
+        >>> SLAFArray(growing_path, version="raw").version == slaf_array.version
+        True
+        """
+        if version is None:
+            version = self._store.version
+        return _slaf.tag(self._store.path, name, version, grow_options(self._store))
+
+    def untag(self, name: str) -> int:
+        """Take a name away; gives the version that had it."""
+        return _slaf.untag(self._store.path, name, grow_options(self._store))
+
+    def rollback(self, to: int | str) -> Report:
+        """Make a new version that is as an older one was.
+
+        The versions between stay. The object moves to the new version.
+
+        Parameters
+        ----------
+        to
+            A version, or its tag.
+        """
+        # What mends a store whose newest version is damaged does not open that one.
+        number = self._number(to) if isinstance(to, str) else whole("to", to, 1, (1 << 64) - 1)
+        return self._told(_slaf.rollback(self._store.path, number, grow_options(self._store)))
+
+    def diff(self, a: int | str | datetime, b: int | str | datetime | None = None) -> Report:
+        """Tell what differs between two versions.
+
+        Parameters
+        ----------
+        a, b
+            Versions, tags or times; ``b`` is the version of this object by default.
+
+        Returns
+        -------
+        Report
+            ``n_cells`` and ``n_genes`` of both, ``added``, ``removed`` and ``changed`` slots, and
+            ``cells_added``, the range of rows that ``b`` has after those of ``a``.
+        """
+        store = self._store
+        versions = (self._number(a), store.version if b is None else self._number(b))
+        return Report(*_slaf.diff(store.path, versions, store.storage_options))
+
+    def _number(self, version: int | str | datetime) -> int:
+        """The number of a version, of the one with a tag, or of a time."""
+        return Store(self._store.path, version, self._store.storage_options).version
+
+    def gc(self, older_than: timedelta | float, dry_run: bool = True) -> Report:
+        """Remove old versions, and the files that no other version needs.
+
+        The newest version stays, and so do versions with tags, and on a local disk those that an
+        object in any process of this machine shows.
+
+        Parameters
+        ----------
+        older_than
+            Remove versions that are the newest no longer for so long: a ``timedelta``, or days.
+        dry_run
+            Only tell what would be removed.
+
+        Returns
+        -------
+        Report
+            ``versions``, ``files`` and ``bytes`` that go, and ``kept``: why others stay.
+        """
+        if isinstance(older_than, (int, float)) and not isinstance(older_than, bool):
+            older_than = timedelta(days=older_than)
+        if not isinstance(older_than, timedelta) or older_than < timedelta():
+            raise invalid(f"older_than is a timedelta or a number of days, not {older_than!r}")
+        seconds = older_than.total_seconds()
+        return Report(*_slaf.gc(self._store.path, seconds, dry_run, grow_options(self._store)))
+
+    def _columns(self, of: str, columns: Any, on: str | None) -> pd.DataFrame:
+        """Columns as a frame in the order of the store."""
+        import pandas as pd
+
+        n = self._store.shape[0 if of == "obs" else 1]
+        what = WHAT[of]
+        if hasattr(columns, "to_pandas"):
+            columns = columns.to_pandas()
+        if not isinstance(columns, pd.DataFrame):
+            if not isinstance(columns, Mapping):
+                raise invalid(f"columns are a frame or a mapping, not a {type(columns).__name__}")
+            lengths = {name: len(values) for name, values in columns.items()}
+            if len(set(lengths.values())) > 1:
+                raise invalid(f"columns of different lengths: {lengths}")
+            columns = pd.DataFrame({k: _without_index(v) for k, v in columns.items()})
+        if on is None:
+            if len(columns) != n:
+                hint = "say by which column they are matched (on=)"
+                raise invalid(f"{len(columns)} rows for {n} {what}s; {hint}")
+            frame = columns
+        else:
+            frame = self._matched(of, columns, on)
+        if not len(frame.columns):
+            raise invalid("there are no columns to add")
+        repeated = frame.columns[frame.columns.duplicated()]
+        if len(repeated):
+            raise invalid(f"the column {str(repeated[0])!r} comes twice")
+        return frame.rename(columns=str)
+
+    def _matched(self, of: str, frame: pd.DataFrame, on: str) -> pd.DataFrame:
+        """The rows of a frame for each cell or gene of the store."""
+        import pandas as pd
+
+        what = WHAT[of]
+        if on not in frame.columns:
+            if frame.index.name != on:
+                raise from_kind("unknown-column", f"the table has no column {on!r}")
+            frame = frame.reset_index()
+        keys = pd.Index(frame[on].astype(object))
+        if keys.hasnans:
+            raise invalid(f"a row without {on!r}")
+        if keys.has_duplicates:
+            raise invalid(f"{on} {keys[keys.duplicated()][0]!r} comes twice in the table")
+        frame = frame.drop(columns=[on])
+        if on == f"{what}_id":
+            places = self._store.resolve(of, [str(k) for k in keys])
+            rows = np.full(self._store.shape[0 if of == "obs" else 1], -1)
+            rows[places] = np.arange(len(keys))
+        else:
+            stored = getattr(self, of)[on].to_pandas().astype(object)
+            unknown = keys[~keys.isin(stored)]
+            if len(unknown):
+                raise from_kind(f"unknown-{what}", f"no {what} has {on} {unknown[0]!r}")
+            rows = keys.get_indexer(pd.Index(stored))
+        return _taken(frame, rows)
+
+
+def _taken(frame: pd.DataFrame, rows: Any) -> pd.DataFrame:
+    """Rows by their places, -1 for one that is missing; whole numbers stay whole."""
+    import pandas as pd
+
+    if (rows < 0).any():
+        made = {}
+        for at, name in enumerate(frame.columns):
+            dtype = frame.iloc[:, at].dtype
+            if isinstance(dtype, np.dtype) and dtype.kind in "iub":
+                made[name] = pd.Series(frame.iloc[:, at]).convert_dtypes(
+                    convert_string=False, convert_floating=False
+                )
+                if dtype.kind in "iu":
+                    made[name] = made[name].astype(
+                        dtype.name.replace("i", "I", 1).replace("uI", "UI")
+                    )
+        frame = frame.assign(**made)
+    frame = frame.reset_index(drop=True)
+    return frame.reindex(np.where(rows < 0, len(frame), rows)).reset_index(drop=True)
+
+
+def _without_index(values: Any) -> Any:
+    """Values of a column, whatever index they have."""
+    import pandas as pd
+
+    return values.reset_index(drop=True) if isinstance(values, pd.Series) else values
+
+
+def _in_memory(matrix: Any, shape: tuple[int, int]) -> Any:
+    """A matrix of this shape."""
+    from slaf.integrations._lazy import LazyMatrix
+
+    value = matrix.to_memory() if isinstance(matrix, LazyMatrix) else matrix
+    if not hasattr(value, "shape"):
+        value = np.asarray(value)
+    if tuple(value.shape) != tuple(shape):
+        raise invalid(
+            f"the matrix has {shape[0]} x {shape[1]} values, not shape {tuple(value.shape)}"
+        )
+    return value

@@ -1,0 +1,177 @@
+"""What was changed on a lazy AnnData, written into its store."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slaf._errors import invalid
+from slaf._growing import add_slots
+from slaf._report import Report
+from slaf._selectors import Axis
+from slaf._store import Key, Store
+from slaf.integrations._contents import SLOTS, Contents
+from slaf.integrations._extras import read_element
+from slaf.integrations._plan import Stored
+
+if TYPE_CHECKING:
+    from slaf.integrations._lazy import LazyMatrix
+    from slaf.integrations.anndata import LazyAnnData
+
+
+def save(adata: LazyAnnData) -> Report:
+    """Write what was changed as the next version of the store; see ``LazyAnnData.save``."""
+    contents = adata._contents
+    store = contents.store
+    whole = all(contents.axes[of].is_all and len(contents.axes[of]) == n for of, n in _shape(store))
+    if adata.is_view or contents.is_subset or not whole:
+        raise invalid(
+            "this is a part of the store, and save() writes what was changed of all of it: write() "
+            "makes a store of the part"
+        )
+    changes = _Changes(contents)
+    if changes.left:
+        warnings.warn(
+            f"{' and '.join(changes.left)} of a store stay as they are, and were not written: save "
+            "a layer in place of X, or write() a new store",
+            UserWarning,
+            stacklevel=3,
+        )
+    if not changes.slots and not changes.dropped:
+        fields = {"version": store.version, "written": [], "removed": []}
+        return Report("nothing was changed", json.dumps({**fields, "left": changes.left}))
+    version, report = add_slots(
+        store,
+        changes.slots,
+        overwrite=True,
+        drop=changes.dropped,
+        uns_of=store.version if "uns" in changes.slots else None,
+    )
+    _rebase(contents, Store(store.path, version, store.storage_options, store.verify), changes)
+    return Report(str(report), json.dumps({**report.to_dict(), "left": changes.left}))
+
+
+def _shape(store: Store) -> list[tuple[str, int]]:
+    return [("obs", store.shape[0]), ("var", store.shape[1])]
+
+
+class _Changes:
+    """What differs between contents and their store."""
+
+    def __init__(self, contents: Contents):
+        self.slots: dict[str, Any] = {}
+        self.dropped: list[str] = []
+        # What is changed, and cannot be written.
+        self.left: list[str] = []
+        store = contents.store
+        stored = Contents.of_store(store)
+        for of, n in _shape(store):
+            if of in contents.frames:
+                self._frame(of, contents.frames[of], contents.store_frame(of, Axis(n)))
+        self._matrices(contents)
+        for slot in SLOTS:
+            self._mapping(slot, contents.mappings[slot], stored.mappings[slot])
+        if contents.uns is not None:
+            before = read_element(store, "uns") or {}
+            if not same(contents.uns, before):
+                self.slots["uns"] = contents.uns
+
+    def _frame(self, of: str, frame: Any, stored: Any) -> None:
+        if list(frame.index) != list(stored.index):
+            raise invalid(f"the names in {of} were changed, and a store keeps its own")
+        columns = [c for c in frame if c not in stored or not same(frame[c], stored[c])]
+        if columns:
+            self.slots[of] = frame[columns]
+        self.dropped += [f"{of}/{c}" for c in stored if c not in frame]
+
+    def _matrices(self, contents: Contents) -> None:
+        store = contents.store
+        X = contents.X
+        if (X is None) != (Key("X") not in store.matrices) or (
+            X is not None and not _is_stored(X, Key("X"))
+        ):
+            self.left.append("X")
+        raw = contents.raw
+        if (raw is None) != (Key("raw") not in store.matrices) or (
+            raw is not None and not _is_stored(raw.X, Key("raw"))
+        ):
+            self.left.append("raw")
+        layers = {
+            name: layer.to_memory()
+            for name, layer in contents.layers.items()
+            if not _is_stored(layer, Key("layers", name))
+        }
+        if layers:
+            self.slots["layers"] = layers
+        there = [k.name for k in store.matrices if k.slot == "layers"]
+        self.dropped += [f"layers/{name}" for name in there if name not in contents.layers]
+
+    def _mapping(self, slot: str, mapping: Any, stored: Any) -> None:
+        changed = {
+            name: value
+            for name, value in mapping._values.items()
+            if name not in stored or not same(value, stored[name])
+        }
+        if changed:
+            self.slots[slot] = changed
+        self.dropped += [f"{slot}/{name}" for name in stored if name not in mapping]
+
+
+def _is_stored(matrix: LazyMatrix, key: Key) -> bool:
+    """Whether a matrix is as the store has it."""
+    source = matrix._source
+    return (
+        not matrix._steps
+        and isinstance(source, Stored)
+        and source._key == key
+        and source._rows.is_all
+        and source._cols.is_all
+    )
+
+
+def _rebase(contents: Contents, store: Store, changes: _Changes) -> None:
+    """Show the new version; what is in memory stays as it is."""
+    fresh = Contents.of_store(store)
+    contents.store = store
+    for name in changes.slots.get("layers", ()):
+        contents.layers[name] = fresh.layers[name]
+    for slot in SLOTS:
+        fresh.mappings[slot]._values.update(contents.mappings[slot]._values)
+        contents.mappings[slot] = fresh.mappings[slot]
+    contents.is_stored = not changes.left
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two elements are the same: types, shapes and values, where NaN equals NaN."""
+    import pandas as pd
+    import scipy.sparse as sp
+
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, pd.Series) and isinstance(other, pd.Series):
+        return one.dtype == other.dtype and one.reset_index(drop=True).equals(
+            other.reset_index(drop=True)
+        )
+    if isinstance(one, pd.DataFrame) and isinstance(other, pd.DataFrame):
+        return bool(one.equals(other)) and list(one.dtypes) == list(other.dtypes)
+    if sp.issparse(one) and sp.issparse(other):
+        if one.format != other.format or one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        a, b = one.tocsr(), other.tocsr()
+        a, b = a.sorted_indices(), b.sorted_indices()
+        pairs = [(a.indptr, b.indptr), (a.indices, b.indices), (a.data, b.data)]
+        return all(np.array_equal(x, y, equal_nan=x.dtype.kind in "fc") for x, y in pairs)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        if one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
+    if type(one) is not type(other):
+        return False
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError):
+        return False

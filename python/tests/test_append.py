@@ -1,0 +1,249 @@
+"""Cells that are appended, compared with what anndata's concat makes of the same data."""
+
+import subprocess
+import sys
+import threading
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+import slaf
+from slaf import SLAFArray
+from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
+
+
+def sample(n, genes, seed, dtype=np.float32, **obs):
+    rng = np.random.default_rng(seed)
+    X = sp.random(n, len(genes), 0.4, "csr", rng=rng, data_rvs=lambda k: rng.integers(1, 300, k))
+    names = [f"s{seed}c{i}" for i in range(n)]
+    frame = pd.DataFrame(obs, index=names)
+    adata = ad.AnnData(X.astype(dtype), frame, pd.DataFrame(index=list(genes)))
+    adata.obsm["X_pca"] = rng.normal(size=(n, 3)).astype(np.float32)
+    adata.layers["counts"] = adata.X * 2
+    return adata
+
+
+@pytest.fixture
+def two():
+    first = sample(
+        30,
+        "abcdef",
+        1,
+        cat=pd.Categorical(["x", "y", None] * 10, ["y", "x", "unused"]),
+        number=np.arange(30),
+        only_first=np.arange(30, dtype=np.int32),
+        text=[f"t{i % 4}" for i in range(30)],
+        flag=np.arange(30) % 2 == 0,
+    )
+    second = sample(
+        20,
+        "cdefgh",
+        2,
+        cat=pd.Categorical(["z", "x"] * 10),
+        number=np.arange(20) / 4,
+        only_second=[f"o{i}" for i in range(20)],
+        fraction=np.arange(20) / 8,
+        text=[f"u{i}" for i in range(20)],
+        flag=np.arange(20) % 3 == 0,
+    )
+    return first, second
+
+
+def stored(adata, path):
+    SLAFConverter().convert_anndata(adata, path)
+    return SLAFArray(path)
+
+
+def assert_concat(path, parts, **options):
+    found = read_slaf(path).to_memory()
+    expected = ad.concat(parts, join="outer", fill_value=0, **options)
+    assert list(found.obs_names) == list(expected.obs_names)
+    assert sorted(found.var_names) == sorted(expected.var_names)
+    expected = expected[:, found.var_names]
+    for of, other in [(found.X, expected.X), (found.layers["counts"], expected.layers["counts"])]:
+        np.testing.assert_array_equal(of.toarray(), sp.csr_matrix(other).toarray())
+    np.testing.assert_array_equal(found.obsm["X_pca"], expected.obsm["X_pca"])
+    columns = {c for part in parts for c in part.obs}
+    for name in columns:
+        values = pd.concat(
+            [
+                p.obs[name].astype(object)
+                if name in p.obs
+                else pd.Series(None, p.obs.index, dtype=object)
+                for p in parts
+            ]
+        )
+        ours = found.obs[name].astype(object)
+        same = (ours == values) | (ours.isna() & values.isna())
+        assert same.all(), (name, found.obs[name].dtype)
+    return found
+
+
+def test_append_is_concat(tmp_path, two):
+    first, second = two
+    array = stored(first, tmp_path / "a.slaf")
+    report = array.append(second)
+    assert (report.version, array.version, array.shape) == (2, 2, (50, 8))
+    found = assert_concat(tmp_path / "a.slaf", [first, second])
+    assert list(found.var_names) == list("abcdefgh")
+    assert list(found.obs["cat"].cat.categories) == ["y", "x", "unused", "z"]
+    assert (found.obs["number"].dtype, str(found.obs["only_first"].dtype)) == (float, "Int32")
+    # Questions about genes that the first cells do not have.
+    g = array.query("SELECT SUM(value) AS s, COUNT(*) AS n FROM expression WHERE gene_id = 'g'")
+    assert g["s"][0] == second[:, "g"].X.sum()
+    assert array.get_gene_expression("h")["value"].sum() == second[:, "h"].X.sum()
+    totals = array.query("SELECT gene_id, SUM(value) AS s FROM expression GROUP BY gene_id")
+    for gene, total in totals.rows():
+        assert total == found[:, gene].X.sum()
+    # The version before is as it was.
+    old = read_slaf(tmp_path / "a.slaf", version=1).to_memory()
+    assert (old.X != first.X).nnz == 0
+    pd.testing.assert_frame_equal(old.obs, first.obs)
+
+
+def test_append_again_and_grow_between(tmp_path, two):
+    first, second = two
+    array = stored(first, tmp_path / "a.slaf")
+    array.add_obs({"cluster": pd.Categorical(["k"] * 30)})
+    array.drop("obs/text")
+    first.obs["cluster"] = pd.Categorical(["k"] * 30)
+    del first.obs["text"]
+    array.append(second)
+    array.add_obs({"later": np.arange(50)})
+    first.obs["later"], second.obs["later"] = np.arange(30), np.arange(30, 50)
+    third = sample(5, "ab", 3, later=np.arange(5), text=list("vwxyz"))
+    array.append(third)
+    assert_concat(tmp_path / "a.slaf", [first, second, third])
+    array.rollback(1)
+    assert array.shape == (30, 6)
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_sources_of_every_kind(tmp_path, two):
+    first, second = two
+    second.write_h5ad(tmp_path / "b.h5ad")
+    stored(second, tmp_path / "b.slaf")
+    array = stored(first, tmp_path / "a.slaf")
+    array.append(tmp_path / "b.h5ad")
+    array.append(str(tmp_path / "b.slaf"))
+    array.append(SLAFArray(tmp_path / "b.slaf"))
+    array.append(read_slaf(tmp_path / "b.slaf"))
+    array.append([tmp_path / "b.h5ad", tmp_path / "b.slaf"])
+    assert_concat(tmp_path / "a.slaf", [first] + [second] * 6)
+    with pytest.raises(slaf.InvalidArgumentError, match="not a int"):
+        array.append(3)
+    with pytest.raises(slaf.NotFoundError):
+        array.append(tmp_path / "nothing.h5ad")
+    (tmp_path / "x.h5ad").write_bytes(b"no hdf5")
+    with pytest.raises(slaf.SlafError):
+        array.append(tmp_path / "x.h5ad")
+    assert array.refresh() == 6
+
+
+def test_names_of_sources(tmp_path, two):
+    first, second = two
+    array = stored(first, tmp_path / "a.slaf")
+    array.append(second, source_name="night 2")
+    source = read_slaf(tmp_path / "a.slaf").obs["source"]
+    assert source.isna().sum() == 30
+    assert set(source[30:]) == {"night 2"}
+    second.write_h5ad(tmp_path / "b.h5ad")
+    array.append(tmp_path / "b.h5ad")
+    assert read_slaf(tmp_path / "a.slaf").obs["source"].iloc[-1].endswith("b.h5ad")
+    second.obs["source"] = "mine"
+    with pytest.raises(slaf.InvalidArgumentError, match="source"):
+        array.append(second, source_name="x")
+    array.append(second)
+    assert read_slaf(tmp_path / "a.slaf").obs["source"].iloc[-1] == "mine"
+
+
+def test_what_only_one_side_has_is_refused_by_name(tmp_path, two):
+    first, second = two
+    first.obsm["X_umap"] = np.ones((30, 2))
+    first.obsp["graph"] = sp.eye(30, format="csr")
+    del second.layers["counts"]
+    array = stored(first, tmp_path / "a.slaf")
+    with pytest.raises(slaf.InputError) as error:
+        array.append(second)
+    for name in ("obsm/X_umap", "obsp/graph", "layers/counts"):
+        assert name in str(error.value)
+    assert array.refresh() == 1
+    array.append(second, allow_loss=True)
+    found = read_slaf(tmp_path / "a.slaf")
+    assert (list(found.obsm), list(found.layers), list(found.obsp)) == (["X_pca"], [], [])
+    assert found.shape == (50, 8)
+
+
+def test_types_that_promote(tmp_path):
+    counts = sample(10, "abc", 1, np.uint8)
+    halves = sample(10, "abc", 2)
+    halves.X.data += 0.5
+    halves.layers["counts"] = halves.X
+    negative = sample(10, "abc", 3, np.int16)
+    negative.X.data *= -1
+    array = stored(counts, tmp_path / "a.slaf")
+    array.append(negative)
+    array.append(halves)
+    found = read_slaf(tmp_path / "a.slaf").to_memory()
+    expected = sp.vstack([p.X.astype(np.float64) for p in (counts, negative, halves)])
+    np.testing.assert_array_equal(found.X.toarray(), expected.toarray())
+    large = sample(10, "abc", 4, np.int64)
+    large.X.data[0] = 2**53 + 1
+    array = stored(large, tmp_path / "b.slaf")
+    with pytest.raises(slaf.InputError, match="rounded"):
+        array.append(halves)
+
+
+def test_uns(tmp_path, two):
+    first, second = two
+    first.uns = {"same": 1, "own": "a"}
+    second.uns = {"same": 1, "own": "b", "new": [1, 2]}
+    array = stored(first, tmp_path / "a.slaf")
+    array.append(second, allow_loss=True)
+    array.append(second, allow_loss=True)
+    uns = read_slaf(tmp_path / "a.slaf").uns
+    assert (uns["same"], uns["own"]) == (1, "a")
+    assert sorted(uns["by_source"]) == ["0", "1"]
+    for number in ("0", "1"):
+        part = uns["by_source"][number]["uns"]
+        assert (part["own"], list(part["new"]), sorted(part)) == ("b", [1, 2], ["new", "own"])
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_writers_at_once(tmp_path, two):
+    first, second = two
+    stored(first, tmp_path / "a.slaf")
+    second.write_h5ad(tmp_path / "b.h5ad")
+
+    def put(n):
+        array = SLAFArray(tmp_path / "a.slaf")
+        array.append(tmp_path / "b.h5ad") if n % 2 else array.set_uns(f"k{n}", n)
+
+    threads = [threading.Thread(target=put, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    found = assert_concat(tmp_path / "a.slaf", [first, second, second])
+    assert {"k0", "k2"} <= set(found.uns)
+
+
+def test_command_line(tmp_path, two):
+    first, second = two
+    stored(first, tmp_path / "a.slaf")
+    second.write_h5ad(tmp_path / "b.h5ad")
+    command = [sys.executable, "-c", "from slaf._cli import main; main()", "append"]
+    done = subprocess.run(
+        [*command, tmp_path / "a.slaf", tmp_path / "b.h5ad", "--join", "reference"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "50 cells x 6 genes" in done.stdout
+    assert "2 genes of inputs are left out" in done.stdout
+    done = subprocess.run([*command, tmp_path / "a.slaf"], capture_output=True)
+    assert done.returncode == 2
