@@ -43,6 +43,11 @@ QUERIES = [
     ("SELECT cell_id, gene1 FROM cells WHERE gene1 > ? ORDER BY 1", [0, 5, 2.5]),
     ("SELECT cell_id FROM cells WHERE cell_integer_id IN (SELECT cell_integer_id FROM expression "
      "WHERE gene_id = ?) ORDER BY 1", ["gene0", "gene1", "none"]),
+    ("SELECT * FROM cells WHERE cell_integer_id >= ? ORDER BY 1", [0, 3, 6, -1, 2.5]),
+    ("SELECT cell_integer_id, batch FROM cells WHERE cell_integer_id = ? OR n_counts = 1", [0, 4]),
+    ("SELECT cell_id FROM cells WHERE ? < cell_integer_id AND cell_id <> 'cell4' LIMIT 1", [2, 9]),
+    ("SELECT gene_id, symbol FROM genes WHERE gene_id = ?", ["gene2", "S1"]),
+    ("SELECT COUNT(*) AS n FROM cells WHERE cell_integer_id < ?", [0, 4, 99]),
     ("SELECT ? AS x", [1, "a", None, 2.5, True]),
     ("SELECT n_counts + ? AS x FROM cells ORDER BY 1", [1, 2.5, -1]),
     ("SELECT cell_id FROM cells ORDER BY cell_id LIMIT ?", [1, 3, 0]),
@@ -147,3 +152,20 @@ def test_threads_share_plans(store_path):
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
+
+
+def test_rows_are_chosen_by_their_ids(store_path):
+    array = SLAFArray(store_path)
+    for condition, n in [
+        ("cell_id = 'cell3'", 1),
+        ("cell_id IN ('cell3', 'cell1', 'none', 'no', 'nor') AND n_counts > 0", 2),
+        ("cell_integer_id BETWEEN 1 AND 4 AND cell_integer_id <> 2", 4),
+        ("cell_id = 'none'", 0),
+        ("cell_id LIKE 'cell%'", 6),
+        ("cell_id = 'cell1' OR batch = 'b2'", 6),
+    ]:
+        plan = array.query(f"EXPLAIN SELECT * FROM cells WHERE {condition}")["plan"].to_list()
+        assert any(f"FrameScan: cells, {n} rows" in text for text in plan), (condition, plan)
+    sql = "SELECT cell_integer_id, batch, X_pca FROM cells WHERE cell_id IN ('cell5', 'cell2')"
+    assert [row[0] for row in array.query(sql).rows()] == [2, 5]
+    assert [list(row[2]) for row in array.query(sql).rows()] == [[4.0, 5.0], [10.0, 11.0]]

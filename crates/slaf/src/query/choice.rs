@@ -2,6 +2,7 @@
 //!
 //! The choice may keep too much: the query engine filters the rows again.
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
@@ -15,6 +16,20 @@ pub(super) enum Choice {
     Names(Vec<String>),
     /// Numbers from the first to the second, both included.
     Between(i64, i64),
+}
+
+/// Whether a filter can be looked at without the query around it.
+pub(super) fn is_plain(filter: &Expr) -> bool {
+    // A subquery has columns of its own; a volatile function is not the same for all rows.
+    let plain = filter.apply(|e| {
+        Ok(match e {
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..) => {
+                TreeNodeRecursion::Stop
+            }
+            _ => TreeNodeRecursion::Continue,
+        })
+    });
+    !filter.is_volatile() && matches!(plain, Ok(TreeNodeRecursion::Continue))
 }
 
 /// The column and the choice of a filter, if it is one that can choose.

@@ -2,6 +2,9 @@
 //! that a query uses are read. A missing number of obs or var is null.
 
 use super::block::in_slices;
+use super::choice::{Choice, choice, is_plain};
+use super::ids;
+use crate::config;
 use crate::missing::nan_to_null;
 use crate::reader::ReadOptions;
 use crate::selection::Selection;
@@ -16,7 +19,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result as DfResult, Statistics, stats::Precision};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -115,6 +118,12 @@ impl FrameTable {
     }
 }
 
+impl FrameTable {
+    fn n_rows(&self) -> u64 {
+        if self.axis == Axis::Cells { self.inner.manifest.n_cells } else { self.inner.manifest.n_genes }
+    }
+}
+
 #[async_trait]
 impl TableProvider for FrameTable {
     fn schema(&self) -> SchemaRef {
@@ -126,19 +135,38 @@ impl TableProvider for FrameTable {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let rows = if self.axis == Axis::Cells { self.inner.manifest.n_cells } else { self.inner.manifest.n_genes };
         let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = Precision::Exact(rows as usize);
+        statistics.num_rows = Precision::Exact(self.n_rows() as usize);
         Some(statistics)
+    }
+
+    /// Conditions on names and numbers choose the rows that are read. Rows are filtered again: what
+    /// a condition compares with may not be known yet.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        let ids = [self.schema.field(0).name(), self.schema.field(1).name()];
+        let is_about_ids = |filter: &&Expr| {
+            let columns = filter.column_refs();
+            is_plain(filter) && !columns.is_empty() && columns.into_iter().all(|column| ids.contains(&&column.name))
+        };
+        let kind = |filter| match config::pushdown() && is_about_ids(filter) {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(kind).collect())
     }
 
     async fn scan(
         &self,
         _: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let name = self.schema.field(0).name();
+        let choices = filters.iter().filter_map(choice);
+        let choices = choices.filter(|(column, c)| (column == name) == matches!(c, Choice::Names(_)));
+        let choices: Vec<Choice> = choices.map(|(_, c)| c).collect();
+        let rows = ids::chosen(&self.inner, self.axis, &choices, self.n_rows()).await.map_err(to_datafusion)?;
         let all: Vec<usize> = (0..self.sources.len()).collect();
         let columns = projection.unwrap_or(&all);
         let schema = Arc::new(self.schema.project(columns)?);
@@ -148,7 +176,7 @@ impl TableProvider for FrameTable {
             let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(at).name(), at));
             PhysicalSortExpr::new_default(column)
         });
-        let part = FramePart { snapshot: self.inner.clone(), axis: self.axis, sources, schema, limit };
+        let part = FramePart { snapshot: self.inner.clone(), axis: self.axis, rows, sources, schema, limit };
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(part.schema.clone(), sorted.map(|s| vec![s])),
             Partitioning::UnknownPartitioning(1),
@@ -217,6 +245,8 @@ impl ExecutionPlan for FrameExec {
 struct FramePart {
     snapshot: Arc<Snapshot>,
     axis: Axis,
+    /// Those that are read, rising.
+    rows: Selection,
     sources: Vec<Source>,
     schema: SchemaRef,
     limit: Option<usize>,
@@ -228,6 +258,7 @@ impl FramePart {
             Axis::Cells => self.snapshot.manifest.n_cells,
             Axis::Genes => self.snapshot.manifest.n_genes,
         };
+        let n = self.rows.len(n);
         self.limit.map_or(n, |l| n.min(l as u64))
     }
 
@@ -236,21 +267,21 @@ impl FramePart {
         let batches = futures::stream::iter((0..n).step_by(STEP as usize))
             .then(move |start| {
                 let this = self.clone();
-                async move { this.batch(start..(start + STEP).min(n)).await.map_err(to_datafusion) }
+                async move { this.batch(this.rows.part(start..(start + STEP).min(n))).await.map_err(to_datafusion) }
             })
             .map_ok(move |batch| in_slices(&batch, batch_size))
             .try_flatten()
             .boxed();
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
     }
-    async fn batch(&self, rows: std::ops::Range<u64>) -> Result<RecordBatch> {
+    async fn batch(&self, selection: Selection) -> Result<RecordBatch> {
         let inner = &self.snapshot;
         let (table, frame) = match self.axis {
             Axis::Cells => (TableName::Cells, &inner.manifest.obs),
             Axis::Genes => (TableName::Genes, &inner.manifest.var),
         };
-        let n = (rows.end - rows.start) as usize;
-        let selection = Selection::Range(rows.clone());
+        // Parts are ranges and numbers, whose length does not depend on that of the axis.
+        let n = selection.len(0);
         let names: Vec<String> = self.sources.iter().filter_map(Source::frame_column).collect();
         let wants_index = self.sources.iter().any(|s| matches!(s, Source::Name));
         let mut frame_columns = match names.is_empty() && !wants_index {
@@ -267,7 +298,7 @@ impl FramePart {
         for (source, field) in self.sources.iter().zip(self.schema.fields()) {
             columns.push(match source {
                 Source::Name => index.take().ok_or_else(missing)?,
-                Source::Number => Arc::new(Int64Array::from_iter_values(rows.start as i64..rows.end as i64)),
+                Source::Number => Arc::new(Int64Array::from_iter_values(selection.iter(0).map(|i| i as i64))),
                 Source::Frame(_) => one_form(&nan_to_null(&frame_columns.next().ok_or_else(missing)?)),
                 Source::System(name) => {
                     let column = inner.column_of(table, name, &selection).await?;
@@ -277,7 +308,7 @@ impl FramePart {
                 Source::Gene(_) => genes.next().ok_or_else(missing)?,
             });
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(n));
+        let options = RecordBatchOptions::new().with_row_count(Some(n as usize));
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(from_arrow)
     }
 

@@ -1,6 +1,7 @@
 //! Filters on the numbers and names of cells or genes: they are evaluated on these alone, and
 //! what passes is a selection of rows to read.
 
+use super::choice::{Choice, intersect};
 use super::view::{IdColumns, Side, View};
 use crate::selection::Selection;
 use crate::store::Snapshot;
@@ -9,8 +10,10 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
 use slaf_core::{Error, ErrorKind, Result};
+use slaf_ingest::Axis;
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::from_datafusion;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Numbers that are tried at once.
@@ -28,6 +31,18 @@ pub(super) fn dictionary(names: &Arc<StringArray>, numbers: impl Iterator<Item =
         keys.ok_or_else(|| Error::new(ErrorKind::UnsupportedFeature, "names of more than 2^31 cells or genes"))?,
     );
     Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, names.clone()).map_err(from_arrow)?))
+}
+
+/// The cells or genes that choices leave of `n`, rising.
+pub(super) async fn chosen(inner: &Snapshot, axis: Axis, choices: &[Choice], n: u64) -> Result<Selection> {
+    let wanted = choices.iter().flat_map(|c| if let Choice::Names(names) = c { &names[..] } else { &[] });
+    let wanted: Vec<&str> = wanted.map(String::as_str).collect();
+    let found: HashMap<&str, Vec<u64>> = match wanted.is_empty() {
+        true => HashMap::new(),
+        false => wanted.iter().copied().zip(inner.find(axis, &wanted).await?).collect(),
+    };
+    let chosen = intersect(choices, n, |name| found.get(name).cloned().unwrap_or_default());
+    Ok(chosen.map_or(Selection::All, Selection::Ids))
 }
 
 /// Those of a selection, rising, for which all filters are true. The filters use no other columns

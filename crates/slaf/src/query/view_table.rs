@@ -1,6 +1,6 @@
 //! Tables of stored values for DataFusion: rows are unpacked on the fly.
 
-use super::choice::{Choice, choice, intersect};
+use super::choice::{Choice, choice, is_plain};
 use super::expression_exec::ExpressionExec;
 use super::ids;
 use super::view::{Side, View, ViewColumn};
@@ -8,28 +8,17 @@ use crate::selection::Selection;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, Statistics, stats::Precision};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_sql::error::{from_datafusion, to_datafusion};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 impl View {
     /// The side that a filter is about, if it is about one only.
     fn side_of_filter(&self, filter: &Expr) -> Option<Side> {
-        // A subquery has columns of its own; a volatile function is not the same for all rows.
-        let plain = filter.apply(|e| {
-            Ok(match e {
-                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..) => {
-                    TreeNodeRecursion::Stop
-                }
-                _ => TreeNodeRecursion::Continue,
-            })
-        });
-        if filter.is_volatile() || !matches!(plain, Ok(TreeNodeRecursion::Continue)) {
+        if !is_plain(filter) {
             return None;
         }
         self.side_of_columns(filter.column_refs().into_iter().map(|c| c.name.as_str()))
@@ -50,14 +39,7 @@ impl View {
                 }
             }
         }
-        let wanted = choices.iter().flat_map(|c| if let Choice::Names(names) = c { &names[..] } else { &[] });
-        let wanted: Vec<&str> = wanted.map(String::as_str).collect();
-        let found: HashMap<&str, Vec<u64>> = match wanted.is_empty() {
-            true => HashMap::new(),
-            false => wanted.iter().copied().zip(self.inner.find(ids.axis, &wanted).await?).collect(),
-        };
-        let chosen = intersect(&choices, n, |name| found.get(name).cloned().unwrap_or_default());
-        let chosen = chosen.map_or(Selection::All, Selection::Ids);
+        let chosen = ids::chosen(&self.inner, ids.axis, &choices, n).await?;
         ids::that_pass(&self.inner, ids, n, &rest, chosen).await
     }
 }

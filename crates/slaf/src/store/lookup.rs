@@ -1,6 +1,5 @@
 //! The names of cells and genes, and what is found by them.
 
-use crate::config;
 use crate::selection::Selection;
 use crate::store::kept::Key;
 use crate::store::manifest::Slot;
@@ -28,10 +27,6 @@ const SYMBOLS: [&str; 9] = [
 const FEW: usize = 4;
 /// Cells whose names are read at once when all are looked through.
 const SCAN_ROWS: u64 = 1 << 18;
-/// One name of so many is as much work as reading all of them.
-const MANY: u64 = 64;
-/// Bytes of memory that a name may take on average for all to be kept.
-const NAME_BYTES: u64 = 64;
 
 impl Snapshot {
     /// The names of all cells or genes.
@@ -47,18 +42,12 @@ impl Snapshot {
 
     /// The names of some cells or genes.
     pub(crate) async fn ids_of(&self, axis: Axis, rows: &Selection) -> Result<ArrayRef> {
-        let n = self.n(axis);
-        let are_many = matches!(rows, Selection::Ids(_)) && rows.len(n) > n / MANY;
-        // Genes are few, and asked for again and again: once read, all stay.
-        if axis == Axis::Genes || (are_many && n * NAME_BYTES <= config::kept_memory() as u64) {
+        if axis == Axis::Genes {
+            // Genes are few, and asked for again and again: once read, all stay.
             self.ids(axis).await?;
         }
         let table = TableName::of_axis(axis);
         self.column_of(table, table.index(), rows).await
-    }
-
-    fn n(&self, axis: Axis) -> u64 {
-        if axis == Axis::Cells { self.manifest.n_cells } else { self.manifest.n_genes }
     }
 
     /// The row of each name.

@@ -1,5 +1,6 @@
 //! Columns of the tables, as Arrow arrays: annotations, names, statistics, arrays beside an axis.
 
+use crate::config;
 use crate::selection::Selection;
 use crate::store::frames::join_dictionary;
 use crate::store::manifest::{ArrayEntry, ColumnSchema, FrameSchema, Kind};
@@ -12,6 +13,12 @@ use slaf_core::{Context, Error, ErrorKind, Result, near};
 use slaf_ingest::{ArrayKey, Axis};
 use slaf_lance::error::from_arrow;
 use std::sync::Arc;
+
+/// One row of so many, read alone, is as much work as reading all of them.
+const MANY: u64 = 64;
+/// Bytes of memory that a value may take on average for its column to be read where many rows are
+/// wanted.
+const VALUE_BYTES: u64 = 32;
 
 impl Snapshot {
     /// One column of a table, whole.
@@ -68,7 +75,7 @@ impl Snapshot {
     }
 
     /// Columns of a table, by their names in Lance, for some rows. Whole columns are kept, so that
-    /// the next query does not read them.
+    /// the next query does not read them; where many single rows are wanted, all are read.
     async fn columns_of(&self, name: TableName, columns: &[&str], rows: &Selection) -> Result<Vec<ArrayRef>> {
         let table = self.table(name).await?;
         rows.check(table.rows(), name.row())?;
@@ -79,7 +86,13 @@ impl Snapshot {
         let mut unique = columns.to_vec();
         unique.sort_unstable();
         unique.dedup();
-        let resolved = rows.resolve(table.rows());
+        let n = table.rows();
+        let are_many = matches!(rows, Selection::Ids(_)) && rows.len(n) > n / MANY;
+        let (wanted, rows) = match are_many && n * unique.len() as u64 * VALUE_BYTES <= config::kept_memory() as u64 {
+            true => (Some(rows), &Selection::All),
+            false => (None, rows),
+        };
+        let resolved = rows.resolve(n);
         let batches = table.read(&unique, &resolved.ranges, 1 << 16).await?;
         let order = resolved.order.map(UInt32Array::from);
         let read = |column: &&str| -> Result<ArrayRef> {
@@ -98,7 +111,10 @@ impl Snapshot {
         if *rows == Selection::All || *rows == Selection::Range(0..table.rows()) {
             columns.iter().zip(&arrays).for_each(|(column, array)| self.kept.keep_column(name, column, array));
         }
-        Ok(arrays)
+        match wanted {
+            Some(rows) => arrays.iter().map(|array| of_rows(array, rows)).collect(),
+            None => Ok(arrays),
+        }
     }
 
     /// One column of a table, by its name in Lance, for some rows.
