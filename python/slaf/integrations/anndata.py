@@ -75,9 +75,10 @@ class LazyAnnData(Annotation, Whole, Foreign):
     ordinary objects in memory. Names of cells and genes are read when something needs them.
 
     Everything can be changed and set, in memory: it shows in later views and in :meth:`to_memory`,
-    and in the store only after :meth:`save`. :meth:`write` writes the present state elsewhere. Frames of a view are its own
-    copies, so that a changed column shows in the view alone; setting anything else of a view makes
-    it an actual object first, with anndata's ``ImplicitModificationWarning``.
+    and in the store only after :meth:`save`. :meth:`write` writes the present state elsewhere.
+    Frames of a view are its own copies, so that a changed column shows in the view alone; setting
+    anything else of a view makes it an actual object first, with anndata's
+    ``ImplicitModificationWarning``.
 
     Made by :func:`read_slaf`. It is no ``anndata.AnnData``: functions that need one refuse it with
     an error that tells what to do. scanpy's functions that only take genes apart, its plots and
