@@ -85,7 +85,9 @@ def add_slots(
 class Growing:
     """What changes a store."""
 
-    _store: Store
+    @property
+    def _store(self) -> Store:
+        raise NotImplementedError
 
     def _move(self, version: int) -> None:
         """Show another version."""

@@ -108,6 +108,7 @@ impl WriteNames {
 /// A new version of a table, ready to be named by a root manifest.
 #[derive(Clone, Debug)]
 pub struct Grown {
+    /// What a root manifest says of it.
     pub entry: TableEntry,
     /// All files of the version, by their paths below the root.
     pub files: Vec<String>,
@@ -187,6 +188,9 @@ impl Growth {
     }
 
     /// Adds columns that have no values in the rows that are there.
+    ///
+    /// # Errors
+    /// `internal` for a column that is there.
     pub fn add_fields(&mut self, fields: &[Field]) -> Result<()> {
         let mut add = || {
             self.schema.extend(fields)?;
@@ -228,6 +232,9 @@ impl Growth {
     }
 
     /// Begins to add rows of these columns, with at most `fragment_rows` rows in a data file.
+    ///
+    /// # Errors
+    /// Those of columns that the table does not have.
     pub fn begin_rows(&mut self, columns: &ArrowSchema, fragment_rows: usize) -> Result<()> {
         let names: Vec<&str> = columns.fields().iter().map(|f| f.name().as_str()).collect();
         let schema = self.schema.project(&names).map_err(from_lance).at(&self.uri)?;
@@ -236,6 +243,9 @@ impl Growth {
     }
 
     /// Adds rows after those that are there.
+    ///
+    /// # Errors
+    /// Those of writing.
     pub fn send(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut done = 0;
         while done < batch.num_rows() {

@@ -159,12 +159,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, pd.DataFrame) and isinstance(other, pd.DataFrame):
         return bool(one.equals(other)) and list(one.dtypes) == list(other.dtypes)
     if sp.issparse(one) and sp.issparse(other):
-        if one.format != other.format or one.dtype != other.dtype or one.shape != other.shape:
-            return False
-        a, b = one.tocsr(), other.tocsr()
-        a, b = a.sorted_indices(), b.sorted_indices()
-        pairs = [(a.indptr, b.indptr), (a.indices, b.indices), (a.data, b.data)]
-        return all(np.array_equal(x, y, equal_nan=x.dtype.kind in "fc") for x, y in pairs)
+        return _same_sparse(one, other)
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         if one.dtype != other.dtype or one.shape != other.shape:
             return False
@@ -175,3 +170,11 @@ def same(one: Any, other: Any) -> bool:
         return bool(one == other)
     except (TypeError, ValueError):
         return False
+
+
+def _same_sparse(one: Any, other: Any) -> bool:
+    if one.format != other.format or one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    a, b = one.tocsr().sorted_indices(), other.tocsr().sorted_indices()
+    pairs = [(a.indptr, b.indptr), (a.indices, b.indices), (a.data, b.data)]
+    return all(np.array_equal(x, y, equal_nan=x.dtype.kind in "fc") for x, y in pairs)

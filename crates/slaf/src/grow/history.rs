@@ -102,10 +102,13 @@ fn existing(head: &Head<'_>, version: u64) -> Result<Manifest> {
 pub struct Difference {
     /// The two versions.
     pub versions: [u64; 2],
+    /// Their numbers of cells.
     pub n_cells: [u64; 2],
+    /// Their numbers of genes.
     pub n_genes: [u64; 2],
     /// What the second one has and the first one does not, `obs/cell_type` for example.
     pub added: Vec<String>,
+    /// What the first one has and the second one does not.
     pub removed: Vec<String>,
     /// What both have, with other content or of another type.
     pub changed: Vec<String>,
@@ -186,6 +189,7 @@ pub struct GcOptions {
 /// What was removed, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Collected {
+    /// Whether nothing was removed.
     pub dry_run: bool,
     /// The versions that go.
     pub versions: Vec<u64>,
@@ -193,6 +197,7 @@ pub struct Collected {
     pub kept: BTreeMap<u64, String>,
     /// The number of files that go.
     pub files: u64,
+    /// Their bytes.
     pub bytes: u64,
 }
 

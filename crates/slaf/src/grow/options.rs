@@ -11,6 +11,7 @@ use std::fmt;
 pub struct GrowOptions {
     /// Credentials and settings of an object store.
     pub storage_options: HashMap<String, String>,
+    /// Whether a commit waits for the disk.
     pub durability: Durability,
 }
 
@@ -19,7 +20,9 @@ pub struct GrowOptions {
 pub struct GrowReport {
     /// The version that the change made.
     pub version: u64,
+    /// Its number of cells.
     pub n_cells: u64,
+    /// Its number of genes.
     pub n_genes: u64,
     /// What was written, `obs/cell_type` for example.
     pub written: Vec<String>,
@@ -27,8 +30,7 @@ pub struct GrowReport {
     pub removed: Vec<String>,
     /// What was decided.
     pub notes: Vec<String>,
-    /// Bytes of the files that are new.
-    pub bytes: u64,
+    /// How long it took.
     pub seconds: f64,
 }
 
@@ -41,7 +43,6 @@ impl GrowReport {
             written,
             removed,
             notes: Vec::new(),
-            bytes: 0,
             seconds: 0.0,
         }
     }
