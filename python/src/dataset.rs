@@ -1,9 +1,9 @@
 //! A store, opened.
 
 use crate::arguments::{Chosen, Key, Named, query_options};
+use crate::batch::PyDense;
 use crate::csr::Csr;
 use crate::error::IntoPyResult;
-use crate::loader::PyDense;
 use crate::output::{self, ArrowStream, Column};
 use crate::work;
 use arrow::array::RecordBatch;

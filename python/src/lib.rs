@@ -4,6 +4,7 @@
 #![warn(unreachable_pub)]
 
 mod arguments;
+mod batch;
 mod convert;
 mod csr;
 mod dataset;
@@ -95,10 +96,10 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<loader::Sampler>()?;
     module.add_class::<loader::Loader>()?;
     module.add_class::<loader::Batches>()?;
-    module.add_class::<loader::PyBatch>()?;
-    module.add_class::<loader::PySparse>()?;
-    module.add_class::<loader::PyDense>()?;
-    module.add_class::<loader::PyTokens>()?;
+    module.add_class::<batch::PyBatch>()?;
+    module.add_class::<batch::PySparse>()?;
+    module.add_class::<batch::PyDense>()?;
+    module.add_class::<batch::PyTokens>()?;
     module.add_function(wrap_pyfunction!(loader::split_points, module)?)?;
     module.add_function(wrap_pyfunction!(error_kinds, module)?)?;
     module.add_function(wrap_pyfunction!(query_memory, module)?)?;

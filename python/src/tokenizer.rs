@@ -1,9 +1,9 @@
 //! Tokenizers over a store.
 
 use crate::arguments::{Chosen, Named};
+use crate::batch::{PyBatch, PyTokens};
 use crate::dataset::{Dataset, to_json};
 use crate::error::{IntoPyResult, invalid};
-use crate::loader::{PyBatch, PyTokens};
 use crate::output::array;
 use crate::work;
 use pyo3::prelude::*;
