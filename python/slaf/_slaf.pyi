@@ -137,6 +137,7 @@ class ColumnInfo:
 
 @final
 class FrameInfo:
+    def __new__(cls, index_name: str | None, columns: list[ColumnInfo]) -> FrameInfo: ...
     @property
     def index_name(self) -> str | None: ...
     @property

@@ -68,6 +68,14 @@ pub(crate) struct FrameInfo {
     columns: Vec<Py<ColumnInfo>>,
 }
 
+#[pymethods]
+impl FrameInfo {
+    #[new]
+    fn new(index_name: Option<String>, columns: Vec<Py<ColumnInfo>>) -> Self {
+        FrameInfo { index_name, columns }
+    }
+}
+
 /// A column of a frame; `ordered` tells of a categorical.
 #[pyclass(module = "slaf._slaf", frozen, get_all)]
 pub(crate) struct ColumnInfo {

@@ -12,16 +12,15 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from slaf import _frames
 from slaf._selectors import Axis
+from slaf._slaf import Column, FrameInfo
 from slaf._store import Store
-
-if TYPE_CHECKING:
-    from slaf._slaf import _Column
 
 
 class Source:
@@ -31,22 +30,21 @@ class Source:
         info = store.native.frame_info(of)
         assert info is not None
         self.info = info
-        self.names = [name for name, _, _ in info[1]]
+        self.names = [column.name for column in info.columns]
         self.n_rows = len(rows)
         self._store, self._of, self._rows = store, of, rows
-        self._read: dict[str, _Column] = {}
+        self._read: dict[str, Column] = {}
 
-    def _columns(self, names: list[str], with_index: bool) -> list[_Column]:
+    def _columns(self, names: list[str], with_index: bool) -> list[Column]:
         return self._store.native.columns(self._of, names, self._rows.native(), with_index)
 
     def series(self, name: str) -> pd.Series[Any]:
         """A column, with positions in place of the names of rows."""
         if name not in self._read:
             [self._read[name]] = self._columns([name], False)
-        kinds = [kind for kind in self.info[1] if kind[0] == name]
-        positions: _Column = ("", range(self.n_rows), None, None)  # type: ignore[assignment]
-        info = (None, kinds)
-        return _frames.to_pandas([positions, self._read[name]], info)[name]
+        about = [column for column in self.info.columns if column.name == name]
+        positions = Column("", np.arange(self.n_rows))
+        return _frames.to_pandas([positions, self._read[name]], FrameInfo(None, about))[name]
 
     def frame(self) -> pd.DataFrame:
         """All of it."""
@@ -114,7 +112,7 @@ class DeferredFrame(_Deferred, pd.DataFrame):  # type: ignore[misc]
                 return
             frame, series = self._slaf_source.frame(), self._slaf_series
             object.__setattr__(self, "__class__", pd.DataFrame)
-            pd.DataFrame.__init__(self, frame)
+            pd.DataFrame.__init__(self, frame)  # type: ignore[call-arg]
             for reference in series:
                 if (one := reference()) is not None:
                     one._settle(self)
@@ -174,7 +172,7 @@ class DeferredSeries(_Deferred, pd.Series):  # type: ignore[misc]
         else:
             real = pd.DataFrame.__getitem__(frame, column)
         object.__setattr__(self, "__class__", pd.Series)
-        pd.Series.__init__(self, real)
+        pd.Series.__init__(self, real)  # type: ignore[call-arg]
         object.__setattr__(self, "_name", name)
         # By this, pandas before 3 writes what is set in a column into its frame.
         if (cacher := getattr(real, "_cacher", None)) is not None:

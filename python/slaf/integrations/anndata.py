@@ -388,8 +388,9 @@ class LazyAnnData(Annotation, Whole, Foreign):
             untouched = of not in contents.frames and contents.axes[of].is_all
             if self._rows is None and untouched:
                 # One name may stand for several rows, as in pandas.
-                found = self._store.native.rows_named(of, names[0]) if len(names) == 1 else []
-                return found if len(found) else self._store.resolve(of, names)
+                if len(names) == 1 and len(found := self._store.native.rows_named(of, names[0])):
+                    return found
+                return self._store.resolve(of, names)
             return lookup_in(self._names(of), names, WHAT[of])
 
         return positions(selector, len(self._axis(of)), lookup, "", WHAT[of])

@@ -5,20 +5,9 @@
 //! answers do not depend on the number of threads.
 
 mod ordered;
+mod places;
 mod tally;
 
 pub use ordered::{Comparison, Ordered, Test};
-pub use tally::{Places, Tallies, Tally};
-
-/// What is wanted of the values that pass tests, beside their number.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Lane {
-    /// All of them are passed.
-    pub tests: Vec<Test>,
-    /// The sum.
-    pub sum: bool,
-    /// The least and the greatest value.
-    pub range: bool,
-    /// The mean, and the sum of squared deviations from it.
-    pub moments: bool,
-}
+pub use places::Places;
+pub use tally::{Lane, Tallies, Tally};

@@ -1,6 +1,6 @@
 //! Values as integers of the same order.
 
-use super::Places;
+use super::places::Places;
 use slaf_core::Value;
 
 /// Values with integers that are ordered as SQL orders the values: -0 is 0, and NaN, of which there

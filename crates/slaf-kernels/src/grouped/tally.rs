@@ -1,9 +1,23 @@
 //! What is known of the values of groups so far.
 
-use super::{Lane, Ordered, Test, ordered};
+use super::ordered::{self, Ordered, Test};
+use super::places::Places;
 
 /// Values whose sum does not have to be begun anew: enough for the processor to add several at once.
 const SIDE_BY_SIDE: usize = 4;
+
+/// What is wanted of the values that pass tests, beside their number.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lane {
+    /// All of them are passed.
+    pub tests: Vec<Test>,
+    /// The sum.
+    pub sum: bool,
+    /// The least and the greatest value.
+    pub range: bool,
+    /// The mean, and the sum of squared deviations from it.
+    pub moments: bool,
+}
 
 /// Of some values of each group, by place: what a [`Lane`] wants, else empty.
 #[derive(Clone, Debug)]
@@ -23,22 +37,6 @@ pub struct Tally {
     pub mean: Vec<f64>,
     /// The sum of squared deviations from it.
     pub square: Vec<f64>,
-}
-
-/// The places of the values of a row.
-#[derive(Clone, Copy, Debug)]
-pub enum Places<'a> {
-    /// All have one.
-    One,
-    /// Each that of its number.
-    Own,
-    /// Each that of its number in a table; values of [`Places::NONE`] are left out.
-    Table(&'a [u32]),
-}
-
-impl Places<'_> {
-    /// The place of what is in no group.
-    pub const NONE: u32 = u32::MAX;
 }
 
 /// A tally for each lane, and for all values.

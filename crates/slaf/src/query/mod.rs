@@ -27,11 +27,10 @@ mod user_tables;
 mod view;
 mod view_table;
 
-pub use options::{Cancel, QueryOptions, QueryResult};
+pub use options::{Cancel, QueryOptions, QueryResult, UserTable};
 pub use running::name_with_nul;
 pub(crate) use session::Session;
 pub use slaf_sql::{Dialect, Parameter, ParameterType, Parameters};
-pub use user_tables::UserTable;
 
 use crate::selection::Selection;
 use arrow::array::RecordBatchReader;

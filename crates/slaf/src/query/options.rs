@@ -1,6 +1,5 @@
 //! What a query is asked with, and what it gives.
 
-use super::user_tables::UserTable;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use slaf_sql::{Dialect, Parameters};
@@ -22,6 +21,17 @@ impl QueryResult {
     pub fn n_rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
+}
+
+/// A table for one query.
+#[derive(Clone, Debug)]
+pub struct UserTable {
+    /// The name in the query.
+    pub name: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
 }
 
 /// How to run a query.

@@ -1,8 +1,8 @@
 //! Tables of the user beside those of the store, for one query.
 
+use super::options::UserTable;
 use super::session::Session;
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
@@ -18,17 +18,6 @@ use slaf_sql::error::from_datafusion;
 use slaf_sql::floats::one_form;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-
-/// A table for one query.
-#[derive(Clone, Debug)]
-pub struct UserTable {
-    /// The name in the query.
-    pub name: String,
-    /// Its columns.
-    pub schema: SchemaRef,
-    /// Its rows.
-    pub batches: Vec<RecordBatch>,
-}
 
 /// What a query sees: the tables of the store, and those that it has beside or in place of them.
 pub(super) struct Catalog {
