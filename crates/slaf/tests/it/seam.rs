@@ -283,12 +283,14 @@ fn a_request_without_an_answer_ends() {
     }
     assert!(started.elapsed() < Duration::from_secs(5));
     place.faults.clear();
-    // Opening tables waits no longer than reading them.
+    // Opening tables waits no longer than reading them: once, whatever there is to open.
+    let second = HashMap::from([("answer_timeout".to_string(), "1s".to_string())]);
+    let options = DatasetOptions { storage_options: second, ..options };
     for act in [read_all, |d: &Dataset| d.query("SELECT AVG(value) FROM expression").map(drop)] {
         let dataset = place.faults_after_opening(&options);
         let started = Instant::now();
         assert_eq!(act(&dataset).unwrap_err().kind(), ErrorKind::Io);
-        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_millis(1900), "{:?}", started.elapsed());
     }
     place.faults.clear();
     // Writing waits no longer.
