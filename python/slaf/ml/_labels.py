@@ -46,6 +46,8 @@ def column(store: Store, name: str) -> pl.Series:
 
 def labels_of(store: Store, name: str, values: pl.Series) -> list[str]:
     """Give the labels of a column: the categories of a categorical, or what occurs, sorted."""
+    import polars as pl
+
     info = store.native.frame_info("obs")
     if info and any(c.name == name and c.kind == "categorical" for c in info.columns):
         categories = store.native.columns("obs", [name], (0, 0))[1].categories
