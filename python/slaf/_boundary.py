@@ -43,10 +43,12 @@ class ConvertOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GrowOptions:
-    """Options of a change of a store."""
+    """Options of a change of a store, and the version that it is made for."""
 
     durability: Literal["full", "os"]
     storage_options: dict[str, str]
+    version: int
+    write_id: str
 
 
 @dataclass(frozen=True, kw_only=True)

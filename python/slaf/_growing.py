@@ -27,7 +27,12 @@ _TRIES = 20
 
 def grow_options(store: Store) -> GrowOptions:
     """Give the options of a change of a store."""
-    return GrowOptions(durability="full", storage_options=store.storage_options)
+    return GrowOptions(
+        durability="full",
+        storage_options=store.storage_options,
+        version=store.version,
+        write_id=store.native.write_id,
+    )
 
 
 def add_slots(

@@ -15,6 +15,8 @@ from_attributes! {
     struct GrowOptions {
         durability: Named<Durability>,
         storage_options: HashMap<String, String>,
+        version: u64,
+        write_id: String,
     }
 }
 
@@ -39,7 +41,8 @@ from_attributes! {
 
 impl From<GrowOptions> for grow::GrowOptions {
     fn from(given: GrowOptions) -> Self {
-        grow::GrowOptions { durability: given.durability.0, storage_options: given.storage_options }
+        let base = grow::Base { version: given.version, write_id: given.write_id };
+        grow::GrowOptions { durability: given.durability.0, storage_options: given.storage_options, base: Some(base) }
     }
 }
 

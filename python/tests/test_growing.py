@@ -19,6 +19,7 @@ from helpers import assert_same
 
 import slaf
 from slaf import SLAFArray
+from slaf.data import SLAFConverter
 from slaf.integrations import read_slaf
 
 
@@ -362,3 +363,53 @@ def test_command_line(growing_path, tmp_path):
     assert run("gc", growing_path, "--older-than", "0s", "--delete")[0] == 0
     assert run("info", growing_path, "--version", "annotated")[0] == 0
     assert run("info", growing_path, "--version", "1")[0] == 1
+
+
+def small(prefix, n=20):
+    x = sp.random(n, 8, density=0.4, format="csr", random_state=0, dtype=np.float32)
+    obs = pd.DataFrame({"num": np.arange(n)}, index=[f"{prefix}{i}" for i in range(n)])
+    return ad.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(8)]))
+
+
+@pytest.mark.parametrize("on", [None, "cell_id"])
+def test_a_handle_of_cells_that_were_rolled_back_is_refused(tmp_path, on):
+    path = tmp_path / "s.slaf"
+    SLAFConverter().convert_anndata(small("a"), path)
+    stale, other = SLAFArray(path), SLAFArray(path)
+    first = stale.version
+    stale.append(small("b"))
+    lazy = read_slaf(path)
+    names = stale.obs["cell_id"].to_list()
+    other.refresh()
+    other.rollback(first)
+    other.append(small("c"))
+    columns = {"who": names} if on is None else pd.DataFrame({"cell_id": names, "who": names})
+    with pytest.raises(slaf.SlafError) as error:
+        stale.add_obs(columns, on=on)
+    assert error.value.kind == "conflict"
+    lazy.obs["who"] = names
+    with pytest.raises(slaf.SlafError) as error:
+        lazy.save()
+    assert error.value.kind == "conflict"
+    assert "who" not in SLAFArray(path).obs.columns
+    # Columns of genes that are the same are taken.
+    stale.add_var({"n": np.arange(8)})
+    assert SLAFArray(path).var["n"].to_list() == list(range(8))
+
+
+def test_a_handle_of_a_store_that_was_replaced_is_refused(tmp_path):
+    path = tmp_path / "s.slaf"
+    SLAFConverter().convert_anndata(small("a"), path)
+    stale = SLAFArray(path)
+    SLAFConverter(overwrite=True).convert_anndata(small("a")[::-1].copy(), path)
+    changes = [
+        lambda: stale.add_obs({"who": np.arange(20)}),
+        lambda: stale.append(small("b")),
+        lambda: stale.rename("obs/num", "n"),
+        lambda: stale.drop("obs/num"),
+    ]
+    for change in changes:
+        with pytest.raises(slaf.SlafError) as error:
+            change()
+        assert error.value.kind == "conflict"
+    assert SLAFArray(path).obs.columns == ["cell_id", "cell_integer_id", "num"]

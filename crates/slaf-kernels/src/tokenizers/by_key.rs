@@ -64,7 +64,7 @@ impl ByKey {
     pub(super) fn enter<T: Value>(&self, ranker: &mut Ranker, columns: &[u32], values: &[T]) -> usize {
         let key = |(i, (&c, &value)): (u64, (&u32, &T))| {
             let Column { factor, token } = self.columns[c as usize];
-            (value.as_f64() as f32 * factor, i << TOKEN | u64::from(token) % TOKENS, token != DROP)
+            (value.as_f64() as f32 * factor, (i << TOKEN) | (u64::from(token) % TOKENS), token != DROP)
         };
         ranker.enter(self.octaves, values.len(), (0..).zip(columns.iter().zip(values)).map(key))
     }

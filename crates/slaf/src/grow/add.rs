@@ -1,7 +1,7 @@
 //! New columns, layers, embeddings, graphs and `uns`, of an input that has the cells and genes of
 //! the store.
 
-use super::options::{GrowOptions, GrowReport};
+use super::options::{Base, GrowOptions, GrowReport};
 use super::slots::{Slot, categoricals, frame_mut, put_array, put_column, put_matrix};
 use super::table::AnnotationTable;
 use super::writer::{Head, Next, commit_over};
@@ -9,6 +9,7 @@ use crate::config;
 use crate::convert::cells::{Packing, array_columns, frame_columns};
 use crate::convert::job::tick;
 use crate::progress::Progress;
+use crate::store::Snapshot;
 use crate::store::fields::{array_fields, frame_fields};
 use crate::store::frames::Categories;
 use crate::store::manifest::{ArrayEntry, FrameSchema, TableEntry};
@@ -104,11 +105,28 @@ pub fn add(
             (Some(input), _) => (&**input, options.by_position),
             (None, Additions::File(_)) => return Err(Error::new(ErrorKind::Internal, "a file that was not opened")),
         };
-        let adding = Adding { input, by_position, options, progress };
+        let adding = Adding { input, by_position, options, base: grow.base.as_ref(), progress };
         adding.next(head).map(|(next, told)| (Some(next), told))
     };
     let (manifest, (written, removed)) = commit_over(uri, grow, &operation, change)?;
     Ok(GrowReport { seconds: started.elapsed().as_secs_f64(), ..GrowReport::new(&manifest, written, removed) })
+}
+
+/// Refuses rows by position if they are others than they were.
+fn check_unmoved(head: &Head<'_>, axis: Axis, base: &Base) -> Result<()> {
+    let (storage, number) = (head.storage(), base.version);
+    let moved = || {
+        let what = format!("the {axis} are others than those of version {number}: nothing was written; open it again");
+        Error::new(ErrorKind::Conflict, what).at(storage.uri())
+    };
+    let before = match block_on(Snapshot::open(storage.clone(), Some(number), false)) {
+        Ok(before) if before.manifest.write_id == base.write_id => before,
+        Ok(_) => return Err(moved()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(moved()),
+        Err(e) => return Err(e),
+    };
+    let there = block_on(head.snapshot.ids(axis))?;
+    if block_on(before.ids(axis))?.iter().eq(there.iter()) { Ok(()) } else { Err(moved()) }
 }
 
 /// What a version tells of the change that made it.
@@ -122,6 +140,7 @@ struct Adding<'a> {
     input: &'a dyn Input,
     by_position: bool,
     options: &'a AddOptions,
+    base: Option<&'a Base>,
     progress: Progress<'a>,
 }
 
@@ -191,6 +210,8 @@ impl Adding<'_> {
             }
             if !self.by_position {
                 self.check_names(head, axis).at(axis)?;
+            } else if let Some(base) = self.base.filter(|b| b.write_id != manifest.write_id) {
+                check_unmoved(head, axis, base)?;
             }
         }
         if let Some(version) = self.options.uns_of

@@ -20,5 +20,5 @@ pub use add::{AddOptions, Additions, add};
 pub use append::{AppendOptions, append};
 pub use edit::{drop_slots, rename};
 pub use history::{Collected, Difference, GcOptions, diff, gc, rollback, tag, untag};
-pub use options::{GrowOptions, GrowReport};
+pub use options::{Base, GrowOptions, GrowReport};
 pub use table::AnnotationTable;

@@ -13,6 +13,18 @@ pub struct GrowOptions {
     pub storage_options: HashMap<String, String>,
     /// Whether a commit waits for the disk.
     pub durability: Durability,
+    /// The version that the change was made for: a store that does not go on from it is refused, and
+    /// so are rows by position where cells or genes are others by now. By default any store is right.
+    pub base: Option<Base>,
+}
+
+/// A version, told from others of the same number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Its number.
+    pub version: u64,
+    /// The id of its write.
+    pub write_id: String,
 }
 
 /// What a change did. [`Display`](fmt::Display) prints it for people.

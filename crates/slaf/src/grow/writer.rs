@@ -1,6 +1,6 @@
 //! A writer of the next version: its mark, its files, and its tries.
 
-use super::options::GrowOptions;
+use super::options::{Base, GrowOptions};
 use crate::convert::job::Place;
 use crate::convert::survey;
 use crate::convert::target::{Commit, Held, remove_empty};
@@ -47,7 +47,7 @@ pub(super) fn commit_over<T>(
     operation: &str,
     change: impl FnMut(&Head<'_>) -> Result<(Option<Next>, T)>,
 ) -> Result<(Manifest, T)> {
-    run(uri, options, operation, None, change)
+    run(uri, options, operation, None, options.base.as_ref(), change)
 }
 
 /// As [`commit_over`], but over the version `instead` where the newest one is damaged.
@@ -61,7 +61,7 @@ pub(super) fn commit_over_any<T>(
     instead: u64,
     change: impl FnMut(&Head<'_>) -> Result<(Option<Next>, T)>,
 ) -> Result<(Manifest, T)> {
-    run(uri, options, operation, Some(instead), change)
+    run(uri, options, operation, Some(instead), None, change)
 }
 
 fn run<T>(
@@ -69,6 +69,7 @@ fn run<T>(
     options: &GrowOptions,
     operation: &str,
     instead: Option<u64>,
+    base: Option<&Base>,
     mut change: impl FnMut(&Head<'_>) -> Result<(Option<Next>, T)>,
 ) -> Result<(Manifest, T)> {
     let _span = tracing::debug_span!("grow", store = %Address(uri), operation).entered();
@@ -76,7 +77,7 @@ fn run<T>(
     // Nothing is created beside a path that is no store.
     let first = head(&storage, instead)?.0.manifest.tables.cells.path.clone();
     let writer = Writer::begin(storage, options.durability)?;
-    match writer.try_often(operation, &first, instead, &mut change) {
+    match writer.try_often(operation, &first, instead, base, &mut change) {
         Ok((manifest, told)) => {
             writer.end(&manifest);
             Ok((manifest, told))
@@ -127,6 +128,7 @@ impl Writer {
         operation: &str,
         cells: &str,
         instead: Option<u64>,
+        base: Option<&Base>,
         change: &mut impl FnMut(&Head<'_>) -> Result<(Option<Next>, T)>,
     ) -> Result<(Manifest, T)> {
         let started = Instant::now();
@@ -134,7 +136,8 @@ impl Writer {
             let (snapshot, newest) = head(&self.storage, instead)?;
             let snapshot = Arc::new(snapshot);
             let before = &snapshot.manifest;
-            if before.tables.cells.path != cells {
+            let follows = |b: &Base| before.write_id == b.write_id || before.lineage.contains(&b.write_id);
+            if before.tables.cells.path != cells || !base.is_none_or(follows) {
                 let what = "the store was overwritten meanwhile: nothing was written; open it again";
                 return Err(Error::new(ErrorKind::Conflict, what).at(self.storage.uri()));
             }
