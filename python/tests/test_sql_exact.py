@@ -436,3 +436,30 @@ def test_what_is_no_list_of_parameters(array, params, engine):
         array.query("SELECT ?", params, engine=engine)
     with pytest.raises(slaf.QueryError, match="Unicode"):
         array.query("SELECT '\ud800'", engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("where", "parameters"),
+    [
+        ("gene_integer_id NOT IN (1, NULL)", None),
+        ("gene_integer_id IN (NULL)", None),
+        ("cell_integer_id NOT IN (NULL, 3)", None),
+        ("gene_integer_id NOT IN $x", {"x": [1, None]}),
+    ],
+)
+def test_lists_of_ids_with_a_missing_value_are_true_for_no_row(store_path, where, parameters):
+    array = SLAFArray(store_path)
+    assert array.query(f"SELECT * FROM expression WHERE {where}", parameters).height == 0
+    counted = array.query(f"SELECT COUNT(*) FROM expression WHERE {where}", parameters)
+    assert counted.item() == 0
+
+
+def test_what_follows_is_distinct_from_is_not_taken_for_its_right_side(store_path):
+    array = SLAFArray(store_path)
+    rest = "cell_integer_id < 2"
+    with pytest.raises(slaf.SlafError, match="parentheses"):
+        array.query(f"SELECT 1 FROM cells WHERE cell_id IS DISTINCT FROM 'cell0' AND {rest}")
+    found = array.query(
+        f"SELECT cell_id FROM cells WHERE (cell_id IS DISTINCT FROM 'cell0') AND {rest}"
+    )
+    assert found["cell_id"].to_list() == ["cell1"]

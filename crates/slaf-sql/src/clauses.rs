@@ -2,8 +2,8 @@
 //! wrong. The first are refused, the second written so that it gets them right.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, GroupByWithModifier, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    BinaryOperator, Expr, GroupByExpr, GroupByWithModifier, Ident, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 use slaf_core::{Error, ErrorKind, Result};
 use std::ops::ControlFlow;
@@ -37,6 +37,21 @@ impl Visitor for Unheeded {
         refuse_if(!query.locks.is_empty() || query.for_clause.is_some(), "FOR")?;
         refuse_if(query.settings.is_some(), "SETTINGS")?;
         refuse_if(query.format_clause.is_some(), "FORMAT")
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<String> {
+        // The parser takes all that follows as the right side.
+        let (Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)) = expr else {
+            return ControlFlow::Continue(());
+        };
+        match &**right {
+            Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor), .. } => {
+                ControlFlow::Break(format!(
+                    "{op} after IS DISTINCT FROM: put the comparison into parentheses, (a IS DISTINCT FROM b) {op} ..."
+                ))
+            }
+            _ => ControlFlow::Continue(()),
+        }
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<String> {

@@ -8,8 +8,9 @@ use crate::selection::Selection;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result as DfResult, Statistics, stats::Precision};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue, Statistics, stats::Precision};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_sql::error::{from_datafusion, to_datafusion};
@@ -100,6 +101,16 @@ impl TableProvider for ViewTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        // A filter that was accepted may have become a constant since.
+        let constant =
+            |f: &Expr| matches!(f, Expr::Literal(v, _) if v.is_null() || *v == ScalarValue::Boolean(Some(false)));
+        if filters.iter().any(constant) {
+            let schema = match projection {
+                Some(columns) => Arc::new(self.view.schema.project(columns)?),
+                None => self.view.schema.clone(),
+            };
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
         let of = |side| filters.iter().filter(|f| self.view.side_of_filter(f) == Some(side)).collect::<Vec<_>>();
         let (on_rows, on_cols) = (of(Side::Rows), of(Side::Cols));
         if on_rows.len() + on_cols.len() != filters.len() {
