@@ -102,6 +102,9 @@ def _pandas_column(column: Column, kind: str, ordered: bool, is_selection: bool)
     missing = np.zeros(len(values), dtype=np.bool_) if mask is None else mask
     if values.dtype == np.bool_:
         return pd.arrays.BooleanArray(values, missing)
+    if values.dtype.kind == "f":
+        # Whole numbers of one source, fractions of another: anndata writes no nullable floats.
+        return np.where(missing, np.nan, values)
     return pd.arrays.IntegerArray(values, missing)
 
 

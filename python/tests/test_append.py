@@ -247,3 +247,17 @@ def test_command_line(tmp_path, two):
     assert "2 genes of inputs are left out" in done.stdout
     done = subprocess.run([*command, tmp_path / "a.slaf"], capture_output=True)
     assert done.returncode == 2
+
+
+def test_a_column_of_whole_numbers_takes_fractions_after_a_source_without_it(tmp_path):
+    def cells(prefix, **columns):
+        obs = pd.DataFrame(columns, index=[f"{prefix}{i}" for i in range(3)])
+        return ad.AnnData(sp.csr_matrix(np.eye(3, dtype=np.float32)), obs=obs)
+
+    path = tmp_path / "s.slaf"
+    SLAFConverter().convert_anndata(cells("a", num=[1, 2, 3]), path)
+    array = SLAFArray(path)
+    array.append(cells("b"))
+    array.append(cells("c", num=[0.5, 1.5, 2.5]))
+    expected = [1, 2, 3, np.nan, np.nan, np.nan, 0.5, 1.5, 2.5]
+    np.testing.assert_array_equal(read_slaf(path).obs.copy()["num"].to_numpy(), expected)
