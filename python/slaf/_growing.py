@@ -461,7 +461,9 @@ class Growing:
 
         n = self._store.shape[0 if of == "obs" else 1]
         what = WHAT[of]
-        if hasattr(columns, "to_pandas"):
+        if hasattr(columns, "get_columns"):
+            columns = {series.name: _of_polars(series) for series in columns.get_columns()}
+        elif hasattr(columns, "to_pandas"):
             columns = columns.to_pandas()
         if not isinstance(columns, pd.DataFrame):
             if not isinstance(columns, Mapping):
@@ -552,3 +554,13 @@ def _in_memory(matrix: Any, shape: tuple[int, int]) -> Any:
             f"the matrix has {shape[0]} x {shape[1]} values, not shape {tuple(value.shape)}"
         )
     return value
+
+
+def _of_polars(series: Any) -> Any:
+    """A column of polars; whole numbers and booleans stay what they are where some are missing."""
+    import pandas as pd
+
+    if series.null_count() and (series.dtype.is_integer() or str(series.dtype) == "Boolean"):
+        dtype = "boolean" if str(series.dtype) == "Boolean" else str(series.dtype)
+        return pd.array(series.to_list(), dtype=dtype)
+    return series.to_pandas()

@@ -413,3 +413,14 @@ def test_a_handle_of_a_store_that_was_replaced_is_refused(tmp_path):
             change()
         assert error.value.kind == "conflict"
     assert SLAFArray(path).obs.columns == ["cell_id", "cell_integer_id", "num"]
+
+
+def test_missing_values_of_polars_keep_whole_numbers_exact(tmp_path):
+    path = tmp_path / "s.slaf"
+    SLAFConverter().convert_anndata(small("a", 4), path)
+    array = SLAFArray(path)
+    big = [2**53 + 1, None, -(2**62) - 1, 7]
+    array.add_obs(pl.DataFrame({"big": big, "flag": [True, None, False, True], "t": list("abca")}))
+    assert array.obs["big"].to_list() == big
+    assert array.obs["flag"].to_list() == [True, None, False, True]
+    assert array.obs["t"].to_list() == list("abca")

@@ -61,6 +61,10 @@ fn read(path: &Path, key: Option<&str>) -> Outcome<RecordBatch> {
     let malformed = |e: ArrowError| Error::malformed(e.to_string()).at(path.display());
     let mut file = File::open(path).map_err(unreadable)?;
     let (schema, _) = format.infer_schema(&mut file, None).map_err(malformed)?;
+    let mut seen = HashSet::new();
+    if let Some(again) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
+        return Err(Error::malformed(format!("the column \"{}\" comes twice", again.name())).at(path.display()).into());
+    }
     let fields = schema.fields().iter().map(|field| {
         let data_type = match field.data_type() {
             t if Some(field.name().as_str()) != key && (t.is_numeric() || *t == DataType::Boolean) => t.clone(),
