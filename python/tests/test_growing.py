@@ -352,6 +352,10 @@ def test_command_line(growing_path, tmp_path):
     status, _, err = run("annotate", growing_path, table, "--on", "cell_id")
     assert status == 1
     assert "[already-exists]" in err
+    table.write_text("cell_id,z,z\n")
+    status, _, err = run("annotate", growing_path, table, "--on", "cell_id")
+    assert status == 1
+    assert 'column "z" comes twice' in err
     assert run("tag", growing_path, "annotated")[0] == 0
     assert "annotated" in run("versions", growing_path)[1]
     assert "obs/label" in run("diff", growing_path, 1, "annotated")[1]
