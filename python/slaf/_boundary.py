@@ -57,7 +57,6 @@ class AddOptions:
 
     overwrite: bool
     drop: list[str]
-    uns_of: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

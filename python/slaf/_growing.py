@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -41,7 +40,6 @@ def add_slots(
     *,
     overwrite: bool,
     drop: Sequence[str] = (),
-    uns_of: int | None = None,
 ) -> tuple[int, Report]:
     """Write slots of AnnData into a store, in one commit.
 
@@ -55,8 +53,6 @@ def add_slots(
         Replace what has the same name.
     drop
         Slots that the new version does not have.
-    uns_of
-        The version whose ``uns`` was changed.
 
     Returns
     -------
@@ -66,7 +62,7 @@ def add_slots(
     import anndata as ad
     import pandas as pd
 
-    from slaf.data.converter import write_checked
+    from slaf.data.converter import h5ad_beside
 
     frames = {}
     for of, n in zip(WHAT, store.shape, strict=True):
@@ -75,15 +71,9 @@ def add_slots(
         frames[of] = pd.DataFrame(index=names) if given is None else given.set_axis(names)
     rest = {name: value for name, value in slots.items() if name not in frames}
     adata = ad.AnnData(**frames, **rest)
-    root = _slaf.local_path(store.path)
-    options = AddOptions(overwrite=overwrite, drop=list(drop), uns_of=uns_of)
-    with _slaf.TemporaryFolder(None if root is None else root.absolute().parent) as folder:
-        file = Path(folder.path, "added.h5ad")
-        write_checked(adata, file)
-        with bar() as progress:
-            version, text, fields = _slaf.add(
-                store.path, file, options, grow_options(store), progress
-            )
+    options = AddOptions(overwrite=overwrite, drop=list(drop))
+    with h5ad_beside(adata, store.path) as file, bar() as progress:
+        version, text, fields = _slaf.add(store.path, file, options, grow_options(store), progress)
     return version, Report(text, fields)
 
 
@@ -176,12 +166,9 @@ class Growing:
         if isinstance(source, (str, os.PathLike)):
             return self._append([os.fspath(source)], options)
         if hasattr(source, "obs_names") and hasattr(source, "var_names"):
-            from slaf.data.converter import write_checked
+            from slaf.data.converter import h5ad_beside
 
-            root = _slaf.local_path(self._store.path)
-            with _slaf.TemporaryFolder(None if root is None else root.absolute().parent) as folder:
-                file = Path(folder.path, "anndata.h5ad")
-                write_checked(source, file)
+            with h5ad_beside(source, self._store.path) as file:
                 return self._append([str(file)], options)
         if isinstance(source, Sequence):
             return self._append([os.fspath(s) for s in source], options)
@@ -327,13 +314,9 @@ class Growing:
                 raise from_kind("already-exists", what, self._store.path)
             slots = {"uns": {**uns, key: value}}
             try:
-                version, report = add_slots(
-                    self._store, slots, overwrite=True, uns_of=self._store.version
-                )
+                return self._add(slots, overwrite=True)
             except ConflictError:
                 continue
-            self._move(version)
-            return report
         raise from_kind("conflict", "others change uns all the time; try again", self._store.path)
 
     def rename(self, slot: str, name: str) -> Report:

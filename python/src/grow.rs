@@ -25,7 +25,6 @@ from_attributes! {
     struct AddOptions {
         overwrite: bool,
         drop: Vec<String>,
-        uns_of: Option<u64>,
     }
 }
 
@@ -63,8 +62,8 @@ fn add(
     grow: GrowOptions,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Told> {
-    let AddOptions { overwrite, drop, uns_of } = options;
-    let options = grow::AddOptions { overwrite, drop, uns_of, by_position: true, ..grow::AddOptions::default() };
+    let AddOptions { overwrite, drop } = options;
+    let options = grow::AddOptions { overwrite, drop, by_position: true, ..grow::AddOptions::default() };
     let report = work::run_with_progress(py, progress, move |progress| {
         grow::add(&store, &Additions::File(&file), &options, &grow.into(), progress)
     })?;

@@ -1,11 +1,11 @@
-use crate::convert::{bytes, named};
+use crate::convert::{PartArgs, bytes, named};
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
+use slaf::Join;
 use slaf::grow::{self, AppendOptions};
-use slaf::{Join, OpenOptions};
 
 /// Append the cells of files or stores to a store
 ///
@@ -33,15 +33,8 @@ pub(crate) struct Args {
     /// How much memory to use, for example 800M or 4G
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<usize>,
-    /// 10x files and folders with several genomes: read this one
-    #[arg(long, value_name = "NAME")]
-    genome: Option<String>,
-    /// 10x files: read only features of this type, for example "Gene Expression"
-    #[arg(long, value_name = "TYPE")]
-    feature_type: Option<String>,
-    /// MuData files: read this modality
-    #[arg(long, value_name = "NAME")]
-    modality: Option<String>,
+    #[command(flatten)]
+    part: PartArgs,
     #[command(flatten)]
     storage: StorageArgs,
 }
@@ -54,12 +47,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         allow_loss: args.allow_loss,
         fill_layers: args.fill_layers,
         memory: args.memory.unwrap_or(defaults.memory),
-        input: OpenOptions {
-            genome: args.genome,
-            feature_type: args.feature_type,
-            modality: args.modality,
-            ..defaults.input
-        },
+        input: args.part.of(defaults.input),
     };
     let inputs: Vec<&str> = args.inputs.iter().map(String::as_str).collect();
     let bar = Bar::new(interrupt);

@@ -8,6 +8,28 @@ use slaf::{ConvertOptions, Durability, Join, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+/// Which part of an input is read, where its format has several.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct PartArgs {
+    /// 10x files and folders with several genomes: read this one
+    #[arg(long, value_name = "NAME")]
+    genome: Option<String>,
+    /// 10x files: read only features of this type, for example "Gene Expression"
+    #[arg(long, value_name = "TYPE")]
+    feature_type: Option<String>,
+    /// MuData files: read this modality
+    #[arg(long, value_name = "NAME")]
+    modality: Option<String>,
+}
+
+impl PartArgs {
+    /// Options that choose the part, and are otherwise as these.
+    pub(crate) fn of(self, options: OpenOptions) -> OpenOptions {
+        let PartArgs { genome, feature_type, modality } = self;
+        OpenOptions { genome, feature_type, modality, ..options }
+    }
+}
+
 /// Make a store from h5ad, h5mu, AnnData's Zarr, 10x HDF5, 10x mtx, loom, csv or tsv
 ///
 /// The format is found from the content of the files. Several inputs become one store: their
@@ -40,15 +62,8 @@ pub(crate) struct Args {
     /// How much memory to use, for example 800M or 4G
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<usize>,
-    /// 10x files and folders with several genomes: read this one
-    #[arg(long, value_name = "NAME")]
-    genome: Option<String>,
-    /// 10x files: read only features of this type, for example "Gene Expression"
-    #[arg(long, value_name = "TYPE")]
-    feature_type: Option<String>,
-    /// MuData files: read this modality
-    #[arg(long, value_name = "NAME")]
-    modality: Option<String>,
+    #[command(flatten)]
+    part: PartArgs,
     /// Text tables: genes are the rows
     #[arg(long, conflicts_with = "cells_in_rows")]
     genes_in_rows: bool,
@@ -74,11 +89,8 @@ impl Args {
             source_column: self.source_column.clone().or(defaults.source_column),
             fill_layers: self.fill_layers,
             input: OpenOptions {
-                genome: self.genome.clone(),
-                feature_type: self.feature_type.clone(),
-                modality: self.modality.clone(),
                 genes_in_rows: (self.genes_in_rows || self.cells_in_rows).then_some(self.genes_in_rows),
-                ..defaults.input
+                ..self.part.clone().of(defaults.input)
             },
             storage_options: self.storage.to_map(),
             durability: self.durability,

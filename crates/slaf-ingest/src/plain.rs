@@ -130,7 +130,10 @@ pub(crate) fn name_frame(names: &[String], rows: Range<u64>) -> Result<Frame> {
 }
 
 /// Some rows of a frame.
-pub(crate) fn frame_rows(frame: &Frame, rows: Range<u64>) -> Result<Frame> {
+///
+/// # Errors
+/// `out-of-range` for rows that it does not have.
+pub fn frame_rows(frame: &Frame, rows: Range<u64>) -> Result<Frame> {
     let names = name_frame(&frame.index, rows.clone())?;
     let columns = frame
         .columns

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -188,14 +189,8 @@ class SLAFConverter:
         if adata.isbacked and not adata.is_view and not is_lazy:
             _check_backed(adata)
             return self._convert([str(adata.filename)], output)
-        target = _slaf.local_path(os.fspath(output))
-        beside = None if target is None else target.absolute().parent
-        if beside is not None and not beside.is_dir():
-            raise from_kind("not-found", "no such folder", str(beside))
-        with _slaf.TemporaryFolder(beside) as folder:
-            file = Path(folder.path, "anndata.h5ad")
-            whole = adata.to_memory() if adata.isbacked and not is_lazy else adata
-            write_checked(whole, file)
+        whole = adata.to_memory() if adata.isbacked and not is_lazy else adata
+        with h5ad_beside(whole, os.fspath(output)) as file:
             return self._convert([file], output)
 
     def _convert(self, inputs: Sequence[PathLike], output: PathLike) -> Report:
@@ -284,15 +279,25 @@ def _categoricals(frame: Any) -> Any:
     return frame.assign(**made) if made else None
 
 
-def write_checked(adata: anndata.AnnData | LazyAnnData, file: Path) -> None:
-    """Write an h5ad that holds all that the object does.
+@contextmanager
+def h5ad_beside(adata: anndata.AnnData | LazyAnnData, store: str) -> Iterator[Path]:
+    """Write an h5ad that holds all that the object does, on the disk of a store, for a while.
 
     Raises
     ------
     InputError
         If anndata cannot write an element.
+    NotFoundError
+        If there is no folder for the store.
     """
-    _write(_with_categoricals(adata), file)
+    target = _slaf.local_path(store)
+    beside = None if target is None else target.absolute().parent
+    if beside is not None and not beside.is_dir():
+        raise from_kind("not-found", "no such folder", str(beside))
+    with _slaf.TemporaryFolder(beside) as folder:
+        file = Path(folder.path, "anndata.h5ad")
+        _write(_with_categoricals(adata), file)
+        yield file
 
 
 def _write(adata: anndata.AnnData | LazyAnnData, file: Path) -> None:

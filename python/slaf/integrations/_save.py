@@ -49,7 +49,6 @@ def save(adata: LazyAnnData) -> Report:
         changes.slots,
         overwrite=True,
         drop=changes.dropped,
-        uns_of=store.version if "uns" in changes.slots else None,
     )
     _rebase(contents, Store(store.path, version, store.storage_options, store.verify), changes)
     return Report(str(report), json.dumps({**report.to_dict(), "left": changes.left}))

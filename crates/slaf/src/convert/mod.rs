@@ -29,7 +29,7 @@ use cells::RowSink;
 use job::{Job, tick};
 use slaf_core::uri::plain_path;
 use slaf_core::{Error, ErrorKind, Result};
-use slaf_ingest::{Input, MatrixKey, OpenOptions, UnionOptions};
+use slaf_ingest::{Description, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ pub fn convert(
             (String::new(), slaf_ingest::union(opened, &union)?)
         }
     };
-    refuse_losses(&*input, options).map_err(|e| if several { e } else { e.at(&place) })?;
+    refuse_losses(input.description(), options.allow_loss).map_err(|e| if several { e } else { e.at(&place) })?;
     let job = Job { input: &*input, options, place: target.place(), progress };
     let result = block_on(target.begin()).and_then(|()| job.run(&target, started));
     match result {
@@ -115,9 +115,10 @@ pub(crate) fn expand(inputs: &[&Path], notes: &mut Vec<String>) -> Result<Vec<Pa
     Ok(all)
 }
 
-pub(crate) fn refuse_losses(input: &dyn Input, options: &ConvertOptions) -> Result<()> {
-    let losses = &input.description().losses;
-    if losses.is_empty() || options.allow_loss {
+/// Refuses content that the store cannot hold.
+pub(crate) fn refuse_losses(description: &Description, allow_loss: bool) -> Result<()> {
+    let losses = &description.losses;
+    if losses.is_empty() || allow_loss {
         return Ok(());
     }
     let list: Vec<_> = losses.iter().take(5).map(|l| format!("{} ({})", l.path, l.reason)).collect();

@@ -8,17 +8,19 @@ use super::writer::{Head, Next, commit_over};
 use crate::config;
 use crate::convert::cells::{Packing, array_columns, frame_columns};
 use crate::convert::job::tick;
+use crate::convert::refuse_losses;
 use crate::progress::Progress;
-use crate::store::Snapshot;
 use crate::store::fields::{array_fields, frame_fields};
 use crate::store::frames::Categories;
-use crate::store::manifest::{ArrayEntry, FrameSchema, TableEntry};
+use crate::store::kinds::Named;
+use crate::store::manifest::{ArrayEntry, FrameSchema, Manifest, TableEntry};
+use crate::store::{Snapshot, versions};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::Schema;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{
-    Axis, Column, Description, Frame, FrameInfo, Input, MatrixInfo, MatrixKey, OpenOptions, join_extras,
+    Axis, Description, Frame, FrameInfo, Input, MatrixInfo, MatrixKey, OpenOptions, frame_rows, join_extras,
 };
 use slaf_lance::error::from_arrow;
 use slaf_lance::runtime::block_on;
@@ -48,22 +50,13 @@ pub struct AddOptions {
     pub allow_loss: bool,
     /// Slots that the next version does not have, `obs/cell_type` for example.
     pub drop: Vec<String>,
-    /// The version whose `uns` was changed: that of another version is not replaced.
-    pub uns_of: Option<u64>,
     /// Bytes that may be held, about.
     pub memory: usize,
 }
 
 impl Default for AddOptions {
     fn default() -> Self {
-        AddOptions {
-            overwrite: false,
-            by_position: false,
-            allow_loss: false,
-            drop: Vec::new(),
-            uns_of: None,
-            memory: 1 << 30,
-        }
+        AddOptions { overwrite: false, by_position: false, allow_loss: false, drop: Vec::new(), memory: 1 << 30 }
     }
 }
 
@@ -73,7 +66,7 @@ impl Default for AddOptions {
 /// # Errors
 /// `already-exists` for names that are taken, without `overwrite`; `invalid-argument` where cells or
 /// genes are others than those of the store; `would-lose-data` for content that the store cannot
-/// hold without `allow_loss`; `conflict` if `uns` is not that of `uns_of`; those of reading the input
+/// hold without `allow_loss`; `conflict` if rows by position, or `uns`, are others than in `grow.base`; those of reading the input
 /// and of writing. After an error nothing is left, unless it is `commit-outcome-unknown`.
 pub fn add(
     uri: &str,
@@ -113,10 +106,10 @@ pub fn add(
 }
 
 /// Refuses rows by position if they are others than they were.
-fn check_unmoved(head: &Head<'_>, axis: Axis, base: &Base) -> Result<()> {
+fn check_unmoved(head: &Head<'_>, axes: &[Axis], base: &Base) -> Result<()> {
     let (storage, number) = (head.storage(), base.version);
     let moved = || {
-        let what = format!("the {axis} are others than those of version {number}: nothing was written; open it again");
+        let what = format!("cells or genes are others than in version {number}: nothing was written; open it again");
         Error::new(ErrorKind::Conflict, what).at(storage.uri())
     };
     let before = match block_on(Snapshot::open(storage.clone(), Some(number), false)) {
@@ -125,8 +118,13 @@ fn check_unmoved(head: &Head<'_>, axis: Axis, base: &Base) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(moved()),
         Err(e) => return Err(e),
     };
-    let there = block_on(head.snapshot.ids(axis))?;
-    if block_on(before.ids(axis))?.iter().eq(there.iter()) { Ok(()) } else { Err(moved()) }
+    for &axis in axes {
+        let there = block_on(head.snapshot.ids(axis))?;
+        if !block_on(before.ids(axis))?.iter().eq(there.iter()) {
+            return Err(moved());
+        }
+    }
+    Ok(())
 }
 
 /// What a version tells of the change that made it.
@@ -192,35 +190,32 @@ impl Adding<'_> {
         {
             return Err(Error::invalid("X and raw of a store stay as they are: add X as a layer, or convert again"));
         }
-        if !description.losses.is_empty() && !self.options.allow_loss {
-            let list: Vec<_> =
-                description.losses.iter().take(5).map(|l| format!("{} ({})", l.path, l.reason)).collect();
-            let what = format!("the store cannot hold {}; leave it out with allow_loss=True", list.join(", "));
-            return Err(Error::new(ErrorKind::WouldLoseData, what));
-        }
+        refuse_losses(description, self.options.allow_loss)?;
+        let mut by_position = Vec::new();
         for (axis, n, there) in
             [(Axis::Cells, description.n_cells, manifest.n_cells), (Axis::Genes, description.n_genes, manifest.n_genes)]
         {
             if !uses(description, axis) {
                 continue;
             }
-            let what = if axis == Axis::Cells { "cells" } else { "genes" };
             if n != there {
-                return Err(Error::invalid(format!("{n} {what}, but the store has {there}")));
+                return Err(Error::invalid(format!("{n} {}, but the store has {there}", axis.word())));
             }
-            if !self.by_position {
-                self.check_names(head, axis).at(axis)?;
-            } else if let Some(base) = self.base.filter(|b| b.write_id != manifest.write_id) {
-                check_unmoved(head, axis, base)?;
+            match self.by_position {
+                true => by_position.push(axis),
+                false => self.check_names(head, axis).at(axis)?,
             }
         }
-        if let Some(version) = self.options.uns_of
-            && description.extras.iter().any(|e| e == "uns")
-        {
-            let extras = |m: &crate::store::manifest::Manifest| m.extras.as_ref().map(|e| e.path.clone());
-            let before = block_on(crate::store::versions::read(head.storage(), version));
+        let Some(base) = self.base.filter(|b| b.write_id != manifest.write_id) else { return Ok(()) };
+        if !by_position.is_empty() {
+            check_unmoved(head, &by_position, base)?;
+        }
+        if description.extras.iter().any(|e| e == "uns") {
+            let extras = |m: &Manifest| m.extras.as_ref().map(|e| e.path.clone());
+            let before = block_on(versions::read(head.storage(), base.version));
             if before.is_ok_and(|m| extras(&m) != extras(manifest)) {
-                let what = format!("uns was changed since version {version}: read it again, and repeat the change");
+                let number = base.version;
+                let what = format!("uns was changed since version {number}: read it again, and repeat the change");
                 return Err(Error::new(ErrorKind::Conflict, what));
             }
         }
@@ -322,10 +317,10 @@ impl Adding<'_> {
 
     /// Rows of the frame of an axis: those of `var` if it is that one.
     fn rows(&self, var: Option<&Frame>, rows: Range<u64>) -> Result<Frame> {
-        let Some(var) = var else { return self.input.obs(rows) };
-        let (start, n) = (rows.start as usize, (rows.end - rows.start) as usize);
-        let columns = var.columns.iter().map(|c| Column { info: c.info.clone(), array: c.array.slice(start, n) });
-        Ok(Frame { index: var.index[start..start + n].to_vec(), columns: columns.collect() })
+        match var {
+            Some(var) => frame_rows(var, rows),
+            None => self.input.obs(rows),
+        }
     }
 
     /// Writes the elements that no table holds: those that stay, and those of the input.

@@ -140,7 +140,7 @@ impl Appending<'_> {
             memory: self.options.memory,
             ..ConvertOptions::default()
         };
-        crate::convert::refuse_losses(&union, &options)?;
+        crate::convert::refuse_losses(description, self.options.allow_loss)?;
         let mut next = head.next();
         // An earlier try may have left one.
         block_on(head.storage().remove(&head.place().table("genes")))?;

@@ -2,6 +2,7 @@
 
 use super::slots::Slot;
 use crate::selection::Selection;
+use crate::store::kinds::Named;
 use crate::store::{Snapshot, TableName};
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, UInt64Array};
 use arrow::compute::{cast, take};
@@ -79,7 +80,7 @@ impl AnnotationTable {
         };
         let columns = match &self.on {
             None if self.rows as u64 != n => {
-                let what = if self.axis == Axis::Cells { "cells" } else { "genes" };
+                let what = self.axis.word();
                 let hint = "say by which column the rows are matched (on=, --on)";
                 return Err(Error::invalid(format!("{} rows for {n} {what}; {hint}", self.rows)));
             }

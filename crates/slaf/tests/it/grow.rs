@@ -2,57 +2,42 @@
 //! come of it.
 
 use crate::damage::read_all;
+use crate::place::{Place, VERSIONS, commit};
 use crate::{Fixture, QUIET};
 use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use slaf::grow::{self, AddOptions, Additions, AnnotationTable, GcOptions, GrowOptions, GrowReport};
 use slaf::{Axis, ConvertOptions, Dataset, DatasetOptions, ErrorKind, MatrixKey, Selection};
 use slaf_ingest::MatrixEncoding;
+use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
-use slaf_lance::{LayerGuard, Operation, Storage};
-use slaf_testing::{Fault, Faults, Rule, Sample, memory_store};
+use slaf_testing::{Fault, Rule, Sample};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
 
-const VERSIONS: &str = "_slaf/versions";
 const CELLS: usize = 40;
 
-/// A store in memory, behind faults.
-struct Place {
-    folder: TempDir,
-    address: String,
-    faults: Arc<Faults>,
-    _guard: LayerGuard,
-}
-
 impl Place {
-    fn new() -> Place {
-        let (folder, address) = (tempfile::tempdir().unwrap(), memory_store());
-        let (faults, guard) = Faults::over(&address);
-        let place = Place { folder, address, faults, _guard: guard };
-        place.convert(false);
+    fn with_store() -> Place {
+        let place = Place::empty();
+        place.convert_sample(false);
         place
     }
 
-    fn convert(&self, overwrite: bool) {
+    fn convert_sample(&self, overwrite: bool) {
         let input = self.folder.path().join("a.h5ad");
         Sample::new(1, CELLS, 12).write_h5ad(&input, MatrixEncoding::Csr).unwrap();
         let options = ConvertOptions { overwrite, ..ConvertOptions::default() };
         slaf::convert(&[&input], &self.address, &options, QUIET).unwrap();
     }
 
-    fn open(&self) -> Dataset {
+    fn dataset(&self) -> Dataset {
         Dataset::open(&self.address).unwrap()
     }
 
     fn add(&self, name: &str) -> slaf::Result<GrowReport> {
         add(&self.address, name, false)
-    }
-
-    fn storage(&self) -> Storage {
-        block_on(Storage::new(&self.address, &HashMap::new())).unwrap()
     }
 
     fn files(&self) -> BTreeSet<String> {
@@ -90,10 +75,6 @@ fn named(dataset: &Dataset) -> BTreeSet<String> {
         Dataset::open_with(dataset.uri(), &options).unwrap()
     };
     versions.iter().flat_map(|v| open(v.version).manifest().files.clone()).map(|f| f.path).collect()
-}
-
-fn commit(fault: Fault) -> Rule {
-    Rule::new(fault).operation(Operation::Put).path(VERSIONS).times(1)
 }
 
 #[test]
@@ -213,11 +194,11 @@ fn slots_are_renamed_and_dropped() {
 fn a_crash_at_any_request_leaves_the_old_version_or_the_new_one() {
     let mut outcomes = [0; 3];
     for n in 1.. {
-        let place = Place::new();
+        let place = Place::with_store();
         place.faults.add(Rule::new(Fault::Crash).from(n));
         let outcome = place.add("added");
         let crashed = place.faults.clear();
-        let dataset = place.open();
+        let dataset = place.dataset();
         assert_eq!(dataset.verify().unwrap(), []);
         read_all(&dataset).unwrap();
         outcomes[dataset.version() as usize] += 1;
@@ -232,12 +213,12 @@ fn a_crash_at_any_request_leaves_the_old_version_or_the_new_one() {
         }
         // What is left is in nobody's way; without its mark it goes.
         place.add("next").unwrap();
-        assert_has(&place.open(), "next");
+        assert_has(&place.dataset(), "next");
         if n % 2 == 0 {
             block_on(place.storage().remove("_slaf/writing")).unwrap();
-            place.convert(true);
+            place.convert_sample(true);
             let files: BTreeSet<String> = place.files().into_iter().filter(|f| !f.starts_with(VERSIONS)).collect();
-            assert_eq!(files, named(&place.open()), "{n}");
+            assert_eq!(files, named(&place.dataset()), "{n}");
         }
         if !crashed {
             break;
@@ -248,12 +229,12 @@ fn a_crash_at_any_request_leaves_the_old_version_or_the_new_one() {
 
 #[test]
 fn a_lost_answer_is_no_second_change() {
-    let place = Place::new();
+    let place = Place::with_store();
     place.faults.add(commit(Fault::LostAnswer));
     assert_eq!(place.add("added").unwrap().version, 2);
     place.faults.clear();
-    assert_eq!(place.open().versions().unwrap().len(), 2);
-    assert_has(&place.open(), "added");
+    assert_eq!(place.dataset().versions().unwrap().len(), 2);
+    assert_has(&place.dataset(), "added");
     // An answer that does not come may stand for a change that comes later.
     place.faults.add(commit(Fault::Error));
     let error = place.add("more").unwrap_err();
@@ -264,13 +245,13 @@ fn a_lost_answer_is_no_second_change() {
 
 #[test]
 fn who_comes_second_goes_on_from_the_first() {
-    let place = Arc::new(Place::new());
+    let place = Arc::new(Place::with_store());
     let other = place.clone();
     let meanwhile = move || drop(other.add("first").unwrap());
     place.faults.add(commit(Fault::Meanwhile(Arc::new(meanwhile))));
     assert_eq!(place.add("second").unwrap().version, 3);
     place.faults.clear();
-    let dataset = place.open();
+    let dataset = place.dataset();
     assert_has(&dataset, "first");
     assert_has(&dataset, "second");
     assert_eq!(dataset.verify().unwrap(), []);
@@ -284,14 +265,14 @@ fn who_comes_second_goes_on_from_the_first() {
     assert_eq!(place.add("same").unwrap_err().kind(), ErrorKind::AlreadyExists);
     place.faults.clear();
     let other = place.clone();
-    let meanwhile = move || other.convert(true);
+    let meanwhile = move || other.convert_sample(true);
     place.faults.add(commit(Fault::Meanwhile(Arc::new(meanwhile))));
     let error = place.add("late").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(error.message().contains("overwritten"), "{error}");
     place.faults.clear();
     let files: BTreeSet<String> = place.files().into_iter().filter(|f| !f.starts_with(VERSIONS)).collect();
-    assert_eq!(files, named(&place.open()));
+    assert_eq!(files, named(&place.dataset()));
 }
 
 #[test]
@@ -415,7 +396,7 @@ fn gc_removes_what_nobody_needs() {
 fn gc_that_crashed_is_finished_by_the_next() {
     let mut finished = 0;
     for n in (1..).step_by(3) {
-        let place = Place::new();
+        let place = Place::with_store();
         place.add("a").unwrap();
         grow::drop_slots(&place.address, &["obs/a"], &GrowOptions::default()).unwrap();
         let gc = || {
@@ -426,7 +407,7 @@ fn gc_that_crashed_is_finished_by_the_next() {
         let outcome = gc();
         let crashed = place.faults.clear();
         assert_eq!(outcome.is_err(), crashed, "{n}: {outcome:?}");
-        let dataset = place.open();
+        let dataset = place.dataset();
         assert_eq!(dataset.verify().unwrap(), [], "{n}");
         for v in dataset.versions().unwrap() {
             let options = DatasetOptions { version: Some(v.version), ..DatasetOptions::default() };
@@ -435,7 +416,7 @@ fn gc_that_crashed_is_finished_by_the_next() {
         block_on(place.storage().remove("_slaf/writing")).unwrap();
         gc().unwrap();
         let files: BTreeSet<String> = place.files().into_iter().filter(|f| !f.starts_with(VERSIONS)).collect();
-        assert_eq!(files, named(&place.open()), "{n}");
+        assert_eq!(files, named(&place.dataset()), "{n}");
         if !crashed {
             finished = n;
             break;

@@ -12,6 +12,7 @@ mod loader;
 mod manifest;
 mod matrix;
 mod outputs;
+mod place;
 mod query;
 mod read;
 mod real;

@@ -2,30 +2,21 @@
 
 use crate::QUIET;
 use crate::damage::read_all;
+use crate::place::{Place, VERSIONS, commit};
 use slaf::{ConvertOptions, Dataset, DatasetOptions, ErrorKind, MatrixKey, Selection};
 use slaf_ingest::MatrixEncoding;
 use slaf_lance::runtime::block_on;
-use slaf_lance::{LayerGuard, Operation, Storage, add_layer};
-use slaf_testing::{Counts, Fault, Faults, Latency, Rule, Sample, memory_store};
+use slaf_lance::{Operation, add_layer};
+use slaf_testing::{Counts, Fault, Latency, Rule, Sample};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-/// Two inputs that differ in their number of cells, and a target in memory.
-struct Place {
-    folder: TempDir,
-    address: String,
-    faults: Arc<Faults>,
-    _guard: LayerGuard,
-}
 
 impl Place {
+    /// Two inputs that differ in their number of cells, and a target.
     fn new() -> Place {
-        let (folder, address) = (tempfile::tempdir().unwrap(), memory_store());
-        let (faults, guard) = Faults::over(&address);
-        let place = Place { folder, address, faults, _guard: guard };
+        let place = Place::empty();
         for n in 1..=2 {
             Sample::new(n, 20 * n as usize, 12).write_h5ad(&place.input(n), MatrixEncoding::Csr).unwrap();
         }
@@ -53,10 +44,6 @@ impl Place {
         dataset
     }
 
-    fn storage(&self) -> Storage {
-        block_on(Storage::new(&self.address, &HashMap::new())).unwrap()
-    }
-
     fn remove_marks(&self) {
         block_on(self.storage().remove("_slaf/writing")).unwrap();
     }
@@ -76,12 +63,6 @@ impl Place {
         read_all(&dataset).unwrap();
         dataset.n_cells() / 20
     }
-}
-
-const VERSIONS: &str = "_slaf/versions";
-
-fn commit(fault: Fault) -> Rule {
-    Rule::new(fault).operation(Operation::Put).path(VERSIONS).times(1)
 }
 
 #[test]
