@@ -266,7 +266,7 @@ def test_answers_do_not_depend_on_threads(tmp_path):
         }
         paths = [str(tmp_path / f"{by_gene}.slaf") for by_gene in (True, False)]
         command = [sys.executable, "-c", textwrap.dedent(code), *paths]
-        return json.loads(subprocess.check_output(command, env=environment))
+        return json.loads(subprocess.check_output(command, env=environment, timeout=60))
 
     assert run("1") == run("3")
 

@@ -241,11 +241,12 @@ def test_command_line(tmp_path, two):
         [*command, tmp_path / "a.slaf", tmp_path / "b.h5ad", "--join", "reference"],
         capture_output=True,
         text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert "50 cells x 6 genes" in done.stdout
     assert "2 genes of inputs are left out" in done.stdout
-    done = subprocess.run([*command, tmp_path / "a.slaf"], capture_output=True)
+    done = subprocess.run([*command, tmp_path / "a.slaf"], capture_output=True, timeout=60)
     assert done.returncode == 2
 
 

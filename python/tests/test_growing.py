@@ -327,6 +327,7 @@ def test_command_line(growing_path, tmp_path):
             [sys.executable, "-c", "from slaf._cli import main; main()", *map(str, args)],
             capture_output=True,
             text=True,
+            timeout=60,
         )
         return done.returncode, done.stdout, done.stderr
 

@@ -206,7 +206,7 @@ def _offer(name: str, how: Callable[..., Any]) -> None:
     def call(self: DeferredSeries, *args: Any, **kwargs: Any) -> Any:
         return how(self, name, *args, **kwargs)
 
-    call.__name__, call.__doc__ = name, getattr(pd.Series, name).__doc__
+    call.__name__, call.__doc__ = name, f"As :meth:`pandas.Series.{name}`."
     setattr(DeferredSeries, name, call)
 
 

@@ -137,8 +137,8 @@ fn squares(
         let rounded = if is_exact { 2.0 * ROUNDING * square } else { n * ROUNDING * of_values };
         let of_sum = if dtype.is_float() { n * ROUNDING * 2.0 * (centre * (n * of_values).sqrt()).abs() } else { 0.0 };
         let with_zeros = square + (n_rows as f64 - n) * centre * centre;
-        let accurate = rounded + of_sum <= tolerance * with_zeros;
-        // NaN is none.
+        // Of infinities nothing is known, and NaN is no answer.
+        let accurate = with_zeros.is_finite() && rounded + of_sum <= tolerance * with_zeros;
         if !accurate {
             doubtful.push(i);
         }
