@@ -108,6 +108,7 @@ class SLAFArray(Expression, Growing):
     def _show(self, store: Store) -> None:
         self._opened: Store | None = store
         self._frames: dict[str, pl.DataFrame] = {}
+        self._rows_given = {"obs": 0, "var": 0}
         if self._load_metadata and self.n_obs <= _BACKGROUND_LIMIT:
             store.native.load_frames()
 
@@ -223,9 +224,14 @@ class SLAFArray(Expression, Growing):
         return self._frames[of]
 
     def _rows(self, of: str, rows: Axis) -> pl.DataFrame:
-        """Some rows of obs or var, read alone unless the frame is there already."""
-        if of in self._frames:
-            return self._frames[of][rows.array()]
+        """Some rows of obs or var, read alone unless the frame is there already.
+
+        Once as many rows were given as there are, the whole frame has been paid for, and it stays.
+        """
+        self._rows_given[of] += len(rows)
+        n_rows = len(self._store.axis(of))
+        if of in self._frames or n_rows <= min(self._rows_given[of], _BACKGROUND_LIMIT):
+            return self._frame(of)[rows.array()]
         return self._to_polars(self._store.native.frame_rows(of, rows.native()), of, rows)
 
     def _to_polars(self, stream: ArrowStream, of: str, rows: Axis) -> pl.DataFrame:

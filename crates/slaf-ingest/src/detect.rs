@@ -111,7 +111,7 @@ fn open_anndata(root: Group, form: &str, options: &OpenOptions) -> Result<Option
             return Err(Error::invalid(format!("no modality \"{name}\"; there are {}", all())));
         };
         let kind = format!("modality {name} of MuData in {form}");
-        return h5ad::open(g.as_root(), &kind, options).at(format!("/mod/{name}")).map(Some);
+        return h5ad::open(g.into_root(), &kind, options).at(format!("/mod/{name}")).map(Some);
     }
     if root.get("obs")?.is_none() || root.get("var")?.is_none() {
         return Ok(None);

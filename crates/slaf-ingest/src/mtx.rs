@@ -42,8 +42,8 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
     let mut described = Vec::new();
     let mut losses = Vec::new();
     for (key, path) in &layout.matrices {
-        for block in 0..genes.blocks {
-            let key = if genes.blocks == 1 { key.clone() } else { MatrixKey::Layer(BLOCKS[block].to_owned()) };
+        for (block, layer) in BLOCKS.iter().enumerate().take(genes.blocks) {
+            let key = if genes.blocks == 1 { key.clone() } else { MatrixKey::Layer((*layer).to_owned()) };
             let entries = open_entries(path)?;
             let shape = (entries.n_rows, entries.n_cols);
             let cells_in_rows = orientation(shape, n_cells, (genes.blocks * n_all) as u64, &layout, path)?;

@@ -43,7 +43,7 @@ fn genomes(root: &Group) -> Result<Vec<String>> {
 
 /// Opens the file if it is one of 10x.
 pub(crate) fn open(file: &Arc<H5File>, options: &OpenOptions) -> Result<Option<Box<dyn Input>>> {
-    let root = Group::root(&file);
+    let root = Group::root(file);
     if let Some(Node::Group(matrix)) = root.get("matrix")?
         && let Some(features) = matrix.group("features")?
     {

@@ -37,9 +37,9 @@ pub(crate) fn unite_slots(
             } else if alike.len() < inputs.len() && m.key == MatrixKey::X {
                 lose(m.key.to_string(), "not in every input", losses);
             } else if alike.len() < inputs.len() && !fill_layers {
-                let lacks = |i: &Box<dyn Input>| i.description().matrices.iter().all(|o| o.key != m.key);
+                let lacks = |i: &dyn Input| i.description().matrices.iter().all(|o| o.key != m.key);
                 let without: Vec<&str> =
-                    inputs.iter().filter(|(_, i)| lacks(i)).take(3).map(|(n, _)| n.as_str()).collect();
+                    inputs.iter().filter(|(_, i)| lacks(i.as_ref())).take(3).map(|(n, _)| n.as_str()).collect();
                 let reason =
                     format!("not in {}; --fill-layers (fill_layers=True) takes it as zeros there", without.join(", "));
                 lose(m.key.to_string(), &reason, losses);

@@ -35,7 +35,7 @@ pub(crate) struct Dataset {
 
 #[derive(Clone)]
 enum Source {
-    Hdf5 { file: Arc<H5File>, inner: hdf5_pure::Dataset, address: u64 },
+    Hdf5 { file: Arc<H5File>, inner: Box<hdf5_pure::Dataset>, address: u64 },
     Zarr(Arc<ZarrArray>),
 }
 
@@ -54,7 +54,7 @@ enum Access {
     Contiguous(Arc<H5File>, u64),
     Chunks(Arc<H5File>, ChunkTable),
     /// Through `hdf5-pure`, in windows.
-    Library(hdf5_pure::Dataset),
+    Library(Box<hdf5_pure::Dataset>),
     Zarr(Arc<ZarrArray>),
 }
 
@@ -63,7 +63,7 @@ impl Dataset {
         let (shape, datatype) = guard(&path, || Ok((inner.shape()?, inner.datatype()?)))?;
         let elem = Elem::of(&datatype);
         let elem_size = u64::from(datatype.type_size());
-        let source = Source::Hdf5 { file, inner, address };
+        let source = Source::Hdf5 { file, inner: Box::new(inner), address };
         Ok(Dataset {
             source,
             path,

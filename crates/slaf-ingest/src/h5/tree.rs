@@ -127,9 +127,8 @@ impl Group {
     }
 
     /// The group as the root of paths: of an AnnData that lies inside of a file.
-    pub(crate) fn as_root(mut self) -> Group {
-        self.path = String::new();
-        self
+    pub(crate) fn into_root(self) -> Group {
+        Group { path: String::new(), ..self }
     }
 
     fn child_path(&self, name: &str) -> String {
@@ -173,7 +172,7 @@ impl Group {
         let g = match &self.source {
             GroupSource::Zarr(f) => {
                 return Ok(f.get(name).at(&path)?.map(|member| match member {
-                    zarr::Member::Array(array) => Node::Dataset(Dataset::zarr(Arc::new(array), path)),
+                    zarr::Member::Array(array) => Node::Dataset(Dataset::zarr(array, path)),
                     zarr::Member::Folder(folder) => Node::Group(Group::zarr(folder, path)),
                 }));
             }

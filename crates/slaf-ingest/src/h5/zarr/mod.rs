@@ -23,7 +23,7 @@ pub(super) struct Folder {
 
 /// What is in a group.
 pub(super) enum Member {
-    Array(ZarrArray),
+    Array(Arc<ZarrArray>),
     Folder(Folder),
 }
 
@@ -90,7 +90,9 @@ impl Folder {
         let key = self.child(name);
         let Some(mut meta) = Meta::read(&self.files, &key)? else { return Ok(None) };
         Ok(Some(match meta.array.take() {
-            Some(array) => Member::Array(ZarrArray::open(self.files.clone(), key, meta.version, &array, meta.attrs)?),
+            Some(array) => {
+                Member::Array(Arc::new(ZarrArray::open(self.files.clone(), key, meta.version, &array, meta.attrs)?))
+            }
             None => Member::Folder(Folder { files: self.files.clone(), key, meta }),
         }))
     }
