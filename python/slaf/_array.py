@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf import _conditions, _frames, _parameters, _tables, _user_tables
+from slaf._async import Asynchronous
 from slaf._errors import invalid
 from slaf._expression import Expression
 from slaf._growing import Growing
@@ -42,7 +43,16 @@ class Version(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-class SLAFArray(Expression, Growing):
+class Damage(NamedTuple):
+    """A file of a store that is not as it was committed."""
+
+    #: Its path below the store.
+    file: str
+    #: How it differs.
+    reason: str
+
+
+class SLAFArray(Expression, Growing, Asynchronous):
     """A store of single-cell data, opened at one version.
 
     Whatever others commit later, an object answers from the version that it opened, until
@@ -200,6 +210,30 @@ class SLAFArray(Expression, Growing):
         report = Report(*self._store.native.info())
         print(report)
         return report
+
+    def verify(self, quick: bool = False) -> list[Damage]:
+        """Compare every file of this version with the length and the hash that were committed.
+
+        Where all are right, what the version says of itself is compared with what its tables hold.
+
+        Parameters
+        ----------
+        quick
+            Compare lengths alone, and open the tables: finds what is missing or was cut, and
+            reads next to nothing.
+
+        Returns
+        -------
+        list of Damage
+            The files that differ, each with its path below the store and how it differs; empty if
+            the store is as it was committed.
+
+        Examples
+        --------
+        >>> SLAFArray(store_path).verify()
+        []
+        """
+        return [Damage(file, reason) for file, reason in self._store.native.verify(quick)]
 
     @property
     def obs(self) -> pl.DataFrame:

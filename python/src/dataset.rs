@@ -5,7 +5,7 @@ use crate::batch::PyDense;
 use crate::csr::Csr;
 use crate::error::IntoPyResult;
 use crate::output::{self, ArrowStream, Column};
-use crate::work;
+use crate::work::{self, PyCancel};
 use arrow::array::RecordBatch;
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -185,6 +185,12 @@ impl Dataset {
     fn shape(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
         let dataset = self.dataset(py)?;
         Ok((dataset.n_cells(), dataset.n_genes()))
+    }
+
+    fn verify(&self, py: Python<'_>, quick: bool) -> PyResult<Vec<(String, String)>> {
+        let dataset = self.dataset(py)?;
+        let damaged = work::run(py, move || if quick { dataset.verify_quick() } else { dataset.verify() })?;
+        Ok(damaged.into_iter().map(|d| (d.file, d.reason)).collect())
     }
 
     fn versions(&self, py: Python<'_>) -> PyResult<Vec<VersionInfo>> {
@@ -383,6 +389,8 @@ impl Dataset {
         Ok(stored.map(|stored| PyArray1::from_vec(py, stored)))
     }
 
+    #[pyo3(signature = (sql, params, timeout, tables, dialect, cancel=None))]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of Python's method")]
     fn query(
         &self,
         py: Python<'_>,
@@ -391,8 +399,12 @@ impl Dataset {
         timeout: Option<f64>,
         tables: Vec<(String, PyRecordBatchReader)>,
         dialect: Named<slaf::Dialect>,
+        cancel: Option<PyCancel>,
     ) -> PyResult<ArrowStream> {
-        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
+        let (dataset, mut options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
+        if let Some(cancel) = cancel {
+            options.cancel = cancel.0;
+        }
         let cancel = options.cancel.clone();
         let result = work::run_or_cancel(py, &cancel, move || dataset.query_with(&sql, &options))?;
         ArrowStream::for_polars(py, result.schema, result.batches)

@@ -79,6 +79,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<csr::Csr>()?;
+    module.add_class::<work::PyCancel>()?;
     module.add_class::<dataset::MatrixInfo>()?;
     module.add_class::<dataset::FrameInfo>()?;
     module.add_class::<dataset::ColumnInfo>()?;

@@ -13,6 +13,23 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Stops a query that was given it, from any thread.
+#[pyclass(module = "slaf._slaf", name = "Cancel", frozen, from_py_object)]
+#[derive(Clone, Default)]
+pub(crate) struct PyCancel(pub(crate) Cancel);
+
+#[pymethods]
+impl PyCancel {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
 const POLL: Duration = Duration::from_millis(100);
 
 /// Runs `work`; an interrupted call leaves it to finish in the background, its result unused.

@@ -107,6 +107,22 @@ def test_flips_of_small_files_are_named(path, tmp_path):
             _ = SLAFArray(store).obs
 
 
+def test_verify_names_what_differs(path, tmp_path):
+    store = copied(path, tmp_path / "a.slaf")
+    array = SLAFArray(store)
+    assert array.verify() == array.verify(quick=True) == []
+    file = next((store / "_slaf/extras").iterdir())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert array.verify(quick=True) == []
+    expected = (file.relative_to(store).as_posix(), "its content has changed")
+    assert array.verify() == [expected]
+    assert array.verify()[0].file == expected[0]
+    file.write_bytes(content[:-1])
+    assert "bytes, not" in array.verify(quick=True)[0].reason
+
+
 @pytest.mark.parametrize("cut", [0, 1, 700])
 def test_cut_extras_are_named(path, tmp_path, cut):
     store = copied(path, tmp_path / "a.slaf")

@@ -7,7 +7,7 @@ use crate::query::Session;
 use crate::store::manifest::Manifest;
 use crate::store::{Snapshot, versions};
 use crate::trace::Address;
-use crate::verify::Damage;
+use crate::verify::{Damage, Depth};
 use slaf_core::{ErrorKind, Result};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
@@ -173,7 +173,18 @@ impl Dataset {
     /// Those of reading, other than a missing file.
     pub fn verify(&self) -> Result<Vec<Damage>> {
         let _span = tracing::debug_span!("verify", store = %Address(self.uri())).entered();
-        block_on(self.snapshot.verify())
+        block_on(self.snapshot.verify(Depth::Content))
+    }
+
+    /// Compares the lengths of all files with the root manifest and opens all tables, but reads none
+    /// of their rows: finds what is missing or was cut, in the time of one listing.
+    /// Returns the files that differ.
+    ///
+    /// # Errors
+    /// Those of reading, other than a missing file.
+    pub fn verify_quick(&self) -> Result<Vec<Damage>> {
+        let _span = tracing::debug_span!("verify_quick", store = %Address(self.uri())).entered();
+        block_on(self.snapshot.verify(Depth::Lengths))
     }
 
     /// The store as a loader reads it: all genes, and nothing else.

@@ -136,7 +136,15 @@ fn verify_finds_every_flipped_bit() {
         let found = dataset.verify().unwrap();
         assert_eq!(found.len(), 1, "{} at {offset}", file.display());
         assert!(file.ends_with(&found[0].file), "{found:?}");
+        assert_eq!(dataset.verify_quick().unwrap(), []);
         slaf_testing::flip_bit(file, offset, bit).unwrap();
+    }
+    for file in &files {
+        let bytes = std::fs::read(file).unwrap();
+        std::fs::write(file, &bytes[..bytes.len() - 1]).unwrap();
+        let found = dataset.verify_quick().unwrap();
+        assert!(found.len() == 1 && file.ends_with(&found[0].file), "{found:?}");
+        std::fs::write(file, bytes).unwrap();
     }
     std::fs::remove_file(&files[0]).unwrap();
     assert_eq!(dataset.verify().unwrap()[0].reason, "missing");
