@@ -172,3 +172,22 @@ class Request:
     groups: Labels | None = None
     column_groups: Labels | None = None
     centres: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """Which groups of cells are ranked, and among which cells.
+
+    Parameters
+    ----------
+    groups
+        The groups.
+    reference
+        The group that each is compared with; ``None`` for all other cells, also those of no group.
+    ties
+        Find the coefficients that correct for ties, too.
+    """
+
+    groups: Labels
+    reference: int | None
+    ties: bool

@@ -88,6 +88,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<dataset::VersionInfo>()?;
     module.add_class::<matrix::PySummary>()?;
     module.add_class::<matrix::PyStats>()?;
+    module.add_class::<matrix::PyRankSums>()?;
     module.add_class::<matrix::PyRunning>()?;
     module.add_class::<output::ArrowStream>()?;
     module.add_class::<temporary::TemporaryFolder>()?;
@@ -112,6 +113,8 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(matrix::keeps_zeros, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::compute_csr, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::reduce_csr, module)?)?;
+    module.add_function(wrap_pyfunction!(matrix::rank_sums_stored, module)?)?;
+    module.add_function(wrap_pyfunction!(matrix::rank_sums_csr, module)?)?;
     ending::register(module)?;
     grow::register(module)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)

@@ -12,6 +12,7 @@ use slaf::plans::{
     self, Columns, Detail, Dot, Groups, Left, Op, Operand, Plan, Request, Rows, Running, Source, Stats, Step, Summary,
     with_memory,
 };
+use slaf::rank_sums::{Against, Comparison, RankSums, rank_sums_in_memory};
 use slaf::{CsrChunk, Dtype, MatrixKey, Result, Selection, Values};
 
 from_attributes! {
@@ -162,6 +163,83 @@ from_attributes! {
     struct Factor<'py> {
         weights: PyReadonlyArray1<'py, f64>,
         k: usize,
+    }
+}
+
+from_attributes! {
+    /// `slaf._boundary.Comparison`.
+    struct ComparisonArguments<'py> {
+        groups: Labels<'py>,
+        reference: Option<usize>,
+        ties: bool,
+    }
+}
+
+impl ComparisonArguments<'_> {
+    fn comparison(self) -> PyResult<Comparison> {
+        let groups = Groups { labels: self.groups.labels.to_vec()?, n: self.groups.n };
+        let against = self.reference.map_or(Against::Rest, Against::Group);
+        Ok(Comparison { groups, against, ties: self.ties })
+    }
+}
+
+/// [`slaf::Dataset::rank_sums`].
+#[pyfunction]
+pub(crate) fn rank_sums_stored(
+    py: Python<'_>,
+    dataset: &Dataset,
+    stored: Stored,
+    steps: Vec<StepArguments<'_>>,
+    comparison: ComparisonArguments<'_>,
+) -> PyResult<PyRankSums> {
+    let (dataset, plan, comparison) = (dataset.dataset(py)?, plan(py, &steps)?, comparison.comparison()?);
+    let (key, rows, cols) = stored.parts();
+    let found = work::run_with_progress(py, None, move |progress| {
+        dataset.rank_sums(&key, &rows, &cols, &plan, &comparison, progress)
+    })?;
+    Ok(PyRankSums::of(py, found))
+}
+
+/// [`slaf::Dataset::rank_sums`] for a CSR matrix in memory.
+#[pyfunction]
+pub(crate) fn rank_sums_csr(
+    py: Python<'_>,
+    matrix: &Csr,
+    n_cols: usize,
+    steps: Vec<StepArguments<'_>>,
+    comparison: ComparisonArguments<'_>,
+) -> PyResult<PyRankSums> {
+    let (matrix, plan, comparison) = (matrix.chunk(py, n_cols)?, plan(py, &steps)?, comparison.comparison()?);
+    let found = work::run_with_progress(py, None, move |progress| {
+        let total = n_cols as u64;
+        let done =
+            |done: usize| progress(slaf::ProgressEvent { phase: "genes", cells_done: done as u64, cells_total: total });
+        rank_sums_in_memory(&matrix, n_cols, &plan, &comparison, &done)
+    })?;
+    Ok(PyRankSums::of(py, found))
+}
+
+/// Rank sums of groups; flat arrays.
+#[pyclass(module = "slaf._slaf", name = "RankSums", frozen, get_all)]
+pub(crate) struct PyRankSums {
+    rank_sums: Py<PyAny>,
+    sums: Py<PyAny>,
+    nonzero: Py<PyAny>,
+    ties: Py<PyAny>,
+    nan: Option<usize>,
+    is_counts: bool,
+}
+
+impl PyRankSums {
+    fn of(py: Python<'_>, found: RankSums) -> PyRankSums {
+        PyRankSums {
+            rank_sums: array(py, found.rank_sums),
+            sums: array(py, found.sums),
+            nonzero: array(py, found.nonzero),
+            ties: array(py, found.ties),
+            nan: found.nan,
+            is_counts: found.is_counts,
+        }
     }
 }
 

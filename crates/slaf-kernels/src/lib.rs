@@ -1,7 +1,7 @@
 //! Computations over streams of [CSR chunks](slaf_core::CsrChunk) that need no storage engine.
 //!
 //! [`matrix`] computes on matrices that are read in parts; [`grouped`] finds statistics of groups of
-//! their values; [`tokenizers`] turns the counts of cells
+//! their values; [`rank_sums`] ranks cells by them, gene by gene; [`tokenizers`] turns the counts of cells
 //! into the inputs of foundation models; [`sampling`] says which cells a model sees, and in which
 //! order.
 
@@ -10,5 +10,6 @@
 pub mod grouped;
 pub mod matrix;
 mod random;
+pub mod rank_sums;
 pub mod sampling;
 pub mod tokenizers;

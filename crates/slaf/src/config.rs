@@ -25,6 +25,11 @@ pub(crate) fn loader_rows() -> usize {
     from_env("SLAF_BATCH_ROWS", 1 << 17)
 }
 
+/// Values of genes that a thread ranks at a time. `SLAF_PART_VALUES` overrides it.
+pub(crate) fn part_values() -> u64 {
+    from_env("SLAF_PART_VALUES", 1 << 20) as u64
+}
+
 /// Whether queries choose what they read by their filters and joins, and group while they decode.
 /// `SLAF_PUSHDOWN=off` makes DataFusion do it all, to compare the answers.
 pub(crate) fn pushdown() -> bool {

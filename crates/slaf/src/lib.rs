@@ -60,6 +60,8 @@ pub use store::manifest;
 
 /// Arithmetic and statistics of matrices; see [`Dataset::compute`] and [`Dataset::reduce`].
 pub use slaf_kernels::matrix as plans;
+/// Ranks of cells by their genes; see [`Dataset::rank_sums`].
+pub use slaf_kernels::rank_sums;
 /// Which cells a model sees, and in which order; see [`Loader`].
 pub use slaf_kernels::sampling;
 /// Tokenizers for foundation models; see [`Dataset::tokenize`].

@@ -1,6 +1,9 @@
 //! Arithmetic and statistics of the matrices of a store.
 
+mod ranks;
 mod stored;
+
+pub(crate) use ranks::rank_sums;
 
 use crate::config;
 use crate::progress::{Progress, ProgressEvent};

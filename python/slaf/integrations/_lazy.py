@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf import _slaf
-from slaf._boundary import Request
+from slaf._boundary import Comparison, Request
 from slaf._errors import from_kind, invalid
 from slaf._selectors import Axis, Positions, positions
 from slaf._store import Key, Store
@@ -240,6 +240,10 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
     def reduce(self, request: Request) -> _slaf.Summary:
         """Statistics as the source gives them; see :meth:`summarize`."""
         return self._source.reduce(self.native_steps(), request)
+
+    def rank_sums(self, comparison: Comparison) -> _slaf.RankSums:
+        """Sums of ranks of groups of rows by each column; arrays are columns x groups, flat."""
+        return self._source.rank_sums(self.native_steps(), comparison)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__

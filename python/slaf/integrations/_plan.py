@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from slaf import _boundary as boundary
 from slaf import _slaf
-from slaf._boundary import Request
+from slaf._boundary import Comparison, Request
 from slaf._selectors import Axis, for_rust
 from slaf._store import Key, Store
 
@@ -125,6 +125,9 @@ class Source(Protocol):
     def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics of the matrix after some steps."""
 
+    def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
+        """Sums of ranks of groups of rows by each column of the matrix after some steps."""
+
 
 class Stored:
     """Rows and columns of a matrix of a store."""
@@ -192,6 +195,10 @@ class Stored:
     def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics, in one pass over the stored rows."""
         return _slaf.reduce_stored(self._store.native, self._native(), steps, request)
+
+    def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
+        """Sums of ranks, gene by gene."""
+        return _slaf.rank_sums_stored(self._store.native, self._native(), steps, comparison)
 
 
 class InMemory:
@@ -264,3 +271,7 @@ class InMemory:
     def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics of the matrix after some steps."""
         return _slaf.reduce_csr(self._native(), self.shape[1], steps, request)
+
+    def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
+        """Sums of ranks of the matrix after some steps."""
+        return _slaf.rank_sums_csr(self._native(), self.shape[1], steps, comparison)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slaf import _slaf
-from slaf._boundary import Factor, Request
+from slaf._boundary import Comparison, Factor, Request
 from slaf.integrations._plan import InMemory, Step
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ class Transposed:
     def compute(self, steps: list[Step]) -> _slaf.Csr:
         """Read the matrix through some steps."""
         return self._read().compute(steps)
+
+    def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
+        """Sums of ranks; reads the matrix."""
+        return self._read().rank_sums(steps, comparison)
 
     def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics: sums and products stream, anything else reads the matrix."""

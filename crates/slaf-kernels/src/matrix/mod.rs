@@ -17,6 +17,7 @@ mod request;
 mod rows;
 mod running;
 mod step;
+mod turned;
 
 pub use in_memory::{PART_ROWS, with_memory};
 pub use in_order::in_order;

@@ -7,7 +7,7 @@ use slaf_core::{CsrChunk, Dtype, Error, Result};
 /// Steps of arithmetic, from a stored matrix to the one that is meant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl Plan {

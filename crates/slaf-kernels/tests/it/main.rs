@@ -7,6 +7,7 @@ mod grouped;
 mod matrix;
 mod numpy;
 mod parts;
+mod rank_sums;
 mod sampling;
 mod scgpt;
 mod stored;

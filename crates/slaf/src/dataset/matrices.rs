@@ -12,6 +12,7 @@ use arrow::array::RecordBatch;
 use slaf_core::{Context, CsrChunk, Result};
 use slaf_ingest::MatrixKey;
 use slaf_kernels::matrix::{Plan, Request, Summary};
+use slaf_kernels::rank_sums::{Comparison, RankSums};
 use slaf_kernels::tokenizers::{GeneColumn, GeneTable, Random, Tokenizer};
 use slaf_lance::runtime::block_on;
 
@@ -98,6 +99,25 @@ impl Dataset {
         progress: Progress<'_>,
     ) -> Result<Summary> {
         matrix::reduce(Part { snapshot: &self.snapshot, key, rows, cols }, plan, request, progress)
+    }
+
+    /// Sums of ranks of groups of cells by each gene of a part of a matrix with `plan` applied to
+    /// it, in memory that does not grow with the stored values. X is read gene by gene; other
+    /// matrices cell by cell, as often as their genes do not fit into a bounded memory together.
+    /// The answer does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// As [`Dataset::compute`]; `invalid-argument` also for labels of another number than the rows.
+    pub fn rank_sums(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        comparison: &Comparison,
+        progress: Progress<'_>,
+    ) -> Result<RankSums> {
+        matrix::rank_sums(Part { snapshot: &self.snapshot, key, rows, cols }, plan, comparison, progress)
     }
 
     /// The columns of var that may hold ids of a vocabulary: the names of the genes as `gene_id`,

@@ -16,15 +16,27 @@ type GeneColumn<T> = Vec<(u32, T)>;
 
 impl Snapshot {
     pub(super) async fn read_by_gene<T: Value>(&self, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
+        let genes: Vec<u64> = cols.iter(self.manifest.n_genes).collect();
+        let cells = Cells::new(rows, self.manifest.n_cells);
+        let packed = self.fetch_genes(&genes).await?;
+        in_pool(|| Ok(cells.assemble(&packed.columns::<T>(&cells)?)))
+    }
+
+    /// Reads genes as rows.
+    pub(super) async fn genes_of<T: Value>(&self, rows: &Selection, genes: &[u64]) -> Result<CsrChunk> {
+        let cells = Cells::new(rows, self.manifest.n_cells);
+        let packed = self.fetch_genes(genes).await?;
+        in_pool(|| Ok(cells.side_by_side(packed.columns::<T>(&cells)?)))
+    }
+
+    async fn fetch_genes(&self, genes: &[u64]) -> Result<PackedGenes<'_>> {
         let order = self.order().await?;
         let stripes = &self.manifest.stripes;
         let table = self.table(TableName::ByGene).await?;
-        let genes: Vec<u64> = cols.iter(self.manifest.n_genes).collect();
         let mut wanted = Vec::with_capacity(genes.len() * stripes.len());
-        // Where the row of each gene in each stripe is; genes that came later have none in older ones.
         let mut places = Vec::with_capacity(genes.len() * stripes.len());
         for stripe in stripes {
-            for &gene in &genes {
+            for &gene in genes {
                 let rank = u64::from(order.rank_of[gene as usize]);
                 let has_row = rank < stripe.n_genes;
                 places.push(has_row.then_some(wanted.len()));
@@ -33,23 +45,33 @@ impl Snapshot {
         }
         // Rows of popular genes are long: none is read along.
         let wanted = Selection::Ids(wanted).resolve(table.rows());
-        let packed = PackedRows::fetch(table, crate::store::schema::PACKED, wanted, 0).await?;
-        let cells = Cells::new(rows, self.manifest.n_cells);
-        in_pool(|| {
-            let columns: Vec<GeneColumn<T>> = (0..genes.len())
-                .into_par_iter()
-                .map(|g| {
-                    let mut column = Vec::new();
-                    for (s, stripe) in stripes.iter().enumerate() {
-                        if let Some(place) = places[s * genes.len() + g] {
-                            cells.pick(&packed, place, stripe, &mut column)?;
-                        }
-                    }
-                    Ok(column)
-                })
-                .collect::<Result<_>>()?;
-            Ok(cells.assemble(&columns))
-        })
+        let rows = PackedRows::fetch(table, crate::store::schema::PACKED, wanted, 0).await?;
+        Ok(PackedGenes { rows, places, stripes, n: genes.len() })
+    }
+}
+
+/// The rows of some genes in all stripes, not decoded yet.
+struct PackedGenes<'a> {
+    rows: PackedRows,
+    /// Where the row of each gene in each stripe is; genes that came later have none in older ones.
+    places: Vec<Option<usize>>,
+    stripes: &'a [Stripe],
+    n: usize,
+}
+
+impl PackedGenes<'_> {
+    /// The values of each gene.
+    fn columns<T: Value>(&self, cells: &Cells) -> Result<Vec<GeneColumn<T>>> {
+        let column = |gene: usize| {
+            let mut column = Vec::new();
+            for (s, stripe) in self.stripes.iter().enumerate() {
+                if let Some(place) = self.places[s * self.n + gene] {
+                    cells.pick(&self.rows, place, stripe, &mut column)?;
+                }
+            }
+            Ok(column)
+        };
+        (0..self.n).into_par_iter().map(column).collect()
     }
 }
 
@@ -116,6 +138,31 @@ impl Cells {
             }
         }
         Ok(())
+    }
+
+    /// The genes' columns one after the other, under places in the selection.
+    fn side_by_side<T: Value>(&self, columns: Vec<GeneColumn<T>>) -> CsrChunk {
+        let mut places_of: Vec<Vec<u32>> = Vec::new();
+        if let Some(order) = &self.order {
+            places_of.resize(self.n as usize, Vec::new());
+            order.iter().zip(0..).for_each(|(&cell, place)| places_of[cell as usize].push(place));
+        }
+        let nnz = columns.iter().map(Vec::len).sum();
+        let (mut indptr, mut indices, mut values) = (vec![0], Vec::with_capacity(nnz), Vec::with_capacity(nnz));
+        for column in columns {
+            if self.order.is_none() {
+                indices.extend(column.iter().map(|(cell, _)| *cell));
+                values.extend(column.iter().map(|(_, value)| *value));
+            } else {
+                for (cell, value) in column {
+                    let places = &places_of[cell as usize];
+                    indices.extend_from_slice(places);
+                    values.extend(places.iter().map(|_| value));
+                }
+            }
+            indptr.push(indices.len() as u64);
+        }
+        CsrChunk { indptr, indices, values: T::wrap(values) }
     }
 
     /// Transposes the genes' columns into rows in the order of the selection.

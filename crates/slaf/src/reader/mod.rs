@@ -10,7 +10,7 @@ mod packed_rows;
 mod plan;
 
 pub(crate) use packed_rows::{CELL_GAP, PackedRows};
-pub(crate) use plan::{Orientation, choose};
+pub(crate) use plan::{Orientation, choose, reads_genes};
 
 use crate::selection::Selection;
 use crate::store::Snapshot;
@@ -64,6 +64,12 @@ pub(crate) struct ReadOptions {
 }
 
 impl Snapshot {
+    /// Reads genes of X as rows, which are checked; their columns are places among the selected
+    /// cells, in any order.
+    pub(crate) async fn read_genes(&self, entry: &MatrixEntry, rows: &Selection, genes: &[u64]) -> Result<CsrChunk> {
+        with_dtype!(entry.dtype, T => self.genes_of::<T>(rows, genes).await)
+    }
+
     /// Reads a part of a matrix.
     pub(crate) async fn read(
         &self,

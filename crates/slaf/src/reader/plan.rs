@@ -31,6 +31,13 @@ impl Orientation {
     }
 }
 
+/// Whether whole genes of these rows are read from the gene-major rows, which are decoded for all
+/// cells: not for few of them.
+pub(crate) fn reads_genes(manifest: &Manifest, key: &MatrixKey, entry: &MatrixEntry, rows: &Selection) -> bool {
+    const SHARE: u64 = 8;
+    *key == MatrixKey::X && manifest.tables.by_gene.is_some() && rows.len(entry.n_rows) >= entry.n_rows / SHARE
+}
+
 /// Estimates both ways. Genes are taken to be of average popularity, so that gene-major reading
 /// is not chosen on a lucky guess.
 pub(crate) fn choose(
