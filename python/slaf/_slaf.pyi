@@ -11,6 +11,7 @@ import numpy.typing as npt
 from slaf._boundary import (
     AddOptions,
     AppendOptions,
+    Comparison,
     ConvertOptions,
     GrowOptions,
     LoaderOptions,

@@ -97,7 +97,7 @@ def aggregate(
         raise invalid(f"{dof=} is below zero")
     matrix, other, groups_are_rows = _data(adata, of, layer, obsm, varm)
     keys = [by] if isinstance(by, str) else list(by)
-    labels, groups = _groups({key: column(adata, key, of) for key in keys})
+    labels, groups = groups_of({key: column(adata, key, of) for key in keys})
     kept = mask_of(adata, mask, of)
     if kept is not None:
         labels = np.where(kept, labels, -1)
@@ -136,7 +136,7 @@ def _data(
     return matrix_of(adata, layer), other, of == "obs"
 
 
-def _groups(by: dict[str, pd.Series[Any]]) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
+def groups_of(by: dict[str, pd.Series[Any]]) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
     """The group of each row, -1 for none, and the groups that there are, in order."""
     import pandas as pd
 

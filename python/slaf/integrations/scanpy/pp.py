@@ -7,22 +7,26 @@ bounded memory; X becomes a lazier matrix.
 
 from slaf.integrations._foreign import not_offered
 from slaf.integrations.scanpy._filter import filter_cells, filter_genes
+from slaf.integrations.scanpy._graph_tools import harmony_integrate
 from slaf.integrations.scanpy._hvg import highly_variable_genes
 from slaf.integrations.scanpy._normalize import log1p, normalize_total, sqrt
 from slaf.integrations.scanpy._qc import calculate_qc_metrics
 from slaf.integrations.scanpy._sample import sample, subsample
 from slaf.integrations.scanpy._scale import regress_out, scale
+from slaf.integrations.scanpy._scrublet import scrublet
 
 __all__ = [
     "calculate_qc_metrics",
     "filter_cells",
     "filter_genes",
+    "harmony_integrate",
     "highly_variable_genes",
     "log1p",
     "normalize_total",
     "regress_out",
     "sample",
     "scale",
+    "scrublet",
     "sqrt",
     "subsample",
 ]

@@ -1,8 +1,22 @@
 """Tools: scanpy's ``tl`` on lazy data sets."""
 
 from slaf.integrations._foreign import not_offered
+from slaf.integrations.scanpy._graph_tools import diffmap, dpt, leiden, louvain, paga, tsne, umap
+from slaf.integrations.scanpy._rank_genes import filter_rank_genes_groups, rank_genes_groups
 from slaf.integrations.scanpy._scores import score_genes, score_genes_cell_cycle
 
-__all__ = ["score_genes", "score_genes_cell_cycle"]
+__all__ = [
+    "diffmap",
+    "dpt",
+    "filter_rank_genes_groups",
+    "leiden",
+    "louvain",
+    "paga",
+    "rank_genes_groups",
+    "score_genes",
+    "score_genes_cell_cycle",
+    "tsne",
+    "umap",
+]
 
 __getattr__ = not_offered("tl")
