@@ -52,7 +52,7 @@ impl Source<'_> {
     }
 
     /// Reads every part, applies the plan, and hands the results over in order.
-    fn for_each<T: Send>(
+    pub(crate) fn for_each<T: Send>(
         &self,
         plan: &Plan,
         work: impl Fn(usize, CsrChunk) -> Result<T> + Sync,

@@ -4,7 +4,9 @@
 
 mod geneformer;
 mod grouped;
+mod linear;
 mod matrix;
+mod neighbors;
 mod numpy;
 mod parts;
 mod rank_sums;

@@ -1,0 +1,246 @@
+//! The products of all pairs of columns.
+
+use crate::matrix::{Plan, Source};
+use crate::parallel::{next, on_threads};
+use slaf_core::{CsrChunk, Error, Result, Value, with_values};
+use std::sync::Mutex;
+
+/// Rows whose products are added at once, if their values are not too many.
+const BLOCK_ROWS: usize = 4096;
+/// Values of a block.
+const BLOCK_VALUES: usize = 1 << 21;
+/// From one value stored of so many places on, products of dense rows are faster.
+const DENSE_SHARE: usize = 3;
+/// Columns that a thread takes at once.
+const STRIP: usize = 8;
+const DENSE_STRIP: usize = 128;
+
+/// Products and sums of the columns of a matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gram {
+    /// The rows of the matrix.
+    pub n_rows: usize,
+    /// Its columns.
+    pub n: usize,
+    /// `X.T @ X`, n x n; it is symmetric.
+    pub products: Vec<f64>,
+    /// The sum of each column.
+    pub sums: Vec<f64>,
+}
+
+impl Gram {
+    /// The products of columns less their means, as the products of columns less those of sums:
+    /// `X.T @ X - sums * sums.T / n_rows`.
+    ///
+    /// What is left of a column has an absolute error of about 2e-16 times its sum of squares.
+    pub fn centre(&mut self) {
+        let rows = self.n_rows.max(1) as f64;
+        for (row, si) in self.products.chunks_exact_mut(self.n.max(1)).zip(&self.sums) {
+            row.iter_mut().zip(&self.sums).for_each(|(product, sj)| *product -= si * sj / rows);
+        }
+    }
+
+    /// The sum of the products of columns with themselves.
+    pub fn trace(&self) -> f64 {
+        self.products.iter().step_by(self.n + 1).sum()
+    }
+}
+
+/// The products of all pairs of columns of a matrix with the plan applied, and the sums of columns.
+///
+/// Every product is a float64 to which one thread adds, in the order of the rows.
+///
+/// # Errors
+/// Those of reading and of the plan; `invalid-argument` for NaN and infinite values.
+pub fn gram(source: &Source<'_>, plan: &Plan) -> Result<Gram> {
+    let n = source.n_cols;
+    let places = n.checked_mul(n).ok_or_else(|| Error::invalid(format!("the products of {n} columns")))?;
+    let mut gram = Gram { n_rows: source.n_rows, n, products: vec![0.0; places], sums: vec![0.0; n] };
+    let mut block = Block::new(n);
+    source.for_each(
+        plan,
+        |_, chunk| Ok(chunk),
+        |_, chunk| {
+            // Parts are cut into blocks of the same rows whatever their size is.
+            let mut first = 0;
+            while first < chunk.n_rows() {
+                let last = block.room(&chunk, first);
+                block.take(&chunk, first..last)?;
+                first = last;
+                if first < chunk.n_rows() {
+                    block.add_to(&mut gram, source.threads);
+                }
+            }
+            Ok(())
+        },
+    )?;
+    block.add_to(&mut gram, source.threads);
+    for i in 0..n {
+        for j in 0..i {
+            gram.products[i * n + j] = gram.products[j * n + i];
+        }
+    }
+    Ok(gram)
+}
+
+/// Some rows, whose products are to be added.
+struct Block {
+    n_cols: usize,
+    starts: Vec<usize>,
+    columns: Vec<u32>,
+    values: Vec<f64>,
+}
+
+impl Block {
+    fn new(n_cols: usize) -> Block {
+        Block { n_cols, starts: vec![0], columns: Vec::new(), values: Vec::new() }
+    }
+
+    fn n_rows(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The end of the rows from `first` that there is room for; at least one where the block is empty.
+    fn room(&self, chunk: &CsrChunk, first: usize) -> usize {
+        let base = chunk.indptr[first] as usize;
+        let fits = |row: &usize| {
+            let rows = self.n_rows() + row + 1 - first;
+            let values = self.values.len() + chunk.indptr[row + 1] as usize - base;
+            rows <= BLOCK_ROWS && values <= BLOCK_VALUES
+        };
+        let end = (first..chunk.n_rows()).find(|row| !fits(row)).unwrap_or(chunk.n_rows());
+        if self.n_rows() == 0 { end.max(first + 1) } else { end }
+    }
+
+    fn take(&mut self, chunk: &CsrChunk, rows: std::ops::Range<usize>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let places = chunk.indptr[rows.start] as usize..chunk.indptr[rows.end] as usize;
+        let (before, base) = (self.values.len(), places.start);
+        self.starts.extend(chunk.indptr[rows.start + 1..=rows.end].iter().map(|&p| before + p as usize - base));
+        self.columns.extend_from_slice(&chunk.indices[places.clone()]);
+        with_values!(&chunk.values, v => self.values.extend(v[places].iter().map(|v| v.as_f64())));
+        let mut new = self.values[before..].iter();
+        match new.find(|v| !v.is_finite()) {
+            None => Ok(()),
+            Some(v) if v.is_nan() => Err(Error::invalid("Input X contains NaN.")),
+            Some(_) => Err(Error::invalid("Input X contains infinity or a value too large for float64.")),
+        }
+    }
+
+    /// Adds the products, and forgets the rows.
+    fn add_to(&mut self, gram: &mut Gram, threads: usize) {
+        if !self.values.is_empty() {
+            if self.values.len() >= self.n_rows() * self.n_cols / DENSE_SHARE {
+                self.add_dense(gram, threads);
+            } else {
+                self.add_sparse(gram, threads);
+            }
+        }
+        self.starts.truncate(1);
+        self.columns.clear();
+        self.values.clear();
+    }
+
+    /// Each column times what follows it in its rows.
+    fn add_sparse(&self, gram: &mut Gram, threads: usize) {
+        let by_column = ByColumn::of(self);
+        in_strips(gram, STRIP, threads, |column, products, sum| {
+            for at in by_column.starts[column]..by_column.starts[column + 1] {
+                let (place, end) = by_column.places[at];
+                let value = by_column.values[place as usize];
+                *sum += value;
+                let (columns, values) =
+                    (&by_column.columns[place as usize..end as usize], &by_column.values[place as usize..end as usize]);
+                for (&other, &times) in columns.iter().zip(values) {
+                    products[other as usize] += value * times;
+                }
+            }
+        });
+    }
+
+    fn add_dense(&self, gram: &mut Gram, threads: usize) {
+        let (n, rows) = (self.n_cols, self.n_rows());
+        let mut dense = vec![0.0; rows * n];
+        for (row, places) in dense.chunks_exact_mut(n).zip(self.starts.windows(2)) {
+            for at in places[0]..places[1] {
+                row[self.columns[at] as usize] = self.values[at];
+            }
+        }
+        let strips =
+            Mutex::new(gram.products.chunks_mut(n * DENSE_STRIP).zip(gram.sums.chunks_mut(DENSE_STRIP)).enumerate());
+        on_threads(threads, || {
+            while let Some((strip, (products, sums))) = next(&strips) {
+                let (first, width) = (strip * DENSE_STRIP, sums.len());
+                for row in dense.chunks_exact(n) {
+                    sums.iter_mut().zip(&row[first..]).for_each(|(sum, v)| *sum += v);
+                }
+                let (m, k, others) = (width, rows, n - first);
+                // SAFETY: `dense` is rows x n, of which columns from `first` on are read: element (i, p)
+                // of the left factor is at `first + i + p * n`, and (p, j) of the right one at
+                // `first + j + p * n`, with i < m and j < others = n - first. `products` is m rows of
+                // n, of which columns from `first` on are changed; nothing else refers to it.
+                unsafe {
+                    let from = dense.as_ptr().add(first);
+                    let to = products.as_mut_ptr().add(first);
+                    let n = n as isize;
+                    matrixmultiply::dgemm(m, k, others, 1.0, from, 1, n, from, n, 1, 1.0, to, n, 1);
+                }
+            }
+        });
+    }
+}
+
+/// The values of a block by row, in the order of columns, and where each column has some.
+struct ByColumn {
+    starts: Vec<usize>,
+    /// For each value, in the order of columns and then rows: its place and the end of its row.
+    places: Vec<(u32, u32)>,
+    columns: Vec<u32>,
+    values: Vec<f64>,
+}
+
+impl ByColumn {
+    fn of(block: &Block) -> ByColumn {
+        let nnz = block.values.len();
+        let mut starts = vec![0; block.n_cols + 1];
+        block.columns.iter().for_each(|&c| starts[c as usize + 1] += 1);
+        (0..block.n_cols).for_each(|c| starts[c + 1] += starts[c]);
+        // The rows and values of each column.
+        let (mut rows, mut values, mut next) = (vec![0u32; nnz], vec![0.0; nnz], starts.clone());
+        for row in 0..block.n_rows() {
+            for at in block.starts[row]..block.starts[row + 1] {
+                let place = &mut next[block.columns[at] as usize];
+                (rows[*place], values[*place]) = (row as u32, block.values[at]);
+                *place += 1;
+            }
+        }
+        // Column by column back into rows, which come to be in the order of columns.
+        let mut sorted = ByColumn { starts, places: vec![(0, 0); nnz], columns: vec![0; nnz], values: vec![0.0; nnz] };
+        let mut next: Vec<usize> = block.starts[..block.n_rows()].to_vec();
+        for column in 0..block.n_cols {
+            for at in sorted.starts[column]..sorted.starts[column + 1] {
+                let row = rows[at] as usize;
+                let place = next[row];
+                (sorted.columns[place], sorted.values[place]) = (column as u32, values[at]);
+                sorted.places[at] = (place as u32, block.starts[row + 1] as u32);
+                next[row] += 1;
+            }
+        }
+        sorted
+    }
+}
+
+/// Calls `f` with each column, its row of products and its sum, in strips of columns by thread.
+fn in_strips(gram: &mut Gram, strip: usize, threads: usize, f: impl Fn(usize, &mut [f64], &mut f64) + Sync) {
+    let n = gram.n;
+    let strips = Mutex::new(gram.products.chunks_mut(n * strip).zip(gram.sums.chunks_mut(strip)).enumerate());
+    on_threads(threads, || {
+        while let Some((i, (products, sums))) = next(&strips) {
+            for (j, (products, sum)) in products.chunks_mut(n).zip(sums).enumerate() {
+                f(i * strip + j, products, sum);
+            }
+        }
+    });
+}

@@ -1,0 +1,12 @@
+//! Linear algebra of matrices that are read in parts: what principal components are made of.
+//!
+//! [`gram()`] finds `X.T @ X` of the columns of a matrix in one pass, in float64 and in memory that
+//! depends on the columns alone; [`largest`] its largest eigenvalues and their vectors. Neither
+//! depends on the number of threads, bit by bit: every product is added by one thread, in the order
+//! of the rows.
+
+mod eigen;
+mod gram;
+
+pub use eigen::{Eigen, largest};
+pub use gram::{Gram, gram};

@@ -1,0 +1,18 @@
+//! Exact nearest neighbours, and graphs of them.
+//!
+//! [`all_nearest`] finds for each of some points the others that are nearest to it. Points are put
+//! into clusters; whole clusters that cannot hold a neighbour are left out by two bounds, and of the
+//! others distances come from products of blocks in float32, which decide only what is certain: what
+//! could be a neighbour is measured in float64, from the values as they were given. The result is
+//! what comparing every pair in float64 gives, ties by row number, with any number of threads.
+//!
+//! [`umap_connectivities`] makes the graph of UMAP of them.
+
+mod clusters;
+mod exact;
+mod graph;
+mod search;
+
+pub use exact::{Metric, Real};
+pub use graph::{Graph, umap_connectivities};
+pub use search::{Nearest, all_nearest, nearest};

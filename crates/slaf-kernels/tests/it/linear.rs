@@ -1,0 +1,148 @@
+//! Products of columns and eigenvalues against what is computed the plain way.
+
+use crate::kind;
+use proptest::prelude::*;
+use slaf_core::{CsrChunk, ErrorKind, Result, Values};
+use slaf_kernels::linear::{Gram, gram, largest};
+use slaf_kernels::matrix::{Plan, Source, Step};
+use std::ops::Range;
+
+/// Rows of (column, value), in any order of columns.
+fn chunk(rows: &[Vec<(u32, f64)>]) -> CsrChunk {
+    let mut indptr = vec![0];
+    rows.iter().for_each(|row| indptr.push(indptr[indptr.len() - 1] + row.len() as u64));
+    let all = || rows.iter().flatten();
+    CsrChunk { indptr, indices: all().map(|v| v.0).collect(), values: Values::F64(all().map(|v| v.1).collect()) }
+}
+
+fn found(matrix: &CsrChunk, n_cols: usize, plan: &Plan, part_rows: usize, threads: usize) -> Result<Gram> {
+    let read = |rows: Range<usize>| -> Result<CsrChunk> { Ok(matrix.slice(rows)) };
+    gram(&Source { n_rows: matrix.n_rows(), n_cols, read: &read, part_rows, threads, progress: &|_| true }, plan)
+}
+
+fn noise(i: u64) -> u64 {
+    let x = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33
+}
+
+/// Rows of which about one value in `share` is stored.
+fn rows(n: usize, n_cols: usize, share: u64) -> Vec<Vec<(u32, f64)>> {
+    let value = |i: usize, c: usize| {
+        let x = noise((i * n_cols + c) as u64);
+        x.is_multiple_of(share).then(|| (c as u32, (x % 1000) as f64 / 250.0 - 1.0))
+    };
+    (0..n).map(|i| (0..n_cols).rev().filter_map(|c| value(i, c)).collect()).collect()
+}
+
+fn naive(rows: &[Vec<(u32, f64)>], n: usize) -> Vec<f64> {
+    let mut products = vec![0.0; n * n];
+    for row in rows {
+        for (i, a) in row {
+            row.iter().for_each(|(j, b)| products[*i as usize * n + *j as usize] += a * b);
+        }
+    }
+    products
+}
+
+fn close(ours: &[f64], theirs: &[f64]) {
+    assert_eq!(ours.len(), theirs.len());
+    for (at, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        assert!((a - b).abs() <= 1e-10 * b.abs().max(1.0), "{a} for {b} at {at}");
+    }
+}
+
+#[test]
+fn products_of_sparse_and_dense_rows_over_several_blocks() {
+    for (n, n_cols, share) in [(9000, 31, 7), (4200, 140, 1), (4097, 5, 2), (1, 1, 1), (3, 4, 1 << 40)] {
+        let rows = rows(n, n_cols, share);
+        let gram = found(&chunk(&rows), n_cols, &Plan::default(), 1000, 2).unwrap();
+        close(&gram.products, &naive(&rows, n_cols));
+        let sum = |c: usize| rows.iter().flatten().filter(|v| v.0 as usize == c).map(|v| v.1).sum();
+        close(&gram.sums, &(0..n_cols).map(sum).collect::<Vec<f64>>());
+    }
+}
+
+#[test]
+fn bits_depend_on_neither_threads_nor_parts() {
+    for share in [1, 6] {
+        let matrix = chunk(&rows(5000, 150, share));
+        let one = found(&matrix, 150, &Plan::default(), 5000, 1).unwrap();
+        for (part, threads) in [(5000, 3), (1024, 2), (77, 5)] {
+            assert_eq!(one, found(&matrix, 150, &Plan::default(), part, threads).unwrap());
+        }
+    }
+}
+
+#[test]
+fn centred_products_are_those_of_centred_columns() {
+    let rows = rows(300, 12, 3);
+    let mut gram = found(&chunk(&rows), 12, &Plan::default(), 64, 2).unwrap();
+    let means: Vec<f64> = gram.sums.iter().map(|s| s / 300.0).collect();
+    let centred: Vec<Vec<(u32, f64)>> = rows
+        .iter()
+        .map(|row| {
+            let of = |c: u32| row.iter().find(|v| v.0 == c).map_or(0.0, |v| v.1) - means[c as usize];
+            (0..12).map(|c| (c, of(c))).collect()
+        })
+        .collect();
+    gram.centre();
+    let theirs = naive(&centred, 12);
+    close(&gram.products, &theirs);
+    assert!((gram.trace() - (0..12).map(|i| theirs[i * 13]).sum::<f64>()).abs() < 1e-9);
+}
+
+#[test]
+fn what_is_not_finite_is_refused() {
+    for (value, says) in [(f64::NAN, "NaN"), (f64::INFINITY, "infinity")] {
+        let matrix = chunk(&[vec![(0, 1.0)], vec![(1, value)]]);
+        let error = found(&matrix, 2, &Plan::default(), 1, 1).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidArgument && error.message().contains(says), "{error}");
+    }
+    let plan = Plan::new(vec![Step::Densify]).unwrap();
+    assert_eq!(found(&chunk(&[vec![], vec![(1, 2.0)]]), 2, &plan, 1, 1).unwrap().products, [0.0, 0.0, 0.0, 4.0]);
+    assert!(found(&chunk(&[]), 3, &Plan::default(), 1, 1).unwrap().products.iter().all(|p| *p == 0.0));
+}
+
+#[test]
+fn eigenvalues_of_matrices_that_are_known() {
+    let found = largest(&[2.0, 1.0, 1.0, 2.0], 2, 2).unwrap();
+    close(&found.values, &[3.0, 1.0]);
+    let root = 0.5f64.sqrt();
+    close(&found.vectors.iter().map(|v| v.abs()).collect::<Vec<_>>(), &[root; 4]);
+    // The second difference: 2 - 2 cos(pi j / (n + 1)).
+    let n = 40;
+    let matrix: Vec<f64> = (0..n * n)
+        .map(|at| match (at / n).abs_diff(at % n) {
+            0 => 2.0,
+            1 => -1.0,
+            _ => 0.0,
+        })
+        .collect();
+    let value = |j: usize| 2.0 - 2.0 * (std::f64::consts::PI * j as f64 / (n + 1) as f64).cos();
+    close(&largest(&matrix, n, 7).unwrap().values, &(0..7).map(|i| value(n - i)).collect::<Vec<_>>());
+    assert_eq!(largest(&[], 0, 0).unwrap().values, Vec::<f64>::new());
+    for (matrix, n, k) in [(vec![1.0; 4], 2, 3), (vec![1.0; 3], 2, 1), (vec![f64::NAN; 4], 2, 1)] {
+        assert_eq!(kind(largest(&matrix, n, k)), ErrorKind::InvalidArgument);
+    }
+}
+
+proptest! {
+    #[test]
+    fn vectors_are_orthonormal_and_belong_to_values(n in 1usize..12, seed in 0u64..1000) {
+        let half: Vec<f64> = (0..n * n).map(|i| (noise(seed * 1000 + i as u64) % 17) as f64 - 8.0).collect();
+        let matrix: Vec<f64> = (0..n * n).map(|at| half[at] + half[at % n * n + at / n]).collect();
+        let found = largest(&matrix, n, n).unwrap();
+        prop_assert!(found.values.windows(2).all(|w| w[0] >= w[1]));
+        let vector = |i: usize| &found.vectors[i * n..(i + 1) * n];
+        for i in 0..n {
+            for row in 0..n {
+                let image: f64 = matrix[row * n..(row + 1) * n].iter().zip(vector(i)).map(|(a, b)| a * b).sum();
+                prop_assert!((image - found.values[i] * vector(i)[row]).abs() < 1e-10);
+            }
+            for j in 0..n {
+                let product: f64 = vector(i).iter().zip(vector(j)).map(|(a, b)| a * b).sum();
+                prop_assert!((product - f64::from(u8::from(i == j))).abs() < 1e-12);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Nearest neighbours against the comparison of all pairs, and their graph.
+
+use crate::kind;
+use proptest::prelude::*;
+use slaf_core::ErrorKind;
+use slaf_kernels::neighbors::{Metric, Nearest, all_nearest, nearest, umap_connectivities};
+
+fn all_pairs(values: &[f32], dims: usize, k: usize, metric: Metric) -> Vec<Vec<(f64, u32)>> {
+    let rows: Vec<Vec<f64>> = values.chunks(dims).map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let distance = |a: &[f64], b: &[f64]| match metric {
+        Metric::Euclidean => a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt(),
+        Metric::Cosine => (1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).max(0.0),
+    };
+    let of = |i: usize| {
+        let others = (0..rows.len()).filter(|j| *j != i);
+        let mut all: Vec<(f64, u32)> = others.map(|j| (distance(&rows[i], &rows[j]), j as u32)).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        all.truncate(k);
+        all
+    };
+    (0..rows.len()).map(of).collect()
+}
+
+fn found(values: &[f32], dims: usize, k: usize, metric: Metric, threads: usize) -> Nearest {
+    all_nearest(values, dims, k, metric, threads, &|_| true).unwrap()
+}
+
+fn noise(i: u64) -> f32 {
+    let x = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (((x ^ (x >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f32) / (1 << 24) as f32 - 0.5
+}
+
+/// Points in groups, far from zero: shifts and bounds matter.
+fn in_groups(n: usize, dims: usize) -> Vec<f32> {
+    (0..n * dims)
+        .map(|at| {
+            let (i, d) = (at / dims, at % dims);
+            50.0 + 8.0 * noise((i % 23 * dims + d) as u64) + noise((1 << 32) + at as u64)
+        })
+        .collect()
+}
+
+#[test]
+fn clusters_leave_no_neighbour_out() {
+    let (n, dims, k) = (4500, 5, 9);
+    let values = in_groups(n, dims);
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let ours = found(&values, dims, k, metric, 3);
+        for (i, theirs) in all_pairs(&values, dims, k, metric).iter().enumerate().step_by(11) {
+            for (j, (distance, row)) in theirs.iter().enumerate() {
+                let at = i * k + j;
+                assert!((ours.distances[at] - distance).abs() < 1e-12, "{metric:?} {i} {j}");
+                // Cosines of nearly parallel directions cancel: there distances tell less.
+                assert!(ours.rows[at] == *row || metric == Metric::Cosine, "{i} {j}");
+            }
+        }
+        assert_eq!(ours, found(&values, dims, k, metric, 1));
+        assert_eq!(ours, found(&values, dims, k, metric, 5));
+    }
+}
+
+#[test]
+fn ties_come_by_row_and_twins_are_neighbours() {
+    // A grid of whole numbers, every point twice.
+    let values: Vec<f32> = (0..5000).flat_map(|i| [(i / 2 % 50) as f32, (i / 2 / 50) as f32]).collect();
+    let ours = found(&values, 2, 7, Metric::Euclidean, 2);
+    let all = all_pairs(&values, 2, 7, Metric::Euclidean);
+    for (i, theirs) in all.iter().enumerate() {
+        let rows: Vec<u32> = theirs.iter().map(|t| t.1).collect();
+        assert_eq!(ours.rows[i * 7..(i + 1) * 7], rows, "row {i}");
+        assert_eq!(ours.rows[i * 7], (i ^ 1) as u32);
+    }
+}
+
+proptest! {
+    #[test]
+    fn few_points_are_compared_with_all(
+        dims in 1usize..7, points in prop::collection::vec(-3i8..4, 14..80), k in 1usize..4, shift in -1e4f32..1e4
+    ) {
+        let values: Vec<f32> = points.iter().take(points.len() / dims * dims).map(|&x| f32::from(x) + shift).collect();
+        let n = values.len() / dims;
+        prop_assume!(k < n);
+        let ours = found(&values, dims, k, Metric::Euclidean, 2);
+        for (i, theirs) in all_pairs(&values, dims, k, Metric::Euclidean).iter().enumerate() {
+            let rows: Vec<u32> = theirs.iter().map(|t| t.1).collect();
+            prop_assert_eq!(&ours.rows[i * k..(i + 1) * k], &rows[..]);
+        }
+        let flat = nearest(&values, dims, &values, k + 1, Metric::Euclidean, 3).unwrap();
+        for i in 0..n {
+            prop_assert!(flat.distances[i * (k + 1)] == 0.0);
+            prop_assert_eq!(&flat.distances[i * (k + 1) + 1..(i + 1) * (k + 1)], &ours.distances[i * k..(i + 1) * k]);
+        }
+    }
+}
+
+#[test]
+fn what_has_no_distance_is_refused() {
+    let refused = |values: &[f64], dims, k, metric| kind(all_nearest(values, dims, k, metric, 1, &|_| true));
+    for values in [[0.0, f64::NAN], [0.0, f64::INFINITY], [0.0, 1e300]] {
+        assert_eq!(refused(&values, 1, 1, Metric::Euclidean), ErrorKind::InvalidArgument);
+    }
+    assert_eq!(refused(&[0.0, 1.0], 1, 2, Metric::Euclidean), ErrorKind::InvalidArgument);
+    assert_eq!(refused(&[0.0, 1.0, 2.0], 2, 1, Metric::Euclidean), ErrorKind::InvalidArgument);
+    assert_eq!(refused(&[0.0, 1.0], 0, 1, Metric::Euclidean), ErrorKind::InvalidArgument);
+    assert_eq!(refused(&[0.0, 1.0], 1, 1, Metric::Cosine), ErrorKind::InvalidArgument);
+    let stopped = all_nearest(&[0.0f32; 600], 1, 2, Metric::Euclidean, 2, &|_| false);
+    assert_eq!(kind(stopped), ErrorKind::Interrupted);
+    assert_eq!(found(&[1.0, 2.0], 1, 0, Metric::Euclidean, 1).rows, Vec::<u32>::new());
+}
+
+#[test]
+fn a_graph_is_symmetric_and_the_nearest_has_strength_one() {
+    let values = in_groups(300, 4);
+    let near = found(&values, 4, 6, Metric::Euclidean, 2);
+    let graph = umap_connectivities(&near.rows, &near.distances, 6).unwrap();
+    let strength = |i: usize, j: u32| {
+        let row = graph.starts[i] as usize..graph.starts[i + 1] as usize;
+        graph.columns[row.clone()].binary_search(&j).ok().map(|at| graph.values[row.start + at])
+    };
+    for i in 0..300 {
+        assert_eq!(strength(i, near.rows[i * 6]), Some(1.0));
+        for at in graph.starts[i] as usize..graph.starts[i + 1] as usize {
+            assert_eq!(strength(graph.columns[at] as usize, i as u32), Some(graph.values[at]));
+        }
+    }
+    // Three points in a row: (0) -1- (1) -1- (2), one neighbour each: target log2(2) = 1.
+    let graph = umap_connectivities(&[1, 0, 1], &[1.0, 1.0, 1.0], 1).unwrap();
+    assert_eq!((graph.columns, graph.values), (vec![1, 0, 2, 1], vec![1.0; 4]));
+    assert_eq!(kind(umap_connectivities(&[5], &[1.0], 1)), ErrorKind::InvalidArgument);
+    assert_eq!(umap_connectivities(&[], &[], 3).unwrap().starts, [0]);
+}
