@@ -35,8 +35,11 @@ __all__ = [
     "Dataset",
     "DenseRows",
     "FrameInfo",
+    "Gram",
     "Loader",
     "MatrixInfo",
+    "Nearest",
+    "Principal",
     "Running",
     "Sampler",
     "SparseRows",
@@ -53,14 +56,19 @@ __all__ = [
     "cli_main",
     "compute_csr",
     "compute_stored",
+    "connectivities",
     "convert",
     "diff",
     "drop_slots",
     "error_kinds",
     "find_version",
     "gc",
+    "gram_csr",
+    "gram_stored",
     "keeps_zeros",
     "local_path",
+    "nearest_others",
+    "nearest_to",
     "output_path",
     "query_memory",
     "rank_sums_csr",
@@ -499,5 +507,46 @@ def rank_sums_stored(
 def rank_sums_csr(
     matrix: Csr, n_cols: int, steps: Sequence[Step], comparison: Comparison
 ) -> RankSums: ...
+
+@final
+class Gram:
+    @property
+    def sums(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def squares(self) -> npt.NDArray[np.float64]: ...
+    def principal(
+        self,
+        k: int,
+        centring: str | None = None,
+        factors: npt.NDArray[np.float64] | None = None,
+    ) -> Principal: ...
+
+@final
+class Principal:
+    @property
+    def values(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def vectors(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def squares(self) -> npt.NDArray[np.float64]: ...
+
+@final
+class Nearest:
+    @property
+    def k(self) -> int: ...
+    @property
+    def rows(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def distances(self) -> npt.NDArray[np.float64]: ...
+
+def gram_stored(dataset: Dataset, stored: Stored, steps: Sequence[Step]) -> Gram: ...
+def gram_csr(matrix: Csr, n_cols: int, steps: Sequence[Step]) -> Gram: ...
+def nearest_others(values: npt.NDArray[Any], dims: int, k: int, metric: str) -> Nearest: ...
+def nearest_to(
+    values: npt.NDArray[Any], dims: int, queries: npt.NDArray[Any], k: int, metric: str
+) -> Nearest: ...
+def connectivities(
+    rows: npt.NDArray[np.uint32], distances: npt.NDArray[np.float64], k: int
+) -> Csr: ...
 def keeps_zeros(op: str, numbers: npt.NDArray[Any]) -> bool: ...
 def _encode_row(columns: npt.NDArray[np.uint32], values: npt.NDArray[Any]) -> bytes: ...

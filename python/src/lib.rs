@@ -11,6 +11,7 @@ mod dataset;
 mod ending;
 mod error;
 mod grow;
+mod linear;
 mod loader;
 mod matrix;
 mod output;
@@ -115,6 +116,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(matrix::reduce_csr, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::rank_sums_stored, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::rank_sums_csr, module)?)?;
+    linear::register(module)?;
     ending::register(module)?;
     grow::register(module)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)

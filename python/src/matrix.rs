@@ -17,7 +17,7 @@ use slaf::{CsrChunk, Dtype, MatrixKey, Result, Selection, Values};
 
 from_attributes! {
     /// `slaf._boundary.Stored`: a part of a matrix of a store.
-    struct Stored {
+    pub(crate) struct Stored {
         key: Key,
         rows: Chosen,
         cols: Chosen,
@@ -25,14 +25,14 @@ from_attributes! {
 }
 
 impl Stored {
-    fn parts(self) -> (MatrixKey, Selection, Selection) {
+    pub(crate) fn parts(self) -> (MatrixKey, Selection, Selection) {
         (self.key.0, self.rows.0, self.cols.0)
     }
 }
 
 from_attributes! {
     /// `slaf._boundary.Step`.
-    struct StepArguments<'py> {
+    pub(crate) struct StepArguments<'py> {
         kind: String,
         what: String,
         numbers: Bound<'py, PyAny>,
@@ -109,7 +109,7 @@ pub(crate) fn reduce_csr(
     PySummary::of(py, summary)
 }
 
-fn in_memory<T>(
+pub(crate) fn in_memory<T>(
     matrix: &CsrChunk,
     n_cols: usize,
     plan: &Plan,
@@ -122,7 +122,7 @@ fn in_memory<T>(
     with_memory(matrix, n_cols, plan, &done, work)
 }
 
-fn plan(py: Python<'_>, steps: &[StepArguments<'_>]) -> PyResult<Plan> {
+pub(crate) fn plan(py: Python<'_>, steps: &[StepArguments<'_>]) -> PyResult<Plan> {
     let steps = steps.iter().map(|step| self::step(py, step)).collect::<PyResult<_>>()?;
     Plan::new(steps).into_py(py)
 }

@@ -55,9 +55,13 @@ pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, wi
 pub use slaf_ingest::{
     ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
 };
-pub use slaf_lance::runtime::STACK;
+pub use slaf_lance::runtime::{STACK, pool_threads as threads};
 pub use store::manifest;
 
+/// Products of columns and eigenvalues, of which principal components are made; see [`Dataset::gram`].
+pub use slaf_kernels::linear;
+/// Exact nearest neighbours of points, and their graph.
+pub use slaf_kernels::neighbors;
 /// Arithmetic and statistics of matrices; see [`Dataset::compute`] and [`Dataset::reduce`].
 pub use slaf_kernels::matrix as plans;
 /// Ranks of cells by their genes; see [`Dataset::rank_sums`].

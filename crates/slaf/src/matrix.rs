@@ -13,6 +13,7 @@ use crate::store::Snapshot;
 use slaf_core::order::DROP;
 use slaf_core::{Context, CsrChunk, Dtype, Result, Value, with_values};
 use slaf_ingest::MatrixKey;
+use slaf_kernels::linear::{self, Gram};
 use slaf_kernels::matrix::{self, PART_ROWS, Plan, Request, Source, Summary};
 use slaf_lance::runtime::{block_on, pool_threads};
 use std::ops::Range;
@@ -48,6 +49,11 @@ pub(crate) fn reduce(part: Part<'_>, plan: &Plan, request: &Request, progress: P
         Some(summary) => Ok(summary),
         None => streamed(part, plan, request, progress),
     }
+}
+
+/// The products of all pairs of columns of a part with `plan` applied to it.
+pub(crate) fn gram(part: Part<'_>, plan: &Plan, progress: Progress<'_>) -> Result<Gram> {
+    run(part, plan, true, progress, |source, _| linear::gram(source, plan))
 }
 
 /// Statistics of a part, found in its values.

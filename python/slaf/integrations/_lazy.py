@@ -245,6 +245,18 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
         """Sums of ranks of groups of rows by each column; arrays are columns x groups, flat."""
         return self._source.rank_sums(self.native_steps(), comparison)
 
+    def gram(self) -> _slaf.Gram:
+        """Products of all pairs of columns, and their sums, in one pass.
+
+        Memory is that of two matrices of columns x columns in float64.
+
+        Raises
+        ------
+        InvalidArgumentError
+            For NaN and infinite values.
+        """
+        return self._source.gram(self.native_steps())
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__
         if method == "__call__" and not kwargs:

@@ -128,6 +128,9 @@ class Source(Protocol):
     def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
         """Sums of ranks of groups of rows by each column of the matrix after some steps."""
 
+    def gram(self, steps: list[Step]) -> _slaf.Gram:
+        """Products and sums of the columns of the matrix after some steps."""
+
 
 class Stored:
     """Rows and columns of a matrix of a store."""
@@ -199,6 +202,10 @@ class Stored:
     def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
         """Sums of ranks, gene by gene."""
         return _slaf.rank_sums_stored(self._store.native, self._native(), steps, comparison)
+
+    def gram(self, steps: list[Step]) -> _slaf.Gram:
+        """Products and sums of columns, in one pass over the stored rows."""
+        return _slaf.gram_stored(self._store.native, self._native(), steps)
 
 
 class InMemory:
@@ -275,3 +282,7 @@ class InMemory:
     def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
         """Sums of ranks of the matrix after some steps."""
         return _slaf.rank_sums_csr(self._native(), self.shape[1], steps, comparison)
+
+    def gram(self, steps: list[Step]) -> _slaf.Gram:
+        """Products and sums of the columns of the matrix after some steps."""
+        return _slaf.gram_csr(self._native(), self.shape[1], steps)

@@ -101,6 +101,10 @@ class Transposed:
             running=None,
         )
 
+    def gram(self, steps: list[Step]) -> _slaf.Gram:
+        """Products and sums of columns, of the matrix in memory."""
+        return self._read().gram(steps)
+
 
 def _turned(
     product: npt.NDArray[np.float64], factor: Factor | None, n: int, *, of_rows: bool

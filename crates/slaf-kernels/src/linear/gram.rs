@@ -29,8 +29,7 @@ pub struct Gram {
 }
 
 impl Gram {
-    /// The products of columns less their means, as the products of columns less those of sums:
-    /// `X.T @ X - sums * sums.T / n_rows`.
+    /// The products of columns less their means: `X.T @ X - sums * sums.T / n_rows`.
     ///
     /// What is left of a column has an absolute error of about 2e-16 times its sum of squares.
     pub fn centre(&mut self) {
@@ -40,9 +39,35 @@ impl Gram {
         }
     }
 
-    /// The sum of the products of columns with themselves.
-    pub fn trace(&self) -> f64 {
-        self.products.iter().step_by(self.n + 1).sum()
+    /// The products of columns less the mean of all columns, where the rows of another matrix are
+    /// the columns of this one.
+    pub fn centre_columns_on_their_mean(&mut self) {
+        let n = self.n.max(1);
+        let means: Vec<f64> = self.products.chunks_exact(n).map(|row| row.iter().sum::<f64>() / n as f64).collect();
+        let mean = means.iter().sum::<f64>() / n as f64;
+        for (row, mi) in self.products.chunks_exact_mut(n).zip(&means) {
+            row.iter_mut().zip(&means).for_each(|(product, mj)| *product += mean - mi - mj);
+        }
+    }
+
+    /// The products of columns times a number each.
+    ///
+    /// # Errors
+    /// `invalid-argument` unless there is one for each column.
+    pub fn scale(&mut self, factors: &[f64]) -> Result<()> {
+        if factors.len() != self.n {
+            return Err(Error::invalid(format!("{} factors for {} columns", factors.len(), self.n)));
+        }
+        for (row, fi) in self.products.chunks_exact_mut(self.n.max(1)).zip(factors) {
+            row.iter_mut().zip(factors).for_each(|(product, fj)| *product *= fi * fj);
+        }
+        self.sums.iter_mut().zip(factors).for_each(|(sum, f)| *sum *= f);
+        Ok(())
+    }
+
+    /// The sum of squares of each column.
+    pub fn squares(&self) -> Vec<f64> {
+        self.products.iter().step_by(self.n + 1).copied().collect()
     }
 }
 

@@ -88,7 +88,21 @@ fn centred_products_are_those_of_centred_columns() {
     gram.centre();
     let theirs = naive(&centred, 12);
     close(&gram.products, &theirs);
-    assert!((gram.trace() - (0..12).map(|i| theirs[i * 13]).sum::<f64>()).abs() < 1e-9);
+    close(&gram.squares(), &(0..12).map(|i| theirs[i * 13]).collect::<Vec<_>>());
+    let factors: Vec<f64> = (0..12).map(|i| 0.5 + f64::from(i)).collect();
+    gram.scale(&factors).unwrap();
+    let scaled: Vec<f64> = theirs.iter().enumerate().map(|(at, p)| p * factors[at / 12] * factors[at % 12]).collect();
+    close(&gram.products, &scaled);
+    assert_eq!(kind(gram.scale(&[1.0])), ErrorKind::InvalidArgument);
+    // The rows as columns of another matrix, less the mean of all.
+    let turned: Vec<Vec<(u32, f64)>> = (0..12)
+        .map(|c| rows.iter().enumerate().flat_map(|(i, r)| r.iter().filter(move |v| v.0 == c).map(move |v| (i as u32, v.1))).collect())
+        .collect();
+    let mut of_rows = found(&chunk(&turned), 300, &Plan::default(), 5, 2).unwrap();
+    of_rows.centre_columns_on_their_mean();
+    let turned: Vec<Vec<(u32, f64)>> =
+        (0..12).map(|c| centred.iter().enumerate().map(|(i, r)| (i as u32, r[c].1)).collect()).collect();
+    close(&of_rows.products, &naive(&turned, 300));
 }
 
 #[test]

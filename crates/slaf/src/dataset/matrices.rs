@@ -11,6 +11,7 @@ use crate::triplets::{self, TripletOrder};
 use arrow::array::RecordBatch;
 use slaf_core::{Context, CsrChunk, Result};
 use slaf_ingest::MatrixKey;
+use slaf_kernels::linear::Gram;
 use slaf_kernels::matrix::{Plan, Request, Summary};
 use slaf_kernels::rank_sums::{Comparison, RankSums};
 use slaf_kernels::tokenizers::{GeneColumn, GeneTable, Random, Tokenizer};
@@ -118,6 +119,23 @@ impl Dataset {
         progress: Progress<'_>,
     ) -> Result<RankSums> {
         matrix::rank_sums(Part { snapshot: &self.snapshot, key, rows, cols }, plan, comparison, progress)
+    }
+
+    /// The products of all pairs of columns of a part of a matrix with `plan` applied to it, in
+    /// float64 and in one pass: of principal components. It takes memory for two such matrices of
+    /// columns x columns, and does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// As [`Dataset::compute`]; `invalid-argument` for NaN and infinite values.
+    pub fn gram(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        progress: Progress<'_>,
+    ) -> Result<Gram> {
+        matrix::gram(Part { snapshot: &self.snapshot, key, rows, cols }, plan, progress)
     }
 
     /// The columns of var that may hold ids of a vocabulary: the names of the genes as `gene_id`,

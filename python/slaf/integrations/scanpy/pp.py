@@ -9,7 +9,9 @@ from slaf.integrations._foreign import not_offered
 from slaf.integrations.scanpy._filter import filter_cells, filter_genes
 from slaf.integrations.scanpy._graph_tools import harmony_integrate
 from slaf.integrations.scanpy._hvg import highly_variable_genes
+from slaf.integrations.scanpy._neighbors import neighbors
 from slaf.integrations.scanpy._normalize import log1p, normalize_total, sqrt
+from slaf.integrations.scanpy._pca import pca
 from slaf.integrations.scanpy._qc import calculate_qc_metrics
 from slaf.integrations.scanpy._sample import sample, subsample
 from slaf.integrations.scanpy._scale import regress_out, scale
@@ -22,7 +24,9 @@ __all__ = [
     "harmony_integrate",
     "highly_variable_genes",
     "log1p",
+    "neighbors",
     "normalize_total",
+    "pca",
     "regress_out",
     "sample",
     "scale",

@@ -2,6 +2,7 @@
 
 from slaf.integrations._foreign import not_offered
 from slaf.integrations.scanpy._graph_tools import diffmap, dpt, leiden, louvain, paga, tsne, umap
+from slaf.integrations.scanpy._pca import pca
 from slaf.integrations.scanpy._rank_genes import filter_rank_genes_groups, rank_genes_groups
 from slaf.integrations.scanpy._scores import score_genes, score_genes_cell_cycle
 
@@ -12,6 +13,7 @@ __all__ = [
     "leiden",
     "louvain",
     "paga",
+    "pca",
     "rank_genes_groups",
     "score_genes",
     "score_genes_cell_cycle",

@@ -1,0 +1,207 @@
+//! Principal components, nearest neighbours and their graph.
+
+use crate::arguments::Named;
+use crate::csr::Csr;
+use crate::dataset::Dataset;
+use crate::error::{IntoPyResult, invalid};
+use crate::matrix::{StepArguments, Stored, in_memory, plan};
+use crate::work;
+use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
+use pyo3::prelude::*;
+use slaf::linear::{Gram, gram, largest};
+use slaf::neighbors::{Metric, Nearest, Real, all_nearest, nearest, umap_connectivities};
+use slaf::{CsrChunk, Values};
+use std::sync::Arc;
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyGram>()?;
+    module.add_class::<Principal>()?;
+    module.add_class::<PyNearest>()?;
+    module.add_function(wrap_pyfunction!(gram_stored, module)?)?;
+    module.add_function(wrap_pyfunction!(gram_csr, module)?)?;
+    module.add_function(wrap_pyfunction!(nearest_others, module)?)?;
+    module.add_function(wrap_pyfunction!(nearest_to, module)?)?;
+    module.add_function(wrap_pyfunction!(connectivities, module)?)
+}
+
+/// Products and sums of the columns of a matrix.
+#[pyclass(module = "slaf._slaf", name = "Gram", frozen)]
+pub(crate) struct PyGram(Arc<Gram>);
+
+/// The largest eigenvalues of products, and their vectors one after another.
+#[pyclass(module = "slaf._slaf", frozen, get_all)]
+pub(crate) struct Principal {
+    values: Py<PyArray1<f64>>,
+    vectors: Py<PyArray1<f64>>,
+    squares: Py<PyArray1<f64>>,
+}
+
+#[pymethods]
+impl PyGram {
+    #[getter]
+    fn sums<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, &self.0.sums)
+    }
+
+    #[getter]
+    fn squares<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_vec(py, self.0.squares())
+    }
+
+    /// The `k` largest eigenvalues of the products: of columns times `factors`, and as `centring`
+    /// says less their means (`"columns"`), less the mean of all columns (`"rows"`), or as they are.
+    #[pyo3(signature = (k, centring = None, factors = None))]
+    fn principal(
+        &self,
+        py: Python<'_>,
+        k: usize,
+        centring: Option<&str>,
+        factors: Option<PyReadonlyArray1<'_, f64>>,
+    ) -> PyResult<Principal> {
+        let factors = factors.map(|factors| factors.to_vec()).transpose()?;
+        let centre: fn(&mut Gram) = match centring {
+            None => |_| (),
+            Some("columns") => Gram::centre,
+            Some("rows") => Gram::centre_columns_on_their_mean,
+            Some(other) => return Err(invalid(py, format!("no centring is called \"{other}\""))),
+        };
+        let gram = Arc::clone(&self.0);
+        let (found, squares) = work::run(py, move || {
+            let mut gram = Gram::clone(&gram);
+            centre(&mut gram);
+            if let Some(factors) = factors {
+                gram.scale(&factors)?;
+            }
+            Ok((largest(&gram.products, gram.n, k)?, gram.squares()))
+        })?;
+        Ok(Principal {
+            values: PyArray1::from_vec(py, found.values).unbind(),
+            vectors: PyArray1::from_vec(py, found.vectors).unbind(),
+            squares: PyArray1::from_vec(py, squares).unbind(),
+        })
+    }
+}
+
+/// [`slaf::Dataset::gram`].
+#[pyfunction]
+fn gram_stored(
+    py: Python<'_>,
+    dataset: &Dataset,
+    stored: Stored,
+    steps: Vec<StepArguments<'_>>,
+) -> PyResult<PyGram> {
+    let (dataset, plan) = (dataset.dataset(py)?, plan(py, &steps)?);
+    let (key, rows, cols) = stored.parts();
+    let gram = work::run_with_progress(py, None, move |progress| dataset.gram(&key, &rows, &cols, &plan, progress))?;
+    Ok(PyGram(Arc::new(gram)))
+}
+
+/// [`slaf::Dataset::gram`] for a CSR matrix in memory.
+#[pyfunction]
+fn gram_csr(py: Python<'_>, matrix: &Csr, n_cols: usize, steps: Vec<StepArguments<'_>>) -> PyResult<PyGram> {
+    let (matrix, plan) = (matrix.chunk(py, n_cols)?, plan(py, &steps)?);
+    let found = work::run_with_progress(py, None, move |progress| {
+        in_memory(&matrix, n_cols, &plan, progress, |source| gram(source, &plan))
+    })?;
+    Ok(PyGram(Arc::new(found)))
+}
+
+/// Nearest points: `k` numbers and distances of each point, flat.
+#[pyclass(module = "slaf._slaf", name = "Nearest", frozen, get_all)]
+pub(crate) struct PyNearest {
+    k: usize,
+    rows: Py<PyArray1<u32>>,
+    distances: Py<PyArray1<f64>>,
+}
+
+impl PyNearest {
+    fn of(py: Python<'_>, Nearest { k, rows, distances }: Nearest) -> PyNearest {
+        PyNearest {
+            k,
+            rows: PyArray1::from_vec(py, rows).unbind(),
+            distances: PyArray1::from_vec(py, distances).unbind(),
+        }
+    }
+}
+
+/// Coordinates in the type that they have.
+enum Points {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+impl Points {
+    fn of(values: &Bound<'_, PyAny>) -> PyResult<Points> {
+        if let Ok(values) = values.extract::<PyReadonlyArray1<'_, f32>>() {
+            return Ok(Points::F32(values.to_vec()?));
+        }
+        Ok(Points::F64(values.extract::<PyReadonlyArray1<'_, f64>>()?.to_vec()?))
+    }
+}
+
+/// [`slaf::neighbors::all_nearest`] of float32 or float64 rows of `dims` values, flat.
+#[pyfunction]
+fn nearest_others(
+    py: Python<'_>,
+    values: &Bound<'_, PyAny>,
+    dims: usize,
+    k: usize,
+    metric: Named<Metric>,
+) -> PyResult<PyNearest> {
+    fn of<T: Real>(
+        values: &[T],
+        dims: usize,
+        k: usize,
+        metric: Metric,
+        progress: slaf::Progress<'_>,
+    ) -> slaf::Result<Nearest> {
+        let total = values.len().checked_div(dims).unwrap_or(0) as u64;
+        let report = |done: usize| {
+            progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: total })
+        };
+        all_nearest(values, dims, k, metric, slaf::threads()?, &report)
+    }
+    let (points, metric) = (Points::of(values)?, metric.0);
+    let found = work::run_with_progress(py, None, move |progress| match &points {
+        Points::F32(values) => of(values, dims, k, metric, progress),
+        Points::F64(values) => of(values, dims, k, metric, progress),
+    })?;
+    Ok(PyNearest::of(py, found))
+}
+
+/// [`slaf::neighbors::nearest`] of float32 or float64 rows of `dims` values, flat.
+#[pyfunction]
+fn nearest_to(
+    py: Python<'_>,
+    values: &Bound<'_, PyAny>,
+    dims: usize,
+    queries: &Bound<'_, PyAny>,
+    k: usize,
+    metric: Named<Metric>,
+) -> PyResult<PyNearest> {
+    let (points, queries, metric) = (Points::of(values)?, Points::of(queries)?, metric.0);
+    let found = work::run(py, move || {
+        let threads = slaf::threads()?;
+        match (&points, &queries) {
+            (Points::F32(values), Points::F32(queries)) => nearest(values, dims, queries, k, metric, threads),
+            (Points::F64(values), Points::F64(queries)) => nearest(values, dims, queries, k, metric, threads),
+            _ => Err(slaf::Error::invalid("queries have another type than what they are compared with")),
+        }
+    })?;
+    Ok(PyNearest::of(py, found))
+}
+
+/// [`slaf::neighbors::umap_connectivities`], as a matrix of points x points.
+#[pyfunction]
+fn connectivities(
+    py: Python<'_>,
+    rows: PyReadonlyArray1<'_, u32>,
+    distances: PyReadonlyArray1<'_, f64>,
+    k: usize,
+) -> PyResult<Csr> {
+    let (rows, distances) = (rows.to_vec()?, distances.to_vec()?);
+    let graph = work::run(py, move || umap_connectivities(&rows, &distances, k))?;
+    let n = graph.starts.len() as u64 - 1;
+    let chunk = CsrChunk { indptr: graph.starts, indices: graph.columns, values: Values::F32(graph.values) };
+    Ok(Csr::of(py, chunk, n))
+}
