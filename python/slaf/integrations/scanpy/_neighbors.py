@@ -175,7 +175,7 @@ def _representation(adata: LazyAnnData, use_rep: str | None, n_pcs: int | None) 
     if use_rep is None and adata.n_vars > N_COMPS:
         if "X_pca" not in adata.obsm:
             message = (
-                f"You’re trying to run this on {adata.n_vars} dimensions of `.X`, if you really "
+                f"You are trying to run this on {adata.n_vars} dimensions of `.X`, if you really "
                 "want this, set `use_rep='X'`.\n         Falling back to preprocessing with "
                 "`pp.pca` and default params."
             )

@@ -50,7 +50,7 @@ def pca(
     chunk_size: int | None = None,
     random_state: Any = 0,
     return_info: bool = False,
-    mask_var: npt.NDArray[np.bool_] | str | None | _Empty = _EMPTY,
+    mask_var: npt.NDArray[np.bool_] | str | _Empty | None = _EMPTY,
     use_highly_variable: bool | None = None,
     dtype: npt.DTypeLike = "float32",
     key_added: str | None = None,
@@ -182,7 +182,7 @@ def _kept(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _chosen(
     adata: LazyAnnData,
-    mask_var: npt.NDArray[np.bool_] | str | None | _Empty,
+    mask_var: npt.NDArray[np.bool_] | str | _Empty | None,
     use_highly_variable: bool | None,
 ) -> tuple[Any, npt.NDArray[np.bool_] | None]:
     """What was asked for, and the mask of genes that it stands for."""
@@ -243,7 +243,7 @@ def _components(matrix: LazyMatrix, n_comps: int | None, zero_center: bool) -> _
 
 
 def _peeled(matrix: LazyMatrix) -> tuple[LazyMatrix, _Floats | None]:
-    """A sparse matrix, and factors of its columns, that vary as a matrix that arithmetic made dense.
+    """A sparse matrix and factors of its columns, which vary as a matrix made dense does.
 
     What is added to a column does not matter to what varies about its mean.
     """
