@@ -124,7 +124,7 @@ fn eigenvalues_of_matrices_that_are_known() {
     let root = 0.5f64.sqrt();
     close(&found.vectors.iter().map(|v| v.abs()).collect::<Vec<_>>(), &[root; 4]);
     // The second difference: 2 - 2 cos(pi j / (n + 1)).
-    let n = 40;
+    let n = 40usize;
     let matrix: Vec<f64> = (0..n * n)
         .map(|at| match (at / n).abs_diff(at % n) {
             0 => 2.0,
