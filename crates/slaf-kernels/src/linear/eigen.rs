@@ -27,6 +27,9 @@ pub fn largest(matrix: &[f64], n: usize, k: usize) -> Result<Eigen> {
     if let Some(at) = matrix.iter().position(|v| !v.is_finite()) {
         return Err(Error::invalid(format!("{} in row {}: eigenvalues need finite values", matrix[at], at / n)));
     }
+    if k == 0 {
+        return Ok(Eigen { values: Vec::new(), vectors: Vec::new() });
+    }
     // One thread: the roundings would depend on their number.
     faer::set_global_parallelism(Par::Seq);
     let found = MatRef::from_row_major_slice(matrix, n, n).self_adjoint_eigen(Side::Lower);

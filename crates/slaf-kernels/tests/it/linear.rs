@@ -96,7 +96,12 @@ fn centred_products_are_those_of_centred_columns() {
     assert_eq!(kind(gram.scale(&[1.0])), ErrorKind::InvalidArgument);
     // The rows as columns of another matrix, less the mean of all.
     let turned: Vec<Vec<(u32, f64)>> = (0..12)
-        .map(|c| rows.iter().enumerate().flat_map(|(i, r)| r.iter().filter(move |v| v.0 == c).map(move |v| (i as u32, v.1))).collect())
+        .map(|c| {
+            rows.iter()
+                .enumerate()
+                .flat_map(|(i, r)| r.iter().filter(move |v| v.0 == c).map(move |v| (i as u32, v.1)))
+                .collect()
+        })
         .collect();
     let mut of_rows = found(&chunk(&turned), 300, &Plan::default(), 5, 2).unwrap();
     of_rows.centre_columns_on_their_mean();
