@@ -13,11 +13,11 @@ from against_scanpy import sc, synthetic
 
 import slaf
 from slaf.data import SLAFConverter
-from slaf.integrations import read_slaf
+from slaf.integrations import LazyMatrix, read_slaf
 from slaf.integrations import scanpy as slaf_sc
+from slaf.integrations._plan import InMemory
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ATOL = {np.dtype("f8"): 1e-8, np.dtype("f4"): 5e-3}
 
 
 def logs(dtype="f8", form="csr", **sizes):
@@ -126,11 +126,7 @@ def test_means_that_swamp_what_varies():
 
     random = np.random.default_rng(0)
     X = random.normal(size=(200, 12)) * np.arange(1, 13) + 1e7
-    matrix = ad.AnnData(X)
-    lazy = slaf.integrations.LazyMatrix
-    from slaf.integrations._plan import InMemory
-
-    scores = slaf_sc.pp.pca(lazy(InMemory.of(matrix.X)), 5, dtype="float64")
+    scores = slaf_sc.pp.pca(LazyMatrix(InMemory.of(X)), 5, dtype="float64")
     expected = PCA(5, svd_solver="full").fit_transform(X - X.mean(axis=0))
     np.testing.assert_allclose(np.abs(scores), np.abs(expected), atol=1e-6)
 
@@ -167,7 +163,7 @@ def test_real_cells(opened, shared_data):
 @pytest.mark.parametrize("n_comps", [0, 60, 61, 1000])
 def test_too_many_components(pair, n_comps):
     theirs, ours = pair
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="n_components") as error:
         sc.pp.pca(theirs, n_comps)
     with pytest.raises(slaf.InvalidArgumentError) as refused:
         slaf_sc.pp.pca(ours, n_comps)
@@ -175,7 +171,7 @@ def test_too_many_components(pair, n_comps):
 
 
 @pytest.mark.parametrize(
-    ("X", "says"),
+    ("values", "says"),
     [
         (np.ones((1, 5)), "between 1 and"),
         (np.ones((5, 1)), "between 1 and"),
@@ -185,12 +181,14 @@ def test_too_many_components(pair, n_comps):
         (np.where(np.eye(9, 4) > 0, np.inf, 1.0), "infinity"),
     ],
 )
-def test_odd_inputs(tmp_path, X, says):
-    SLAFConverter().convert_anndata(ad.AnnData(X), tmp_path / "odd.slaf")
+def test_odd_inputs(tmp_path, values, says):
+    SLAFConverter().convert_anndata(ad.AnnData(values), tmp_path / "odd.slaf")
     adata = read_slaf(tmp_path / "odd.slaf")
     with pytest.raises(slaf.InvalidArgumentError, match=says):
         slaf_sc.pp.pca(adata)
-    assert not adata.obsm and not adata.varm and not adata.uns
+    assert not adata.obsm
+    assert not adata.varm
+    assert not adata.uns
 
 
 def test_refused_by_name(pair):
@@ -203,10 +201,7 @@ def test_refused_by_name(pair):
         slaf_sc.pp.pca(ours, mask_var=None, use_highly_variable=True)
     with pytest.raises(slaf.InvalidArgumentError, match="part of"):
         slaf_sc.pp.pca(ours[:50], 3, write=True)
-    wide = slaf.integrations.LazyMatrix
-    from slaf.integrations._plan import InMemory
-
-    matrix = wide(InMemory.of(sp.csr_matrix((9000, 9000))))
+    matrix = LazyMatrix(InMemory.of(sp.csr_matrix((9000, 9000))))
     with pytest.raises(slaf.UnsupportedError, match="mask_var"):
         slaf_sc.pp.pca(matrix, 3)
 
