@@ -220,3 +220,46 @@ def test_values_with_names(store_path, original):
     assert array.get_gene_expression([]).rows() == []
     assert array.get_submatrix(4).rows() == []
     assert array.get_submatrix(0, 0, layer="dense")["value"].to_list() == [1]
+
+
+@pytest.mark.parametrize("column", ["n_counts", "score", "doublet", "batch", "note", "depth"])
+@pytest.mark.parametrize("how", ["values", "array", "to_numpy", "asarray", "iloc", "loc"])
+def test_what_is_written_into_a_column_is_there_or_refused(growing_path, column, how):
+    adata = read_slaf(growing_path)
+    series = adata.obs[column]
+    value = series.iloc[1] if how in ("iloc", "loc") else list(series)[1]
+    array = {
+        "values": lambda: adata.obs[column].values,
+        "array": lambda: adata.obs[column].array,
+        "to_numpy": lambda: adata.obs[column].to_numpy(),
+        "asarray": lambda: np.asarray(adata.obs[column]),
+        "iloc": lambda: adata.obs[column].iloc,
+        "loc": lambda: adata.obs[column].loc,
+    }[how]()
+    before = next(iter(adata.obs[column]))
+    refused = None
+    try:
+        array["cell0" if how == "loc" else 0] = value
+    except ValueError as error:
+        refused = str(error)
+    after = next(iter(adata.obs[column]))
+    if refused is not None:
+        assert "read-only" in refused
+        assert after == before
+    elif how in ("to_numpy", "asarray"):
+        # What pandas gives may be a copy: then it is one here, too.
+        reference = read_slaf(growing_path).to_memory().obs
+        plain = reference[column].to_numpy() if how == "to_numpy" else np.asarray(reference[column])
+        plain[0] = value
+        assert after == next(iter(reference[column]))
+    else:
+        assert after == value
+
+
+def test_a_column_takes_another_name(growing_path):
+    series = read_slaf(growing_path).obs["batch"]
+    series.name = "other"
+    assert series.name == "other"
+    assert series.value_counts().index.name == "other"
+    assert (series == "b1").name == "other"
+    assert series.to_frame().columns.tolist() == ["other"]

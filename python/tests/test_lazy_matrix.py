@@ -279,3 +279,13 @@ def test_matrices_of_the_user_compute_alike(store_path, dense):
         assert type(layer.to_memory()) is type(value)
         close(np.expm1(layer[1:, ::-1]), np.expm1(dense[1:, ::-1]), rtol=1e-5)
         close(flat(layer.sum(axis=0)), dense.sum(axis=0), rtol=1e-4)
+
+
+def test_counts_have_the_type_of_numpy(store_path):
+    adata = read_slaf(store_path)
+    X = read_slaf(store_path).to_memory().X
+    for axis in (0, 1):
+        counts = adata.X.count_nonzero(axis=axis)
+        assert counts.dtype == np.int64
+        np.testing.assert_array_equal(counts, np.count_nonzero(X.toarray(), axis=axis))
+    assert (counts - 10).min() < 0

@@ -5,6 +5,9 @@ A :class:`DeferredFrame` is a ``pandas.DataFrame`` of which nothing is read. Its
 and count. Whatever else is asked of either needs all of the frame: then it is read, and the
 objects *become* a plain ``DataFrame`` and the ``Series`` of its columns, by their class and in all
 that pandas keeps in them, so that nothing tells them from frames that were read at once.
+
+Arrays of a series before that (``values``, ``to_numpy()``) are read-only: what is written into
+them would be lost. Where an array cannot be made so, the frame is read.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from slaf import _frames
@@ -44,7 +48,9 @@ class Source:
             [self._read[name]] = self._columns([name], False)
         about = [column for column in self.info.columns if column.name == name]
         positions = Column("", np.arange(self.n_rows))
-        return _frames.to_pandas([positions, self._read[name]], FrameInfo(None, about))[name]
+        plain = _frames.to_pandas([positions, self._read[name]], FrameInfo(None, about))[name]
+        array = _read_only(plain)
+        return plain if array is None else pd.Series(array, plain.index, name=name, copy=False)
 
     def frame(self) -> pd.DataFrame:
         """All of it."""
@@ -55,6 +61,21 @@ class Source:
         return _frames.to_pandas(
             [index, *map(read.__getitem__, self.names)], self.info, is_selection
         )
+
+
+def _read_only(plain: pd.Series[Any]) -> Any:
+    """The same values in memory that cannot be written; ``None`` if it cannot be made so."""
+    if isinstance(plain.dtype, pd.CategoricalDtype):
+        codes = _view(plain.array.codes)  # type: ignore[attr-defined]
+        return pd.Categorical.from_codes(codes, dtype=plain.dtype)
+    return _view(plain.to_numpy()) if isinstance(plain.dtype, np.dtype) else None
+
+
+def _view(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An array that cannot be written, of the same memory."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 class _Deferred:
@@ -120,6 +141,12 @@ class DeferredFrame(_Deferred, pd.DataFrame):  # type: ignore[misc]
             for name in ("_slaf_source", "_slaf_series"):
                 self.__dict__.pop(name)
 
+    def rebase(self, source: Source) -> None:
+        """Read from another source from now on: the same rows of a later version."""
+        with self.__dict__["_slaf_lock"]:
+            if type(self) is DeferredFrame:
+                self.__dict__["_slaf_source"] = source
+
     def _columns(self) -> list[str]:
         return list(self._slaf_source.names)
 
@@ -167,7 +194,8 @@ class DeferredSeries(_Deferred, pd.Series):  # type: ignore[misc]
     def _settle(self, frame: pd.DataFrame) -> None:
         of, name = self.__dict__, self.__dict__["_name"]
         column, plain = of.pop("_slaf_column"), of.pop("_slaf_plain")
-        if column is None:
+        # A later version may not have the column.
+        if column is None or column not in frame:
             real = plain.set_axis(frame.index)
         else:
             real = pd.DataFrame.__getitem__(frame, column)
@@ -197,9 +225,20 @@ class DeferredSeries(_Deferred, pd.Series):  # type: ignore[misc]
         """Compute something that no names of rows are a part of."""
         return getattr(_plain(self), method)(*args, **kwargs)
 
+    def _as_array(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Give the values as an array, which may be the memory of the series."""
+        plain = _plain(self)
+        found = getattr(plain, method)(*args, **kwargs)
+        is_column = self.__dict__["_slaf_column"] is not None
+        return _view(found) if is_column and _is_writable(plain) else found
+
 
 def _plain(value: Any) -> Any:
-    return value.__dict__["_slaf_plain"] if isinstance(value, DeferredSeries) else value
+    if not isinstance(value, DeferredSeries):
+        return value
+    plain, name = value.__dict__["_slaf_plain"], value.__dict__["_name"]
+    # The name may have been set since.
+    return plain if plain.name is name or plain.name == name else plain.rename(name)
 
 
 def _offer(name: str, how: Callable[..., Any]) -> None:
@@ -221,8 +260,10 @@ for _name in (
     *("isna", "isnull", "notna", "notnull", "astype"),
 ):
     _offer(_name, DeferredSeries._of_rows)
+for _name in ("to_numpy", "__array__"):
+    _offer(_name, DeferredSeries._as_array)
 for _name in (
-    *("to_numpy", "to_list", "tolist", "unique", "nunique", "__array__", "__len__", "__iter__"),
+    *("to_list", "tolist", "unique", "nunique", "__len__", "__iter__"),
     *("sum", "mean", "min", "max", "median", "std", "var", "any", "all", "count", "value_counts"),
 ):
     _offer(_name, DeferredSeries._of_values)
@@ -232,7 +273,25 @@ def _property(name: str) -> property:
     return property(lambda self: getattr(_plain(self), name))
 
 
-for _name in (
-    *("array", "values", "_values", "dtype", "dtypes", "size", "shape", "hasnans", "is_unique"),
-):
+for _name in ("_values", "dtype", "dtypes", "size", "shape", "hasnans", "is_unique"):
     setattr(DeferredSeries, _name, _property(_name))
+
+
+def _array_property(name: str) -> property:
+    def give(self: DeferredSeries) -> Any:
+        plain = _plain(self)
+        if self.__dict__["_slaf_column"] is not None and _is_writable(plain):
+            self._load()
+            return getattr(self, name)
+        return getattr(plain, name)
+
+    return property(give)
+
+
+def _is_writable(plain: pd.Series[Any]) -> bool:
+    """Whether a column's array could not be made read-only."""
+    return not isinstance(plain.dtype, (np.dtype, pd.CategoricalDtype))
+
+
+for _name in ("array", "values"):
+    setattr(DeferredSeries, _name, _array_property(_name))

@@ -374,7 +374,7 @@ class Statistics:
     def count_nonzero(self, axis: int | None = None) -> Any:
         """How many values are not zero."""
         counts = self._moments(axis)[0].nonzero
-        return int(counts.sum()) if axis is None else counts
+        return int(counts.sum()) if axis is None else counts.astype(np.int64)
 
     def __matmul__(self, other: Any) -> npt.NDArray[Any]:
         """The product with a dense matrix or vector, in one pass."""

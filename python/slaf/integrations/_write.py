@@ -246,7 +246,7 @@ def column_chunks(matrix: LazyMatrix) -> Iterator[LazyMatrix]:
         yield from (part.T for part in row_chunks(matrix.T))
         return
     # A piece is a pass over the rows: as few as memory allows.
-    stored = matrix.count_nonzero(axis=0).astype(np.int64)
+    stored = matrix.count_nonzero(axis=0)
     piece = np.cumsum(stored) // (CHUNK // 2)
     for number in np.unique(piece):
         chosen = np.flatnonzero(piece == number)
