@@ -35,6 +35,7 @@ pub(super) fn is_plain(filter: &Expr) -> bool {
 /// The column and the choice of a filter, if it is one that can choose.
 pub(super) fn choice(filter: &Expr) -> Option<(String, Choice)> {
     match filter {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => any_of(&alternatives(filter)),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let (column, op, value) = match (&**left, &**right) {
                 (Expr::Column(c), Expr::Literal(v, _)) => (c, *op, v),
@@ -64,6 +65,41 @@ pub(super) fn choice(filter: &Expr) -> Option<(String, Choice)> {
             Some((column.name.clone(), of_values(&values)?))
         }
         _ => None,
+    }
+}
+
+/// What a condition joins by OR.
+fn alternatives(filter: &Expr) -> Vec<&Expr> {
+    let (mut found, mut left_over) = (Vec::new(), vec![filter]);
+    while let Some(expr) = left_over.pop() {
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => left_over.extend([&**right, &**left]),
+            other => found.push(other),
+        }
+    }
+    found
+}
+
+/// The choice of conditions of one column of which any holds, as the query engine writes short lists.
+fn any_of(filters: &[&Expr]) -> Option<(String, Choice)> {
+    let choices: Vec<_> = filters.iter().map(|filter| choice(filter)).collect::<Option<_>>()?;
+    let column = choices.first()?.0.clone();
+    let (mut numbers, mut names) = (Vec::new(), Vec::new());
+    for (of, choice) in choices {
+        match choice {
+            Choice::Numbers(more) if of == column => numbers.extend(more),
+            Choice::Names(more) if of == column => names.extend(more),
+            _ => return None,
+        }
+    }
+    match (numbers.is_empty(), names.is_empty()) {
+        (_, true) => {
+            numbers.sort_unstable();
+            numbers.dedup();
+            Some((column, Choice::Numbers(numbers)))
+        }
+        (true, false) => Some((column, Choice::Names(names))),
+        (false, false) => None,
     }
 }
 
@@ -127,6 +163,12 @@ mod tests {
             choice(&col("g").in_list(vec![lit("B"), lit("A")], false)),
             Some(("g".into(), Choice::Names(vec!["B".into(), "A".into()])))
         );
+        let either = col("g").eq(lit("B")).or(col("g").eq(lit("A"))).or(col("g").eq(lit("C")));
+        assert_eq!(choice(&either), Some(("g".into(), Choice::Names(vec!["B".into(), "A".into(), "C".into()]))));
+        let either = col("g").eq(lit(7i64)).or(col("g").in_list(vec![lit(3i64), lit(7i64)], false));
+        assert_eq!(choice(&either), Some(("g".into(), Choice::Numbers(vec![3, 7]))));
+        assert_eq!(choice(&col("g").eq(lit(7i64)).or(col("h").eq(lit(7i64)))), None);
+        assert_eq!(choice(&col("g").eq(lit(7i64)).or(col("g").gt(lit(7i64)))), None);
         assert_eq!(choice(&col("g").not_eq(lit(3i64))), None);
         assert_eq!(choice(&col("g").in_list(vec![lit(1i64)], true)), None);
     }
