@@ -72,14 +72,12 @@ impl FrameTable {
         let mut sources = vec![Source::Name, Source::Number];
         let prefix = if axis == Axis::Cells { "obs" } else { "var" };
         for column in frame.info().columns {
-            let taken = fields.iter().any(|f| *f.name() == column.name);
-            let shown = if taken { format!("{prefix}:{}", column.name) } else { column.name.clone() };
+            let shown = free_name(&fields, prefix, &column.name);
             fields.push(Field::new(shown, column.data_type, true));
             sources.push(Source::Frame(column.name));
         }
         for entry in manifest.arrays.iter().filter(|a| a.axis == axis && a.column.is_some()) {
-            let taken = fields.iter().any(|f| *f.name() == entry.name);
-            let shown = if taken { format!("{slot}:{}", entry.name) } else { entry.name.clone() };
+            let shown = free_name(&fields, slot, &entry.name);
             fields.push(schema::array_field(&shown, entry.dtype, entry.width));
             sources.push(Source::Array(entry.key()));
         }
@@ -116,6 +114,15 @@ impl FrameTable {
         self.schema = Arc::new(Schema::new(fields));
         Ok(self)
     }
+}
+
+/// A name for a column: with `prefix` before it as often as the name is taken.
+fn free_name(fields: &[Field], prefix: &str, name: &str) -> String {
+    let mut shown = name.to_string();
+    while fields.iter().any(|f| *f.name() == shown) {
+        shown = format!("{prefix}:{shown}");
+    }
+    shown
 }
 
 impl FrameTable {
