@@ -44,6 +44,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let options = AppendOptions {
         join: args.join,
         source_name: args.source_name,
+        shown: None,
         allow_loss: args.allow_loss,
         fill_layers: args.fill_layers,
         memory: args.memory.unwrap_or(defaults.memory),

@@ -7,7 +7,7 @@ mod matrix;
 
 pub(crate) use element::write as write_into;
 pub use element::{Element, write_element};
-pub(crate) use encoding::check_name;
+pub use encoding::check_name;
 
 use crate::h5::{Group, H5File};
 use crate::h5_out::{DatasetWriter, Filter, H5Out, copy_tree, dtype_type};

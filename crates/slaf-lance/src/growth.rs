@@ -182,6 +182,11 @@ impl Growth {
         self.schema.fields.iter().map(|f| f.name.clone()).collect()
     }
 
+    /// The number of parts, each of some rows in files of its own.
+    pub fn fragments(&self) -> usize {
+        self.fragments.len()
+    }
+
     /// Leaves out all columns but these; their bytes stay where they are.
     pub fn retain(&mut self, columns: &HashSet<String>) {
         self.schema.fields.retain(|f| columns.contains(&f.name));

@@ -8,7 +8,10 @@ use slaf_core::{Dtype, Error, Result, Values};
 pub(super) const CHUNK: usize = 512 << 10;
 
 /// Refuses what HDF5 cannot hold as one name.
-pub(crate) fn check_name(name: &str) -> Result<()> {
+///
+/// # Errors
+/// `invalid-argument`.
+pub fn check_name(name: &str) -> Result<()> {
     let why = match name {
         "" => "it is empty",
         "." => "it means the group itself",
@@ -16,7 +19,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         _ if name.contains('\0') => "it contains a NUL",
         _ => return Ok(()),
     };
-    Err(Error::invalid(format!("{name:?} cannot be a name in an h5ad: {why}; rename it first")))
+    Err(Error::invalid(format!("{name:?} cannot be a name in an h5ad: {why}; give it another one")))
 }
 
 pub(super) fn encoding_attrs(name: &str, version: &str) -> Vec<Attr> {

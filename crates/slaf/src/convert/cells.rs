@@ -203,6 +203,11 @@ impl Rows {
     }
 }
 
+/// The values of a stripe beyond which the next one begins.
+pub(crate) fn stripe_nnz(memory: usize) -> u64 {
+    (memory / 8).max(1 << 10) as u64
+}
+
 /// The gene-major side of the pass.
 struct ByGene {
     writer: Option<RowSink>,
@@ -228,7 +233,7 @@ impl ByGene {
             stripes: Vec::new(),
             sums: GeneSums { n_cells: vec![0; n_genes], total: vec![0.0; n_genes] },
             first_cell: 0,
-            max_nnz: (memory / 8).max(1 << 10) as u64,
+            max_nnz: stripe_nnz(memory),
             max_cells: config::stripe_cells(),
             bytes: 0,
         })

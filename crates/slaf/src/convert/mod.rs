@@ -23,13 +23,13 @@ pub use report::ConvertReport;
 
 use crate::progress::Progress;
 use crate::store::frames::Categories;
-use crate::store::manifest::{FORMAT_VERSION, Manifest, Tables};
+use crate::store::manifest::{ArrayEntry, Extras, FORMAT_VERSION, FrameSchema, Manifest, MatrixEntry, Stripe, Tables};
 use crate::trace::Address;
 use cells::RowSink;
 use job::{Job, tick};
 use slaf_core::uri::plain_path;
 use slaf_core::{Error, ErrorKind, Result};
-use slaf_ingest::{Description, MatrixKey, OpenOptions, UnionOptions};
+use slaf_ingest::{Description, Input, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -78,24 +78,49 @@ pub fn convert(
         }
     };
     refuse_losses(input.description(), options.allow_loss).map_err(|e| if several { e } else { e.at(&place) })?;
-    let job = Job { input: &*input, options, place: target.place(), progress };
-    let result = block_on(target.begin()).and_then(|()| job.run(&target, started));
-    match result {
-        Ok(mut report) => {
-            target.committed();
-            report.notes.extend(notes);
-            Ok(report)
-        }
-        Err(e) => {
-            // A version may name what was written.
-            if e.kind() != ErrorKind::CommitOutcomeUnknown {
-                target.abandon();
-            }
-            // Errors of reading name elements of the input; those of writing name the store.
-            let of_target = e.location().is_some_and(|l| l.starts_with(target.storage.uri()));
-            Err(if of_target || several || e.kind() == ErrorKind::Interrupted { e } else { e.at(place) })
-        }
+    let mut report = write_store(&target, &*input, options, progress, started).map_err(|e| {
+        // Errors of reading name elements of the input; those of writing name the store.
+        let of_target = e.location().is_some_and(|l| l.starts_with(target.storage.uri()));
+        if of_target || several || e.kind() == ErrorKind::Interrupted { e } else { e.at(place) }
+    })?;
+    report.notes.extend(notes);
+    Ok(report)
+}
+
+/// Makes a new store of an input, which is read from these files.
+///
+/// # Errors
+/// As [`convert`].
+pub(crate) fn convert_input(
+    input: &dyn Input,
+    files: &[&Path],
+    output: &str,
+    options: &ConvertOptions,
+    progress: Progress<'_>,
+) -> Result<ConvertReport> {
+    let started = Instant::now();
+    let target = block_on(Target::prepare(files, output, options))?;
+    refuse_losses(input.description(), options.allow_loss)?;
+    write_store(&target, input, options, progress, started)
+}
+
+/// Writes an input into a target. After an error nothing is left, unless it is `commit-outcome-unknown`.
+fn write_store(
+    target: &Target,
+    input: &dyn Input,
+    options: &ConvertOptions,
+    progress: Progress<'_>,
+    started: Instant,
+) -> Result<ConvertReport> {
+    let job = Job { input, options, place: target.place(), progress };
+    let result = block_on(target.begin()).and_then(|()| job.run(target, started));
+    match &result {
+        Ok(_) => target.committed(),
+        // A version may name what was written.
+        Err(e) if e.kind() == ErrorKind::CommitOutcomeUnknown => {}
+        Err(_) => target.abandon(),
     }
+    result
 }
 
 /// The inputs, with the h5ad files of a folder in its place.
@@ -139,8 +164,24 @@ pub(crate) fn software() -> String {
     format!("slaf {}", env!("CARGO_PKG_VERSION"))
 }
 
+/// The tables and files of a version that is written as a whole.
+pub(crate) struct Written {
+    pub(crate) tables: Tables,
+    pub(crate) obs: FrameSchema,
+    pub(crate) var: FrameSchema,
+    pub(crate) raw_var: Option<FrameSchema>,
+    pub(crate) matrices: Vec<MatrixEntry>,
+    pub(crate) arrays: Vec<ArrayEntry>,
+    pub(crate) stripes: Vec<Stripe>,
+    pub(crate) categories: Option<String>,
+    pub(crate) extras: Option<Extras>,
+    by_gene_bytes: u64,
+    duplicates: u64,
+}
+
 impl Job<'_> {
-    fn run(&self, target: &Target, started: Instant) -> Result<ConvertReport> {
+    /// Writes all that the input holds, in one pass over the cells.
+    pub(crate) fn write_all(&self) -> Result<Written> {
         let description = self.input.description();
         let mut categories = Categories::new();
         let (order, counts_by_rank) = self.gene_order(&[MatrixKey::X])?;
@@ -160,13 +201,30 @@ impl Job<'_> {
         };
         let categories = self.place.write_categories(&categories)?;
         let extras = self.write_extras()?;
-        self.tick("committing", description.n_cells)?;
-
         let mut matrices = cells.matrices;
         matrices.extend(genes.matrices);
         let mut arrays = cells.arrays;
         arrays.extend(genes.arrays);
         let (raw_table, raw_var) = raw_genes.unzip();
+        Ok(Written {
+            tables: Tables { cells: cells_table, genes: genes.table, by_gene, raw_genes: raw_table },
+            obs: cells.obs,
+            var: genes.var,
+            raw_var,
+            matrices,
+            arrays,
+            stripes: cells.stripes,
+            categories,
+            extras,
+            by_gene_bytes: cells.by_gene_bytes,
+            duplicates: cells.duplicates,
+        })
+    }
+
+    fn run(&self, target: &Target, started: Instant) -> Result<ConvertReport> {
+        let description = self.input.description();
+        let written = self.write_all()?;
+        self.tick("committing", description.n_cells)?;
         let mut manifest = Manifest {
             checksum: String::new(),
             format: "slaf".to_string(),
@@ -183,19 +241,20 @@ impl Job<'_> {
             expired: Vec::new(),
             n_cells: description.n_cells,
             n_genes: description.n_genes,
-            tables: Tables { cells: cells_table, genes: genes.table, by_gene, raw_genes: raw_table },
-            obs: cells.obs,
-            var: genes.var,
-            raw_var,
-            matrices,
-            arrays,
-            stripes: cells.stripes,
-            categories,
-            extras,
+            tables: written.tables,
+            obs: written.obs,
+            var: written.var,
+            raw_var: written.raw_var,
+            matrices: written.matrices,
+            arrays: written.arrays,
+            stripes: written.stripes,
+            categories: written.categories,
+            extras: written.extras,
             files: Vec::new(),
         };
         let span = tracing::debug_span!("commit", version = manifest.version, cells = manifest.n_cells);
         block_on(target.commit(&mut manifest).instrument(span))?;
-        Ok(ConvertReport::new(&manifest, description, cells.by_gene_bytes, cells.duplicates, started.elapsed()))
+        let (by_gene_bytes, duplicates) = (written.by_gene_bytes, written.duplicates);
+        Ok(ConvertReport::new(&manifest, description, by_gene_bytes, duplicates, started.elapsed()))
     }
 }

@@ -102,16 +102,7 @@ impl Target {
         if versions::versions(&self.storage).await?.last() != self.before.versions.last() {
             return Err(self.lost());
         }
-        let tables = &manifest.tables;
-        let tables = [Some(&tables.cells), Some(&tables.genes), tables.by_gene.as_ref(), tables.raw_genes.as_ref()];
-        let mut written = Vec::new();
-        for table in tables.into_iter().flatten() {
-            written.extend(self.storage.list(&table.path).await?);
-        }
-        for file in [&manifest.categories, &manifest.extras.as_ref().map(|e| e.path.clone())].into_iter().flatten() {
-            let beside = self.storage.list(file.rsplit_once('/').map_or("", |(folder, _)| folder)).await?;
-            written.extend(beside.into_iter().filter(|(f, _)| f == file));
-        }
+        let written = files_of(&self.storage, manifest).await?;
         let commit = Commit { storage: &self.storage, write_id: &self.write_id, durability: self.durability };
         commit.seal(manifest, written, || self.lost()).await
     }
@@ -168,6 +159,21 @@ impl Target {
             let _ = std::fs::remove_dir(folder);
         }
     }
+}
+
+/// The files of the tables of a version, its categories and extras, with their lengths.
+pub(crate) async fn files_of(storage: &Storage, manifest: &Manifest) -> Result<Vec<(String, u64)>> {
+    let tables = &manifest.tables;
+    let tables = [Some(&tables.cells), Some(&tables.genes), tables.by_gene.as_ref(), tables.raw_genes.as_ref()];
+    let mut files = Vec::new();
+    for table in tables.into_iter().flatten() {
+        files.extend(storage.list(&table.path).await?);
+    }
+    for file in [&manifest.categories, &manifest.extras.as_ref().map(|e| e.path.clone())].into_iter().flatten() {
+        let beside = storage.list(file.rsplit_once('/').map_or("", |(folder, _)| folder)).await?;
+        files.extend(beside.into_iter().filter(|(f, _)| f == file));
+    }
+    Ok(files)
 }
 
 /// The last step of a write.

@@ -2,7 +2,7 @@
 //! the store.
 
 use super::options::{Base, GrowOptions, GrowReport};
-use super::slots::{Slot, categoricals, frame_mut, put_array, put_column, put_matrix};
+use super::slots::{Slot, categoricals, fingerprints, frame_mut, put_array, put_column, put_matrix};
 use super::table::AnnotationTable;
 use super::writer::{Head, Next, commit_over};
 use crate::config;
@@ -50,13 +50,22 @@ pub struct AddOptions {
     pub allow_loss: bool,
     /// Slots that the next version does not have, `obs/cell_type` for example.
     pub drop: Vec<String>,
+    /// Refuse to replace, or to drop, what others have changed since `base` of the options of growth.
+    pub keep_changes: bool,
     /// Bytes that may be held, about.
     pub memory: usize,
 }
 
 impl Default for AddOptions {
     fn default() -> Self {
-        AddOptions { overwrite: false, by_position: false, allow_loss: false, drop: Vec::new(), memory: 1 << 30 }
+        AddOptions {
+            overwrite: false,
+            by_position: false,
+            allow_loss: false,
+            drop: Vec::new(),
+            keep_changes: false,
+            memory: 1 << 30,
+        }
     }
 }
 
@@ -66,8 +75,8 @@ impl Default for AddOptions {
 /// # Errors
 /// `already-exists` for names that are taken, without `overwrite`; `invalid-argument` where cells or
 /// genes are others than those of the store; `would-lose-data` for content that the store cannot
-/// hold without `allow_loss`; `conflict` if rows by position, or `uns`, are others than in `grow.base`; those of reading the input
-/// and of writing. After an error nothing is left, unless it is `commit-outcome-unknown`.
+/// hold without `allow_loss`; `conflict` if rows by position, `uns`, or with `keep_changes` what is replaced or dropped, are others
+/// than in `grow.base`; those of reading the input and of writing. After an error nothing is left, unless it is `commit-outcome-unknown`.
 pub fn add(
     uri: &str,
     additions: &Additions<'_>,
@@ -125,6 +134,35 @@ fn check_unmoved(head: &Head<'_>, axes: &[Axis], base: &Base) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to replace or drop slots that are others than they were.
+fn refuse_changed(head: &Head<'_>, names: impl Iterator<Item = String>, base: &Base) -> Result<()> {
+    let names: Vec<String> = names.collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let number = base.version;
+    let changed = |what: &str| {
+        let what = format!(
+            "{what} since version {number}: nothing was written; open the store again, and repeat the change on what \
+             is there now"
+        );
+        Error::new(ErrorKind::Conflict, what).at(head.storage().uri())
+    };
+    let before = match block_on(versions::read(head.storage(), number)) {
+        Ok(before) if before.write_id == base.write_id => before,
+        Ok(_) => return Err(changed("the store was replaced")),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(changed("gc removed the version that the change was made for, and others changed the store"));
+        }
+        Err(e) => return Err(e),
+    };
+    let (then, now) = (fingerprints(&before), fingerprints(head.manifest()));
+    match names.iter().find(|name| then.get(*name) != now.get(*name)) {
+        Some(name) => Err(changed(&format!("others changed {name}"))),
+        None => Ok(()),
+    }
 }
 
 /// What a version tells of the change that made it.
@@ -210,16 +248,10 @@ impl Adding<'_> {
         if !by_position.is_empty() {
             check_unmoved(head, &by_position, base)?;
         }
-        if description.extras.iter().any(|e| e == "uns") {
-            let extras = |m: &Manifest| m.extras.as_ref().map(|e| e.path.clone());
-            let before = block_on(versions::read(head.storage(), base.version));
-            if before.is_ok_and(|m| extras(&m) != extras(manifest)) {
-                let number = base.version;
-                let what = format!("uns was changed since version {number}: read it again, and repeat the change");
-                return Err(Error::new(ErrorKind::Conflict, what));
-            }
-        }
-        Ok(())
+        let names = slots.iter().map(Slot::shown).chain(self.options.drop.iter().cloned());
+        // `uns` is replaced as a whole.
+        let names = names.filter(|name| self.options.keep_changes || name == "uns");
+        refuse_changed(head, names, base)
     }
 
     /// Refuses other cells or genes than those of the store, or the same in another order.
@@ -381,7 +413,9 @@ pub(super) fn write_categories(head: &Head<'_>, next: &mut Next, mut categories:
 /// Whether an input has anything beside an axis.
 fn uses(description: &Description, axis: Axis) -> bool {
     let layers = description.matrices.iter().any(|m| matches!(m.key, MatrixKey::Layer(_)));
-    layers || has_values(description, axis) || description.arrays.iter().any(|a| a.key.axis == axis)
+    let slots = if axis == Axis::Cells { ["obsm/", "obsp/"] } else { ["varm/", "varp/"] };
+    let extras = description.extras.iter().any(|e| slots.iter().any(|slot| e.starts_with(slot)));
+    layers || extras || has_values(description, axis) || description.arrays.iter().any(|a| a.key.axis == axis)
 }
 
 /// Whether an input has columns for the table of an axis.

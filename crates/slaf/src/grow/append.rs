@@ -42,6 +42,9 @@ pub struct AppendOptions {
     /// What the obs column `source` says of the new cells; by default the name of their input, where
     /// the store has that column.
     pub source_name: Option<String>,
+    /// What a single source is called in place of its path: in `source`, in `uns`, and where the version
+    /// tells what made it.
+    pub shown: Option<String>,
     /// Leave out what the next version cannot hold instead of failing.
     pub allow_loss: bool,
     /// Take a layer that the source or the store lacks as zeros in their cells.
@@ -57,6 +60,7 @@ impl Default for AppendOptions {
         AppendOptions {
             join: Join::Outer,
             source_name: None,
+            shown: None,
             allow_loss: false,
             fill_layers: false,
             memory: 1 << 30,
@@ -101,8 +105,11 @@ pub fn append(
     if paths.is_empty() {
         return Err(Error::invalid("no input"));
     }
+    if options.shown.is_some() && paths.len() > 1 {
+        return Err(Error::invalid("several sources cannot be called the same"));
+    }
     let operation = match &paths[..] {
-        [one] => format!("append {one}"),
+        [one] => format!("append {}", options.shown.as_ref().unwrap_or(one)),
         several => format!("append {} inputs", several.len()),
     };
     let change = |head: &Head<'_>| {
@@ -192,6 +199,7 @@ impl Appending<'_> {
         let mut sources: Vec<(String, Box<dyn Input>)> = Vec::new();
         for path in self.paths {
             let input = open_source(path, &open, &self.grow.storage_options).map_err(|e| e.at(path))?;
+            let shown = self.options.shown.as_ref().unwrap_or(path);
             let has_own = input.description().obs.columns.iter().any(|c| c.name == SOURCE);
             let input = match &self.options.source_name {
                 Some(_) if has_own => {
@@ -199,10 +207,10 @@ impl Appending<'_> {
                     return Err(Error::invalid(what).at(path));
                 }
                 Some(name) => Box::new(Labelled::new(input, SOURCE, name)),
-                None if labelled && !has_own => Box::new(Labelled::new(input, SOURCE, path)),
+                None if labelled && !has_own => Box::new(Labelled::new(input, SOURCE, shown)),
                 None => input,
             };
-            sources.push((path.clone(), input));
+            sources.push((shown.clone(), input));
         }
         let union =
             UnionOptions { join: self.options.join, source_column: None, fill_layers: self.options.fill_layers };

@@ -1,9 +1,9 @@
 //! The versions of a store: names for them, going back to one, what differs between two, and
 //! removing those that nobody needs.
 
-use super::options::{GrowOptions, GrowReport};
-use super::slots::Slot;
-use super::writer::{Head, commit_over, commit_over_any};
+use super::options::{Base, GrowOptions, GrowReport};
+use super::slots::fingerprints;
+use super::writer::{Head, commit_over, commit_over_any, refuse_replaced};
 use crate::convert::now;
 use crate::convert::survey::Survey;
 use crate::dataset::Dataset;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use slaf_core::{Error, ErrorKind, Result, near};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,17 @@ pub fn rollback(uri: &str, to: u64, options: &GrowOptions) -> Result<GrowReport>
     Ok(GrowReport { seconds: started.elapsed().as_secs_f64(), ..report })
 }
 
+/// The number of the newest version of the store that `base` is a version of.
+///
+/// # Errors
+/// `conflict` if the store was replaced by another one since; those of opening it.
+pub fn newest(uri: &str, base: &Base, storage_options: &HashMap<String, String>) -> Result<u64> {
+    let storage = block_on(Storage::new(uri, storage_options))?;
+    let newest = block_on(versions::load(&storage, None))?;
+    refuse_replaced(&storage, &newest, base)?;
+    Ok(newest.version)
+}
+
 /// A version that is there, and is about to stay.
 fn existing(head: &Head<'_>, version: u64) -> Result<Manifest> {
     if version == head.manifest().version {
@@ -110,7 +121,7 @@ pub struct Difference {
     pub added: Vec<String>,
     /// What the first one has and the second one does not.
     pub removed: Vec<String>,
-    /// What both have, with other content or of another type.
+    /// What both have, with other content or of another type, or written anew.
     pub changed: Vec<String>,
     /// Rows of the cells that the second one has after those of the first, if it grew from it.
     pub cells_added: Option<[u64; 2]>,
@@ -134,28 +145,6 @@ pub fn diff(first: &Dataset, second: &Dataset) -> Difference {
         changed: changed.map(|(name, _)| name.clone()).collect(),
         cells_added: grew.then_some([a.n_cells, b.n_cells]),
     }
-}
-
-/// What each slot is, so that another content is another text.
-fn fingerprints(manifest: &Manifest) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    let (cells, genes) = (&manifest.tables.cells.path, &manifest.tables.genes.path);
-    for (axis, frame, table) in [("obs", &manifest.obs, cells), ("var", &manifest.var, genes)] {
-        for c in &frame.columns {
-            all.insert(format!("{axis}/{}", c.name), format!("{table} {} {:?} {:?}", c.id, c.data_type, c.kind));
-        }
-    }
-    for a in &manifest.arrays {
-        let table = if a.axis == slaf_ingest::Axis::Cells { cells } else { genes };
-        all.insert(a.shown(), format!("{table} {:?} {} {}", a.column, a.dtype, a.width));
-    }
-    for m in &manifest.matrices {
-        all.insert(m.shown(), format!("{} {} {}", m.column, m.dtype, m.nnz));
-    }
-    for e in manifest.extras.iter() {
-        all.extend(e.elements.iter().map(|element| (Slot::Extra(element.clone()).shown(), e.path.clone())));
-    }
-    all
 }
 
 impl fmt::Display for Difference {

@@ -1,8 +1,13 @@
 //! What a store holds, by the names that users see: `obs/cell_type`, `layers/counts`, `uns`.
 
 use crate::store::manifest::{ArrayEntry, ColumnSchema, FrameSchema, Kind, Manifest, MatrixEntry, Slot as MatrixSlot};
+use crate::store::schema;
 use slaf_core::{Error, ErrorKind, Result, near};
-use slaf_ingest::{Axis, Description, MatrixKey};
+use slaf_ingest::{Axis, Description, MatrixKey, check_name};
+use std::collections::{BTreeMap, HashSet};
+
+/// The column of an h5ad that holds the names of cells or genes.
+const INDEX: &str = "_index";
 
 /// What has a name in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +77,14 @@ impl Slot {
     }
 
     /// The same slot under another name.
+    ///
+    /// # Errors
+    /// `invalid-argument` for a name that nothing can be added under.
     pub(super) fn renamed(&self, new: &str) -> Result<Slot> {
+        check_name(new)?;
+        if matches!(self, Slot::Column(..)) && new == INDEX {
+            return Err(Error::invalid(format!("{new:?} is the name of the index in an h5ad; choose another name")));
+        }
         let new = new.to_string();
         Ok(match self {
             Slot::Column(axis, _) => Slot::Column(*axis, new),
@@ -121,12 +133,44 @@ fn array_slot(axis: Axis) -> &'static str {
     if axis == Axis::Cells { "obsm" } else { "varm" }
 }
 
+/// What each slot is, so that another content is another text.
+pub(super) fn fingerprints(manifest: &Manifest) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let (cells, genes) = (&manifest.tables.cells.path, &manifest.tables.genes.path);
+    for (axis, frame, table) in [("obs", &manifest.obs, cells), ("var", &manifest.var, genes)] {
+        for c in &frame.columns {
+            all.insert(format!("{axis}/{}", c.name), format!("{table} {} {:?} {:?}", c.id, c.data_type, c.kind));
+        }
+    }
+    for a in &manifest.arrays {
+        let table = if a.axis == Axis::Cells { cells } else { genes };
+        all.insert(a.shown(), format!("{table} {:?} {} {}", a.column, a.dtype, a.width));
+    }
+    for m in &manifest.matrices {
+        let table = if m.slot == MatrixSlot::Varp { genes } else { cells };
+        all.insert(m.shown(), format!("{table} {} {} {}", m.column, m.dtype, m.nnz));
+    }
+    for e in manifest.extras.iter() {
+        all.extend(e.elements.iter().map(|element| (Slot::Extra(element.clone()).shown(), e.path.clone())));
+    }
+    all
+}
+
 /// obs or var.
 pub(super) fn frame_mut(manifest: &mut Manifest, axis: Axis) -> &mut FrameSchema {
     match axis {
         Axis::Cells => &mut manifest.obs,
         Axis::Genes => &mut manifest.var,
     }
+}
+
+/// The Lance columns of the table of cells that a version uses.
+pub(super) fn columns_of_cells(manifest: &Manifest) -> HashSet<String> {
+    let mut columns: HashSet<String> = schema::cell_fields().iter().map(|f| f.name().clone()).collect();
+    columns.extend(manifest.obs.columns.iter().map(|c| c.id.clone()));
+    columns.extend(manifest.arrays.iter().filter(|a| a.axis == Axis::Cells).filter_map(|a| a.column.clone()));
+    columns.extend(manifest.matrices.iter().filter(|m| m.slot != MatrixSlot::Varp).map(|m| m.column.clone()));
+    columns
 }
 
 /// The Lance columns of a version whose categories are in its file of categories.

@@ -1,12 +1,14 @@
-//! A store as an input.
+//! A store, or some of its cells, as an input.
 
 use crate::convert::inputs::open_any;
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::export::frame_of;
 use crate::selection::Selection;
+use crate::store::manifest::Slot;
 use slaf_core::{CsrChunk, Result, Values};
 use slaf_ingest::{
-    ArrayInfo, ArrayKey, Axis, Description, Frame, Input, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
+    ArrayInfo, ArrayKey, Axis, Description, Frame, Input, Loss, MatrixInfo, MatrixKey, OpenOptions, RowStream,
+    StreamOptions,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -33,39 +35,53 @@ pub(super) fn open_source(
 /// A store as an input.
 pub(super) struct StoreInput {
     dataset: Dataset,
+    /// The cells that it has.
+    cells: Selection,
     description: Description,
 }
 
 impl StoreInput {
     pub(super) fn new(dataset: Dataset) -> StoreInput {
+        StoreInput::of_cells(dataset, Selection::All)
+    }
+
+    /// Some of the cells. What no table holds along these is a loss.
+    pub(super) fn of_cells(dataset: Dataset, cells: Selection) -> StoreInput {
         let m = dataset.manifest();
+        let is_all = cells == Selection::All;
+        let n_cells = cells.len(m.n_cells);
         let matrices = m.matrices.iter().map(|x| MatrixInfo {
             key: x.key(),
             encoding: x.encoding,
             dtype: x.dtype,
-            n_rows: x.n_rows,
-            n_cols: x.n_cols,
-            nnz: Some(x.nnz),
+            n_rows: if x.slot == Slot::Varp { x.n_rows } else { n_cells },
+            n_cols: if x.slot == Slot::Obsp { n_cells } else { x.n_cols },
+            nnz: is_all.then_some(x.nnz),
         });
+        let extras = m.extras.iter().flat_map(|e| e.elements.clone());
+        let (left_out, extras): (Vec<String>, Vec<String>) =
+            extras.partition(|e| !is_all && (e.starts_with("obsm/") || e.starts_with("obsp/")));
+        let loss = |path| Loss { path, reason: "kept as it came, with all cells".to_string() };
         let arrays = m.arrays.iter().map(|a| ArrayInfo {
             key: a.key(),
             dtype: a.dtype,
-            n_rows: if a.axis == Axis::Cells { m.n_cells } else { m.n_genes },
+            n_rows: if a.axis == Axis::Cells { n_cells } else { m.n_genes },
             n_cols: a.width,
         });
         let description = Description {
             format: "SLAF store".to_string(),
-            n_cells: m.n_cells,
+            n_cells,
             n_genes: m.n_genes,
             obs: m.obs.info(),
             var: m.var.info(),
             raw_var: m.raw_var.as_ref().map(|f| f.info()),
             matrices: matrices.collect(),
             arrays: arrays.collect(),
-            extras: m.extras.iter().flat_map(|e| e.elements.clone()).collect(),
+            extras,
+            losses: left_out.into_iter().map(loss).collect(),
             ..Description::default()
         };
-        StoreInput { dataset, description }
+        StoreInput { dataset, cells, description }
     }
 }
 
@@ -75,7 +91,7 @@ impl Input for StoreInput {
     }
 
     fn obs(&self, rows: Range<u64>) -> Result<Frame> {
-        frame_of(&self.dataset.obs(None, &Selection::Range(rows))?, &self.description.obs)
+        frame_of(&self.dataset.obs(None, &self.cells.part(rows))?, &self.description.obs)
     }
 
     fn var(&self) -> Result<Frame> {
@@ -90,10 +106,13 @@ impl Input for StoreInput {
     }
 
     fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
-        let stream = self.dataset.stream(key, &Selection::All, &Selection::All, options.max_rows)?;
+        let rows = if matches!(key, MatrixKey::Varp(_)) { &Selection::All } else { &self.cells };
+        let cols = if matches!(key, MatrixKey::Obsp(_)) { &self.cells } else { &Selection::All };
+        let stream = self.dataset.stream(key, rows, cols, options.max_rows)?;
         Ok(Box::new(Rows(Box::new(stream))))
     }
 
+    /// Those of all cells, for some of them, too: they order the genes.
     fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
         match key {
             MatrixKey::X | MatrixKey::Layer(_) => Ok(self.dataset.gene_stats()?.n_cells),
@@ -102,11 +121,17 @@ impl Input for StoreInput {
     }
 
     fn array(&self, key: &ArrayKey, rows: Range<u64>) -> Result<Values> {
-        Ok(self.dataset.array(key, &Selection::Range(rows))?.0)
+        let rows = if key.axis == Axis::Cells { self.cells.part(rows) } else { Selection::Range(rows) };
+        Ok(self.dataset.array(key, &rows)?.0)
     }
 
     fn write_extras(&self, target: &Path) -> Result<()> {
         match self.dataset.extras()? {
+            Some(bytes) if !self.description.losses.is_empty() => {
+                let extras = self.description.extras.clone();
+                let parts = if extras.is_empty() { Vec::new() } else { vec![(bytes.to_vec(), extras)] };
+                slaf_ingest::join_extras(parts, target)
+            }
             Some(bytes) => {
                 use std::io::Write;
                 Ok(std::fs::File::create_new(target)?.write_all(&bytes)?)

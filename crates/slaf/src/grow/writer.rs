@@ -3,7 +3,7 @@
 use super::options::{Base, GrowOptions};
 use crate::convert::job::Place;
 use crate::convert::survey;
-use crate::convert::target::{Commit, Held, remove_empty};
+use crate::convert::target::{Commit, Held, files_of, remove_empty};
 use crate::convert::{Durability, now, software};
 use crate::store::manifest::{LINEAGE, Manifest, TableEntry};
 use crate::store::manifest_check::next_version;
@@ -75,7 +75,8 @@ fn run<T>(
     let _span = tracing::debug_span!("grow", store = %Address(uri), operation).entered();
     let storage = block_on(Storage::new(uri, &options.storage_options))?;
     // Nothing is created beside a path that is no store.
-    let first = head(&storage, instead)?.0.manifest.tables.cells.path.clone();
+    let first = &head(&storage, instead)?.0.manifest;
+    let first = Base { version: first.version, write_id: first.write_id.clone() };
     let writer = Writer::begin(storage, options.durability)?;
     match writer.try_often(operation, &first, instead, base, &mut change) {
         Ok((manifest, told)) => {
@@ -89,6 +90,15 @@ fn run<T>(
             Err(e)
         }
     }
+}
+
+/// Refuses a version of another store than the one that `base` is of.
+pub(super) fn refuse_replaced(storage: &Storage, newest: &Manifest, base: &Base) -> Result<()> {
+    if block_on(versions::goes_on_from(storage, newest, base.version, &base.write_id))? {
+        return Ok(());
+    }
+    let what = "the store was overwritten meanwhile: nothing was written; open it again";
+    Err(Error::new(ErrorKind::Conflict, what).at(storage.uri()))
 }
 
 /// The version to go on from, and the number of the newest one.
@@ -126,7 +136,7 @@ impl Writer {
     fn try_often<T>(
         &self,
         operation: &str,
-        cells: &str,
+        first: &Base,
         instead: Option<u64>,
         base: Option<&Base>,
         change: &mut impl FnMut(&Head<'_>) -> Result<(Option<Next>, T)>,
@@ -136,10 +146,8 @@ impl Writer {
             let (snapshot, newest) = head(&self.storage, instead)?;
             let snapshot = Arc::new(snapshot);
             let before = &snapshot.manifest;
-            let follows = |b: &Base| before.write_id == b.write_id || before.lineage.contains(&b.write_id);
-            if before.tables.cells.path != cells || !base.is_none_or(follows) {
-                let what = "the store was overwritten meanwhile: nothing was written; open it again";
-                return Err(Error::new(ErrorKind::Conflict, what).at(self.storage.uri()));
+            for base in [Some(first), base].into_iter().flatten() {
+                refuse_replaced(&self.storage, before, base)?;
             }
             if let Some(feature) = before.writer_features.first() {
                 let what = format!("unknown writer feature \"{feature}\": written by a later version of SLAF? upgrade");
@@ -310,6 +318,13 @@ impl Next {
     pub(super) fn replace_table(&mut self, storage: &Storage, old: &str, new: &str) -> Result<()> {
         self.forget_table(old);
         self.new.extend(block_on(storage.list(new))?.into_iter().map(|(file, _)| file));
+        Ok(())
+    }
+
+    /// Names all files of a version that was written as a whole, and no others.
+    pub(super) fn replace_all(&mut self, storage: &Storage) -> Result<()> {
+        self.manifest.files.clear();
+        self.new = block_on(files_of(storage, &self.manifest))?.into_iter().map(|(file, _)| file).collect();
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The committed versions of a store: a file of a root manifest each.
 
-use crate::store::manifest::Manifest;
+use crate::store::manifest::{LINEAGE, Manifest};
 use crate::store::manifest_check::{check, version_of};
 use bytes::Bytes;
 use slaf_core::{Context, Error, ErrorKind, Result};
@@ -134,6 +134,27 @@ pub(crate) async fn find(storage: &Storage, tag: Option<&str>, time: Option<u64>
         }
     }
     Err(Error::new(ErrorKind::NotFound, "no version is so old").at(storage.uri()))
+}
+
+/// Whether a version was made over the version `version` of a write, or is that one: otherwise the
+/// store was replaced in between.
+pub(crate) async fn goes_on_from(storage: &Storage, manifest: &Manifest, version: u64, write_id: &str) -> Result<bool> {
+    let follows = |m: &Manifest| m.write_id == write_id || m.lineage.iter().any(|id| id == write_id);
+    let mut earlier: Manifest;
+    let mut current = manifest;
+    while !follows(current) {
+        // Further back than a version remembers: the oldest one that it knows may tell.
+        let oldest = current.version.checked_sub(LINEAGE as u64).filter(|v| *v >= version);
+        let (Some(oldest), Some(id)) = (oldest, current.lineage.get(LINEAGE - 1)) else { return Ok(false) };
+        earlier = match read(storage, oldest).await {
+            Ok(m) if m.write_id == *id => m,
+            Ok(_) => return Ok(false),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        current = &earlier;
+    }
+    Ok(true)
 }
 
 /// The versions that can be opened, oldest first.

@@ -16,6 +16,7 @@ mod place;
 mod query;
 mod read;
 mod real;
+mod rewrite;
 mod seam;
 mod slafdb;
 mod union;
