@@ -9,14 +9,17 @@
 mod annotate;
 mod append;
 mod convert;
+mod delete_cells;
 mod diff;
 mod export;
 mod failure;
+mod filter;
 mod format;
 mod gc;
 mod info;
 mod interrupt;
 pub mod logging;
+mod optimize;
 mod output;
 mod progress;
 mod query;
@@ -52,9 +55,12 @@ enum Command {
     Versions(versions::Args),
     Append(append::Args),
     Annotate(annotate::Args),
+    Filter(filter::Args),
+    DeleteCells(delete_cells::Args),
     Tag(tag::Args),
     Rollback(rollback::Args),
     Diff(diff::Args),
+    Optimize(optimize::Args),
     Gc(gc::Args),
     /// Print the version of this program
     Version,
@@ -95,9 +101,12 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Outcome {
         Command::Versions(args) => versions::run(args, interrupt),
         Command::Append(args) => append::run(args, interrupt),
         Command::Annotate(args) => annotate::run(args, interrupt),
+        Command::Filter(args) => filter::run(args, interrupt),
+        Command::DeleteCells(args) => delete_cells::run(args, interrupt),
         Command::Tag(args) => tag::run(args, interrupt),
         Command::Rollback(args) => rollback::run(args, interrupt),
         Command::Diff(args) => diff::run(args, interrupt),
+        Command::Optimize(args) => optimize::run(args, interrupt),
         Command::Gc(args) => gc::run(args, interrupt),
         Command::Version => say(format_args!("slaf {}", env!("CARGO_PKG_VERSION"))),
     }

@@ -41,6 +41,10 @@ pub(crate) struct StoreArgs {
 }
 
 impl StoreArgs {
+    pub(crate) fn storage_options(&self) -> HashMap<String, String> {
+        self.storage.to_map()
+    }
+
     pub(crate) fn open(&self) -> Result<Dataset> {
         self.open_with(Verify::OnRequest)
     }

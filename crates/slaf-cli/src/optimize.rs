@@ -1,0 +1,34 @@
+use crate::convert::bytes;
+use crate::failure::Outcome;
+use crate::interrupt::Interrupt;
+use crate::progress::Bar;
+use crate::say;
+use crate::store::StorageArgs;
+use slaf::grow::{self, RewriteOptions};
+
+/// Write a store anew where that makes it smaller or quicker to read
+///
+/// That is: many appends made small pieces, dropped columns take space, or other genes are popular than
+/// when they were ranked. Values and order stay as they are. Older versions stay until slaf gc.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The store
+    store: String,
+    /// Write also where there is little to gain
+    #[arg(long)]
+    force: bool,
+    /// How much memory to use, for example 800M or 4G
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<usize>,
+    #[command(flatten)]
+    storage: StorageArgs,
+}
+
+pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
+    let defaults = RewriteOptions::default();
+    let options = RewriteOptions { memory: args.memory.unwrap_or(defaults.memory), ..defaults };
+    let bar = Bar::new(interrupt);
+    let report = grow::optimize(&args.store, args.force, &options, &args.storage.grow(), &|event| bar.update(event))?;
+    drop(bar);
+    say(report)
+}
