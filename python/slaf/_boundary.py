@@ -57,6 +57,7 @@ class AddOptions:
 
     overwrite: bool
     drop: list[str]
+    keep_changes: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,17 @@ class AppendOptions:
 
     join: Literal["outer", "inner", "reference"]
     source_name: str | None
+    shown: str | None
     allow_loss: bool
     fill_layers: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteOptions:
+    """How a version is written anew; see :meth:`slaf.SLAFArray.optimize`."""
+
+    allow_loss: bool
+    memory: int | None
 
 
 @dataclass(frozen=True, eq=False)

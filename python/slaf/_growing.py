@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from slaf import _slaf
-from slaf._boundary import AddOptions, AppendOptions, GrowOptions
+from slaf._boundary import AddOptions, AppendOptions
+from slaf._changing import grow_options
 from slaf._errors import ConflictError, from_kind, invalid
-from slaf._numbers import whole
+from slaf._numbers import flag, path_text, text
 from slaf._progress import bar
 from slaf._report import Report
+from slaf._rewriting import Rewriting
 from slaf._store import WHAT, Store
+from slaf._versions import Versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,15 +26,8 @@ if TYPE_CHECKING:
 #: Tries to change `uns` while others change it.
 _TRIES = 20
 
-
-def grow_options(store: Store) -> GrowOptions:
-    """Give the options of a change of a store."""
-    return GrowOptions(
-        durability="full",
-        storage_options=store.storage_options,
-        version=store.version,
-        write_id=store.native.write_id,
-    )
+#: What the obs column `source` says of cells that come from an AnnData.
+_IN_MEMORY = "AnnData"
 
 
 def add_slots(
@@ -40,6 +36,7 @@ def add_slots(
     *,
     overwrite: bool,
     drop: Sequence[str] = (),
+    keep_changes: bool = False,
 ) -> tuple[int, Report]:
     """Write slots of AnnData into a store, in one commit.
 
@@ -53,6 +50,8 @@ def add_slots(
         Replace what has the same name.
     drop
         Slots that the new version does not have.
+    keep_changes
+        Refuse to replace or drop what others have changed since this version.
 
     Returns
     -------
@@ -64,52 +63,46 @@ def add_slots(
 
     from slaf.data.converter import h5ad_beside
 
+    rest = {name: value for name, value in slots.items() if name not in WHAT}
     frames = {}
     for of, n in zip(WHAT, store.shape, strict=True):
-        given = slots.get(of)
-        names = pd.RangeIndex(n).astype(str)
+        given, slot = slots.get(of), f"{of}m"
+        arrays = dict(rest.get(slot, {}))
+        if any(isinstance(array, pd.DataFrame) for array in arrays.values()):
+            # They are kept as they are, with the names of their rows.
+            names = pd.Index(store.names(of, store.axis(of)))
+            rest[slot] = {key: _named_alike(v, names, f"{slot}/{key}") for key, v in arrays.items()}
+        else:
+            names = pd.RangeIndex(n).astype(str)
         frames[of] = pd.DataFrame(index=names) if given is None else given.set_axis(names)
-    rest = {name: value for name, value in slots.items() if name not in frames}
     adata = ad.AnnData(**frames, **rest)
-    options = AddOptions(overwrite=overwrite, drop=list(drop))
+    options = AddOptions(overwrite=overwrite, drop=list(drop), keep_changes=keep_changes)
     with h5ad_beside(adata, store.path) as file, bar() as progress:
         version, text, fields = _slaf.add(store.path, file, options, grow_options(store), progress)
     return version, Report(text, fields)
 
 
-class Growing:
+def _named_alike(value: Any, names: pd.Index[Any], what: str) -> Any:
+    """A frame with the names of the rows; one that has others is refused."""
+    import pandas as pd
+
+    if not isinstance(value, pd.DataFrame):
+        return value
+    if not isinstance(value.index, pd.RangeIndex) and list(value.index) != list(names):
+        raise invalid(
+            f"the index of {what} has other names than the store, or another order: bring the rows "
+            "into the order of the store, or reset_index(drop=True)"
+        )
+    return value.set_axis(names)
+
+
+class Growing(Versions, Rewriting):
     """What changes a store."""
-
-    @property
-    def _store(self) -> Store:
-        raise NotImplementedError
-
-    def _move(self, version: int) -> None:
-        """Show another version."""
-        raise NotImplementedError
 
     def _add(self, slots: Mapping[str, Any], overwrite: bool) -> Report:
         version, report = add_slots(self._store, slots, overwrite=overwrite)
         self._move(version)
         return report
-
-    def _told(self, told: tuple[int, str, str]) -> Report:
-        version, text, fields = told
-        self._move(version)
-        return Report(text, fields)
-
-    def refresh(self) -> int:
-        """Move to the newest version of the store.
-
-        Returns
-        -------
-        int
-            The version that the object shows now.
-        """
-        newest = _slaf.find_version(self._store.path, None, None, self._store.storage_options)
-        if newest != self._store.version:
-            self._move(newest)
-        return newest
 
     def append(
         self,
@@ -137,7 +130,7 @@ class Growing:
             (``"reference"``). ``"inner"`` is refused where it would take genes from the store.
         source_name
             What the obs column ``source`` says of the new cells. By default, where the store has
-            that column, the path of their source.
+            that column, the path of their source, and ``"AnnData"`` for an object in memory.
         allow_loss
             Go on where only one side has a layer, an array of obsm, raw, a graph or varm; the new
             version does not have it, and the older ones do.
@@ -158,20 +151,27 @@ class Growing:
         >>> slaf_array.shape
         (12, 4)
         """
+        if join not in ("outer", "inner", "reference"):
+            raise invalid(f"join is 'outer', 'inner' or 'reference', not {join!r}")
         options = AppendOptions(
-            join=join, source_name=source_name, allow_loss=allow_loss, fill_layers=fill_layers
+            join=join,
+            source_name=None if source_name is None else text("source_name", source_name),
+            shown=None,
+            allow_loss=flag("allow_loss", allow_loss),
+            fill_layers=flag("fill_layers", fill_layers),
         )
         if isinstance(source, Growing):
             source = source._store.path
         if isinstance(source, (str, os.PathLike)):
-            return self._append([os.fspath(source)], options)
+            return self._append([_path_of(source)], options)
         if hasattr(source, "obs_names") and hasattr(source, "var_names"):
             from slaf.data.converter import h5ad_beside
 
             with h5ad_beside(source, self._store.path) as file:
-                return self._append([str(file)], options)
-        if isinstance(source, Sequence):
-            return self._append([os.fspath(s) for s in source], options)
+                shown = options.source_name or _IN_MEMORY
+                return self._append([str(file)], replace(options, shown=shown))
+        if isinstance(source, Sequence) and not isinstance(source, (bytes, bytearray)):
+            return self._append([_path_of(s) for s in source], options)
         raise invalid(f"append takes paths, stores and AnnData, not a {type(source).__name__}")
 
     def _append(self, sources: list[str], options: AppendOptions) -> Report:
@@ -270,7 +270,7 @@ class Growing:
         slot, n = (
             ("obsm", self._store.shape[0]) if axis == "cell" else ("varm", self._store.shape[1])
         )
-        value = array if hasattr(array, "shape") else np.asarray(array)
+        value = array if hasattr(array, "shape") else _array(array)
         if len(value.shape) != 2 or value.shape[0] != n:
             raise invalid(f"{slot}[{key!r}] has {n} rows and some columns, not shape {value.shape}")
         return self._add({slot: {key: value}}, overwrite)
@@ -306,6 +306,7 @@ class Growing:
         """
         from slaf.integrations._extras import read_element
 
+        text("key", key)
         for _ in range(_TRIES):
             self.refresh()
             uns = read_element(self._store, "uns") or {}
@@ -329,6 +330,7 @@ class Growing:
         UnknownNameError
             If there is no such slot.
         """
+        slot, name = text("slot", slot), text("name", name)
         return self._told(_slaf.rename(self._store.path, slot, name, grow_options(self._store)))
 
     def drop(self, *slots: str) -> Report:
@@ -341,102 +343,8 @@ class Growing:
         UnknownNameError
             If there is no such slot.
         """
-        return self._told(
-            _slaf.drop_slots(self._store.path, list(slots), grow_options(self._store))
-        )
-
-    def tag(self, name: str, version: int | None = None) -> int:
-        """Give a version a name, that of this object by default.
-
-        ``SLAFArray(path, version=name)`` opens it, and :meth:`gc` keeps it.
-
-        Returns
-        -------
-        int
-            The version that has the name.
-
-        Raises
-        ------
-        AlreadyExistsError
-            If another version has the name.
-
-        Examples
-        --------
-        >>> from slaf import SLAFArray
-        >>> slaf_array = SLAFArray(growing_path)
-        >>> slaf_array.tag("raw") == slaf_array.version
-        True
-        >>> SLAFArray(growing_path, version="raw").version == slaf_array.version
-        True
-        """
-        if version is None:
-            version = self._store.version
-        return _slaf.tag(self._store.path, name, version, grow_options(self._store))
-
-    def untag(self, name: str) -> int:
-        """Take a name away; gives the version that had it."""
-        return _slaf.untag(self._store.path, name, grow_options(self._store))
-
-    def rollback(self, to: int | str) -> Report:
-        """Make a new version that is as an older one was.
-
-        The versions between stay. The object moves to the new version.
-
-        Parameters
-        ----------
-        to
-            A version, or its tag.
-        """
-        # What mends a store whose newest version is damaged does not open that one.
-        number = self._number(to) if isinstance(to, str) else whole("to", to, 1, (1 << 64) - 1)
-        return self._told(_slaf.rollback(self._store.path, number, grow_options(self._store)))
-
-    def diff(self, a: int | str | datetime, b: int | str | datetime | None = None) -> Report:
-        """Tell what differs between two versions.
-
-        Parameters
-        ----------
-        a, b
-            Versions, tags or times; ``b`` is the version of this object by default.
-
-        Returns
-        -------
-        Report
-            ``n_cells`` and ``n_genes`` of both, ``added``, ``removed`` and ``changed`` slots, and
-            ``cells_added``, the range of rows that ``b`` has after those of ``a``.
-        """
-        store = self._store
-        versions = (self._number(a), store.version if b is None else self._number(b))
-        return Report(*_slaf.diff(store.path, versions, store.storage_options))
-
-    def _number(self, version: int | str | datetime) -> int:
-        """The number of a version, of the one with a tag, or of a time."""
-        return Store(self._store.path, version, self._store.storage_options).version
-
-    def gc(self, older_than: timedelta | float, dry_run: bool = True) -> Report:
-        """Remove old versions, and the files that no other version needs.
-
-        The newest version stays, and so do versions with tags, and on a local disk those that an
-        object in any process of this machine shows.
-
-        Parameters
-        ----------
-        older_than
-            Remove versions that are the newest no longer for so long: a ``timedelta``, or days.
-        dry_run
-            Only tell what would be removed.
-
-        Returns
-        -------
-        Report
-            ``versions``, ``files`` and ``bytes`` that go, and ``kept``: why others stay.
-        """
-        if isinstance(older_than, (int, float)) and not isinstance(older_than, bool):
-            older_than = timedelta(days=older_than)
-        if not isinstance(older_than, timedelta) or older_than < timedelta():
-            raise invalid(f"older_than is a timedelta or a number of days, not {older_than!r}")
-        seconds = older_than.total_seconds()
-        return Report(*_slaf.gc(self._store.path, seconds, dry_run, grow_options(self._store)))
+        names = [text("a slot", slot) for slot in slots]
+        return self._told(_slaf.drop_slots(self._store.path, names, grow_options(self._store)))
 
     def _columns(self, of: str, columns: Any, on: str | None) -> pd.DataFrame:
         """Columns as a frame in the order of the store."""
@@ -497,6 +405,19 @@ class Growing:
         return _taken(frame, rows)
 
 
+def _path_of(source: Any) -> str:
+    """The path or address of something to append."""
+    return source._store.path if isinstance(source, Growing) else path_text("a source", source)
+
+
+def _array(values: Any) -> Any:
+    """Rows of numbers as an array."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as e:
+        raise invalid(f"no array can be made of it: {e}") from e
+
+
 def _taken(frame: pd.DataFrame, rows: Any) -> pd.DataFrame:
     """Rows by their places, -1 for one that is missing; whole numbers stay whole."""
     import pandas as pd
@@ -531,7 +452,7 @@ def _in_memory(matrix: Any, shape: tuple[int, int]) -> Any:
 
     value = matrix.to_memory() if isinstance(matrix, LazyMatrix) else matrix
     if not hasattr(value, "shape"):
-        value = np.asarray(value)
+        value = _array(value)
     if tuple(value.shape) != tuple(shape):
         raise invalid(
             f"the matrix has {shape[0]} x {shape[1]} values, not shape {tuple(value.shape)}"

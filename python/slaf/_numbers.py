@@ -1,8 +1,9 @@
-"""Checks of numbers that users give, before they reach Rust's fixed widths."""
+"""Checks of plain values that users give, before they reach Rust's fixed types."""
 
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,50 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     if not low <= value <= high:
         raise invalid(f"{name}={value} is not in {low}..{high}")
     return int(value)
+
+
+def text(name: str, value: Any) -> str:
+    """Give a text.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For anything else, and for text that is no Unicode; the message names the argument.
+    """
+    if not isinstance(value, str):
+        raise invalid(f"{name}={value!r} is no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as e:
+        raise invalid(f"{name}={value!r} is no Unicode text") from e
+    return str(value)
+
+
+def path_text(name: str, value: Any) -> str:
+    """Give a path or an address as text.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For anything else; the message names the argument.
+    """
+    try:
+        return os.fsdecode(os.fspath(value))
+    except TypeError as e:
+        raise invalid(f"{name}={value!r} is neither a path nor an address") from e
+
+
+def flag(name: str, value: Any) -> bool:
+    """Give True or False.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For anything else; the message names the argument.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise invalid(f"{name}={value!r} is neither True nor False")
+    return bool(value)
 
 
 def positive(name: str, value: Any) -> float:

@@ -17,6 +17,7 @@ from slaf._boundary import (
     LoaderOptions,
     LoaderSource,
     Request,
+    RewriteOptions,
     Shard,
     Stored,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "compute_stored",
     "connectivities",
     "convert",
+    "delete_cells",
     "diff",
     "drop_slots",
     "error_kinds",
@@ -69,6 +71,8 @@ __all__ = [
     "local_path",
     "nearest_others",
     "nearest_to",
+    "newest_version",
+    "optimize",
     "output_path",
     "query_memory",
     "rank_sums_csr",
@@ -261,6 +265,13 @@ class Dataset:
         compression: bool,
         progress: _Progress | None,
     ) -> None: ...
+    def filter(
+        self,
+        condition: str,
+        output: str,
+        options: ConvertOptions,
+        progress: _Progress | None,
+    ) -> tuple[str, str]: ...
 
 @final
 class Tokenizer:
@@ -415,6 +426,20 @@ def append(
     grow: GrowOptions,
     progress: _Progress | None,
 ) -> _Told: ...
+def delete_cells(
+    store: str,
+    condition: str,
+    options: RewriteOptions,
+    grow: GrowOptions,
+    progress: _Progress | None,
+) -> _Told: ...
+def optimize(
+    store: str,
+    force: bool,
+    options: RewriteOptions,
+    grow: GrowOptions,
+    progress: _Progress | None,
+) -> _Told: ...
 def drop_slots(store: str, names: Sequence[str], grow: GrowOptions) -> _Told: ...
 def rename(store: str, slot: str, new: str, grow: GrowOptions) -> _Told: ...
 def rollback(store: str, to: int, grow: GrowOptions) -> _Told: ...
@@ -423,6 +448,7 @@ def untag(store: str, name: str, grow: GrowOptions) -> int: ...
 def find_version(
     store: str, tag: str | None, time: int | None, storage_options: dict[str, str]
 ) -> int: ...
+def newest_version(store: str, grow: GrowOptions) -> int: ...
 def diff(
     store: str, versions: tuple[int, int], storage_options: dict[str, str]
 ) -> tuple[str, str]: ...

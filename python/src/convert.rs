@@ -1,7 +1,7 @@
 //! Conversion into a store.
 
 use crate::arguments::{Named, from_attributes};
-use crate::dataset::to_json;
+use crate::output::to_json;
 use crate::work;
 use pyo3::prelude::*;
 use slaf::{Durability, Join};

@@ -2,9 +2,10 @@
 
 use crate::arguments::{Chosen, Key, Named, query_options};
 use crate::batch::PyDense;
+use crate::convert::ConvertOptions;
 use crate::csr::Csr;
 use crate::error::IntoPyResult;
-use crate::output::{self, ArrowStream, Column};
+use crate::output::{self, ArrowStream, Column, to_json};
 use crate::work::{self, PyCancel};
 use arrow::array::RecordBatch;
 use numpy::PyArray1;
@@ -459,12 +460,22 @@ impl Dataset {
             slaf::export(&dataset, &path, format.0, &options, progress)
         })
     }
-}
 
-/// A report as JSON.
-pub(crate) fn to_json(py: Python<'_>, report: &impl serde::Serialize) -> PyResult<String> {
-    let json = serde_json::to_string(report);
-    json.map_err(|e| slaf::Error::new(slaf::ErrorKind::Internal, e.to_string())).into_py(py)
+    /// Makes a store of the cells for which a condition in SQL holds; the report as text and as JSON.
+    fn filter(
+        &self,
+        py: Python<'_>,
+        condition: String,
+        output: String,
+        options: ConvertOptions,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<(String, String)> {
+        let (dataset, options) = (self.dataset(py)?, slaf::ConvertOptions::from(options));
+        let report = work::run_with_progress(py, progress, move |progress| {
+            slaf::grow::filter(&dataset, &condition, &output, &options, progress)
+        })?;
+        Ok((report.to_string(), to_json(py, &report)?))
+    }
 }
 
 /// More columns than this has no matrix of a store.

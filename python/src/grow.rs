@@ -1,7 +1,7 @@
 //! Changes of a store, and its versions.
 
 use crate::arguments::{Named, from_attributes};
-use crate::dataset::to_json;
+use crate::output::to_json;
 use crate::work;
 use pyo3::prelude::*;
 use slaf::grow::{self, Additions, GcOptions, GrowReport};
@@ -25,6 +25,22 @@ from_attributes! {
     struct AddOptions {
         overwrite: bool,
         drop: Vec<String>,
+        keep_changes: bool,
+    }
+}
+
+from_attributes! {
+    /// `slaf._boundary.RewriteOptions`.
+    struct RewriteOptions {
+        allow_loss: bool,
+        memory: Option<usize>,
+    }
+}
+
+impl From<RewriteOptions> for grow::RewriteOptions {
+    fn from(given: RewriteOptions) -> Self {
+        let defaults = grow::RewriteOptions::default();
+        grow::RewriteOptions { allow_loss: given.allow_loss, memory: given.memory.unwrap_or(defaults.memory) }
     }
 }
 
@@ -33,6 +49,7 @@ from_attributes! {
     struct AppendOptions {
         join: Named<Join>,
         source_name: Option<String>,
+        shown: Option<String>,
         allow_loss: bool,
         fill_layers: bool,
     }
@@ -62,8 +79,9 @@ fn add(
     grow: GrowOptions,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Told> {
-    let AddOptions { overwrite, drop } = options;
-    let options = grow::AddOptions { overwrite, drop, by_position: true, ..grow::AddOptions::default() };
+    let AddOptions { overwrite, drop, keep_changes } = options;
+    let defaults = grow::AddOptions::default();
+    let options = grow::AddOptions { overwrite, drop, keep_changes, by_position: true, ..defaults };
     let report = work::run_with_progress(py, progress, move |progress| {
         grow::add(&store, &Additions::File(&file), &options, &grow.into(), progress)
     })?;
@@ -80,14 +98,46 @@ fn append(
     grow: GrowOptions,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Told> {
-    let AppendOptions { join, source_name, allow_loss, fill_layers } = options;
+    let AppendOptions { join, source_name, shown, allow_loss, fill_layers } = options;
     let defaults = grow::AppendOptions::default();
-    let options = grow::AppendOptions { join: join.0, source_name, allow_loss, fill_layers, ..defaults };
+    let options = grow::AppendOptions { join: join.0, source_name, shown, allow_loss, fill_layers, ..defaults };
     let report = work::run_with_progress(py, progress, move |progress| {
         let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
         grow::append(&store, &sources, &options, &grow.into(), progress)
     })?;
     told(py, &report)
+}
+
+/// Writes the cells anew for which a condition in SQL does not hold.
+#[pyfunction]
+fn delete_cells(
+    py: Python<'_>,
+    store: String,
+    condition: String,
+    options: RewriteOptions,
+    grow: GrowOptions,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Told> {
+    let report = work::run_with_progress(py, progress, move |progress| {
+        grow::delete_cells(&store, &condition, &options.into(), &grow.into(), progress)
+    })?;
+    told(py, &report)
+}
+
+/// Writes a version anew where there is something to gain.
+#[pyfunction]
+fn optimize(
+    py: Python<'_>,
+    store: String,
+    force: bool,
+    options: RewriteOptions,
+    grow: GrowOptions,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Told> {
+    let report = work::run_with_progress(py, progress, move |progress| {
+        grow::optimize(&store, force, &options.into(), &grow.into(), progress)
+    })?;
+    Ok((report.version, report.to_string(), to_json(py, &report)?))
 }
 
 #[pyfunction]
@@ -134,6 +184,13 @@ fn find_version(
     work::run(py, move || Ok(slaf::Dataset::open_with(&store, &options)?.version()))
 }
 
+/// The number of the newest version of the store that a version is of.
+#[pyfunction]
+fn newest_version(py: Python<'_>, store: String, grow: GrowOptions) -> PyResult<u64> {
+    let base = grow::Base { version: grow.version, write_id: grow.write_id };
+    work::run(py, move || grow::newest(&store, &base, &grow.storage_options))
+}
+
 /// What differs between two versions, as text and as JSON.
 #[pyfunction]
 fn diff(
@@ -165,12 +222,15 @@ fn gc(py: Python<'_>, store: String, older_than: f64, dry_run: bool, grow: GrowO
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(add, module)?)?;
     module.add_function(wrap_pyfunction!(append, module)?)?;
+    module.add_function(wrap_pyfunction!(delete_cells, module)?)?;
+    module.add_function(wrap_pyfunction!(optimize, module)?)?;
     module.add_function(wrap_pyfunction!(drop_slots, module)?)?;
     module.add_function(wrap_pyfunction!(rename, module)?)?;
     module.add_function(wrap_pyfunction!(rollback, module)?)?;
     module.add_function(wrap_pyfunction!(tag, module)?)?;
     module.add_function(wrap_pyfunction!(untag, module)?)?;
     module.add_function(wrap_pyfunction!(find_version, module)?)?;
+    module.add_function(wrap_pyfunction!(newest_version, module)?)?;
     module.add_function(wrap_pyfunction!(diff, module)?)?;
     module.add_function(wrap_pyfunction!(gc, module)?)
 }

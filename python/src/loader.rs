@@ -2,9 +2,10 @@
 
 use crate::arguments::{Chosen, Key, Named, NamedDtype, from_attributes, selection};
 use crate::batch::{PyBatch, to_numpy};
-use crate::dataset::{Dataset, to_json};
+use crate::dataset::Dataset;
 use crate::ending::detached;
 use crate::error::{IntoPyResult, invalid};
+use crate::output::to_json;
 use crate::tokenizer::Tokenizer;
 use crate::work;
 use numpy::{PyArray1, PyReadonlyArray1};

@@ -214,3 +214,9 @@ fn plain<'py>(py: Python<'py>, array: &dyn Array) -> PyResult<Bound<'py, PyAny>>
         }
     })
 }
+
+/// A report as JSON.
+pub(crate) fn to_json(py: Python<'_>, report: &impl serde::Serialize) -> PyResult<String> {
+    let json = serde_json::to_string(report);
+    json.map_err(|e| slaf::Error::new(slaf::ErrorKind::Internal, e.to_string())).into_py(py)
+}

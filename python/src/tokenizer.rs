@@ -2,9 +2,9 @@
 
 use crate::arguments::{Chosen, Named};
 use crate::batch::{PyBatch, PyTokens};
-use crate::dataset::{Dataset, to_json};
+use crate::dataset::Dataset;
 use crate::error::{IntoPyResult, invalid};
-use crate::output::array;
+use crate::output::{array, to_json};
 use crate::work;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};

@@ -15,6 +15,7 @@ from slaf._report import Report
 from slaf._selectors import Axis
 from slaf._store import Key, Store
 from slaf.integrations._contents import SLOTS, Contents
+from slaf.integrations._deferred import DeferredFrame, Source
 from slaf.integrations._extras import read_element
 from slaf.integrations._plan import Stored
 
@@ -49,6 +50,7 @@ def save(adata: LazyAnnData) -> Report:
         changes.slots,
         overwrite=True,
         drop=changes.dropped,
+        keep_changes=True,
     )
     _rebase(contents, Store(store.path, version, store.storage_options, store.verify), changes)
     return Report(str(report), json.dumps({**report.to_dict(), "left": changes.left}))
@@ -76,7 +78,9 @@ class _Changes:
             self._mapping(slot, contents.mappings[slot], stored.mappings[slot])
         if contents.uns is not None:
             before = read_element(store, "uns") or {}
-            if not same(contents.uns, before):
+            if not contents.uns and before:
+                self.dropped.append("uns")
+            elif not same(contents.uns, before):
                 self.slots["uns"] = contents.uns
 
     def _frame(self, of: str, frame: Any, stored: Any) -> None:
@@ -133,15 +137,49 @@ def _is_stored(matrix: LazyMatrix, key: Key) -> bool:
 
 
 def _rebase(contents: Contents, store: Store, changes: _Changes) -> None:
-    """Show the new version; what is in memory stays as it is."""
+    """Show the new version.
+
+    What was saved stays as it is in memory, and what others changed meanwhile is taken over: it
+    would look like a change of this object the next time.
+    """
     fresh = Contents.of_store(store)
+    is_next = store.version == contents.store.version + 1
     contents.store = store
-    for name in changes.slots.get("layers", ()):
-        contents.layers[name] = fresh.layers[name]
+    for of, axis in contents.axes.items():
+        if of in contents.deferred:
+            contents.deferred[of] = _rebased(contents.deferred[of], Source(store, of, axis))
+        elif of in contents.frames and not is_next:
+            _take_over(contents.frames[of], contents.store_frame(of, Axis(len(axis))))
+    contents.layers.clear()
+    contents.layers.update(fresh.layers)
     for slot in SLOTS:
-        fresh.mappings[slot]._values.update(contents.mappings[slot]._values)
-        contents.mappings[slot] = fresh.mappings[slot]
+        mapping, values = fresh.mappings[slot], contents.mappings[slot]._values
+        for name, value in values.items():
+            if is_next or (name in mapping and same(value, mapping[name])):
+                mapping._values[name] = value
+        contents.mappings[slot] = mapping
+    if contents.uns is not None and not is_next:
+        uns = fresh.get_uns()
+        if not same(contents.uns, uns):
+            contents.uns.clear()
+            contents.uns.update(uns)
     contents.is_stored = not changes.left
+
+
+def _rebased(frame: Any, source: Source) -> Any:
+    """A deferred frame that reads another version; one that was read meanwhile stays."""
+    if isinstance(frame, DeferredFrame):
+        frame.rebase(source)
+    return frame
+
+
+def _take_over(frame: Any, stored: Any) -> None:
+    """Bring the columns of a frame to what is stored."""
+    for name in [name for name in frame if name not in stored]:
+        del frame[name]
+    for name in stored:
+        if name not in frame or not same(frame[name], stored[name]):
+            frame[name] = stored[name]
 
 
 def same(one: Any, other: Any) -> bool:
