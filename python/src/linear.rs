@@ -60,7 +60,7 @@ impl PyGram {
     ) -> PyResult<Principal> {
         let factors = factors.map(|factors| factors.to_vec()).transpose()?;
         let centre: fn(&mut Gram) = match centring {
-            None => |_| (),
+            None => |_: &mut Gram| (),
             Some("columns") => Gram::centre,
             Some("rows") => Gram::centre_columns_on_their_mean,
             Some(other) => return Err(invalid(py, format!("no centring is called \"{other}\""))),

@@ -17,7 +17,7 @@ use slaf::{CsrChunk, Dtype, MatrixKey, Result, Selection, Values};
 
 from_attributes! {
     /// `slaf._boundary.Stored`: a part of a matrix of a store.
-    pub(crate) struct Stored {
+    struct Stored {
         key: Key,
         rows: Chosen,
         cols: Chosen,
@@ -32,7 +32,7 @@ impl Stored {
 
 from_attributes! {
     /// `slaf._boundary.Step`.
-    pub(crate) struct StepArguments<'py> {
+    struct StepArguments<'py> {
         kind: String,
         what: String,
         numbers: Bound<'py, PyAny>,
