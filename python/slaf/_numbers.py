@@ -54,12 +54,13 @@ def path_text(name: str, value: Any) -> str:
     Raises
     ------
     InvalidArgumentError
-        For anything else; the message names the argument.
+        For anything else, and for names that are no Unicode; the message names the argument.
     """
     try:
-        return os.fsdecode(os.fspath(value))
+        path = os.fsdecode(os.fspath(value))
     except TypeError as e:
         raise invalid(f"{name}={value!r} is neither a path nor an address") from e
+    return text(name, path)
 
 
 def flag(name: str, value: Any) -> bool:

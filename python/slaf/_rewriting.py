@@ -96,6 +96,7 @@ class Rewriting(Changing):
         >>> SLAFArray(tmp_path / "rich.slaf").obs["n_counts"].to_list()
         [3, 4, 5]
         """
+        where, output = text("where", where), path_text("target", target)
         rewrite = _rewrite_options(allow_loss, memory)
         options = ConvertOptions(
             overwrite=flag("overwrite", overwrite),
@@ -113,9 +114,7 @@ class Rewriting(Changing):
             storage_options=self._store.storage_options,
         )
         with bar() as progress:
-            told = self._store.native.filter(
-                text("where", where), path_text("target", target), options, progress
-            )
+            told = self._store.native.filter(where, output, options, progress)
         return Report(*told)
 
     def optimize(self, *, force: bool = False, memory: int | None = None) -> Report:
@@ -147,14 +146,10 @@ class Rewriting(Changing):
         >>> slaf_array.optimize(force=True).rewritten
         True
         """
-        options = _rewrite_options(False, memory)
+        options, force = _rewrite_options(False, memory), flag("force", force)
         with bar() as progress:
             told = _slaf.optimize(
-                self._store.path,
-                flag("force", force),
-                options,
-                grow_options(self._store),
-                progress,
+                self._store.path, force, options, grow_options(self._store), progress
             )
         return self._told(told)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from slaf import _slaf
 from slaf._errors import from_kind, invalid
-from slaf._numbers import whole
+from slaf._numbers import text, whole
 from slaf._selectors import Axis, Positions, positions
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ WHAT = {"obs": "cell", "var": "gene"}
 
 def _path(path: Any) -> str:
     try:
-        text = os.fspath(path)
+        name = os.fsdecode(os.fspath(path))
     except TypeError as e:
         raise invalid(f"the path of a store is a text or a path, not {path!r}") from e
-    return os.fsdecode(text)
+    return text("path", name)
 
 
 def _texts_by_text(options: Any) -> dict[str, str]:
@@ -92,7 +92,8 @@ class Store:
             raise invalid(f"verify={verify!r}; there are 'first-touch' and None")
         self.storage_options = _texts_by_text(storage_options or {})
         if isinstance(version, (str, datetime)):
-            tag, time = (version, None) if isinstance(version, str) else (None, _seconds(version))
+            tag = text("version", version) if isinstance(version, str) else None
+            time = _seconds(version) if isinstance(version, datetime) else None
             version = _slaf.find_version(_path(path), tag, time, self.storage_options)
         elif version is not None:
             version = whole("version", version, 1, (1 << 64) - 1)
