@@ -142,8 +142,8 @@ impl Tridiagonal {
                 }
                 if self.above(middle) > i { low = middle } else { high = middle }
             }
-            upper = high;
-            f64::midpoint(low, high)
+            upper = f64::midpoint(low, high);
+            upper
         };
         (0..k).map(value).collect()
     }
