@@ -3,7 +3,7 @@
 use crate::arguments::Named;
 use crate::csr::Csr;
 use crate::dataset::Dataset;
-use crate::error::{IntoPyResult, invalid};
+use crate::error::invalid;
 use crate::matrix::{StepArguments, Stored, in_memory, plan};
 use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};

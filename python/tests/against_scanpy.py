@@ -27,7 +27,7 @@ def synthetic(dtype="f4", form="csr", seed=0, n=220, m=90):
     X = {"csr": X, "csc": X.tocsc(), "dense": X.toarray()}[form]
     obs = pd.DataFrame(
         {
-            "batch": pd.Categorical.from_codes(np.arange(n) // 110, ["one", "two"]),
+            "batch": pd.Categorical.from_codes(2 * np.arange(n) // n, ["one", "two"]),
             "group": pd.Categorical.from_codes(random.integers(-1, 4, n), list("abcd")),
             "alone": pd.Categorical(["x"] + ["y"] * (n - 1)),
             "age": random.normal(50, 9, n),

@@ -31,8 +31,9 @@ def run(*args):
 
 
 def kept(expected, mask):
-    """What anndata has of some cells; a store keeps categories that none of them has."""
+    """What anndata has of some cells; a store keeps categories that none has, and their colours."""
     part = expected[mask].copy()
+    part.uns = expected.uns.copy()
     for name in part.obs:
         if isinstance(expected.obs[name].dtype, pd.CategoricalDtype):
             part.obs[name] = part.obs[name].cat.set_categories(expected.obs[name].cat.categories)

@@ -177,8 +177,10 @@ def _take_over(frame: Any, stored: Any) -> None:
     """Bring the columns of a frame to what is stored."""
     for name in [name for name in frame if name not in stored]:
         del frame[name]
-    for name in stored:
-        if name not in frame or not same(frame[name], stored[name]):
+    for at, name in enumerate(stored):
+        if name not in frame:
+            frame.insert(at, name, stored[name])
+        elif not same(frame[name], stored[name]):
             frame[name] = stored[name]
 
 

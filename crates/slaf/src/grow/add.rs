@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::store::fields::{array_fields, frame_fields};
 use crate::store::frames::Categories;
 use crate::store::kinds::Named;
-use crate::store::manifest::{ArrayEntry, FrameSchema, Manifest, TableEntry};
+use crate::store::manifest::{ArrayEntry, FrameSchema, TableEntry};
 use crate::store::{Snapshot, versions};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::Schema;

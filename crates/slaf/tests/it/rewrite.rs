@@ -45,10 +45,6 @@ impl Place {
         grow::delete_cells(&self.address, "cell_integer_id < 3", &options, &grow, QUIET).map(|r| r.version)
     }
 
-    fn open(&self) -> Dataset {
-        Dataset::open(&self.address).unwrap()
-    }
-
     fn left(&self) -> BTreeSet<String> {
         let files = block_on(self.storage().list("")).unwrap().into_iter().map(|(file, _)| file);
         files.filter(|f| !f.starts_with(VERSIONS)).collect()
@@ -63,13 +59,13 @@ fn a_crash_at_any_request(change: impl Fn(&Place) -> slaf::Result<u64>, left_out
     let mut outcomes = [0; 2];
     for n in (1..).step_by(2) {
         let place = Place::with_appends();
-        let before = place.open();
+        let before = Dataset::open(&place.address).unwrap();
         let all = x(&before, &Selection::All);
         let kept = x(&before, &Selection::Range(left_out..17));
         place.faults.add(Rule::new(Fault::Crash).from(n));
         let outcome = change(&place);
         let crashed = place.faults.clear();
-        let dataset = place.open();
+        let dataset = Dataset::open(&place.address).unwrap();
         assert_eq!(dataset.verify().unwrap(), [], "{n}");
         read_all(&dataset).unwrap();
         let is_new = dataset.version() == 3;
@@ -86,7 +82,7 @@ fn a_crash_at_any_request(change: impl Fn(&Place) -> slaf::Result<u64>, left_out
         }
         // What is left is in nobody's way.
         place.append();
-        assert_eq!(place.open().n_cells(), dataset.n_cells() + 5, "{n}");
+        assert_eq!(Dataset::open(&place.address).unwrap().n_cells(), dataset.n_cells() + 5, "{n}");
         if !crashed {
             break;
         }
@@ -121,7 +117,7 @@ fn who_comes_second_goes_on_from_the_first() {
             place.append()
         }
         place.faults.clear();
-        let dataset = place.open();
+        let dataset = Dataset::open(&place.address).unwrap();
         assert_eq!((dataset.version(), dataset.n_cells()), (4, 22));
         assert_eq!(dataset.verify().unwrap(), []);
         read_all(&dataset).unwrap();

@@ -117,7 +117,7 @@ def pca(
     >>> adata.obsm["X_pca"].shape
     (6, 2)
     >>> adata.uns["pca"]["variance_ratio"].round(3)
-    array([0.787, 0.145], dtype=float32)
+    array([0.813, 0.123], dtype=float32)
     """
     if chunked:
         raise from_kind(
