@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +13,8 @@ from slaf._slaf import Cancel
 from slaf._store import Store
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     import polars as pl
     import scipy.sparse as sp
 
@@ -26,6 +27,8 @@ _executors: dict[int, ThreadPoolExecutor] = {}
 
 
 def _executor() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
     process = os.getpid()
     if process not in _executors:
         _executors.clear()
@@ -34,6 +37,8 @@ def _executor() -> ThreadPoolExecutor:
 
 
 async def _wait_for(call: Callable[[], Answer]) -> Answer:
+    import asyncio
+
     return await asyncio.get_running_loop().run_in_executor(_executor(), call)
 
 
@@ -44,7 +49,11 @@ class Asynchronous:
     number may be under way on one handle; 64 of a process are answered at once.
     """
 
-    _store: Store
+    @property
+    @abstractmethod
+    def _store(self) -> Store:
+        """The store."""
+
     filter_cells: Callable[..., pl.DataFrame]
     get_cell_expression: Callable[[Any], pl.DataFrame]
     get_gene_expression: Callable[[Any], pl.DataFrame]
@@ -75,6 +84,8 @@ class Asynchronous:
         >>> [answer.item() for answer in asyncio.run(ask())]
         [0.0, 3.0]
         """
+        import asyncio
+
         import polars as pl
 
         _parameters.check_text(sql)

@@ -223,23 +223,21 @@ def test_values_with_names(store_path, original):
 
 
 @pytest.mark.parametrize("column", ["n_counts", "score", "doublet", "batch", "note", "depth"])
-@pytest.mark.parametrize("how", ["values", "array", "to_numpy", "asarray", "iloc", "loc"])
+@pytest.mark.parametrize("how", ["values", "array", "to_numpy", "asarray"])
 def test_what_is_written_into_a_column_is_there_or_refused(growing_path, column, how):
     adata = read_slaf(growing_path)
     series = adata.obs[column]
-    value = series.iloc[1] if how in ("iloc", "loc") else list(series)[1]
+    value = list(series)[1]
     array = {
         "values": lambda: adata.obs[column].values,
         "array": lambda: adata.obs[column].array,
         "to_numpy": lambda: adata.obs[column].to_numpy(),
         "asarray": lambda: np.asarray(adata.obs[column]),
-        "iloc": lambda: adata.obs[column].iloc,
-        "loc": lambda: adata.obs[column].loc,
     }[how]()
     before = next(iter(adata.obs[column]))
     refused = None
     try:
-        array["cell0" if how == "loc" else 0] = value
+        array[0] = value
     except ValueError as error:
         refused = str(error)
     after = next(iter(adata.obs[column]))
@@ -253,7 +251,7 @@ def test_what_is_written_into_a_column_is_there_or_refused(growing_path, column,
         plain[0] = value
         assert after == next(iter(reference[column]))
     else:
-        assert after == value
+        assert after is value or after == value
 
 
 def test_a_column_takes_another_name(growing_path):

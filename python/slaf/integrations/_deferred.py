@@ -66,7 +66,7 @@ class Source:
 def _read_only(plain: pd.Series[Any]) -> Any:
     """The same values in memory that cannot be written; ``None`` if it cannot be made so."""
     if isinstance(plain.dtype, pd.CategoricalDtype):
-        codes = _view(plain.array.codes)  # type: ignore[attr-defined]
+        codes = _view(plain.array.codes)
         return pd.Categorical.from_codes(codes, dtype=plain.dtype)
     return _view(plain.to_numpy()) if isinstance(plain.dtype, np.dtype) else None
 

@@ -134,7 +134,7 @@ def neighbors(
     if n_pcs is not None:
         params["n_pcs"] = n_pcs
     keys = {what: f"{prefix}{what}" for what in ("connectivities", "distances")}
-    slots = {
+    slots: dict[str, dict[str, Any]] = {
         "obsp": {keys["distances"]: distances, keys["connectivities"]: graph},
         "uns": {key: {**{f"{what}_key": name for what, name in keys.items()}, "params": params}},
     }

@@ -317,7 +317,8 @@ def _from_cells(
             f"pca of a dense matrix of {n} cells x {m} genes: choose genes with mask_var, for "
             "example those of highly_variable_genes()",
         )
-    X = base.astype(np.float64).tocsr()
+    X: Any = base.astype(np.float64)
+    X = X.tocsr()
     if factors is not None:
         X = X.multiply(factors[None, :]).tocsr()
     means = np.asarray(X.sum(axis=0)).ravel() / n

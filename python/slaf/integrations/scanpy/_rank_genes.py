@@ -126,7 +126,6 @@ def rank_genes_groups(
     >>> from slaf.integrations import scanpy as slaf_sc
     >>> adata = read_slaf(store_path)[:, :3].copy()
     >>> adata.obs["batch"] = adata.obs["batch"].cat.remove_unused_categories()
-    >>> slaf_sc.pp.log1p(adata.copy())
     >>> slaf_sc.tl.rank_genes_groups(adata, "batch", method="wilcoxon", n_genes=1)
     >>> slaf_sc.get.rank_genes_groups_df(adata, "b2")[["names", "scores"]].round(2)
        names  scores
