@@ -122,14 +122,16 @@ def rank_genes_groups(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from slaf.integrations import read_slaf
     >>> from slaf.integrations import scanpy as slaf_sc
     >>> adata = read_slaf(store_path)[:, :3].copy()
+    >>> adata.X = np.log1p(adata.X)
     >>> adata.obs["batch"] = adata.obs["batch"].cat.remove_unused_categories()
     >>> slaf_sc.tl.rank_genes_groups(adata, "batch", method="wilcoxon", n_genes=1)
     >>> slaf_sc.get.rank_genes_groups_df(adata, "b2")[["names", "scores"]].round(2)
        names  scores
-    0  gene0    0.69
+    0  gene2    0.23
     """
     adata = checked(adata, "rank_genes_groups")
     mask = mask_of(adata, mask_var, "var")
