@@ -84,12 +84,7 @@ impl PyGram {
 
 /// [`slaf::Dataset::gram`].
 #[pyfunction]
-fn gram_stored(
-    py: Python<'_>,
-    dataset: &Dataset,
-    stored: Stored,
-    steps: Vec<StepArguments<'_>>,
-) -> PyResult<PyGram> {
+fn gram_stored(py: Python<'_>, dataset: &Dataset, stored: Stored, steps: Vec<StepArguments<'_>>) -> PyResult<PyGram> {
     let (dataset, plan) = (dataset.dataset(py)?, plan(py, &steps)?);
     let (key, rows, cols) = stored.parts();
     let gram = work::run_with_progress(py, None, move |progress| dataset.gram(&key, &rows, &cols, &plan, progress))?;
@@ -156,9 +151,8 @@ fn nearest_others(
         progress: slaf::Progress<'_>,
     ) -> slaf::Result<Nearest> {
         let total = values.len().checked_div(dims).unwrap_or(0) as u64;
-        let report = |done: usize| {
-            progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: total })
-        };
+        let report =
+            |done: usize| progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: total });
         all_nearest(values, dims, k, metric, slaf::threads()?, &report)
     }
     let (points, metric) = (Points::of(values)?, metric.0);

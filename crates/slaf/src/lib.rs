@@ -60,10 +60,10 @@ pub use store::manifest;
 
 /// Products of columns and eigenvalues, of which principal components are made; see [`Dataset::gram`].
 pub use slaf_kernels::linear;
-/// Exact nearest neighbours of points, and their graph.
-pub use slaf_kernels::neighbors;
 /// Arithmetic and statistics of matrices; see [`Dataset::compute`] and [`Dataset::reduce`].
 pub use slaf_kernels::matrix as plans;
+/// Exact nearest neighbours of points, and their graph.
+pub use slaf_kernels::neighbors;
 /// Ranks of cells by their genes; see [`Dataset::rank_sums`].
 pub use slaf_kernels::rank_sums;
 /// Which cells a model sees, and in which order; see [`Loader`].
