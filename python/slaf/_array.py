@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slaf import _conditions, _frames, _parameters, _tables, _user_tables
+from slaf import _conditions, _frames, _parameters, _tables
 from slaf._async import Asynchronous
 from slaf._errors import invalid
 from slaf._expression import Expression
@@ -385,13 +385,11 @@ class SLAFArray(Expression, Growing, Asynchronous):
 
         if engine not in ("datafusion", "duckdb"):
             raise invalid(f"no engine {engine!r}; there are 'datafusion' and 'duckdb'")
-        _parameters.check_text(sql)
-        params = _parameters.plain(params)
-        frames = _user_tables.frames(tables, self._store.native.tables())
+        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect)
         if engine == "duckdb":
-            return _tables.query_duckdb(self._store, sql, params, timeout, frames, dialect)
-        found = self._store.native.query(sql, params, timeout, list(frames.items()), dialect)
-        return pl.DataFrame(found)
+            sql, params, timeout, frames, dialect = asked
+            return _tables.query_duckdb(self._store, sql, params, timeout, dict(frames), dialect)
+        return pl.DataFrame(self._store.native.query(*asked))
 
     def query_stream(
         self,
@@ -417,10 +415,8 @@ class SLAFArray(Expression, Growing, Asynchronous):
             For any library that reads ``__arrow_c_stream__``, for example
             ``pyarrow.RecordBatchReader.from_stream``; it can be read once.
         """
-        _parameters.check_text(sql)
-        params = _parameters.plain(params)
-        frames = _user_tables.frames(tables, self._store.native.tables())
-        return self._store.native.query_stream(sql, params, timeout, list(frames.items()), dialect)
+        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect)
+        return self._store.native.query_stream(*asked)
 
     def scan(self, table: str) -> pl.LazyFrame:
         """Give a table of :meth:`query` as a ``polars.LazyFrame``.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from slaf import _parameters, _user_tables
+from slaf import _parameters
 from slaf._slaf import Cancel
 from slaf._store import Store
 
@@ -88,13 +88,11 @@ class Asynchronous:
 
         import polars as pl
 
-        _parameters.check_text(sql)
-        values = _parameters.plain(params)
         native, cancel = self._store.native, Cancel()
-        frames = list(_user_tables.frames(tables, native.tables()).items())
+        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect)
 
         def ask() -> pl.DataFrame:
-            return pl.DataFrame(native.query(sql, values, timeout, frames, dialect, cancel))
+            return pl.DataFrame(native.query(*asked, cancel))
 
         try:
             return await _wait_for(ask)

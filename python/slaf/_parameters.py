@@ -1,4 +1,4 @@
-"""Values of parameters, the same for both engines."""
+"""Texts and parameters of queries, the same for both engines."""
 
 from __future__ import annotations
 
@@ -6,17 +6,38 @@ import datetime
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slaf import _user_tables
 from slaf._errors import from_kind, invalid
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from slaf._store import Store
 
 # The digits that a decimal has at most.
 _DIGITS = 38
 
 
-def check_text(text: Any) -> None:
+def asked(
+    store: Store,
+    sql: str,
+    params: Any,
+    timeout: float | None,
+    tables: Mapping[str, Any] | None,
+    dialect: str,
+) -> tuple[str, Any, float | None, list[tuple[str, pl.DataFrame]], str]:
+    """Give the arguments of a query as Rust takes them; see :meth:`slaf.SLAFArray.query`."""
+    _check_text(sql)
+    values = plain(params)
+    frames = _user_tables.frames(tables, store.native.tables())
+    return sql, values, timeout, list(frames.items()), dialect
+
+
+def _check_text(text: Any) -> None:
     """Refuse what is no text of Unicode."""
     if not isinstance(text, str):
         raise invalid(f"a query is a text, not {type(text).__name__}")
