@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +80,36 @@ def add_slots(
     with h5ad_beside(adata, store.path) as file, bar() as progress:
         version, text, fields = _slaf.add(store.path, file, options, grow_options(store), progress)
     return version, Report(text, fields)
+
+
+def add_beside_uns(
+    opened: Callable[[int], Store],
+    merged: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> tuple[int, Report]:
+    """Write slots with entries of ``uns`` beside those that others write meanwhile.
+
+    Parameters
+    ----------
+    opened
+        The version to go on from, of the number of the try.
+    merged
+        The slots, of ``uns`` as it is in that version.
+
+    Raises
+    ------
+    ConflictError
+        If others change ``uns`` all the time.
+    """
+    from slaf.integrations._extras import read_element
+
+    for number in range(_TRIES):
+        store = opened(number)
+        slots = merged(read_element(store, "uns") or {})
+        try:
+            return add_slots(store, slots, overwrite=True)
+        except ConflictError:
+            continue
+    raise from_kind("conflict", "others change uns all the time; try again", store.path)
 
 
 def _named_alike(value: Any, names: pd.Index[Any], what: str) -> Any:
@@ -304,21 +334,21 @@ class Growing(Versions, Rewriting):
         overwrite
             Replace the entry of this name.
         """
-        from slaf.integrations._extras import read_element
-
         text("key", key)
-        for _ in range(_TRIES):
+
+        def newest(_: int) -> Store:
             self.refresh()
-            uns = read_element(self._store, "uns") or {}
+            return self._store
+
+        def merged(uns: Mapping[str, Any]) -> Mapping[str, Any]:
             if key in uns and not overwrite:
                 what = f"uns has {key!r} already; replace it with overwrite=True"
                 raise from_kind("already-exists", what, self._store.path)
-            slots = {"uns": {**uns, key: value}}
-            try:
-                return self._add(slots, overwrite=True)
-            except ConflictError:
-                continue
-        raise from_kind("conflict", "others change uns all the time; try again", self._store.path)
+            return {"uns": {**uns, key: value}}
+
+        version, report = add_beside_uns(newest, merged)
+        self._move(version)
+        return report
 
     def rename(self, slot: str, name: str) -> Report:
         """Give a slot another name, as one new version: ``rename("obs/leiden", "cluster")``.

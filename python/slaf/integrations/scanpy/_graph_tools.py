@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,12 +53,7 @@ def umap(
             obs.append(str(adata.uns["paga"]["groups"]))
         return Needs(obs=obs, obsm=obsm, obsp=graph, uns=uns, X=X)
 
-    def call(small: Any) -> None:
-        import scanpy
-
-        scanpy.tl.umap(small, neighbors_key=neighbors_key, **options)
-
-    return run(adata, "umap", needs, call, copy)
+    return run(adata, "umap", needs, _tool("umap", neighbors_key=neighbors_key, **options), copy)
 
 
 def tsne(
@@ -91,12 +86,7 @@ def tsne(
         obsm, X = _representation(adata, use_rep, n_pcs)
         return Needs(obsm=obsm, X=X)
 
-    def call(small: Any) -> None:
-        import scanpy
-
-        scanpy.tl.tsne(small, n_pcs, use_rep=use_rep, **options)
-
-    return run(adata, "tsne", needs, call, copy)
+    return run(adata, "tsne", needs, _tool("tsne", n_pcs, use_rep=use_rep, **options), copy)
 
 
 def leiden(
@@ -203,12 +193,7 @@ def _clusters(
         key = "neighbors" if neighbors_key is None else neighbors_key
         return Needs(obs=obs, obsp=_graph(adata, key), uns=[key])
 
-    def call(small: Any) -> None:
-        import scanpy
-
-        function = getattr(scanpy.tl, name)
-        function(small, resolution, neighbors_key=neighbors_key, obsp=obsp, **options)
-
+    call = _tool(name, resolution, neighbors_key=neighbors_key, obsp=obsp, **options)
     return run(adata, name, needs, call, copy)
 
 
@@ -238,12 +223,7 @@ def diffmap(
         Arguments of ``scanpy.tl.diffmap``.
     """
     key = "neighbors" if neighbors_key is None else neighbors_key
-
-    def call(small: Any) -> None:
-        import scanpy
-
-        scanpy.tl.diffmap(small, n_comps, neighbors_key=key, **options)
-
+    call = _tool("diffmap", n_comps, neighbors_key=key, **options)
     return run(adata, "diffmap", lambda adata: _graph_needs(adata, key), call, copy)
 
 
@@ -287,12 +267,7 @@ def dpt(
         found = ["X_diffmap"] if "X_diffmap" in adata.obsm else []
         return _graph_needs(adata, key, obsm=found, uns=["iroot", "diffmap_evals"])
 
-    def call(small: Any) -> None:
-        import scanpy
-
-        scanpy.tl.dpt(small, n_dcs, neighbors_key=key, **options)
-
-    return run(adata, "dpt", needs, call, copy)
+    return run(adata, "dpt", needs, _tool("dpt", n_dcs, neighbors_key=key, **options), copy)
 
 
 def paga(
@@ -341,17 +316,8 @@ def paga(
         velocity = ["velocity_graph", "velocyto_transitions"] if use_rna_velocity else []
         return _graph_needs(adata, key, obs=there_are, uns=[*uns, *velocity])
 
-    def call(small: Any) -> None:
-        import scanpy
-
-        scanpy.tl.paga(
-            small,
-            groups,
-            use_rna_velocity=use_rna_velocity,
-            model=model,
-            neighbors_key=neighbors_key,
-        )
-
+    options = {"use_rna_velocity": use_rna_velocity, "model": model}
+    call = _tool("paga", groups, neighbors_key=neighbors_key, **options)
     return run(adata, "paga", needs, call, copy)
 
 
@@ -398,6 +364,17 @@ def harmony_integrate(
         small.obsm[adjusted_basis] = corrected.T if is_turned else corrected
 
     run(adata, "harmony_integrate", lambda _: Needs(obs=keys, obsm=[basis]), call, False)
+
+
+def _tool(name: str, *args: Any, **options: Any) -> Callable[[Any], None]:
+    """A call of a function of ``scanpy.tl`` with all but its AnnData."""
+
+    def call(small: Any) -> None:
+        import scanpy
+
+        getattr(scanpy.tl, name)(small, *args, **options)
+
+    return call
 
 
 def _graph(adata: LazyAnnData, key: str) -> list[str]:

@@ -17,7 +17,7 @@ from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import changeable, matrix_of
 from slaf.integrations.scanpy._pca import N_COMPS, pca
-from slaf.integrations.scanpy._write import check_writable, write_results
+from slaf.integrations.scanpy._write import check_writable, put_results
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -138,10 +138,7 @@ def neighbors(
         "obsp": {keys["distances"]: distances, keys["connectivities"]: graph},
         "uns": {key: {**{f"{what}_key": name for what, name in keys.items()}, "params": params}},
     }
-    if write:
-        write_results(adata, slots)
-    for slot, entries in slots.items():
-        getattr(adata, slot).update(entries)
+    put_results(adata, slots, write=write)
     return adata if copy else None
 
 

@@ -14,7 +14,7 @@ from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._plan import InMemory
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, mask_of, matrix_of
-from slaf.integrations.scanpy._write import check_writable, write_results
+from slaf.integrations.scanpy._write import check_writable, put_results
 
 _Floats = npt.NDArray[np.float64]
 
@@ -168,10 +168,7 @@ def pca(
             }
         },
     }
-    if write:
-        write_results(adata, slots)
-    for slot, entries in slots.items():
-        getattr(adata, slot).update(entries)
+    put_results(adata, slots, write=write)
     return adata if copy else None
 
 

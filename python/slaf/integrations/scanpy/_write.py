@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from slaf._errors import ConflictError, from_kind, invalid
-from slaf._growing import add_slots
+from slaf._errors import invalid
+from slaf._growing import add_beside_uns
 from slaf._store import Store
-from slaf.integrations._extras import read_element
 
 if TYPE_CHECKING:
     from slaf.integrations.anndata import LazyAnnData
-
-#: Tries to change `uns` while others change it.
-_TRIES = 20
 
 
 def check_writable(adata: LazyAnnData) -> None:
@@ -35,28 +31,31 @@ def check_writable(adata: LazyAnnData) -> None:
         )
 
 
-def write_results(adata: LazyAnnData, slots: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write entries of obsm, varm, obsp and uns as the next version of the store, in one commit.
+def put_results(adata: LazyAnnData, slots: Mapping[str, Mapping[str, Any]], *, write: bool) -> None:
+    """Put entries of obsm, varm, obsp and uns into a data set; those of the same name are replaced.
 
-    Entries of the same name are replaced, others stay, also those that others write meanwhile. The
-    data set is one of the new version afterwards.
+    With ``write`` they go into the store first, as its next version, in one commit. Other entries
+    stay there, also those that others write meanwhile. The data set is one of the new version
+    afterwards.
 
     Raises
     ------
     ConflictError
         If others change ``uns`` all the time.
     """
-    contents = adata._contents
-    store = contents.store
-    for _ in range(_TRIES):
-        uns = read_element(store, "uns") or {}
-        try:
-            version, _report = add_slots(
-                store, {**slots, "uns": {**uns, **slots["uns"]}}, overwrite=True
-            )
-        except ConflictError:
-            store = Store(store.path, None, store.storage_options, store.verify)
-            continue
+    if write:
+        contents = adata._contents
+        store = contents.store
+
+        def opened(number: int) -> Store:
+            if number == 0:
+                return store
+            return Store(store.path, None, store.storage_options, store.verify)
+
+        def merged(uns: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {**slots, "uns": {**uns, **slots["uns"]}}
+
+        version, _ = add_beside_uns(opened, merged)
         contents.store = Store(store.path, version, store.storage_options, store.verify)
-        return
-    raise from_kind("conflict", "others change uns all the time; try again", store.path)
+    for slot, entries in slots.items():
+        getattr(adata, slot).update(entries)
