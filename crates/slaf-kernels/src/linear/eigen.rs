@@ -4,6 +4,9 @@
 
 use slaf_core::{Error, Result};
 
+/// What a matrix of zeros has for its size: fractions of it, down to a square of the precision, are numbers
+/// that can be divided by.
+const LEAST_NORM: f64 = f64::MIN_POSITIVE / (f64::EPSILON * f64::EPSILON);
 /// Steps of inverse iteration: two converge, and the others are for eigenvalues that are the same.
 const STEPS: usize = 4;
 
@@ -111,7 +114,7 @@ impl Tridiagonal {
                 let before = if i > 0 { beside[i - 1].abs() } else { 0.0 };
                 diagonal[i].abs() + before + beside.get(i).map_or(0.0, |b| b.abs())
             })
-            .fold(f64::MIN_POSITIVE, f64::max);
+            .fold(LEAST_NORM, f64::max);
         Tridiagonal { diagonal, beside, reflections, norm }
     }
 

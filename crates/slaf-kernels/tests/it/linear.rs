@@ -140,6 +140,12 @@ fn eigenvalues_of_matrices_that_are_known() {
     let value = |j: usize| 2.0 - 2.0 * (std::f64::consts::PI * j as f64 / (n + 1) as f64).cos();
     close(&largest(&matrix, n, 7).unwrap().values, &(0..7).map(|i| value(n - i)).collect::<Vec<_>>());
     assert_eq!(largest(&[], 0, 0).unwrap().values, Vec::<f64>::new());
+    for n in 1..4 {
+        let found = largest(&vec![0.0; n * n], n, n).unwrap();
+        close(&found.values, &vec![0.0; n]);
+        let length = |vector: &[f64]| vector.iter().map(|v| v * v).sum::<f64>();
+        close(&found.vectors.chunks_exact(n).map(length).collect::<Vec<_>>(), &vec![1.0; n]);
+    }
     for (matrix, n, k) in [(vec![1.0; 4], 2, 3), (vec![1.0; 3], 2, 1), (vec![f64::NAN; 4], 2, 1)] {
         assert_eq!(kind(largest(&matrix, n, k)), ErrorKind::InvalidArgument);
     }
