@@ -1,6 +1,7 @@
 //! Genes of matrices that are read by cells.
 
-use super::{Comparison, GeneSource, RankSums, parts_of, rank_sums};
+use super::by_gene::{GeneSource, RankSums, parts_of, rank_sums};
+use super::comparison::Comparison;
 use crate::matrix::{self, Plan, with_memory};
 use slaf_core::{CsrChunk, Error, ErrorKind, Result, Value, Values, with_values};
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! The ranks of one gene.
 
+use super::comparison::{Against, Comparison};
 use super::keys::{Item, Narrow, Wide, sort_narrow, sort_wide};
-use super::{Against, Comparison};
 use slaf_core::{Value, Values};
 
 /// What is found of the genes of a part: genes x groups, but of ties.
