@@ -171,15 +171,16 @@ impl Block {
     /// Each column times what follows it in its rows.
     fn add_sparse(&self, gram: &mut Gram, threads: usize) {
         let by_column = ByColumn::of(self);
-        in_strips(gram, STRIP, threads, |column, products, sum| {
-            for at in by_column.starts[column]..by_column.starts[column + 1] {
-                let (place, end) = by_column.places[at];
-                let value = by_column.values[place as usize];
-                *sum += value;
-                let (columns, values) =
-                    (&by_column.columns[place as usize..end as usize], &by_column.values[place as usize..end as usize]);
-                for (&other, &times) in columns.iter().zip(values) {
-                    products[other as usize] += value * times;
+        in_strips(gram, STRIP, threads, |first, products, sums| {
+            for (column, (products, sum)) in (first..).zip(products.chunks_mut(self.n_cols).zip(sums)) {
+                for at in by_column.starts[column]..by_column.starts[column + 1] {
+                    let (place, end) = by_column.places[at];
+                    let row = place as usize..end as usize;
+                    let value = by_column.values[row.start];
+                    *sum += value;
+                    for (&other, &times) in by_column.columns[row.clone()].iter().zip(&by_column.values[row]) {
+                        products[other as usize] += value * times;
+                    }
                 }
             }
         });
@@ -193,25 +194,20 @@ impl Block {
                 row[self.columns[at] as usize] = self.values[at];
             }
         }
-        let strips =
-            Mutex::new(gram.products.chunks_mut(n * DENSE_STRIP).zip(gram.sums.chunks_mut(DENSE_STRIP)).enumerate());
-        on_threads(threads, || {
-            while let Some((strip, (products, sums))) = next(&strips) {
-                let (first, width) = (strip * DENSE_STRIP, sums.len());
-                for row in dense.chunks_exact(n) {
-                    sums.iter_mut().zip(&row[first..]).for_each(|(sum, v)| *sum += v);
-                }
-                let (m, k, others) = (width, rows, n - first);
-                // SAFETY: `dense` is rows x n, of which columns from `first` on are read: element (i, p)
-                // of the left factor is at `first + i + p * n`, and (p, j) of the right one at
-                // `first + j + p * n`, with i < m and j < others = n - first. `products` is m rows of
-                // n, of which columns from `first` on are changed; nothing else refers to it.
-                unsafe {
-                    let from = dense.as_ptr().add(first);
-                    let to = products.as_mut_ptr().add(first);
-                    let n = n as isize;
-                    matrixmultiply::dgemm(m, k, others, 1.0, from, 1, n, from, n, 1, 1.0, to, n, 1);
-                }
+        in_strips(gram, DENSE_STRIP, threads, |first, products, sums| {
+            for row in dense.chunks_exact(n) {
+                sums.iter_mut().zip(&row[first..]).for_each(|(sum, v)| *sum += v);
+            }
+            let (m, k, others) = (sums.len(), rows, n - first);
+            // SAFETY: `dense` is rows x n, of which columns from `first` on are read: element (i, p)
+            // of the left factor is at `first + i + p * n`, and (p, j) of the right one at
+            // `first + j + p * n`, with i < m and j < others = n - first. `products` is m rows of
+            // n, of which columns from `first` on are changed; nothing else refers to it.
+            unsafe {
+                let from = dense.as_ptr().add(first);
+                let to = products.as_mut_ptr().add(first);
+                let n = n as isize;
+                matrixmultiply::dgemm(m, k, others, 1.0, from, 1, n, from, n, 1, 1.0, to, n, 1);
             }
         });
     }
@@ -257,15 +253,13 @@ impl ByColumn {
     }
 }
 
-/// Calls `f` with each column, its row of products and its sum, in strips of columns by thread.
-fn in_strips(gram: &mut Gram, strip: usize, threads: usize, f: impl Fn(usize, &mut [f64], &mut f64) + Sync) {
+/// Calls `f` with strips of columns, each in one thread: the first column, rows of products, and sums.
+fn in_strips(gram: &mut Gram, strip: usize, threads: usize, f: impl Fn(usize, &mut [f64], &mut [f64]) + Sync) {
     let n = gram.n;
     let strips = Mutex::new(gram.products.chunks_mut(n * strip).zip(gram.sums.chunks_mut(strip)).enumerate());
     on_threads(threads, || {
         while let Some((i, (products, sums))) = next(&strips) {
-            for (j, (products, sum)) in products.chunks_mut(n).zip(sums).enumerate() {
-                f(i * strip + j, products, sum);
-            }
+            f(i * strip, products, sums);
         }
     });
 }
