@@ -36,3 +36,13 @@ def child(command, limit=LIMIT, **kwargs):
 def rounds(short, full):
     """How often: `make test-faults` takes its time."""
     return full if os.environ.get("SLAF_FAULTS") == "full" else short
+
+
+#: The command as the installed script runs it, of the package that is imported.
+SLAF = [sys.executable, "-c", "from slaf._cli import main; main()"]
+
+
+def run_slaf(*args, timeout=60, **options):
+    """Run the command to its end; its output is text."""
+    command = [*SLAF, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)

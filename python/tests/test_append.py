@@ -1,7 +1,5 @@
 """Cells that are appended, compared with what anndata's concat makes of the same data."""
 
-import subprocess
-import sys
 import threading
 
 import anndata as ad
@@ -9,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from processes import run_slaf
 
 import slaf
 from slaf import SLAFArray
@@ -236,17 +235,12 @@ def test_command_line(tmp_path, two):
     first, second = two
     stored(first, tmp_path / "a.slaf")
     second.write_h5ad(tmp_path / "b.h5ad")
-    command = [sys.executable, "-c", "from slaf._cli import main; main()", "append"]
-    done = subprocess.run(
-        [*command, tmp_path / "a.slaf", tmp_path / "b.h5ad", "--join", "reference"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    files = [tmp_path / "a.slaf", tmp_path / "b.h5ad"]
+    done = run_slaf("append", *files, "--join", "reference")
     assert done.returncode == 0, done.stderr
     assert "50 cells x 6 genes" in done.stdout
     assert "2 genes of inputs are left out" in done.stdout
-    done = subprocess.run([*command, tmp_path / "a.slaf"], capture_output=True, timeout=60)
+    done = run_slaf("append", files[0])
     assert done.returncode == 2
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
+from processes import SLAF
 
 import slaf
 from slaf.data import SLAFConverter
@@ -29,8 +30,7 @@ def test_the_snippet(tmp_path, h5ad_path):
 def slaf_under(limits, *args, shell='"$@"'):
     """Run the command in a shell that sets limits."""
     script = f"{limits}; {shell}"
-    program = [sys.executable, "-c", "from slaf._cli import main; main()"]
-    command = ["sh", "-c", script, "sh", *program, *map(str, args)]
+    command = ["sh", "-c", script, "sh", *SLAF, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 

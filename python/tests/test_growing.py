@@ -4,8 +4,6 @@ What a store holds after a change is compared with what anndata holds after the 
 """
 
 import json
-import subprocess
-import sys
 import threading
 from datetime import datetime, timedelta, timezone
 
@@ -16,6 +14,7 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 from helpers import assert_same
+from processes import run_slaf
 
 import slaf
 from slaf import SLAFArray
@@ -323,12 +322,7 @@ def test_versions(growing_path):
 
 def test_command_line(growing_path, tmp_path):
     def run(*args):
-        done = subprocess.run(
-            [sys.executable, "-c", "from slaf._cli import main; main()", *map(str, args)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = run_slaf(*args)
         return done.returncode, done.stdout, done.stderr
 
     table = tmp_path / "table.csv"

@@ -2,13 +2,12 @@
 
 import gzip
 import shutil
-import subprocess
-import sys
 import warnings
 
 import anndata as ad
 import pytest
 from helpers import assert_same
+from processes import run_slaf
 
 import slaf
 from slaf import SLAFArray
@@ -90,9 +89,7 @@ def test_nothing_is_nothing(tmp_path):
 
 
 def test_the_command_says_it_in_one_line(others):
-    slaf_cli = [sys.executable, "-c", "from slaf._cli import main; main()"]
-    command = [*slaf_cli, "info", "x.h5ad"]
-    done = subprocess.run(command, cwd=others, capture_output=True, text=True, timeout=120)
+    done = run_slaf("info", "x.h5ad", cwd=others, timeout=120)
     assert done.returncode == 1
     assert done.stderr.endswith("[not-a-store]\n")
     assert done.stderr.count("\n") == 1

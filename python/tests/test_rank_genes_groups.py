@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 import scipy.stats
 from against_scanpy import sc, synthetic
+from processes import run_slaf
 
 import slaf
 from slaf.data import SLAFConverter
@@ -465,19 +466,9 @@ def test_threads_and_parts_do_not_matter(tmp_path):
     adata = synthetic()
     for name, rows in (("whole", "100000"), ("parts", "37")):
         adata.write_h5ad(tmp_path / "a.h5ad")
-        subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from slaf._cli import main; main()",
-                "convert",
-                tmp_path / "a.h5ad",
-                tmp_path / f"{name}.slaf",
-            ],
-            env={**os.environ, "SLAF_FRAGMENT_ROWS": rows},
-            check=True,
-            timeout=120,
-        )
+        files = [tmp_path / "a.h5ad", tmp_path / f"{name}.slaf"]
+        environment = {**os.environ, "SLAF_FRAGMENT_ROWS": rows}
+        run_slaf("convert", *files, env=environment, check=True, timeout=120)
     code = """
         import hashlib, json, sys, warnings
         warnings.simplefilter("ignore")

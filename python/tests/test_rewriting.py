@@ -1,14 +1,12 @@
 """Versions that are written anew: without some cells, or without what changes left behind."""
 
-import subprocess
-import sys
-
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 from helpers import assert_same
+from processes import run_slaf
 
 import slaf
 from slaf import SLAFArray
@@ -21,12 +19,7 @@ def whole(path, **options):
 
 
 def run(*args):
-    done = subprocess.run(
-        [sys.executable, "-c", "from slaf._cli import main; main()", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_slaf(*args, timeout=120)
     return done.returncode, done.stdout, done.stderr
 
 
