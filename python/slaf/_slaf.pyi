@@ -72,7 +72,6 @@ __all__ = [
     "keeps_zeros",
     "local_path",
     "nearest_others",
-    "nearest_to",
     "newest_version",
     "optimize",
     "output_path",
@@ -570,9 +569,6 @@ class Nearest:
 def gram_stored(dataset: Dataset, stored: Stored, steps: Sequence[Step]) -> Gram: ...
 def gram_csr(matrix: Csr, n_cols: int, steps: Sequence[Step]) -> Gram: ...
 def nearest_others(values: npt.NDArray[Any], dims: int, k: int, metric: str) -> Nearest: ...
-def nearest_to(
-    values: npt.NDArray[Any], dims: int, queries: npt.NDArray[Any], k: int, metric: str
-) -> Nearest: ...
 def connectivities(
     rows: npt.NDArray[np.uint32], distances: npt.NDArray[np.float64], k: int
 ) -> Csr: ...

@@ -9,7 +9,7 @@ use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use slaf::linear::{Gram, gram, largest};
-use slaf::neighbors::{Metric, Nearest, Real, all_nearest, nearest, umap_connectivities};
+use slaf::neighbors::{Metric, Nearest, all_nearest, umap_connectivities};
 use slaf::{CsrChunk, Values};
 use std::sync::Arc;
 
@@ -20,7 +20,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(gram_stored, module)?)?;
     module.add_function(wrap_pyfunction!(gram_csr, module)?)?;
     module.add_function(wrap_pyfunction!(nearest_others, module)?)?;
-    module.add_function(wrap_pyfunction!(nearest_to, module)?)?;
     module.add_function(wrap_pyfunction!(connectivities, module)?)
 }
 
@@ -132,6 +131,13 @@ impl Points {
         }
         Ok(Points::F64(values.extract::<PyReadonlyArray1<'_, f64>>()?.to_vec()?))
     }
+
+    fn len(&self) -> usize {
+        match self {
+            Points::F32(values) => values.len(),
+            Points::F64(values) => values.len(),
+        }
+    }
 }
 
 /// [`slaf::neighbors::all_nearest`] of float32 or float64 rows of `dims` values, flat.
@@ -143,43 +149,15 @@ fn nearest_others(
     k: usize,
     metric: Named<Metric>,
 ) -> PyResult<PyNearest> {
-    fn of<T: Real>(
-        values: &[T],
-        dims: usize,
-        k: usize,
-        metric: Metric,
-        progress: slaf::Progress<'_>,
-    ) -> slaf::Result<Nearest> {
-        let total = values.len().checked_div(dims).unwrap_or(0) as u64;
-        let report =
-            |done: usize| progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: total });
-        all_nearest(values, dims, k, metric, slaf::threads()?, &report)
-    }
     let (points, metric) = (Points::of(values)?, metric.0);
-    let found = work::run_with_progress(py, None, move |progress| match &points {
-        Points::F32(values) => of(values, dims, k, metric, progress),
-        Points::F64(values) => of(values, dims, k, metric, progress),
-    })?;
-    Ok(PyNearest::of(py, found))
-}
-
-/// [`slaf::neighbors::nearest`] of float32 or float64 rows of `dims` values, flat.
-#[pyfunction]
-fn nearest_to(
-    py: Python<'_>,
-    values: &Bound<'_, PyAny>,
-    dims: usize,
-    queries: &Bound<'_, PyAny>,
-    k: usize,
-    metric: Named<Metric>,
-) -> PyResult<PyNearest> {
-    let (points, queries, metric) = (Points::of(values)?, Points::of(queries)?, metric.0);
-    let found = work::run(py, move || {
+    let total = points.len().checked_div(dims).unwrap_or(0) as u64;
+    let found = work::run_with_progress(py, None, move |progress| {
+        let done =
+            |done: usize| progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: total });
         let threads = slaf::threads()?;
-        match (&points, &queries) {
-            (Points::F32(values), Points::F32(queries)) => nearest(values, dims, queries, k, metric, threads),
-            (Points::F64(values), Points::F64(queries)) => nearest(values, dims, queries, k, metric, threads),
-            _ => Err(slaf::Error::invalid("queries have another type than what they are compared with")),
+        match &points {
+            Points::F32(values) => all_nearest(values, dims, k, metric, threads, &done),
+            Points::F64(values) => all_nearest(values, dims, k, metric, threads, &done),
         }
     })?;
     Ok(PyNearest::of(py, found))
