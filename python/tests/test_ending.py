@@ -9,10 +9,12 @@ from test_queries import annotated, counts
 
 from slaf.data import SLAFConverter
 
+# PyTorch itself aborts a process that ends with a daemon thread inside of it.
+BATCHES = 'SLAFDataLoader(array, batch_size=8, raw_mode=True, return_tensors="numpy")'
 TASKS = {
     "slices": "array.to_csr(slice(0, 50))",
     "queries": "array.query('SELECT COUNT(*) FROM expression')",
-    "batches": "next(iter(SLAFDataLoader(array, batch_size=8, raw_mode=True)))",
+    "batches": f"next(iter({BATCHES}))",
 }
 
 
