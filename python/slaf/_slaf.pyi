@@ -38,6 +38,7 @@ __all__ = [
     "DenseRows",
     "FrameInfo",
     "Gram",
+    "Leading",
     "Loader",
     "MatrixInfo",
     "Nearest",
@@ -70,6 +71,8 @@ __all__ = [
     "gram_csr",
     "gram_stored",
     "keeps_zeros",
+    "leading_csr",
+    "leading_stored",
     "local_path",
     "nearest_others",
     "newest_version",
@@ -549,6 +552,17 @@ class Gram:
     ) -> Principal: ...
 
 @final
+class Leading:
+    @property
+    def values(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def vectors(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def residuals(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def converged(self) -> bool: ...
+
+@final
 class Principal:
     @property
     def values(self) -> npt.NDArray[np.float64]: ...
@@ -568,6 +582,22 @@ class Nearest:
 
 def gram_stored(dataset: Dataset, stored: Stored, steps: Sequence[Step]) -> Gram: ...
 def gram_csr(matrix: Csr, n_cols: int, steps: Sequence[Step]) -> Gram: ...
+def leading_stored(
+    dataset: Dataset,
+    stored: Stored,
+    steps: Sequence[Step],
+    means: npt.NDArray[np.float64],
+    factors: npt.NDArray[np.float64],
+    k: int,
+) -> Leading: ...
+def leading_csr(
+    matrix: Csr,
+    n_cols: int,
+    steps: Sequence[Step],
+    means: npt.NDArray[np.float64],
+    factors: npt.NDArray[np.float64],
+    k: int,
+) -> Leading: ...
 def nearest_others(values: npt.NDArray[Any], dims: int, k: int, metric: str) -> Nearest: ...
 def connectivities(
     rows: npt.NDArray[np.uint32], distances: npt.NDArray[np.float64], k: int

@@ -8,7 +8,7 @@ use crate::matrix::{StepArguments, Stored, in_memory, plan};
 use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
-use slaf::linear::{Gram, gram, largest};
+use slaf::linear::{Gram, Leading, Wanted, gram, largest, leading};
 use slaf::neighbors::{Metric, Nearest, all_nearest, umap_connectivities};
 use slaf::{CsrChunk, Values};
 use std::sync::Arc;
@@ -16,9 +16,12 @@ use std::sync::Arc;
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyGram>()?;
     module.add_class::<Principal>()?;
+    module.add_class::<PyLeading>()?;
     module.add_class::<PyNearest>()?;
     module.add_function(wrap_pyfunction!(gram_stored, module)?)?;
     module.add_function(wrap_pyfunction!(gram_csr, module)?)?;
+    module.add_function(wrap_pyfunction!(leading_stored, module)?)?;
+    module.add_function(wrap_pyfunction!(leading_csr, module)?)?;
     module.add_function(wrap_pyfunction!(nearest_others, module)?)?;
     module.add_function(wrap_pyfunction!(connectivities, module)?)
 }
@@ -98,6 +101,66 @@ fn gram_csr(py: Python<'_>, matrix: &Csr, n_cols: usize, steps: Vec<StepArgument
         in_memory(&matrix, n_cols, &plan, progress, |source| gram(source, &plan))
     })?;
     Ok(PyGram(Arc::new(found)))
+}
+
+/// The largest eigenvalues of the products of many columns, and their vectors one after another.
+#[pyclass(module = "slaf._slaf", name = "Leading", frozen, get_all)]
+pub(crate) struct PyLeading {
+    values: Py<PyArray1<f64>>,
+    vectors: Py<PyArray1<f64>>,
+    residuals: Py<PyArray1<f64>>,
+    converged: bool,
+}
+
+impl PyLeading {
+    fn of(py: Python<'_>, found: Leading) -> PyLeading {
+        PyLeading {
+            converged: found.converged(),
+            values: PyArray1::from_vec(py, found.values).unbind(),
+            vectors: PyArray1::from_vec(py, found.vectors).unbind(),
+            residuals: PyArray1::from_vec(py, found.residuals).unbind(),
+        }
+    }
+}
+
+/// [`slaf::Dataset::leading`].
+#[pyfunction]
+fn leading_stored(
+    py: Python<'_>,
+    dataset: &Dataset,
+    stored: Stored,
+    steps: Vec<StepArguments<'_>>,
+    means: PyReadonlyArray1<'_, f64>,
+    factors: PyReadonlyArray1<'_, f64>,
+    k: usize,
+) -> PyResult<PyLeading> {
+    let (dataset, plan) = (dataset.dataset(py)?, plan(py, &steps)?);
+    let (key, rows, cols) = stored.parts();
+    let (means, factors) = (means.to_vec()?, factors.to_vec()?);
+    let found = work::run_with_progress(py, None, move |progress| {
+        dataset.leading(&key, &rows, &cols, &plan, Wanted { means: &means, factors: &factors, k }, progress)
+    })?;
+    Ok(PyLeading::of(py, found))
+}
+
+/// [`slaf::Dataset::leading`] for a CSR matrix in memory.
+#[pyfunction]
+fn leading_csr(
+    py: Python<'_>,
+    matrix: &Csr,
+    n_cols: usize,
+    steps: Vec<StepArguments<'_>>,
+    means: PyReadonlyArray1<'_, f64>,
+    factors: PyReadonlyArray1<'_, f64>,
+    k: usize,
+) -> PyResult<PyLeading> {
+    let (matrix, plan) = (matrix.chunk(py, n_cols)?, plan(py, &steps)?);
+    let (means, factors) = (means.to_vec()?, factors.to_vec()?);
+    let found = work::run_with_progress(py, None, move |progress| {
+        let wanted = Wanted { means: &means, factors: &factors, k };
+        in_memory(&matrix, n_cols, &plan, progress, |source| leading(source, &plan, wanted))
+    })?;
+    Ok(PyLeading::of(py, found))
 }
 
 /// Nearest points: `k` numbers and distances of each point, flat.

@@ -16,6 +16,7 @@ from slaf.data import SLAFConverter
 from slaf.integrations import LazyMatrix, read_slaf
 from slaf.integrations import scanpy as slaf_sc
 from slaf.integrations._plan import InMemory
+from slaf.integrations.scanpy import _pca
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -31,6 +32,14 @@ def logs(dtype="f8", form="csr", **sizes):
 @pytest.fixture(params=["csr", "csc", "dense"])
 def pair(opened, request):
     return opened(f"pca-{request.param}", lambda: logs(form=request.param))
+
+
+@pytest.fixture(params=["products", "passes"])
+def way(request, monkeypatch):
+    """Products of all pairs of genes, and what is done where they are too many."""
+    if request.param == "passes":
+        monkeypatch.setattr(_pca, "MOST_COLUMNS", 2)
+    return request.param
 
 
 def assert_same_pca(ours, theirs, keys=("X_pca", "PCs", "pca"), atol=1e-8):
@@ -61,7 +70,7 @@ def assert_same_pca(ours, theirs, keys=("X_pca", "PCs", "pca"), atol=1e-8):
         {"n_comps": 4, "zero_center": False, "mask_var": None},
     ],
 )
-def test_as_scanpy(pair, options):
+def test_as_scanpy(pair, options, way):
     theirs, ours = pair
     solver = {"svd_solver": "arpack"}
     slaf_sc.pp.pca(ours, dtype="float64", **options)
@@ -80,7 +89,7 @@ def test_mask_given_as_array_and_copy(pair):
     np.testing.assert_array_equal(changed.varm["PCs"][~mask], 0)
 
 
-def test_types_of_float32(opened):
+def test_types_of_float32(opened, way):
     theirs, ours = opened("pca-f4", lambda: logs("f4"))
     slaf_sc.pp.pca(ours, 4, mask_var=None)
     sc.pp.pca(theirs, 4, mask_var=None)
@@ -89,7 +98,7 @@ def test_types_of_float32(opened):
 
 @pytest.mark.parametrize("max_value", [None, 1.5])
 @pytest.mark.parametrize("zero_center", [True, False])
-def test_scaled(opened, max_value, zero_center):
+def test_scaled(opened, max_value, zero_center, way):
     theirs, ours = opened("pca-scaled", logs)
     for pp, adata in ((slaf_sc.pp, ours), (sc.pp, theirs)):
         pp.scale(adata, max_value=max_value, zero_center=zero_center)
@@ -97,7 +106,7 @@ def test_scaled(opened, max_value, zero_center):
     assert_same_pca(ours, theirs, atol=1e-7)
 
 
-def test_fewer_cells_than_genes(opened):
+def test_fewer_cells_than_genes(opened, way):
     theirs, ours = opened("pca-wide", lambda: logs(n=120, m=400))
     for pp, adata in ((slaf_sc.pp, ours), (sc.pp, theirs)):
         pp.pca(adata, 9, mask_var=None, dtype="float64")
@@ -112,7 +121,7 @@ def test_views(pair):
     np.testing.assert_allclose(part.obsm["X_pca"], other.obsm["X_pca"], atol=1e-8)
 
 
-def test_lazy_matrices(pair):
+def test_lazy_matrices(pair, way):
     theirs, ours = pair
     scores, components, ratio, variance = slaf_sc.pp.pca(ours.X, 3, return_info=True)
     expected = sc.pp.pca(theirs.X, 3, return_info=True)
@@ -121,7 +130,7 @@ def test_lazy_matrices(pair):
         np.testing.assert_allclose(mine, his, rtol=1e-6, atol=1e-6)
 
 
-def test_means_that_swamp_what_varies():
+def test_means_that_swamp_what_varies(way):
     from sklearn.decomposition import PCA
 
     random = np.random.default_rng(0)
@@ -131,7 +140,7 @@ def test_means_that_swamp_what_varies():
     np.testing.assert_allclose(np.abs(scores), np.abs(expected), atol=1e-6)
 
 
-def test_real_cells(opened, shared_data):
+def test_real_cells(opened, shared_data, way):
     def read():
         adata = ad.read_h5ad(shared_data / "pbmc3k_raw.h5ad")
         adata.var_names_make_unique()
@@ -181,7 +190,7 @@ def test_too_many_components(pair, n_comps):
         (np.where(np.eye(9, 4) > 0, np.inf, 1.0), "infinity"),
     ],
 )
-def test_odd_inputs(tmp_path, values, says):
+def test_odd_inputs(tmp_path, values, says, way):
     SLAFConverter().convert_anndata(ad.AnnData(values), tmp_path / "odd.slaf")
     adata = read_slaf(tmp_path / "odd.slaf")
     with pytest.raises(slaf.InvalidArgumentError, match=says):
@@ -201,9 +210,6 @@ def test_refused_by_name(pair):
         slaf_sc.pp.pca(ours, mask_var=None, use_highly_variable=True)
     with pytest.raises(slaf.InvalidArgumentError, match="part of"):
         slaf_sc.pp.pca(ours[:50], 3, write=True)
-    matrix = LazyMatrix(InMemory.of(sp.csr_matrix((9000, 9000))))
-    with pytest.raises(slaf.UnsupportedError, match="mask_var"):
-        slaf_sc.pp.pca(matrix, 3)
 
 
 def test_written_into_the_store(tmp_path):
@@ -227,6 +233,8 @@ CODE = """
     warnings.simplefilter("ignore")
     from slaf.integrations import pp, read_slaf
     adata = read_slaf(sys.argv[1])
+    slaf_pca = sys.modules["slaf.integrations.scanpy._pca"]
+    slaf_pca.MOST_COLUMNS = int(sys.argv[2])
     pp.pca(adata, 8, dtype="float64")
     pp.neighbors(adata, 6)
     parts = [adata.obsm["X_pca"], adata.varm["PCs"], adata.uns["pca"]["variance"]]
@@ -235,12 +243,13 @@ CODE = """
 """
 
 
-def test_same_bits_with_any_threads(tmp_path):
+@pytest.mark.parametrize("most_columns", [8192, 2])
+def test_same_bits_with_any_threads(tmp_path, most_columns):
     SLAFConverter().convert_anndata(logs(n=600, m=90), tmp_path / "a.slaf")
     found = set()
     for threads in (1, 2, 5):
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(CODE), str(tmp_path / "a.slaf")],
+            [sys.executable, "-c", textwrap.dedent(CODE), tmp_path / "a.slaf", str(most_columns)],
             env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
             capture_output=True,
             text=True,
@@ -249,3 +258,37 @@ def test_same_bits_with_any_threads(tmp_path):
         )
         found.add(done.stdout.strip())
     assert len(found) == 1
+
+
+def test_thousands_of_genes_as_they_are(tmp_path):
+    """More genes than products are computed of, more cells, and known directions among noise."""
+    random = np.random.default_rng(3)
+    n, m, k = 9000, 8300, 4
+    parts = sp.random(n, m, 0.002, format="csr", random_state=random)
+    groups = random.integers(k + 1, size=n)
+    marked = sp.csr_matrix((np.repeat(5.0, n), (np.arange(n), groups * 7)), shape=(n, m))
+    X = (parts + marked).tocsr()
+    scores, loadings, _, variance = slaf_sc.pp.pca(
+        LazyMatrix(InMemory.of(X)), k, return_info=True, dtype="float64"
+    )
+    means = np.asarray(X.mean(axis=0)).ravel()
+    image = (X @ loadings.T - means @ loadings.T) / (n - 1)
+    image = np.asarray(X.T @ image) - np.outer(means, image.sum(axis=0))
+    assert np.linalg.norm(image - loadings.T * variance, axis=0).max() < 1e-9 * variance[0]
+    np.testing.assert_allclose(scores.var(axis=0, ddof=1), variance, rtol=1e-10)
+    strong = {group * 7 for group in range(k + 1)}
+    assert {int(np.abs(row).argmax()) for row in loadings} <= strong
+
+
+def test_what_did_not_converge_is_told(monkeypatch):
+    class Found:
+        values = np.array([2.0, 1.0])
+        vectors = np.eye(2, 5).ravel()
+        residuals = np.array([0.0, 1e-3])
+        converged = False
+
+    monkeypatch.setattr(_pca, "MOST_COLUMNS", 2)
+    monkeypatch.setattr(LazyMatrix, "leading", lambda *_: Found)
+    X = np.random.default_rng(0).normal(size=(20, 5))
+    with pytest.warns(UserWarning, match=r"residuals of up to 1\.0e-03"):
+        slaf_sc.pp.pca(LazyMatrix(InMemory.of(X)), 2)

@@ -13,7 +13,7 @@ use crate::store::Snapshot;
 use slaf_core::order::DROP;
 use slaf_core::{Context, CsrChunk, Dtype, Result, Value, with_values};
 use slaf_ingest::MatrixKey;
-use slaf_kernels::linear::{self, Gram};
+use slaf_kernels::linear::{self, Gram, Leading, Wanted};
 use slaf_kernels::matrix::{self, PART_ROWS, Plan, Request, Source, Summary};
 use slaf_lance::runtime::{block_on, pool_threads};
 use std::ops::Range;
@@ -54,6 +54,11 @@ pub(crate) fn reduce(part: Part<'_>, plan: &Plan, request: &Request, progress: P
 /// The products of all pairs of columns of a part with `plan` applied to it.
 pub(crate) fn gram(part: Part<'_>, plan: &Plan, progress: Progress<'_>) -> Result<Gram> {
     run(part, plan, true, progress, |source, _| linear::gram(source, plan))
+}
+
+/// The largest eigenvalues of the products of columns of a part with `plan` applied to it.
+pub(crate) fn leading(part: Part<'_>, plan: &Plan, wanted: Wanted<'_>, progress: Progress<'_>) -> Result<Leading> {
+    run(part, plan, true, progress, |source, _| linear::leading(source, plan, wanted))
 }
 
 /// Statistics of a part, found in its values.

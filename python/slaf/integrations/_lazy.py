@@ -16,7 +16,7 @@ from slaf.integrations._arithmetic import BINARY, COMPARISONS, UNARY
 from slaf.integrations._foreign import Foreign, not_lazy
 from slaf.integrations._like_scipy import LikeSciPy, sparse_class
 from slaf.integrations._operators import Operators
-from slaf.integrations._plan import Source, Step, Stored
+from slaf.integrations._plan import Floats, Source, Step, Stored
 from slaf.integrations._statistics import Statistics
 from slaf.integrations._transposed import Transposed
 
@@ -256,6 +256,13 @@ class LazyMatrix(Operators, Statistics, LikeSciPy, Foreign):
             For NaN and infinite values.
         """
         return self._source.gram(self.native_steps())
+
+    def leading(self, means: Floats, factors: Floats, k: int) -> _slaf.Leading:
+        """Eigenvalues of the products of columns less ``means`` and times ``factors``.
+
+        The products are not computed: each 32 vectors of a Krylov space take a pass.
+        """
+        return self._source.leading(self.native_steps(), means, factors, k)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__

@@ -14,6 +14,8 @@ from slaf._boundary import Comparison, Request
 from slaf._selectors import Axis, for_rust
 from slaf._store import Key, Store
 
+Floats = npt.NDArray[np.float64]
+
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
@@ -131,6 +133,9 @@ class Source(Protocol):
     def gram(self, steps: list[Step]) -> _slaf.Gram:
         """Products and sums of the columns of the matrix after some steps."""
 
+    def leading(self, steps: list[Step], means: Floats, factors: Floats, k: int) -> _slaf.Leading:
+        """Eigenvalues of products of columns less means and times factors, without the products."""
+
 
 class Stored:
     """Rows and columns of a matrix of a store."""
@@ -206,6 +211,10 @@ class Stored:
     def gram(self, steps: list[Step]) -> _slaf.Gram:
         """Products and sums of columns, in one pass over the stored rows."""
         return _slaf.gram_stored(self._store.native, self._native(), steps)
+
+    def leading(self, steps: list[Step], means: Floats, factors: Floats, k: int) -> _slaf.Leading:
+        """Eigenvalues of products of columns, in some passes over the stored rows."""
+        return _slaf.leading_stored(self._store.native, self._native(), steps, means, factors, k)
 
 
 class InMemory:
@@ -286,3 +295,7 @@ class InMemory:
     def gram(self, steps: list[Step]) -> _slaf.Gram:
         """Products and sums of the columns of the matrix after some steps."""
         return _slaf.gram_csr(self._native(), self.shape[1], steps)
+
+    def leading(self, steps: list[Step], means: Floats, factors: Floats, k: int) -> _slaf.Leading:
+        """Eigenvalues of products of columns of the matrix after some steps."""
+        return _slaf.leading_csr(self._native(), self.shape[1], steps, means, factors, k)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from slaf import _slaf
 from slaf._boundary import Comparison, Factor, Request
-from slaf.integrations._plan import InMemory, Step
+from slaf.integrations._plan import Floats, InMemory, Step
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -104,6 +104,10 @@ class Transposed:
     def gram(self, steps: list[Step]) -> _slaf.Gram:
         """Products and sums of columns, of the matrix in memory."""
         return self._read().gram(steps)
+
+    def leading(self, steps: list[Step], means: Floats, factors: Floats, k: int) -> _slaf.Leading:
+        """Eigenvalues of products of columns, of the matrix in memory."""
+        return self._read().leading(steps, means, factors, k)
 
 
 def _turned(

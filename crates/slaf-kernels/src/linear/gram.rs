@@ -1,14 +1,11 @@
 //! The products of all pairs of columns.
 
+use super::block::Block;
 use crate::matrix::{Plan, Source};
 use crate::parallel::{next, on_threads};
-use slaf_core::{CsrChunk, Error, Result, Value, with_values};
+use slaf_core::{Error, Result};
 use std::sync::Mutex;
 
-/// Rows whose products are added at once, if their values are not too many.
-const BLOCK_ROWS: usize = 4096;
-/// Values of a block.
-const BLOCK_VALUES: usize = 1 << 21;
 /// From one value stored of so many places on, products of dense rows are faster.
 const DENSE_SHARE: usize = 3;
 /// Columns that a thread takes at once.
@@ -81,25 +78,7 @@ pub fn gram(source: &Source<'_>, plan: &Plan) -> Result<Gram> {
     let n = source.n_cols;
     let places = n.checked_mul(n).ok_or_else(|| Error::invalid(format!("the products of {n} columns")))?;
     let mut gram = Gram { n_rows: source.n_rows, n, products: vec![0.0; places], sums: vec![0.0; n] };
-    let mut block = Block::new(n);
-    source.for_each(
-        plan,
-        |_, chunk| Ok(chunk),
-        |_, chunk| {
-            // Parts are cut into blocks of the same rows whatever their size is.
-            let mut first = 0;
-            while first < chunk.n_rows() {
-                let last = block.room(&chunk, first);
-                block.take(&chunk, first..last)?;
-                first = last;
-                if first < chunk.n_rows() {
-                    block.add_to(&mut gram, source.threads);
-                }
-            }
-            Ok(())
-        },
-    )?;
-    block.add_to(&mut gram, source.threads);
+    Block::for_each(source, plan, |block| add(block, &mut gram, source.threads))?;
     for i in 0..n {
         for j in 0..i {
             gram.products[i * n + j] = gram.products[j * n + i];
@@ -108,109 +87,57 @@ pub fn gram(source: &Source<'_>, plan: &Plan) -> Result<Gram> {
     Ok(gram)
 }
 
-/// Some rows, whose products are to be added.
-struct Block {
-    n_cols: usize,
-    starts: Vec<usize>,
-    columns: Vec<u32>,
-    values: Vec<f64>,
+/// Adds the products of a block.
+fn add(block: &Block, gram: &mut Gram, threads: usize) {
+    if block.values.len() >= block.n_rows() * block.n_cols / DENSE_SHARE {
+        add_dense(block, gram, threads);
+    } else {
+        add_sparse(block, gram, threads);
+    }
 }
 
-impl Block {
-    fn new(n_cols: usize) -> Block {
-        Block { n_cols, starts: vec![0], columns: Vec::new(), values: Vec::new() }
-    }
-
-    fn n_rows(&self) -> usize {
-        self.starts.len() - 1
-    }
-
-    /// The end of the rows from `first` that there is room for; at least one where the block is empty.
-    fn room(&self, chunk: &CsrChunk, first: usize) -> usize {
-        let base = chunk.indptr[first] as usize;
-        let fits = |row: &usize| {
-            let rows = self.n_rows() + row + 1 - first;
-            let values = self.values.len() + chunk.indptr[row + 1] as usize - base;
-            rows <= BLOCK_ROWS && values <= BLOCK_VALUES
-        };
-        let end = (first..chunk.n_rows()).find(|row| !fits(row)).unwrap_or(chunk.n_rows());
-        if self.n_rows() == 0 { end.max(first + 1) } else { end }
-    }
-
-    fn take(&mut self, chunk: &CsrChunk, rows: std::ops::Range<usize>) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let places = chunk.indptr[rows.start] as usize..chunk.indptr[rows.end] as usize;
-        let (before, base) = (self.values.len(), places.start);
-        self.starts.extend(chunk.indptr[rows.start + 1..=rows.end].iter().map(|&p| before + p as usize - base));
-        self.columns.extend_from_slice(&chunk.indices[places.clone()]);
-        with_values!(&chunk.values, v => self.values.extend(v[places].iter().map(|v| v.as_f64())));
-        let mut new = self.values[before..].iter();
-        match new.find(|v| !v.is_finite()) {
-            None => Ok(()),
-            Some(v) if v.is_nan() => Err(Error::invalid("Input X contains NaN.")),
-            Some(_) => Err(Error::invalid("Input X contains infinity or a value too large for float64.")),
-        }
-    }
-
-    /// Adds the products, and forgets the rows.
-    fn add_to(&mut self, gram: &mut Gram, threads: usize) {
-        if !self.values.is_empty() {
-            if self.values.len() >= self.n_rows() * self.n_cols / DENSE_SHARE {
-                self.add_dense(gram, threads);
-            } else {
-                self.add_sparse(gram, threads);
-            }
-        }
-        self.starts.truncate(1);
-        self.columns.clear();
-        self.values.clear();
-    }
-
-    /// Each column times what follows it in its rows.
-    fn add_sparse(&self, gram: &mut Gram, threads: usize) {
-        let by_column = ByColumn::of(self);
-        in_strips(gram, STRIP, threads, |first, products, sums| {
-            for (column, (products, sum)) in (first..).zip(products.chunks_mut(self.n_cols).zip(sums)) {
-                for at in by_column.starts[column]..by_column.starts[column + 1] {
-                    let (place, end) = by_column.places[at];
-                    let row = place as usize..end as usize;
-                    let value = by_column.values[row.start];
-                    *sum += value;
-                    for (&other, &times) in by_column.columns[row.clone()].iter().zip(&by_column.values[row]) {
-                        products[other as usize] += value * times;
-                    }
+/// Each column times what follows it in its rows.
+fn add_sparse(block: &Block, gram: &mut Gram, threads: usize) {
+    let by_column = ByColumn::of(block);
+    in_strips(gram, STRIP, threads, |first, products, sums| {
+        for (column, (products, sum)) in (first..).zip(products.chunks_mut(block.n_cols).zip(sums)) {
+            for at in by_column.starts[column]..by_column.starts[column + 1] {
+                let (place, end) = by_column.places[at];
+                let row = place as usize..end as usize;
+                let value = by_column.values[row.start];
+                *sum += value;
+                for (&other, &times) in by_column.columns[row.clone()].iter().zip(&by_column.values[row]) {
+                    products[other as usize] += value * times;
                 }
             }
-        });
-    }
-
-    fn add_dense(&self, gram: &mut Gram, threads: usize) {
-        let (n, rows) = (self.n_cols, self.n_rows());
-        let mut dense = vec![0.0; rows * n];
-        for (row, places) in dense.chunks_exact_mut(n).zip(self.starts.windows(2)) {
-            for at in places[0]..places[1] {
-                row[self.columns[at] as usize] = self.values[at];
-            }
         }
-        in_strips(gram, DENSE_STRIP, threads, |first, products, sums| {
-            for row in dense.chunks_exact(n) {
-                sums.iter_mut().zip(&row[first..]).for_each(|(sum, v)| *sum += v);
-            }
-            let (m, k, others) = (sums.len(), rows, n - first);
-            // SAFETY: `dense` is rows x n, of which columns from `first` on are read: element (i, p)
-            // of the left factor is at `first + i + p * n`, and (p, j) of the right one at
-            // `first + j + p * n`, with i < m and j < others = n - first. `products` is m rows of
-            // n, of which columns from `first` on are changed; nothing else refers to it.
-            unsafe {
-                let from = dense.as_ptr().add(first);
-                let to = products.as_mut_ptr().add(first);
-                let n = n as isize;
-                matrixmultiply::dgemm(m, k, others, 1.0, from, 1, n, from, n, 1, 1.0, to, n, 1);
-            }
-        });
+    });
+}
+
+fn add_dense(block: &Block, gram: &mut Gram, threads: usize) {
+    let (n, rows) = (block.n_cols, block.n_rows());
+    let mut dense = vec![0.0; rows * n];
+    for (row, places) in dense.chunks_exact_mut(n).zip(block.starts.windows(2)) {
+        for at in places[0]..places[1] {
+            row[block.columns[at] as usize] = block.values[at];
+        }
     }
+    in_strips(gram, DENSE_STRIP, threads, |first, products, sums| {
+        for row in dense.chunks_exact(n) {
+            sums.iter_mut().zip(&row[first..]).for_each(|(sum, v)| *sum += v);
+        }
+        let (m, k, others) = (sums.len(), rows, n - first);
+        // SAFETY: `dense` is rows x n, of which columns from `first` on are read: element (i, p)
+        // of the left factor is at `first + i + p * n`, and (p, j) of the right one at
+        // `first + j + p * n`, with i < m and j < others = n - first. `products` is m rows of
+        // n, of which columns from `first` on are changed; nothing else refers to it.
+        unsafe {
+            let from = dense.as_ptr().add(first);
+            let to = products.as_mut_ptr().add(first);
+            let n = n as isize;
+            matrixmultiply::dgemm(m, k, others, 1.0, from, 1, n, from, n, 1, 1.0, to, n, 1);
+        }
+    });
 }
 
 /// The values of a block by row, in the order of columns, and where each column has some.

@@ -1,12 +1,16 @@
 //! Linear algebra of matrices that are read in parts: what principal components are made of.
 //!
 //! [`gram()`] finds `X.T @ X` of the columns of a matrix in one pass, in float64 and in memory that
-//! depends on the columns alone; [`largest`] its largest eigenvalues and their vectors. Neither
-//! depends on the number of threads, bit by bit: every product is added by one thread, in the order
-//! of the rows.
+//! depends on the columns alone; [`largest`] its largest eigenvalues and their vectors. Of many
+//! columns [`leading()`] finds these without the products, in a pass for every 32 vectors of a Krylov
+//! space. None depends on the number of threads, bit by bit: every product is added by one thread, in
+//! the order of the rows.
 
+mod block;
 mod eigen;
 mod gram;
+mod leading;
 
 pub use eigen::{Eigen, largest};
 pub use gram::{Gram, gram};
+pub use leading::{Leading, Wanted, leading};

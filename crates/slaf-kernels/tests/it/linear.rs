@@ -3,7 +3,7 @@
 use crate::kind;
 use proptest::prelude::*;
 use slaf_core::{CsrChunk, ErrorKind, Result, Values};
-use slaf_kernels::linear::{Gram, gram, largest};
+use slaf_kernels::linear::{Gram, Leading, Wanted, gram, largest, leading};
 use slaf_kernels::matrix::{Plan, Source, Step};
 use std::ops::Range;
 
@@ -170,4 +170,84 @@ proptest! {
             }
         }
     }
+}
+
+fn lead(matrix: &CsrChunk, wanted: Wanted<'_>, part_rows: usize, threads: usize) -> Result<Leading> {
+    let read = |rows: Range<usize>| -> Result<CsrChunk> { Ok(matrix.slice(rows)) };
+    let n_cols = wanted.means.len();
+    let source = Source { n_rows: matrix.n_rows(), n_cols, read: &read, part_rows, threads, progress: &|_| true };
+    leading(&source, &Plan::default(), wanted)
+}
+
+/// What `gram` and `largest` say of the columns less means and times factors.
+fn by_products(matrix: &CsrChunk, n_cols: usize, factors: &[f64], centred: bool, k: usize) -> Vec<f64> {
+    let mut gram = found(matrix, n_cols, &Plan::default(), 1000, 2).unwrap();
+    if centred {
+        gram.centre();
+    }
+    gram.scale(factors).unwrap();
+    largest(&gram.products, n_cols, k).unwrap().values
+}
+
+#[test]
+fn eigenvalues_without_products_are_those_of_products() {
+    for (n, n_cols, share, k, centred) in
+        [(900, 700, 9, 12, true), (5000, 600, 30, 50, true), (40, 90, 3, 20, false), (300, 5, 1, 5, true)]
+    {
+        let matrix = chunk(&rows(n, n_cols, share));
+        let factors: Vec<f64> = (0..n_cols).map(|c| 1.0 / (1.0 + (c % 60) as f64)).collect();
+        let sums = found(&matrix, n_cols, &Plan::default(), n, 1).unwrap().sums;
+        let means: Vec<f64> = sums.iter().map(|s| if centred { s / n as f64 } else { 0.0 }).collect();
+        let wanted = Wanted { means: &means, factors: &factors, k };
+        let found = lead(&matrix, wanted, 333, 2).unwrap();
+        assert!(found.converged(), "{:?}", found.residuals);
+        let theirs = by_products(&matrix, n_cols, &factors, centred, k);
+        let largest = theirs[0];
+        for (ours, theirs) in found.values.iter().zip(&theirs) {
+            assert!((ours - theirs).abs() < 1e-11 * largest, "{ours} for {theirs}");
+        }
+        let vector = |i: usize| &found.vectors[i * n_cols..(i + 1) * n_cols];
+        for i in 0..k {
+            for j in 0..k {
+                let product: f64 = vector(i).iter().zip(vector(j)).map(|(a, b)| a * b).sum();
+                assert!((product - f64::from(u8::from(i == j))).abs() < 1e-11);
+            }
+        }
+        for (part, threads) in [(n, 1), (77, 5)] {
+            assert_eq!(found, lead(&matrix, wanted, part, threads).unwrap());
+        }
+    }
+}
+
+#[test]
+fn fewer_directions_than_eigenvalues_and_the_same_one_many_times() {
+    // Two different rows only; and forty columns that are alone in a row each.
+    let two: Vec<Vec<(u32, f64)>> =
+        (0..60).map(|i| if i % 3 == 0 { vec![(1, 2.0)] } else { vec![(5, 1.0), (7, 1.0)] }).collect();
+    let each: Vec<Vec<(u32, f64)>> = (0..40).map(|i| vec![(i, 3.0)]).collect();
+    for (rows, n_cols, expected) in [(two, 80, vec![80.0, 80.0, 0.0, 0.0]), (each, 70, vec![9.0; 40])] {
+        let (means, factors) = (vec![0.0; n_cols], vec![1.0; n_cols]);
+        let wanted = Wanted { means: &means, factors: &factors, k: expected.len() };
+        let found = lead(&chunk(&rows), wanted, 100, 2).unwrap();
+        assert!(found.converged());
+        close(&found.values, &expected);
+        let length = |vector: &[f64]| vector.iter().map(|v| v * v).sum::<f64>();
+        close(&found.vectors.chunks_exact(n_cols).map(length).collect::<Vec<_>>(), &vec![1.0; expected.len()]);
+    }
+    let zeros = chunk(&[vec![], vec![]]);
+    let found = lead(&zeros, Wanted { means: &[0.0; 3], factors: &[1.0; 3], k: 2 }, 1, 1).unwrap();
+    assert_eq!(found.values, [0.0, 0.0]);
+}
+
+#[test]
+fn eigenvalues_that_cannot_be_had_are_refused() {
+    let matrix = chunk(&rows(5, 4, 1));
+    for (means, factors, k) in [(4, 4, 0), (4, 4, 5), (4, 3, 1)] {
+        let (means, factors) = (vec![0.0; means], vec![1.0; factors]);
+        let error = lead(&matrix, Wanted { means: &means, factors: &factors, k }, 2, 1);
+        assert_eq!(kind(error), ErrorKind::InvalidArgument);
+    }
+    let matrix = chunk(&[vec![(0, f64::NAN)]]);
+    let wanted = Wanted { means: &[0.0; 2], factors: &[1.0; 2], k: 1 };
+    assert_eq!(kind(lead(&matrix, wanted, 2, 1)), ErrorKind::InvalidArgument);
 }

@@ -11,7 +11,7 @@ use crate::triplets::{self, TripletOrder};
 use arrow::array::RecordBatch;
 use slaf_core::{Context, CsrChunk, Result};
 use slaf_ingest::MatrixKey;
-use slaf_kernels::linear::Gram;
+use slaf_kernels::linear::{Gram, Leading, Wanted};
 use slaf_kernels::matrix::{Plan, Request, Summary};
 use slaf_kernels::rank_sums::{Comparison, RankSums};
 use slaf_kernels::tokenizers::{GeneColumn, GeneTable, Random, Tokenizer};
@@ -136,6 +136,24 @@ impl Dataset {
         progress: Progress<'_>,
     ) -> Result<Gram> {
         matrix::gram(Part { snapshot: &self.snapshot, key, rows, cols }, plan, progress)
+    }
+
+    /// The largest eigenvalues of the products of the columns of [`Dataset::compute`], in a pass for
+    /// every 32 vectors of a Krylov space; see [`crate::linear::leading`].
+    ///
+    /// # Errors
+    /// As [`Dataset::gram`]; `invalid-argument` for more eigenvalues than columns, and for means or
+    /// factors that are not as many.
+    pub fn leading(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        wanted: Wanted<'_>,
+        progress: Progress<'_>,
+    ) -> Result<Leading> {
+        matrix::leading(Part { snapshot: &self.snapshot, key, rows, cols }, plan, wanted, progress)
     }
 
     /// The columns of var that may hold ids of a vocabulary: the names of the genes as `gene_id`,
