@@ -70,9 +70,22 @@ def attempt(call):
         return None, e
 
 
+def of_blocks(number):
+    """As `of_ones`, with as many values in every cell."""
+    adata = of_ones(number)
+    columns = np.tile(np.arange(NNZ // N_CELLS, dtype="i4"), N_CELLS)
+    indptr = np.arange(0, NNZ + 1, NNZ // N_CELLS)
+    adata.X = sp.csr_matrix((np.full(NNZ, number, "f4"), columns, indptr), shape=adata.shape)
+    return adata
+
+
 def start(source, target, *flags):
+    return start_program("convert", source, target, *flags)
+
+
+def start_program(*arguments):
     return child(
-        [PROGRAM, "convert", source, target, *flags],
+        [PROGRAM, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         # Many small files: the writing, not the start of the program, takes the time.
@@ -203,6 +216,68 @@ def test_killed_while_a_store_is_replaced(tmp_path, sources, capfd):
         if trial % 5 == 4:
             assert_mended(sources[old], target, old, capfd)
     assert seen[False] >= TRIALS // 10, f"hardly any was killed in time: {seen}"
+
+
+def blocks_of(array):
+    """The cells by the number that each of them tells, everywhere alike."""
+    X, obs = array.to_csr(), array.obs
+    numbers = obs["n"].to_numpy()
+    np.testing.assert_array_equal(np.repeat(numbers, np.diff(X.indptr)), X.data)
+    assert [int(name.split("-")[0]) for name in obs["cell_id"]] == list(numbers)
+    assert [f"k{number}" for number in numbers] == list(obs["kind"])
+    gene = array.to_csr(genes=[5])
+    assert (gene != X[:, [5]]).nnz == 0
+    counts = Counter(numbers.tolist())
+    told = array.query("SELECT n, COUNT(*) AS values FROM expression NATURAL JOIN cells GROUP BY n")
+    assert dict(told.rows()) == {number: NNZ // N_CELLS * n for number, n in counts.items()}
+    return counts
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("change", ["append", "optimize", "delete-cells"])
+def test_killed_while_a_store_changes(tmp_path, capfd, change):
+    """An append, a rewriting and a deletion: all of it is there, or nothing."""
+    rng = random.Random(3)
+    trials = rounds(8, 100)
+    target, more = tmp_path / "a.slaf", tmp_path / "2.h5ad"
+    of_blocks(1).write_h5ad(tmp_path / "1.h5ad")
+    of_blocks(2).write_h5ad(more)
+    SLAFConverter().convert(tmp_path / "1.h5ad", target)
+    SLAFArray(target).append(more)
+    start_with, both = SLAFArray(target).version, Counter({1: N_CELLS, 2: N_CELLS})
+    arguments = {
+        "append": ["append", target, tmp_path / "3.h5ad"],
+        "optimize": ["optimize", target, "--force"],
+        "delete-cells": ["delete-cells", target, "--where", "n = 2"],
+    }[change]
+    of_blocks(3).write_h5ad(tmp_path / "3.h5ad")
+    done = {
+        "append": both + Counter({3: N_CELLS}),
+        "optimize": both,
+        "delete-cells": Counter({1: N_CELLS}),
+    }[change]
+    with start_program(*arguments) as process:
+        wait_for_first_write(process, target)
+        begin = time.monotonic()
+        assert process.wait(60) == 0
+        seconds = time.monotonic() - begin
+    seen = Counter()
+    for _ in range(trials):
+        SLAFArray(target).rollback(start_with)
+        version = SLAFArray(target).version
+        reported = killed(start_program(*arguments), target, rng.uniform(0, 1.2 * seconds))
+        assert_whole(target, capfd)
+        array = SLAFArray(target)
+        landed = array.version == version + 1
+        assert landed or (array.version == version and not reported)
+        assert blocks_of(array) == (done if landed else both)
+        seen[landed] += 1
+    assert seen[False] >= trials // 10, f"hardly any was killed in time: {seen}"
+    # What the killed ones left is in nobody's way.
+    SLAFArray(target).rollback(start_with)
+    assert command(*arguments) == 0, capfd.readouterr().err
+    assert_whole(target, capfd)
+    assert blocks_of(SLAFArray(target)) == done
 
 
 def read(array, of):
