@@ -261,3 +261,32 @@ def test_a_column_takes_another_name(growing_path):
     assert series.value_counts().index.name == "other"
     assert (series == "b1").name == "other"
     assert series.to_frame().columns.tolist() == ["other"]
+
+
+WRITES = {
+    "loc": lambda f: f.loc.__setitem__((["cell1", "cell3"], "n_counts"), 99),
+    "loc of one": lambda f: f.loc.__setitem__(("cell1", "n_counts"), 99),
+    "loc of a mask": lambda f: f.loc.__setitem__((f["batch"] == "b1", "n_counts"), 7),
+    "loc of a category": lambda f: f.loc.__setitem__((f["n_counts"] > 2, "batch"), "b1"),
+    "loc of a new column": lambda f: f.loc.__setitem__((slice(None), "new"), 1),
+    "iloc": lambda f: f.iloc.__setitem__((2, 0), f.iloc[0, 0]),
+    "at": lambda f: f.at.__setitem__(("cell1", "n_counts"), 99),
+    "iat": lambda f: f.iat.__setitem__((1, 0), f.iat[2, 0]),
+    "insert": lambda f: f.insert(0, "first", 3),
+    "pop": lambda f: f.pop("n_counts"),
+    "update": lambda f: f.update(pd.DataFrame({"score": [50.0]}, index=["cell3"])),
+    "rename": lambda f: f.rename(columns={"n_counts": "n"}, inplace=True),
+    "drop": lambda f: f.drop(columns="n_counts", inplace=True),
+    "replace": lambda f: f.replace({"note": {"a": "A"}}, inplace=True),
+    "several": lambda f: f.__setitem__(["n_counts", "z"], np.ones((6, 2))),
+    "eval": lambda f: f.eval("z = n_counts * 2", inplace=True),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_writes_reach_what_was_not_read_yet(lazy, original, write):
+    ours, theirs = lazy.obs, original.obs
+    assert reads(lazy) == []
+    WRITES[write](ours)
+    WRITES[write](theirs)
+    pd.testing.assert_frame_equal(pd.DataFrame(lazy.obs), theirs)
