@@ -85,6 +85,7 @@ def add_slots(
 def add_beside_uns(
     opened: Callable[[int], Store],
     merged: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    dropped: Callable[[], Sequence[str]] = tuple,
 ) -> tuple[int, Report]:
     """Write slots with entries of ``uns`` beside those that others write meanwhile.
 
@@ -94,6 +95,8 @@ def add_beside_uns(
         The version to go on from, of the number of the try.
     merged
         The slots, of ``uns`` as it is in that version.
+    dropped
+        Other slots that the new version does not have; asked after ``merged``.
 
     Raises
     ------
@@ -106,7 +109,7 @@ def add_beside_uns(
         store = opened(number)
         slots = merged(read_element(store, "uns") or {})
         try:
-            return add_slots(store, slots, overwrite=True)
+            return add_slots(store, slots, overwrite=True, drop=dropped())
         except ConflictError:
             continue
     raise from_kind("conflict", "others change uns all the time; try again", store.path)

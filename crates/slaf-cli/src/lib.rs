@@ -6,6 +6,7 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+mod analyze;
 mod annotate;
 mod append;
 mod convert;
@@ -53,6 +54,7 @@ enum Command {
     Export(export::Args),
     Verify(verify::Args),
     Versions(versions::Args),
+    Analyze(analyze::Args),
     Append(append::Args),
     Annotate(annotate::Args),
     Filter(filter::Args),
@@ -99,6 +101,7 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Outcome {
         Command::Export(args) => export::run(args, interrupt),
         Command::Verify(args) => verify::run(args, interrupt),
         Command::Versions(args) => versions::run(args, interrupt),
+        Command::Analyze(args) => analyze::run(args),
         Command::Append(args) => append::run(args, interrupt),
         Command::Annotate(args) => annotate::run(args, interrupt),
         Command::Filter(args) => filter::run(args, interrupt),

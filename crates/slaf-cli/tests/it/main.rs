@@ -244,6 +244,16 @@ fn run_is_callable_from_another_program() {
     assert_eq!(args(&[Path::new("slaf"), Path::new("inform"), &store]), 2);
 }
 
+#[test]
+fn an_analysis_is_of_the_python_package() {
+    let place = Place::with_store();
+    for arguments in [&["analyze", "a.slaf", "--preset", "pbmc", "--no-umap"][..], &["analyze", "--help"], &["analyze"]] {
+        let told = place.fails(arguments, "unsupported-feature");
+        assert!(told.contains("pip install 'slaf[analysis]'"), "{told}");
+    }
+    assert!(place.ok(&["--help"]).contains("analyze"));
+}
+
 /// Makes more cells than a pipe or a conversion swallows at once.
 #[cfg(unix)]
 fn with_many_cells(place: &Place, n: usize) {

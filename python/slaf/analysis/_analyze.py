@@ -1,0 +1,491 @@
+"""An analysis: which steps are to be done, doing them, and writing what they give."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from slaf import _slaf
+from slaf._array import SLAFArray
+from slaf._errors import from_kind, invalid
+from slaf._growing import add_beside_uns
+from slaf._numbers import flag, path_text, text
+from slaf._report import Report
+from slaf._store import Store
+from slaf.analysis._digest import digest
+from slaf.analysis._lineage import KEY, Names, Record, Stored, input_digest, records, signature
+from slaf.analysis._parameters import Parameters, parameters
+from slaf.analysis._quality import symbols_of
+from slaf.analysis._steps import STEPS, Context, Result, Step, planned
+from slaf.analysis._summary import Planned, report_of
+from slaf.integrations.anndata import LazyAnnData, of_store
+from slaf.integrations.scanpy._light import needed
+
+#: Tells of a step that begins: its number, how many there are, and its title. The context ends with
+#: the step, whose line it is given.
+Progress = Callable[[int, int, str], AbstractContextManager[Callable[[str], None]]]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The store, and what results are called in it."""
+
+    path: str
+    storage_options: Mapping[str, str]
+    names: Names
+
+    def open(self) -> Stored:
+        """The newest version."""
+        return Stored(of_store(Store(self.path, None, self.storage_options)))
+
+
+def _target(
+    store: Any, storage_options: Mapping[str, str] | None, key_added: str | None
+) -> _Target:
+    names = Names(None if key_added is None else text("key_added", key_added))
+    if key_added is not None and ("/" in key_added or not key_added):
+        raise invalid(f"key_added is a word without slashes, not {key_added!r}")
+    if isinstance(store, (SLAFArray, LazyAnnData)):
+        opened: Store = store._store
+        if isinstance(store, LazyAnnData):
+            _refuse_changed(store)
+        return _Target(opened.path, opened.storage_options, names)
+    return _Target(path_text("the store", store), dict(storage_options or {}), names)
+
+
+def _refuse_changed(adata: LazyAnnData) -> None:
+    """Refuse a data set that differs from its store."""
+    from slaf.integrations._save import _Changes
+
+    contents = adata._contents
+    changed = adata.is_view or contents.is_subset
+    if not changed:
+        changes = _Changes(contents)
+        changed = bool(changes.slots or changes.dropped or changes.left)
+    if changed:
+        raise invalid(
+            "an analysis is of all that a store holds, and this data set is a part of it or was "
+            "changed: save() what was changed, or write() a store of the part"
+        )
+
+
+def plan(
+    store: Any,
+    *,
+    preset: str | None = None,
+    key_added: str | None = None,
+    storage_options: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Report:
+    """Tell what :func:`analyze` would do with the same arguments, and do nothing.
+
+    Returns
+    -------
+    Report
+        ``steps``: of each its ``name``, ``state`` (``"done"``, ``"to do"`` or ``"redo"``), ``why``,
+        and the ``slots`` that it may write.
+    """
+    target = _target(store, storage_options, key_added)
+    stored, steps = _plan(target, parameters(preset, options))
+    return report_of(target.names, stored, steps, is_plan=True)
+
+
+def analyze(
+    store: Any,
+    *,
+    preset: str | None = None,
+    batch_key: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    key_added: str | None = None,
+    overwrite: bool = False,
+    storage_options: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Report:
+    """Go from counts to clusters and markers, and write the results into the store.
+
+    The steps are quality metrics, filters, doublets (if asked for), normalisation, variable genes,
+    principal components, Harmony (with ``batch_key``), neighbours, UMAP, Leiden's clusters, and
+    markers. They are the functions of :mod:`slaf.integrations.scanpy`; counts stream from the
+    store. Each step is one commit, so that an analysis that was stopped goes on where it was: a
+    step is skipped where its results are there, made from the same cells and genes with the same
+    parameters. ``uns["slaf_analyze"]`` has a record of each.
+
+    Cells that do not pass stay in the store. ``obs["passes_qc"]`` and ``obs["qc_reason"]`` tell
+    which and why; later columns are missing for them (NaN), and graphs have no edges of them. X
+    stays counts: :func:`open_analyzed` gives the cells and genes that were analysed, normalised.
+
+    Parameters
+    ----------
+    store
+        A path or address, a :class:`slaf.SLAFArray` (which moves to the last version), or a lazy
+        AnnData without changes (which stays where it is). The newest version is analysed.
+    preset
+        ``"default"`` or ``"pbmc"``; see :data:`PRESETS`.
+    batch_key
+        See :class:`Parameters`.
+    out
+        Where to write a report, a file of HTML that needs no others.
+    key_added
+        A prefix of all names that are written: ``"run2"`` gives ``obs["run2_leiden"]``.
+    overwrite
+        Replace the file at ``out``. Of the store, only results of earlier analyses are replaced.
+    storage_options
+        Of the object store.
+    progress
+        Is told of each step.
+    **options
+        Fields of :class:`Parameters`, in place of those of the preset.
+
+    Returns
+    -------
+    Report
+        ``version``, ``n_cells``, ``n_analyzed``, ``n_genes``, ``report``, and ``steps``: of each
+        ``name``, ``state``, ``version``, ``seconds``, ``writes``, ``found``.
+
+    Raises
+    ------
+    AlreadyExistsError
+        For columns and keys of the same names that no analysis made, or that were changed since;
+        for a file at ``out``.
+    InvalidArgumentError
+        For values that are no counts, cells without a batch, wrong parameters, and too few cells.
+    UnsupportedError
+        For packages that are missing: ``pip install 'slaf[analysis]'``.
+    ConflictError
+        If cells or genes come or go meanwhile.
+
+    Notes
+    -----
+    Genes are mitochondrial whose symbols begin with ``MT-`` (``mt-``, ``Mt-``), ribosomal with
+    ``RPS`` or ``RPL``. Symbols are the names of genes or, where these are numbers of Ensembl or
+    have none that begins so, a column such as ``symbol``, ``gene_name`` or ``feature_name``.
+
+    Examples
+    --------
+    >>> from slaf.analysis import plan
+    >>> [step["name"] for step in plan(store_path, key_added="mine", umap=False)["steps"]][:3]
+    ['qc', 'filter', 'normalize']
+    """
+    p = parameters(preset, {**options, "batch_key": batch_key})
+    target = _target(store, storage_options, key_added)
+    file = None if out is None else _free_file(out, flag("overwrite", overwrite))
+    stored, steps = _plan(target, p)
+    _check_installed([s.step for s in steps if s.state != "done"], p, file is not None)
+    _check_writable(target.path, steps)
+    shown = progress or (lambda *_: nullcontext(lambda _: None))
+    base: list[Planned] = []
+    for number, each in enumerate(steps, 1):
+        if each.state == "done":
+            base.append(each)
+            continue
+        with shown(number, len(steps), each.step.title) as tell:
+            record = _do(target, p, each)
+            tell(each.told(record))
+        base.append(each.with_record(record))
+    stored = target.open()
+    if file is not None:
+        from slaf.analysis._report import write_page
+
+        with shown(len(steps), len(steps), "report"):
+            write_page(file, stored, target.names)
+    if isinstance(store, SLAFArray):
+        store.refresh()
+    return report_of(target.names, stored, base, is_plan=False, out=file)
+
+
+def open_analyzed(
+    store: Any,
+    *,
+    key_added: str | None = None,
+    storage_options: Mapping[str, str] | None = None,
+) -> LazyAnnData:
+    """Open the cells and genes that an analysis took, with logarithms of normalised counts as X.
+
+    Parameters
+    ----------
+    store, key_added, storage_options
+        As in :func:`analyze`.
+
+    Returns
+    -------
+    LazyAnnData
+        With the names of the store, also of entries of ``uns``.
+
+    Raises
+    ------
+    NotFoundError
+        If the store was not analysed as far as that.
+    """
+    target = _target(store, storage_options, key_added)
+    stored = target.open()
+    found = records(stored.uns, target.names, target.path)
+    if "normalize" not in found:
+        what = f"there is no analysis with key_added={key_added!r}: run slaf analyze first"
+        raise from_kind("not-found", what, target.path)
+    layer = found["qc"].parameters.get("layer")
+    adata = Context(stored.adata, Parameters(layer=layer), target.names).analyzed()
+    adata.uns.update(stored.uns)
+    adata.uns["log1p"] = {"base": None}
+    return adata
+
+
+def _plan(target: _Target, p: Parameters) -> tuple[Stored, list[Planned]]:
+    """Which steps are to be done.
+
+    Raises
+    ------
+    AlreadyExistsError
+        For names that are not ours.
+    """
+    stored = target.open()
+    _check_input(stored, p)
+    known = records(stored.uns, target.names, target.path)
+    signatures = _signatures(stored, p)
+    steps: list[Planned] = []
+    for step in planned(p):
+        state, why = _state(stored, known, step, signatures, {s.step.name: s for s in steps})
+        record = known.get(step.name)
+        slots = [target.names.slot(slot) for slot in step.writes]
+        steps.append(
+            Planned(step, state, why, slots, signatures[step.name], record if why == "" else None)
+        )
+        if state != "done":
+            _refuse_foreign(stored, slots, known)
+    return stored, steps
+
+
+def _check_input(stored: Stored, p: Parameters) -> None:
+    """Refuse what no step could work with."""
+    adata, path = stored.adata, stored.store.path
+    if p.layer is None and adata.X is None:
+        raise from_kind("invalid-argument", "the store has no X: name a layer", path)
+    if p.layer is not None and p.layer not in adata.layers:
+        there = list(adata.layers)
+        raise from_kind("unknown-table", f"no layers[{p.layer!r}]; there are {there}", path)
+    if p.batch_key is not None:
+        if p.batch_key not in adata.obs:
+            message = f"no column {p.batch_key!r} in obs; there are {list(adata.obs.columns)}"
+            raise from_kind("unknown-column", message, path)
+        missing = adata.obs[p.batch_key].isna().to_numpy()
+        if missing.any():
+            first = adata.obs_names[int(missing.argmax())]
+            raise from_kind(
+                "invalid-argument",
+                f"{int(missing.sum()):,} cells have no value in obs[{p.batch_key!r}], the first is "
+                f"{first!r}: give them one with slaf annotate, or make a store without them with "
+                "slaf filter --where",
+                path,
+            )
+    # A column that is not there is refused.
+    symbols_of(adata, p.symbols)
+
+
+def _signatures(stored: Stored, p: Parameters) -> dict[str, str]:
+    """The signature of each planned step."""
+    adata = stored.adata
+    _, symbols = symbols_of(adata, p.symbols)
+    columns = [f"var/{symbols}"] if symbols is not None else []
+    columns += [f"obs/{p.batch_key}"] if p.batch_key is not None else []
+    found = {"": digest({"input": repr(input_digest(adata, p.layer, columns))})}
+    values = asdict(p)
+    for step in planned(p):
+        own = {name: values[name] for name in step.parameters}
+        before = [found[name] for name in step.after if name in found] or [found[""]]
+        found[step.name] = signature(step.name, own, before)
+    return found
+
+
+def _state(
+    stored: Stored,
+    known: Mapping[str, Record],
+    step: Step,
+    signatures: Mapping[str, str],
+    before: Mapping[str, Planned],
+) -> tuple[str, str]:
+    """Whether a step is ``"done"``, ``"to do"`` or to ``"redo"``, and why."""
+    record = known.get(step.name)
+    if record is None:
+        return "to do", "new"
+    redone = [name for name in step.after if name in before and before[name].state != "done"]
+    if redone:
+        return "redo", f"{redone[0]} is done again"
+    if record.shape != stored.adata.shape:
+        return "redo", "cells or genes were added or removed"
+    if record.signature != signatures[step.name]:
+        return "redo", "parameters or cells changed"
+    gone = [slot for slot in record.writes if not stored.has(slot)]
+    if gone:
+        return "redo", f"{gone[0]} is gone"
+    other = [slot for slot in record.writes if not stored.is_same(slot, record)]
+    return ("redo", f"{other[0]} was changed") if other else ("done", "")
+
+
+def _refuse_foreign(stored: Stored, slots: Sequence[str], known: Mapping[str, Record]) -> None:
+    """Refuse to write over what no analysis has written."""
+    makers = {slot: record for record in known.values() for slot in record.writes}
+    for slot in filter(stored.has, slots):
+        record = makers.get(slot)
+        if record is not None and stored.is_same(slot, record):
+            continue
+        told = "and slaf analyze did not make it"
+        if record is not None:
+            told = f"and it was changed since slaf analyze made it in version {record.version}"
+        raise from_kind(
+            "already-exists",
+            f"the store has {slot}, {told}: rename or drop it, or give all results a prefix with "
+            "--key-added PREFIX (key_added=)",
+            stored.store.path,
+        )
+
+
+def _check_installed(steps: Sequence[Step], p: Parameters, with_report: bool) -> None:
+    """Refuse at the beginning what would fail later for a package."""
+    modules = {
+        "doublets": ["scanpy", "skimage"],
+        "hvg": ["skmisc"] if p.flavor.startswith("seurat_v3") else [],
+        "harmony": ["scanpy", "harmonypy"],
+        "umap": ["scanpy", "umap"],
+        "clusters": ["scanpy", "igraph"],
+    }
+    for step in steps:
+        for module in modules.get(step.name, []):
+            needed(module, f"the step {step.name!r} of an analysis")
+    if with_report:
+        needed("matplotlib", "the report of an analysis")
+
+
+def _check_writable(path: str, steps: Sequence[Planned]) -> None:
+    """Refuse a local store that cannot be written into, before anything is computed."""
+    local = _slaf.local_path(path)
+    if local is None or all(step.state == "done" for step in steps):
+        return
+    if not os.access(local, os.W_OK):
+        message = "the store cannot be written into, and each step of an analysis is written there"
+        raise from_kind("permission-denied", message, path)
+
+
+def _free_file(out: str | os.PathLike[str], overwrite: bool) -> Path:
+    file = Path(path_text("out", out))
+    if not file.absolute().parent.is_dir():
+        raise from_kind("not-found", "no such folder", str(file.absolute().parent))
+    if file.exists() and not overwrite:
+        message = "there is a file already: replace it with --overwrite (overwrite=True)"
+        raise from_kind("already-exists", message, str(file))
+    return file
+
+
+def _do(target: _Target, p: Parameters, each: Planned) -> Record:
+    """Do a step, and commit what it gives."""
+    started = time.perf_counter()
+    stored = target.open()
+    with warnings.catch_warnings():
+        # Genes are told apart by their places.
+        warnings.filterwarnings("ignore", "(Variable|Observation) names are not unique")
+        result = each.step.run(Context(stored.adata, p, target.names))
+    values = asdict(p)
+    own = {name: values[name] for name in each.step.parameters}
+    record = Record(
+        function=each.step.function,
+        parameters=own,
+        found=result.found,
+        slaf_version=_slaf.__version__,
+        made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        input_version=stored.store.version,
+        version=0,
+        seconds=round(time.perf_counter() - started, 3),
+        shape=stored.adata.shape,
+        signature=each.signature,
+        writes={},
+    )
+    return _commit(target, stored, each.step, result, record)
+
+
+def _commit(target: _Target, read: Stored, step: Step, result: Result, record: Record) -> Record:
+    """Write what a step gives with its record, beside what others write meanwhile.
+
+    Results of steps that build on it, and those of an earlier run that it does not write again, go
+    in the same commit: they describe what is no longer there.
+    """
+    import pandas as pd
+
+    names = target.names
+    given: dict[str, Any] = {}
+    for of, slots in result.slots.items():
+        for name, value in slots.items():
+            is_column = of in ("obs", "var")
+            given[names.slot(f"{of}/{name}")] = pd.Series(value) if is_column else value
+    writes = {slot: digest(value) for slot, value in given.items()}
+    written = record
+    dropped: list[str] = []
+    own: dict[str, dict[str, Any]] = {}
+    for slot, value in given.items():
+        of, _, name = slot.partition("/")
+        if of != "uns":
+            own.setdefault(of, {})[name] = value
+    frames: dict[str, Any] = {of: pd.DataFrame(own.pop(of)) for of in ("obs", "var") if of in own}
+    newest = read
+
+    def opened(_: int) -> Store:
+        nonlocal newest
+        newest = target.open()
+        if newest.adata.shape != read.adata.shape:
+            raise from_kind(
+                "conflict",
+                f"cells or genes came or went while {step.title} were computed: run slaf analyze "
+                "again; what was done is kept, and steps that this affects are done again",
+                target.path,
+            )
+        return newest.store
+
+    def merged(uns: Mapping[str, Any]) -> Mapping[str, Any]:
+        nonlocal written
+        known = records(uns, names, target.path)
+        slots = [names.slot(slot) for slot in step.writes]
+        _refuse_foreign(newest, slots, known)
+        stale = {step.name, *_built_on(step.name)}
+        ours = ((s, r) for name, r in known.items() if name in stale for s in r.writes)
+        # What somebody changed since is theirs, and stays.
+        gone = {s for s, r in ours if s not in writes and newest.has(s) and newest.is_same(s, r)}
+        dropped[:] = sorted(s for s in gone if not s.startswith("uns/"))
+        version = newest.store.version + 1
+        written = Record(**{**record.__dict__, "version": version, "writes": writes})
+        kept = {k: r.to_uns() for k, r in known.items() if k not in stale}
+        entries = {k: v for k, v in uns.items() if f"uns/{k}" not in gone}
+        entries |= {s.removeprefix("uns/"): v for s, v in given.items() if s.startswith("uns/")}
+        entries[names(KEY)] = {**kept, step.name: written.to_uns()}
+        return {**frames, **own, "uns": entries}
+
+    version, _ = add_beside_uns(opened, merged, lambda: dropped)
+    if version != written.version:
+        # Others wrote at the same moment.
+        fixed = Record(**{**written.__dict__, "version": version})
+        _set_record(target, step.name, fixed)
+        written = fixed
+    return written
+
+
+def _set_record(target: _Target, name: str, record: Record) -> None:
+    """Replace a record."""
+
+    def merged(uns: Mapping[str, Any]) -> Mapping[str, Any]:
+        key = target.names(KEY)
+        return {"uns": {**uns, key: {**uns[key], name: record.to_uns()}}}
+
+    add_beside_uns(lambda _: target.open().store, merged)
+
+
+def _built_on(name: str) -> set[str]:
+    """The steps that read results of a step, and those that read theirs."""
+    found = {name}
+    for step in STEPS:
+        if found & set(step.after):
+            found.add(step.name)
+    return found - {name}
