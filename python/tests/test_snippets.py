@@ -95,8 +95,12 @@ def place(folder):
     (folder / "samples").mkdir()
     for i in range(2):
         cells(20, i).write_h5ad(folder / "samples" / f"{i}.h5ad")
-    for name in ("large_dataset", "atlas", "pbmc", "pbmc3k"):
+    for name in ("large_dataset", "atlas", "pbmc"):
         SLAFConverter().convert(folder / "pbmc.h5ad", folder / f"{name}.slaf")
+    # Nobody has looked at these yet.
+    raw = adata.copy()
+    del raw.obs["total_counts"]
+    SLAFConverter().convert_anndata(raw, folder / "pbmc3k.slaf")
     tokens = {"<pad>": 0, "<mask>": 1, **{g: i + 2 for i, g in enumerate(adata.var["gene_ids"])}}
     medians = dict.fromkeys(adata.var["gene_ids"], 2.0)
     for name, table in {"token_dictionary": tokens, "gene_median_dictionary": medians}.items():

@@ -171,7 +171,7 @@ def analyze(
     Examples
     --------
     >>> from slaf.analysis import plan
-    >>> [step["name"] for step in plan(store_path, key_added="mine", umap=False)["steps"]][:3]
+    >>> [step["name"] for step in plan(store_path, key_added="mine", umap=False).steps][:3]
     ['qc', 'filter', 'normalize']
     """
     p = parameters(preset, {**options, "batch_key": batch_key})

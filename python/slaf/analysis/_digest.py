@@ -48,7 +48,8 @@ def _feed(hasher: Any, value: Any) -> None:
     elif isinstance(value, pd.Series):
         _feed_column(hasher, value)
     elif sp.issparse(value):
-        matrix = sp.csr_matrix(value).sorted_indices()
+        graph: Any = value
+        matrix = graph.tocsr().sorted_indices()
         _tell(hasher, "sparse", matrix.shape)
         for part in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data):
             _feed_array(hasher, part)

@@ -107,10 +107,20 @@ def variable_genes(
             )  # fmt: skip
         if log:
             axis.set_xscale("log")
+            _plain_numbers(axis.xaxis)
         axis.set(xlabel=labels[0], ylabel=labels[1])
         axis.legend(frameon=False, markerscale=2.5, loc="upper right")
 
     return _svg((5.2, 3.6), draw)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Numbers beside a logarithmic axis without the formulas that are switched off."""
+    from matplotlib.ticker import LogLocator
+
+    for which, subs in (("major", (1.0,)), ("minor", (2.0, 5.0))):
+        getattr(axis, f"set_{which}_locator")(LogLocator(subs=subs))
+        getattr(axis, f"set_{which}_formatter")(lambda value, _: f"{value:g}")
 
 
 def variance_ratio(ratio: _Floats) -> bytes:
@@ -120,6 +130,7 @@ def variance_ratio(ratio: _Floats) -> bytes:
         axis = figure.subplots()
         axis.plot(np.arange(1, len(ratio) + 1), 100 * ratio, ".-", color=_BLUE, linewidth=1)
         axis.set(xlabel="component", ylabel="% of variance", yscale="log")
+        _plain_numbers(axis.yaxis)
 
     return _svg((4.4, 3.6), draw)
 

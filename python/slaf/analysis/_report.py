@@ -305,9 +305,8 @@ class _Page:
             [name, _number(size), f"{100 * size / n:.1f}"]
             for name, size in self.found["clusters"]["sizes"].items()
         ]
-        return f'<div class="row">{"".join(out)}</div>' + _table(
-            ["cluster", "cells", "%"], rows, [1, 2], "clusters"
-        )
+        out.append(_table(["cluster", "cells", "%"], rows, [1, 2], "clusters"))
+        return f'<div class="row">{"".join(out)}</div>'
 
     def _markers(self) -> str:
         found = self.adata.uns[self.names("rank_genes_groups")]

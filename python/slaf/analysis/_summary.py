@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,6 +115,13 @@ def report_of(
     return Report(_text(names, stored, steps, out), json.dumps(fields))
 
 
+def _wrapped(words: str, slots: Sequence[str], indent: int) -> list[str]:
+    margin = " " * indent
+    wrapper = textwrap.TextWrapper(100, margin, margin)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(words + ", ".join(slots))
+
+
 def _plan_text(steps: Sequence[Planned], stored: Stored) -> str:
     lines = [f"{stored.store.path}, version {stored.store.version}: nothing was done"]
     for each in steps:
@@ -122,7 +130,7 @@ def _plan_text(steps: Sequence[Planned], stored: Stored) -> str:
             told = f"in version {each.record.version}: would be skipped"
         lines.append(f"  {each.step.name:<10} {each.state:<6} {told}")
         if each.record is None:
-            lines.append(f"  {'':<17} writes {', '.join(each.slots)}")
+            lines += _wrapped("writes ", each.slots, 20)
     return "\n".join(lines)
 
 
@@ -136,16 +144,18 @@ def _text(names: Names, stored: Stored, steps: Sequence[Planned], out: Path | No
         told = found_text(each.step.name, record)
         lines.append(f"  {each.step.name:<10} {was:<8} version {record.version:<5} {told}".rstrip())
         if record.writes:
-            lines.append(f"  {'':<10} {', '.join(sorted(record.writes))}")
+            lines += _wrapped("", sorted(record.writes), 13)
         lines += [f"  {'':<10} note: {note}" for note in record.found["notes"]]
     if out is not None:
         lines.append(f"report: {out}")
     key = names("leiden")
     quoted = path.replace("'", "'\\''")
     column = f'"{key}"'
-    sql = f"SELECT {column}, COUNT(*) FROM cells WHERE {names('passes_qc')} GROUP BY {column}"
+    passes = f'"{names("passes_qc")}"'
+    sql = f"SELECT {column}, COUNT(*) FROM cells WHERE {passes} GROUP BY {column}"
     if not any(each.step.name == "clusters" for each in steps):
-        sql = f"SELECT qc_reason, COUNT(*) FROM cells GROUP BY {names('qc_reason')}"
+        reason = f'"{names("qc_reason")}"'
+        sql = f"SELECT {reason}, COUNT(*) FROM cells GROUP BY {reason}"
     lines.append(f"next: slaf query '{quoted}' '{sql}'")
     if out is None:
         lines.append(f"      slaf analyze '{quoted}' ... --out report.html, for pictures")
