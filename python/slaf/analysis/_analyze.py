@@ -25,6 +25,7 @@ from slaf.analysis._parameters import Parameters, parameters
 from slaf.analysis._quality import symbols_of
 from slaf.analysis._steps import STEPS, Context, Result, Step, planned
 from slaf.analysis._summary import Planned, report_of
+from slaf.integrations._save import is_changed
 from slaf.integrations.anndata import LazyAnnData, of_store
 from slaf.integrations.scanpy._light import needed
 
@@ -62,14 +63,7 @@ def _target(
 
 def _refuse_changed(adata: LazyAnnData) -> None:
     """Refuse a data set that differs from its store."""
-    from slaf.integrations._save import _Changes
-
-    contents = adata._contents
-    changed = adata.is_view or contents.is_subset
-    if not changed:
-        changes = _Changes(contents)
-        changed = bool(changes.slots or changes.dropped or changes.left)
-    if changed:
+    if is_changed(adata):
         raise invalid(
             "an analysis is of all that a store holds, and this data set is a part of it or was "
             "changed: save() what was changed, or write() a store of the part"

@@ -129,6 +129,10 @@ def run(arguments: Sequence[str]) -> int:
         parsed = parser.parse_args(arguments)
     except SystemExit as e:
         return int(e.code or 0)
+    if sys.stdout is None:
+        what = "the standard output is closed: send it to /dev/null if it is not wanted"
+        print(f"slaf: {what} [io]", file=sys.stderr)
+        return 1
     options = _given(parsed)
     with warnings.catch_warnings():
         # Warnings of libraries are for those who write code.

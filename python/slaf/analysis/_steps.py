@@ -63,6 +63,10 @@ class Context:
         part.X = self.counts(part)
         part.raw = None
         part.uns = {}
+        if self.parameters.batch_key is not None:
+            # Numbers name batches as well.
+            batches = part.obs[self.parameters.batch_key]
+            part.obs[self.parameters.batch_key] = batches.astype(str).astype("category")
         return part
 
     @property
@@ -107,8 +111,8 @@ def _spread_graph(graph: Any, cells: npt.NDArray[np.bool_]) -> Any:
     """A graph of some cells as one of all; the others have no edges."""
     import scipy.sparse as sp
 
-    n, places = len(cells), np.flatnonzero(cells)
     graph = graph.tocsr()
+    n, places = len(cells), np.flatnonzero(cells).astype(graph.indices.dtype)
     counts = np.zeros(n, dtype=np.int64)
     counts[cells] = np.diff(graph.indptr)
     indptr = np.concatenate([[0], np.cumsum(counts)])

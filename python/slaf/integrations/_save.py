@@ -56,6 +56,15 @@ def save(adata: LazyAnnData) -> Report:
     return Report(str(report), json.dumps({**report.to_dict(), "left": changes.left}))
 
 
+def is_changed(adata: LazyAnnData) -> bool:
+    """Whether a data set is a part of its store, or differs from it."""
+    contents = adata._contents
+    if adata.is_view or contents.is_subset:
+        return True
+    changes = _Changes(contents)
+    return bool(changes.slots or changes.dropped or changes.left)
+
+
 def _shape(store: Store) -> list[tuple[str, int]]:
     return [("obs", store.shape[0]), ("var", store.shape[1])]
 
