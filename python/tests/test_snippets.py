@@ -35,6 +35,8 @@ SUBSTITUTIONS = {
     "n_workers=4": "n_workers=2, dashboard_address=None",
     # Fewer genes than in an atlas.
     "n_top_genes=2000": "n_top_genes=100",
+    "--preset pbmc": "--preset pbmc --min-genes 50",
+    'preset="pbmc"': 'preset="pbmc", min_genes=50',
 }
 # Outputs and logs: nothing to run.
 NOT_CODE = {"text"}

@@ -192,8 +192,7 @@ def _filter(c: Context) -> Result:
         raise invalid(
             f"{n_passed} of {c.adata.n_obs:,} cells pass quality control ({told or 'none fails'}), "
             f"and an analysis needs {LEAST_CELLS}: look at obs[{c.names('total_counts')!r}] and "
-            f"obs[{c.names('n_genes_by_counts')!r}], and take other bounds, or no medians "
-            "(--mads 0, mads=None)"
+            f"obs[{c.names('n_genes_by_counts')!r}], and take other bounds"
         )
     part = c.part(judged.passes, np.ones(c.adata.n_vars, dtype=bool))
     found = pp.filter_genes(part, min_cells=max(p.min_cells, 1), inplace=False)

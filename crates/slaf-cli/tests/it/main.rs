@@ -247,7 +247,8 @@ fn run_is_callable_from_another_program() {
 #[test]
 fn an_analysis_is_of_the_python_package() {
     let place = Place::with_store();
-    for arguments in [&["analyze", "a.slaf", "--preset", "pbmc", "--no-umap"][..], &["analyze", "--help"], &["analyze"]] {
+    for arguments in [&["analyze", "a.slaf", "--preset", "pbmc", "--no-umap"][..], &["analyze", "--help"], &["analyze"]]
+    {
         let told = place.fails(arguments, "unsupported-feature");
         assert!(told.contains("pip install 'slaf[analysis]'"), "{told}");
     }
