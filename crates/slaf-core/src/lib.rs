@@ -29,3 +29,7 @@ pub use dtype::{Dtype, Value, Values};
 pub use error::{Context, Error, ErrorKind, Result, cause};
 pub use names::unknown_name;
 pub use near::near;
+
+/// Bytes of stack of a thread that works for a call: expressions are evaluated as deep as a query
+/// nests them, and without optimisation large futures are copied from frame to frame.
+pub const STACK: usize = 16 << 20;

@@ -2,7 +2,7 @@
 //! for decoding and packing.
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use slaf_core::{Error, ErrorKind, Result};
+use slaf_core::{Error, ErrorKind, Result, STACK};
 use std::future::Future;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
@@ -16,10 +16,6 @@ type Slot<T> = Mutex<Option<(u32, &'static T)>>;
 /// Pairs of sockets that are free before tokio opens its own files.
 #[cfg(unix)]
 const ENOUGH_PAIRS: usize = 5;
-
-/// Bytes of stack of a thread that works for a call: expressions are evaluated as deep as a query
-/// nests them, and without optimisation large futures are copied from frame to frame.
-pub const STACK: usize = 16 << 20;
 
 static RUNTIME: Slot<Runtime> = Mutex::new(None);
 static POOL: Slot<ThreadPool> = Mutex::new(None);

@@ -51,11 +51,11 @@ pub use progress::{Progress, ProgressEvent};
 pub use query::name_with_nul;
 pub use query::{Cancel, Dialect, Parameter, ParameterType, Parameters, QueryOptions, QueryResult, UserTable};
 pub use selection::Selection;
-pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
+pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, STACK, Value, Values, with_dtype, with_values};
 pub use slaf_ingest::{
     ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
 };
-pub use slaf_lance::runtime::{STACK, pool_threads as threads};
+pub use slaf_lance::runtime::pool_threads as threads;
 pub use store::manifest;
 
 /// Products of columns and eigenvalues, of which principal components are made; see [`Dataset::gram`].

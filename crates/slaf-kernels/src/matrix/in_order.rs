@@ -1,5 +1,6 @@
 //! Parallel work whose results come in order.
 
+use crate::parallel::spawn;
 use slaf_core::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
@@ -11,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 /// bounded. The first error ends it. The threads are not those of a pool: work may block.
 ///
 /// # Errors
-/// Those of `work` and `take`.
+/// Those of `work` and `take`, and of starting a thread.
 pub fn in_order<T: Send>(
     n: usize,
     threads: usize,
@@ -29,14 +30,14 @@ pub fn in_order<T: Send>(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let (work, orders, result) = (&work, &orders, result.clone());
-            scope.spawn(move || {
+            spawn(scope, move || {
                 let next = || orders.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 while let Ok(i) = next() {
                     if result.send((i, work(i))).is_err() {
                         break;
                     }
                 }
-            });
+            })?;
         }
         drop(result);
         // Dropped at the end, on every path: then the threads end.
