@@ -15,10 +15,22 @@ pub enum Metric {
 slaf_core::names!(Metric, "metric", { Euclidean => "euclidean", Cosine => "cosine" });
 
 /// A type of coordinates.
-pub trait Real: Copy + Send + Sync + Into<f64> + 'static {}
+pub trait Real: Copy + Send + Sync + Into<f64> + 'static {
+    /// The difference, rounded to float32.
+    fn less(self, other: f32) -> f32;
+}
 
-impl Real for f32 {}
-impl Real for f64 {}
+impl Real for f32 {
+    fn less(self, other: f32) -> f32 {
+        self - other
+    }
+}
+
+impl Real for f64 {
+    fn less(self, other: f32) -> f32 {
+        (self - f64::from(other)) as f32
+    }
+}
 
 /// Points as they were given, row-major.
 #[derive(Clone, Copy)]
@@ -59,7 +71,7 @@ impl<'a, T: Real> Points<'a, T> {
 }
 
 /// A sum over pairs, in four partial sums.
-fn in_lanes<T: Real>(a: &[T], b: &[T], f: impl Fn(f64, f64) -> f64) -> f64 {
+pub(super) fn in_lanes<A: Real, B: Real>(a: &[A], b: &[B], f: impl Fn(f64, f64) -> f64) -> f64 {
     let mut sums = [0.0; 4];
     let (mut a4, mut b4) = (a.chunks_exact(4), b.chunks_exact(4));
     for (a, b) in a4.by_ref().zip(b4.by_ref()) {
@@ -103,6 +115,11 @@ pub(super) struct Best {
 impl Best {
     pub(super) fn new(k: usize) -> Best {
         Best { k, heap: BinaryHeap::with_capacity(k) }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
     }
 
     /// What is farther than this is not among them.

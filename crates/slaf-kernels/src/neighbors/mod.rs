@@ -6,13 +6,17 @@
 //! could be a neighbour is measured in float64, from the values as they were given. The result is
 //! what comparing every pair in float64 gives, ties by row number, with any number of threads.
 //!
+//! [`FlatScan`] compares points that come in blocks with some queries, in the same way.
+//!
 //! [`umap_connectivities`] makes the graph of UMAP of them.
 
 mod clusters;
 mod exact;
+mod flat;
 mod graph;
 mod search;
 
 pub use exact::{Metric, Real};
+pub use flat::{FlatScan, Hits, LARGEST, Measure, Numbers, Targets};
 pub use graph::{Graph, umap_connectivities};
 pub use search::{Nearest, all_nearest, nearest};

@@ -3,7 +3,9 @@
 use crate::kind;
 use proptest::prelude::*;
 use slaf_core::ErrorKind;
-use slaf_kernels::neighbors::{Metric, Nearest, all_nearest, nearest, umap_connectivities};
+use slaf_kernels::neighbors::{
+    FlatScan, Hits, Measure, Metric, Nearest, Numbers, Real, Targets, all_nearest, nearest, umap_connectivities,
+};
 
 /// The neighbours of every `step`-th point.
 fn all_pairs(values: &[f32], dims: usize, k: usize, metric: Metric, step: usize) -> Vec<(usize, Vec<(f64, u32)>)> {
@@ -129,4 +131,129 @@ fn a_graph_is_symmetric_and_the_nearest_has_strength_one() {
     assert_eq!((graph.columns, graph.values), (vec![1, 0, 2, 1], vec![1.0; 4]));
     assert_eq!(kind(umap_connectivities(&[5], &[1.0], 1)), ErrorKind::InvalidArgument);
     assert_eq!(umap_connectivities(&[], &[], 3).unwrap().starts, [0]);
+}
+
+/// The nearest of all rows to each query, by comparing all in float64.
+fn by_comparing_all(values: &[f64], queries: &[f64], dims: usize, k: usize, measure: Measure) -> Vec<Vec<(f64, u32)>> {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let distance = |a: &[f64], b: &[f64]| match measure {
+        Measure::L2 => a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt(),
+        Measure::Cosine => 1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(),
+        Measure::InnerProduct => -dot(a, b),
+    };
+    let of = |query: &[f64]| {
+        let rows = values.chunks(dims).enumerate();
+        let usable = rows.filter(|(_, row)| measure != Measure::Cosine || row.iter().any(|x| *x != 0.0));
+        let mut all: Vec<(f64, u32)> = usable.map(|(i, row)| (distance(query, row), i as u32)).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        all.truncate(k);
+        all
+    };
+    queries.chunks(dims).map(of).collect()
+}
+
+fn flat<T: Real>(
+    values: &[T],
+    targets: &Targets,
+    k: usize,
+    measure: Measure,
+    rows_at_once: usize,
+    threads: usize,
+) -> slaf_core::Result<Hits> {
+    let scan = FlatScan::new(targets.clone(), k, measure)?;
+    let mut first = 0;
+    for block in values.chunks(targets.dims * rows_at_once) {
+        scan.offer(block, Numbers::From(first), threads, &|| true)?;
+        first += (block.len() / targets.dims) as u32;
+    }
+    Ok(scan.finish(threads))
+}
+
+const MEASURES: [Measure; 3] = [Measure::L2, Measure::Cosine, Measure::InnerProduct];
+
+#[test]
+fn a_flat_scan_is_the_comparison_of_all() {
+    let (n, dims) = (2500, 7);
+    let values = in_groups(n, dims);
+    let wide: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
+    for n_queries in [1, 3, 200] {
+        let queries: Vec<f64> = in_groups(n_queries, dims).into_iter().map(|x| f64::from(x) + 0.01).collect();
+        let targets = Targets { dims, values: queries.clone(), own: Vec::new(), first: 0 };
+        for (measure, k) in MEASURES.into_iter().flat_map(|m| [(m, 1), (m, 20), (m, 3000)]) {
+            let ours = flat(&values, &targets, k, measure, 1100, 3).unwrap();
+            for (i, theirs) in by_comparing_all(&wide, &queries, dims, k, measure).into_iter().enumerate() {
+                let at = ours.of(i);
+                assert_eq!(at.len(), k.min(n));
+                for (j, (distance, row)) in theirs.into_iter().enumerate() {
+                    assert!((ours.distances[at.start + j] - distance).abs() < 1e-9, "{measure:?} {i} {j}");
+                    // Distances that differ in the last bit only come in any order.
+                    let same = ours.rows[at.start + j] == row;
+                    assert!(same || measure != Measure::L2, "{measure:?} {i} {j}");
+                }
+            }
+            for (rows_at_once, threads) in [(1, 1), (n, 1), (n, 2), (333, 5)] {
+                assert_eq!(flat(&values, &targets, k, measure, rows_at_once, threads).unwrap(), ours);
+                assert_eq!(flat(&wide, &targets, k, measure, rows_at_once, threads).unwrap(), ours);
+            }
+        }
+    }
+}
+
+#[test]
+fn ties_come_by_number_and_own_rows_are_left_out() {
+    // Points of a small lattice, each many times.
+    let n = 3000;
+    let values: Vec<f64> = (0..n).flat_map(|i| [(i % 5) as f64, (i % 3) as f64]).collect();
+    let own: Vec<u32> = vec![0, 7, 2999];
+    let queries: Vec<f64> = own.iter().flat_map(|&i| [f64::from(i % 5), f64::from(i % 3)]).collect();
+    for own in [Vec::new(), own] {
+        let targets = Targets { dims: 2, values: queries.clone(), own: own.clone(), first: 0 };
+        let ours = flat(&values, &targets, 450, Measure::L2, 700, 4).unwrap();
+        for (i, mut theirs) in by_comparing_all(&values, &queries, 2, n, Measure::L2).into_iter().enumerate() {
+            theirs.retain(|(_, row)| own.get(i) != Some(row));
+            let rows: Vec<u32> = theirs.into_iter().take(450).map(|(_, row)| row).collect();
+            assert_eq!(ours.rows[ours.of(i)], rows[..]);
+        }
+    }
+}
+
+#[test]
+fn magnitudes_leave_no_neighbour_out() {
+    for scale in [1e-30, 1e-22, 1e-3, 1e6, 1e14] {
+        let values: Vec<f64> = in_groups(1500, 3).into_iter().map(|x| f64::from(x) * scale).collect();
+        for measure in MEASURES {
+            let targets = Targets { dims: 3, values: values[..30].to_vec(), own: Vec::new(), first: 0 };
+            let ours = flat(&values, &targets, 5, measure, 500, 2).unwrap();
+            for (i, theirs) in by_comparing_all(&values, &values[..30], 3, 5, measure).into_iter().enumerate() {
+                for (j, (distance, _)) in theirs.into_iter().enumerate() {
+                    let found = ours.distances[ours.of(i).start + j];
+                    let unit = if measure == Measure::Cosine { 1.0 } else { scale };
+                    let unit = if measure == Measure::InnerProduct { unit * unit } else { unit };
+                    assert!((found - distance).abs() <= 1e-9 * unit, "{measure:?} {scale} {found} {distance}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flat_scan_refuses_what_has_no_place() {
+    let targets = |values: &[f64]| Targets { dims: 2, values: values.to_vec(), own: Vec::new(), first: 0 };
+    let new = |values: &[f64], measure| kind(FlatScan::new(targets(values), 1, measure).map(|_| ()));
+    for bad in [f64::NAN, f64::INFINITY, 1e16] {
+        assert_eq!(new(&[0.0, bad], Measure::L2), ErrorKind::InvalidArgument);
+        let scan = FlatScan::new(targets(&[1.0, 2.0]), 1, Measure::L2).unwrap();
+        let error = scan.offer(&[0.0, 1.0, bad, 0.0], Numbers::Each(&[4, 9]), 1, &|| true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.message().starts_with("row 9 "), "{error}");
+    }
+    assert_eq!(new(&[0.0], Measure::L2), ErrorKind::InvalidArgument);
+    assert_eq!(new(&[0.0, 0.0], Measure::Cosine), ErrorKind::InvalidArgument);
+    let scan = FlatScan::new(targets(&[1.0, 2.0]), 1, Measure::L2).unwrap();
+    assert_eq!(kind(scan.offer(&[0.0f32; 2], Numbers::From(0), 1, &|| false)), ErrorKind::Interrupted);
+    // What has no direction is left out.
+    let found = flat(&[0.0, 0.0, 3.0, 4.0], &targets(&[3.0, 4.0]), 2, Measure::Cosine, 1, 1).unwrap();
+    assert_eq!((found.rows, found.distances), (vec![1], vec![0.0]));
+    let none = flat(&[1.0, 2.0], &targets(&[3.0, 4.0]), 0, Measure::L2, 1, 1).unwrap();
+    assert_eq!((none.starts, none.rows), (vec![0, 0], vec![]));
 }
