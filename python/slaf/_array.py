@@ -20,6 +20,7 @@ from slaf._growing import Growing
 from slaf._keywords import keywords
 from slaf._progress import bar
 from slaf._report import Report
+from slaf._search import Search
 from slaf._selectors import Axis
 from slaf._slaf import ArrowStream, Column
 from slaf._store import WHAT, Store
@@ -52,7 +53,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-class SLAFArray(Expression, Growing, Asynchronous):
+class SLAFArray(Expression, Search, Growing, Asynchronous):
     """A store of single-cell data, opened at one version.
 
     Whatever others commit later, an object answers from the version that it opened, until

@@ -36,17 +36,24 @@ def names(store: Store, of: str, rows: Axis) -> pl.Series:
     return pl.DataFrame(store.native.names(of, rows.native()))["name"]
 
 
-def to_polars(stream: ArrowStream, store: Store, of: str, rows: Axis) -> pl.DataFrame:
-    """Make the frame that :attr:`slaf.SLAFArray.obs` documents from a batch of obs or var."""
+def to_polars(
+    stream: ArrowStream, store: Store, of: str, rows: Axis, columns: list[str] | None = None
+) -> pl.DataFrame:
+    """Make the frame that :attr:`slaf.SLAFArray.obs` documents from a batch of obs or var.
+
+    Of some `columns` only, if these are given.
+    """
     import polars as pl
 
     what = WHAT[of]
-    columns = store.column_names(of)
+    all_columns = store.column_names(of)
+    public = dict(zip(all_columns, public_names(all_columns, of), strict=True))
+    columns = all_columns if columns is None else columns
     # The stream numbers the columns: names of users may repeat those of the ids.
     frame = pl.DataFrame(stream)
     series = [frame["0"].alias(f"{what}_id"), pl.Series(f"{what}_integer_id", rows.array())]
-    for i, (name, public) in enumerate(zip(columns, public_names(columns, of), strict=True)):
-        column = frame[str(i + 1)].alias(public)
+    for i, name in enumerate(columns):
+        column = frame[str(i + 1)].alias(public[name])
         if column.dtype == pl.Categorical:
             column = column.cast(pl.Enum(store.categories(of, name)))
         series.append(column)

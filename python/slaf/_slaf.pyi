@@ -38,6 +38,7 @@ __all__ = [
     "DenseRows",
     "FrameInfo",
     "Gram",
+    "Hits",
     "Leading",
     "Loader",
     "MatrixInfo",
@@ -81,10 +82,12 @@ __all__ = [
     "query_memory",
     "rank_sums_csr",
     "rank_sums_stored",
+    "rankings",
     "reduce_csr",
     "reduce_stored",
     "rename",
     "rollback",
+    "search",
     "split_points",
     "start_logging",
     "tag",
@@ -223,7 +226,7 @@ class Dataset:
     def load_frames(self) -> None: ...
     def frames_loaded(self) -> bool: ...
     def frame(self, of: str) -> ArrowStream: ...
-    def frame_rows(self, of: str, rows: _Rows) -> ArrowStream: ...
+    def frame_rows(self, of: str, rows: _Rows, columns: list[str] | None = None) -> ArrowStream: ...
     def names(self, of: str, rows: _Rows) -> ArrowStream: ...
     def columns(
         self, of: str, columns: list[str] | None, rows: _Rows, names: bool = True
@@ -580,6 +583,29 @@ class Nearest:
     @property
     def distances(self) -> npt.NDArray[np.float64]: ...
 
+@final
+class Hits:
+    @property
+    def starts(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def rows(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def distances(self) -> npt.NDArray[np.float64]: ...
+
+def search(
+    dataset: Dataset,
+    of: str,
+    key: str,
+    query: npt.NDArray[np.float64] | _Rows,
+    dims: int,
+    k: int,
+    metric: str,
+    among: _Rows,
+    exclude_self: bool,
+) -> Hits: ...
+def rankings(
+    dataset: Dataset, of: str, key: str, rows: _Rows, k: int, metric: str
+) -> ArrowStream: ...
 def gram_stored(dataset: Dataset, stored: Stored, steps: Sequence[Step]) -> Gram: ...
 def gram_csr(matrix: Csr, n_cols: int, steps: Sequence[Step]) -> Gram: ...
 def leading_stored(

@@ -196,6 +196,11 @@ _AS_DATAFUSION = (
     "array_max(list) AS list_max(list)",
     "to_char(date, format) AS strftime(date, format)",
     "iszero(x) AS x = 0",
+    "l2_distance(a, b) AS list_distance(a::DOUBLE[], b::DOUBLE[])",
+    # NULL for what has no direction.
+    "cosine_distance(a, b) AS "
+    "nullif(list_cosine_distance(a::DOUBLE[], b::DOUBLE[]), 'nan'::DOUBLE)",
+    "inner_product(a, b) AS list_inner_product(a::DOUBLE[], b::DOUBLE[])",
     "nanvl(a, b) AS CASE WHEN isnan(a) THEN b ELSE a END",
 )
 

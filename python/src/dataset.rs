@@ -233,9 +233,17 @@ impl Dataset {
         ArrowStream::numbered(py, &batch)
     }
 
-    fn frame_rows(&self, py: Python<'_>, of: Named<Axis>, rows: Chosen) -> PyResult<ArrowStream> {
+    /// The names of rows, and columns of theirs: all by default.
+    #[pyo3(signature = (of, rows, columns=None))]
+    fn frame_rows(
+        &self,
+        py: Python<'_>,
+        of: Named<Axis>,
+        rows: Chosen,
+        columns: Option<Vec<String>>,
+    ) -> PyResult<ArrowStream> {
         let (handle, of, rows) = (self.handle(py)?, of.0, rows.0);
-        let batch = work::run(py, move || slaf::with_nulls(&handle.rows(of, None, &rows)?))?;
+        let batch = work::run(py, move || slaf::with_nulls(&handle.rows(of, columns.as_deref(), &rows)?))?;
         ArrowStream::numbered(py, &batch)
     }
 

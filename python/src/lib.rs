@@ -15,6 +15,7 @@ mod linear;
 mod loader;
 mod matrix;
 mod output;
+mod search;
 mod temporary;
 mod tokenizer;
 mod work;
@@ -117,6 +118,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(matrix::rank_sums_stored, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::rank_sums_csr, module)?)?;
     linear::register(module)?;
+    search::register(module)?;
     ending::register(module)?;
     grow::register(module)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)

@@ -8,6 +8,7 @@
 
 mod analyze;
 mod annotate;
+mod answer;
 mod append;
 mod convert;
 mod delete_cells;
@@ -25,6 +26,7 @@ mod output;
 mod progress;
 mod query;
 mod rollback;
+mod search;
 pub mod standard_output;
 mod store;
 mod table;
@@ -51,6 +53,7 @@ enum Command {
     Convert(convert::Args),
     Info(info::Args),
     Query(query::Args),
+    Search(search::Args),
     Export(export::Args),
     Verify(verify::Args),
     Versions(versions::Args),
@@ -98,6 +101,7 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Outcome {
         Command::Convert(args) => convert::run(args, interrupt),
         Command::Info(args) => info::run(args, interrupt),
         Command::Query(args) => query::run(args, interrupt),
+        Command::Search(args) => search::run(args, interrupt),
         Command::Export(args) => export::run(args, interrupt),
         Command::Verify(args) => verify::run(args, interrupt),
         Command::Versions(args) => versions::run(args, interrupt),

@@ -11,7 +11,7 @@ use slaf_core::{Error, ErrorKind, Result};
 use std::ops::ControlFlow;
 
 /// Functions by another name.
-const NAMES: [(&str, &str); 24] = [
+const NAMES: [(&str, &str); 25] = [
     ("list", "array_agg"),
     ("first", "first_value"),
     ("last", "last_value"),
@@ -36,6 +36,7 @@ const NAMES: [(&str, &str); 24] = [
     ("list_min", "array_min"),
     ("list_value", "make_array"),
     ("list_inner_product", "inner_product"),
+    ("l2_distance", "array_distance"),
 ];
 
 /// Functions, with the number of their arguments, as expressions of these.

@@ -39,7 +39,7 @@ impl Limits {
     }
 
     /// The limits of the query that has these settings.
-    pub(crate) fn of(options: &ConfigOptions) -> Option<&Limits> {
+    pub fn of(options: &ConfigOptions) -> Option<&Limits> {
         options.extensions.get::<Limits>()
     }
 
@@ -50,7 +50,7 @@ impl Limits {
     }
 
     /// Fails when the query was stopped.
-    pub(crate) fn check(&self) -> DfResult<()> {
+    pub fn check(&self) -> DfResult<()> {
         match self.stopped.load(Ordering::Relaxed) {
             true => Err(to_datafusion(Error::new(ErrorKind::Interrupted, "the query was stopped"))),
             false => Ok(()),

@@ -20,6 +20,11 @@ pub(crate) fn batch_rows() -> usize {
     from_env("SLAF_BATCH_ROWS", 4096)
 }
 
+/// Rows of an array that a search compares at once. `SLAF_BATCH_ROWS` overrides it.
+pub(crate) fn search_rows() -> usize {
+    from_env("SLAF_BATCH_ROWS", 1 << 18)
+}
+
 /// The most rows whose packed form a loader reads at once. `SLAF_BATCH_ROWS` overrides it.
 pub(crate) fn loader_rows() -> usize {
     from_env("SLAF_BATCH_ROWS", 1 << 17)

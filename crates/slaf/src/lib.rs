@@ -32,6 +32,7 @@ mod missing;
 mod progress;
 mod query;
 mod reader;
+mod search;
 mod selection;
 mod size;
 mod store;
@@ -50,6 +51,7 @@ pub use missing::with_nulls;
 pub use progress::{Progress, ProgressEvent};
 pub use query::name_with_nul;
 pub use query::{Cancel, Dialect, Parameter, ParameterType, Parameters, QueryOptions, QueryResult, UserTable};
+pub use search::{SearchOptions, SearchQuery};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, STACK, Value, Values, with_dtype, with_values};
 pub use slaf_ingest::{

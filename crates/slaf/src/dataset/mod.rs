@@ -4,6 +4,7 @@ mod annotations;
 mod handle;
 mod matrices;
 mod queries;
+mod search;
 
 pub use annotations::{CellStats, GeneStats};
 pub use handle::{Dataset, DatasetOptions, Verify, VersionInfo};

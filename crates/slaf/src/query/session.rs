@@ -2,6 +2,7 @@
 
 use super::frame_table::FrameTable;
 use super::grouping::GroupWhileDecoding;
+use super::nearest::NearestFunction;
 use super::plans::Plans;
 use super::stopping::BreaksBehindJoins;
 use super::view::View;
@@ -77,6 +78,10 @@ impl Session {
         let state = slaf_sql::protect(state.build()).map_err(from_datafusion)?;
         let context = SessionContext::new_with_state(state);
         slaf_sql::functions::register(&context).map_err(from_datafusion)?;
+        for axis in [Axis::Cells, Axis::Genes] {
+            let function = NearestFunction { snapshot: inner.clone(), axis };
+            context.register_udtf(function.name(), Arc::new(function));
+        }
         let store = tables(inner, pushdown)?;
         let names: Vec<String> = store.keys().cloned().collect();
         let mut columns = Columns::default();

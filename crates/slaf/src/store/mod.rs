@@ -16,7 +16,7 @@ pub(crate) mod schema;
 mod snapshot;
 pub(crate) mod sums;
 mod table_check;
-mod table_columns;
+pub(crate) mod table_columns;
 mod table_name;
 pub(crate) mod values;
 pub(crate) mod versions;

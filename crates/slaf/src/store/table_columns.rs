@@ -125,11 +125,17 @@ impl Snapshot {
     /// The entry of an obsm or varm array.
     pub(crate) fn array_entry(&self, key: &ArrayKey) -> Result<&ArrayEntry> {
         let slot = if key.axis == Axis::Cells { "obsm" } else { "varm" };
-        self.manifest
-            .arrays
-            .iter()
-            .find(|a| a.key() == *key)
-            .ok_or_else(|| Error::new(ErrorKind::UnknownTable, format!("the store has no {slot}/{}", key.name)))
+        let arrays = || self.manifest.arrays.iter().filter(|a| a.axis == key.axis);
+        arrays().find(|a| a.name == key.name).ok_or_else(|| {
+            let near = near(&key.name, arrays().map(|a| a.name.as_str()));
+            let all: Vec<&str> = arrays().map(|a| a.name.as_str()).collect();
+            let hint = match (near.is_empty(), all.is_empty()) {
+                (false, _) => format!("did you mean {}?", near.join(", ")),
+                (true, false) => format!("there are {}", all.join(", ")),
+                (true, true) => format!("it has no arrays in {slot}"),
+            };
+            Error::new(ErrorKind::UnknownTable, format!("the store has no {slot}/{}; {hint}", key.name))
+        })
     }
 
     /// Rows of an obsm or varm array as lists of fixed size.
@@ -150,7 +156,7 @@ fn column_of<'a>(frame: &'a FrameSchema, name: &str) -> Result<&'a ColumnSchema>
 }
 
 /// Some rows of a whole column.
-fn of_rows(array: &ArrayRef, rows: &Selection) -> Result<ArrayRef> {
+pub(crate) fn of_rows(array: &ArrayRef, rows: &Selection) -> Result<ArrayRef> {
     match rows {
         Selection::All => Ok(array.clone()),
         Selection::Range(r) => Ok(array.slice(r.start as usize, r.end.saturating_sub(r.start) as usize)),

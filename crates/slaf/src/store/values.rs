@@ -1,12 +1,12 @@
 //! Matrix values between Arrow arrays and [`Values`].
 
 use crate::store::schema::arrow_type;
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Float64Array, PrimitiveArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use slaf_core::{Dtype, Error, Result, Values};
+use slaf_core::{Dtype, Error, Result, Value, Values, with_values};
 use slaf_lance::error::from_arrow;
 use std::sync::Arc;
 
@@ -63,13 +63,49 @@ pub(crate) fn to_lists(values: Values, width: u64) -> Result<ArrayRef> {
 
 /// Row-major values of a fixed-size list column.
 pub(crate) fn from_lists(array: &dyn Array, dtype: Dtype, width: u64) -> Result<Values> {
+    from_arrow_array(&items(array, width)?, dtype)
+}
+
+/// Row-major coordinates; of whole numbers, in float64.
+pub(crate) enum Coordinates {
+    F32(Float32Array),
+    F64(Float64Array),
+}
+
+impl Coordinates {
+    pub(crate) fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Coordinates::F32(values) => values.values().iter().map(|&x| f64::from(x)).collect(),
+            Coordinates::F64(values) => values.values().to_vec(),
+        }
+    }
+}
+
+/// The coordinates of a fixed-size list column: floats are not copied.
+pub(crate) fn coordinates(array: &dyn Array, dtype: Dtype, width: u64) -> Result<Coordinates> {
+    let items = items(array, width)?;
+    if items.null_count() == 0 {
+        if let Some(values) = items.as_primitive_opt::<Float32Type>() {
+            return Ok(Coordinates::F32(values.clone()));
+        }
+        if let Some(values) = items.as_primitive_opt::<Float64Type>() {
+            return Ok(Coordinates::F64(values.clone()));
+        }
+    }
+    let values = from_arrow_array(&items, dtype)?;
+    let wide: Vec<f64> = with_values!(&values, v => v.iter().map(|x| x.as_f64()).collect());
+    Ok(Coordinates::F64(Float64Array::from(wide)))
+}
+
+/// The values of the lists of a column, one after another.
+fn items(array: &dyn Array, width: u64) -> Result<ArrayRef> {
     let lists = array
         .as_fixed_size_list_opt()
         .filter(|l| l.value_length() as u64 == width)
         .ok_or_else(|| Error::corrupt(format!("an array column of type {}", array.data_type())))?;
     // `values()` ignores the slice of the array.
     let start = lists.value_offset(0) as usize;
-    from_arrow_array(&lists.values().slice(start, lists.len() * width as usize), dtype)
+    Ok(lists.values().slice(start, lists.len() * width as usize))
 }
 
 /// The values of a column of the store.

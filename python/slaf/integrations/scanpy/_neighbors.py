@@ -180,7 +180,7 @@ def _representation(adata: LazyAnnData, use_rep: str | None, n_pcs: int | None) 
             pca(adata, n_comps=n_pcs)
         use_rep = "X_pca"
     if use_rep is None or (use_rep == "X" and "X" not in adata.obsm):
-        return _coordinates(matrix_of(adata), "X")
+        return coordinates(matrix_of(adata), "X")
     if use_rep not in adata.obsm:
         raise invalid(
             f"Did not find {use_rep} in `.obsm.keys()`; there are {list(adata.obsm)}. You need to "
@@ -194,10 +194,11 @@ def _representation(adata: LazyAnnData, use_rep: str | None, n_pcs: int | None) 
                 "Representation with equal or more dimensions than `n_pcs` or lower `n_pcs`"
             )
         value = value.iloc[:, :n_pcs] if hasattr(value, "iloc") else value[:, :n_pcs]
-    return _coordinates(value, f"obsm[{use_rep!r}]")
+    return coordinates(value, f"obsm[{use_rep!r}]")
 
 
-def _coordinates(value: Any, what: str) -> npt.NDArray[Any]:
+def coordinates(value: Any, what: str) -> npt.NDArray[Any]:
+    """An array of obsm, or a matrix, as coordinates: float32 or float64, row-major."""
     if isinstance(value, LazyMatrix) or hasattr(value, "tocsr"):
         value = value.toarray()
     array = np.asarray(value)

@@ -1,0 +1,116 @@
+use crate::answer::AnswerArgs;
+use crate::failure::Outcome;
+use crate::interrupt::Interrupt;
+use crate::store::StoreArgs;
+use arrow::array::{AsArray, RecordBatch, RecordBatchIterator};
+use arrow::datatypes::Int64Type;
+use slaf::neighbors::Measure;
+use slaf::{ArrayKey, Axis, Dataset, Error, SearchOptions, SearchQuery, Selection};
+
+/// Find the cells that are nearest to others by an embedding
+///
+/// Every cell is compared: the answer is exact. Of cells at the same distance those of smaller number
+/// come first.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    question: Question,
+    #[command(flatten)]
+    answer: AnswerArgs,
+}
+
+/// What is searched for, and where.
+#[derive(Debug, clap::Args)]
+struct Question {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// The array of obsm with the coordinates of the cells; with --gene, the array of varm
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// The name of a cell whose neighbours are wanted (repeatable)
+    #[arg(long = "cell", value_name = "NAME", required_unless_present_any = ["genes", "vector"])]
+    cells: Vec<String>,
+    /// The name of a gene whose neighbours are wanted, among genes (repeatable)
+    #[arg(long = "gene", value_name = "NAME", conflicts_with_all = ["cells", "vector"])]
+    genes: Vec<String>,
+    /// Coordinates in place of a cell, for example 0.5,-1,2.25
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true, conflicts_with = "cells")]
+    vector: Vec<f64>,
+    /// How many are found for each
+    #[arg(short = 'k', value_name = "N", default_value_t = 10)]
+    k: usize,
+    /// A condition in SQL over the columns of cells (with --gene, of genes): only these are found
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
+    /// Columns of obs (with --gene, of var) that the answer has, too
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    include: Vec<String>,
+    /// l2, cosine, or ip for the negative of the sum of products; l2 by default, for genes cosine
+    #[arg(long, value_name = "METRIC", value_parser = measure)]
+    metric: Option<Measure>,
+    /// Leave a cell out of what is found for itself
+    #[arg(long)]
+    exclude_self: bool,
+}
+
+fn measure(name: &str) -> Result<Measure, String> {
+    name.parse().map_err(|e: Error| e.message().to_string())
+}
+
+impl Question {
+    fn axis(&self) -> Axis {
+        if self.genes.is_empty() { Axis::Cells } else { Axis::Genes }
+    }
+
+    fn key(&self) -> ArrayKey {
+        let usual = if self.genes.is_empty() { "X_pca" } else { "PCs" };
+        ArrayKey { axis: self.axis(), name: self.key.clone().unwrap_or_else(|| usual.to_string()) }
+    }
+
+    fn query(&self, dataset: &Dataset) -> slaf::Result<SearchQuery> {
+        fn names(names: &[String]) -> Vec<&str> {
+            names.iter().map(String::as_str).collect()
+        }
+        Ok(match self.axis() {
+            Axis::Genes => SearchQuery::Rows(Selection::Ids(dataset.resolve_genes(&names(&self.genes))?)),
+            Axis::Cells if self.vector.is_empty() => {
+                SearchQuery::Rows(Selection::Ids(dataset.resolve_cells(&names(&self.cells))?))
+            }
+            Axis::Cells => SearchQuery::Points { dims: self.vector.len(), values: self.vector.clone() },
+        })
+    }
+
+    fn among(&self, dataset: &Dataset) -> slaf::Result<Selection> {
+        let Some(condition) = &self.condition else { return Ok(Selection::All) };
+        let what = if self.axis() == Axis::Cells { "cell" } else { "gene" };
+        // The line break ends a comment at the end of the text.
+        let found = dataset.query(&format!(
+            "SELECT {what}_integer_id FROM {what}s WHERE ({condition}\n) ORDER BY {what}_integer_id"
+        ))?;
+        let numbers = found.batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
+        Ok(Selection::Ids(numbers.map(|&number| number as u64).collect()))
+    }
+
+    fn find(&self) -> slaf::Result<RecordBatch> {
+        let dataset = self.store.open()?;
+        let (key, query) = (self.key(), self.query(&dataset)?);
+        let usual = if self.axis() == Axis::Cells { Measure::L2 } else { Measure::Cosine };
+        let options = SearchOptions {
+            k: self.k,
+            measure: self.metric.unwrap_or(usual),
+            among: self.among(&dataset)?,
+            exclude_self: self.exclude_self,
+        };
+        let hits = dataset.nearest(&key, &query, &options, &|_| true)?;
+        dataset.hits(&key, &query, &hits, &self.include)
+    }
+}
+
+pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
+    let question = args.question;
+    args.answer.write(interrupt, move || {
+        let found = question.find()?;
+        let schema = found.schema();
+        Ok(Box::new(RecordBatchIterator::new([Ok(found)], schema)))
+    })
+}

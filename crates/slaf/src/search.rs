@@ -1,0 +1,305 @@
+//! Search by similarity: the rows of an array beside an axis that are nearest to some points.
+//!
+//! A flat scan of the array, in blocks: it is exact, needs no index that could be older than the
+//! cells, and a condition only makes it shorter.
+
+use crate::config;
+use crate::selection::Selection;
+use crate::store::manifest::ArrayEntry;
+use crate::store::table_columns::of_rows;
+use crate::store::values::{Coordinates, coordinates};
+use crate::store::{Snapshot, TableName};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use slaf_core::{Context, Error, Result};
+use slaf_ingest::{ArrayKey, Axis};
+use slaf_kernels::neighbors::{FlatScan, Hits, Measure, Numbers, Targets};
+use slaf_lance::error::from_arrow;
+use slaf_lance::runtime::pool_threads;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Hits that are held while a scan runs: so many of all its queries together.
+const HITS: usize = 1 << 22;
+/// Queries of a scan.
+const QUERIES: usize = 1 << 14;
+/// Where fewer than one row in so many is compared, these alone are read.
+const FEW: u64 = 64;
+
+/// What [`Dataset::nearest`](crate::Dataset::nearest) searches for.
+#[derive(Clone, Debug)]
+pub enum SearchQuery {
+    /// Points, one after another, each with as many values as the array has columns.
+    Points {
+        /// Values of a point.
+        dims: usize,
+        /// All values.
+        values: Vec<f64>,
+    },
+    /// Cells (or genes, of an array of varm) of the store.
+    Rows(Selection),
+}
+
+/// How to search.
+#[derive(Clone, Debug)]
+pub struct SearchOptions {
+    /// How many are found for each query, if there are so many.
+    pub k: usize,
+    /// How far apart points are.
+    pub measure: Measure,
+    /// The rows that are compared, each once.
+    pub among: Selection,
+    /// Leave a row out of what is found for itself.
+    pub exclude_self: bool,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        SearchOptions { k: 10, measure: Measure::L2, among: Selection::All, exclude_self: false }
+    }
+}
+
+/// Is asked with the rows that were compared and all that will be; `false` stops.
+pub(crate) type Going<'a> = &'a (dyn Fn(u64, u64) -> bool + Sync);
+
+/// The slot of an array, for messages.
+pub(crate) fn slot(key: &ArrayKey) -> String {
+    format!("{}/{}", if key.axis == Axis::Cells { "obsm" } else { "varm" }, key.name)
+}
+
+/// An array, and how many rows it has.
+struct Source<'a> {
+    snapshot: &'a Snapshot,
+    key: &'a ArrayKey,
+    entry: &'a ArrayEntry,
+    n: u64,
+}
+
+impl<'a> Source<'a> {
+    fn new(snapshot: &'a Snapshot, key: &'a ArrayKey) -> Result<Source<'a>> {
+        let entry = snapshot.array_entry(key)?;
+        let n = if key.axis == Axis::Cells { snapshot.manifest.n_cells } else { snapshot.manifest.n_genes };
+        if entry.column.is_none() || entry.width == 0 {
+            return Err(Error::invalid("an array without columns has no coordinates"));
+        }
+        if n >= u64::from(u32::MAX) {
+            return Err(Error::invalid(format!("{n} rows: at most 2^32 are compared")));
+        }
+        Ok(Source { snapshot, key, entry, n })
+    }
+
+    async fn read(&self, rows: &Selection) -> Result<Coordinates> {
+        self.of(&self.snapshot.array_column(self.key, rows).await?)
+    }
+
+    fn of(&self, lists: &ArrayRef) -> Result<Coordinates> {
+        coordinates(lists, self.entry.dtype, self.entry.width)
+    }
+
+    /// All rows, if it is worth to keep them in memory for a search among some.
+    async fn whole(&self, among: &Selection) -> Result<Option<ArrayRef>> {
+        let bytes = self.n * self.entry.width * self.entry.dtype.size() as u64;
+        if among.len(self.n) * FEW < self.n || bytes > config::kept_memory() as u64 / 2 {
+            return Ok(None);
+        }
+        self.snapshot.array_column(self.key, &Selection::All).await.map(Some)
+    }
+}
+
+/// The rows that are nearest to each query, the nearest first; of ties those of smaller number.
+pub(crate) async fn nearest(
+    snapshot: &Snapshot,
+    key: &ArrayKey,
+    query: &SearchQuery,
+    options: &SearchOptions,
+    going: Going<'_>,
+) -> Result<Hits> {
+    let source = Source::new(snapshot, key).at(slot(key))?;
+    let width = source.entry.width as usize;
+    let axis = TableName::of_axis(key.axis).row();
+    options.among.check(source.n, axis)?;
+    let n_queries = match query {
+        SearchQuery::Points { dims, values } if *dims == width => values.len() / width,
+        SearchQuery::Points { dims, .. } => {
+            let message = format!("points of {dims} values are no queries of an array with {width} columns");
+            return Err(Error::invalid(message).at(slot(key)));
+        }
+        SearchQuery::Rows(rows) => {
+            rows.check(source.n, axis)?;
+            rows.len(source.n) as usize
+        }
+    };
+    let n_among = options.among.len(source.n);
+    let k = options.k.min(n_among as usize);
+    let scans = (HITS / k.max(1)).clamp(1, QUERIES);
+    let mut hits = Hits { starts: vec![0], ..Hits::default() };
+    let total = n_among * n_queries.div_ceil(scans) as u64;
+    let whole = source.whole(&options.among).await?;
+    for (i, start) in (0..n_queries).step_by(scans).enumerate() {
+        let part = start..(start + scans).min(n_queries);
+        let targets = targets(&source, query, part, options.exclude_self).await?;
+        let scan = FlatScan::new(targets, k, options.measure).at(slot(key))?;
+        let before = n_among * i as u64;
+        let going = |done: u64| going(before + done, total);
+        compare(&source, whole.as_ref(), &scan, &options.among, &going).await?;
+        hits.append(scan.finish(pool_threads()?));
+    }
+    Ok(hits)
+}
+
+async fn targets(source: &Source<'_>, query: &SearchQuery, part: Range<usize>, exclude_self: bool) -> Result<Targets> {
+    let dims = source.entry.width as usize;
+    match query {
+        SearchQuery::Points { values, .. } => {
+            let values = values[part.start * dims..part.end * dims].to_vec();
+            Ok(Targets { dims, values, own: Vec::new(), first: part.start })
+        }
+        SearchQuery::Rows(rows) => {
+            let rows = rows.part(part.start as u64..part.end as u64);
+            let own = if exclude_self { rows.iter(source.n).map(|row| row as u32).collect() } else { Vec::new() };
+            Ok(Targets { dims, values: source.read(&rows).await?.to_f64(), own, first: part.start })
+        }
+    }
+}
+
+/// Compares rows with all queries of a scan, block by block.
+async fn compare(
+    source: &Source<'_>,
+    whole: Option<&ArrayRef>,
+    scan: &FlatScan,
+    among: &Selection,
+    going: &(dyn Fn(u64) -> bool + Sync),
+) -> Result<()> {
+    let (n, threads) = (among.len(source.n), pool_threads()?);
+    let step = config::search_rows() as u64;
+    for start in (0..n).step_by(step as usize) {
+        let part = among.part(start..(start + step).min(n));
+        let block = match whole {
+            Some(whole) => source.of(&of_rows(whole, &part)?)?,
+            None => source.read(&part).await?,
+        };
+        let each: Vec<u32> = match &part {
+            Selection::Ids(ids) => ids.iter().map(|&id| id as u32).collect(),
+            _ => Vec::new(),
+        };
+        let numbers = match &part {
+            Selection::Ids(_) => Numbers::Each(&each),
+            Selection::Range(rows) => Numbers::From(rows.start as u32),
+            Selection::All => Numbers::From(0),
+        };
+        let going = || going(start);
+        // A thread of the runtime hands its other tasks over before it computes.
+        tokio::task::block_in_place(|| match &block {
+            Coordinates::F32(values) => scan.offer(values.values(), numbers, threads, &going),
+            Coordinates::F64(values) => scan.offer(values.values(), numbers, threads, &going),
+        })
+        .at(slot(source.key))?;
+    }
+    Ok(())
+}
+
+/// The columns of what was found, before those of obs or var.
+pub(crate) fn schema(axis: Axis, query: DataType) -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("query", query, false),
+        Field::new("rank", DataType::Int64, false),
+        Field::new(TableName::of_axis(axis).index(), DataType::Utf8, false),
+        Field::new("distance", DataType::Float64, false),
+    ]))
+}
+
+/// The ranks of hits, from 1.
+pub(crate) fn ranks(hits: &Hits) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values((0..hits.n_queries()).flat_map(|i| 1..=hits.of(i).len() as i64)))
+}
+
+/// The rows that were found.
+pub(crate) fn rows(hits: &Hits) -> Selection {
+    Selection::Ids(hits.rows.iter().map(|&row| u64::from(row)).collect())
+}
+
+/// What was found as a table: `query` (the name of the row, or the number of the point from 0),
+/// `rank` from 1, `cell_id` or `gene_id`, `distance`, and columns of obs or var.
+pub(crate) async fn table(
+    snapshot: &Snapshot,
+    axis: Axis,
+    query: &SearchQuery,
+    hits: &Hits,
+    columns: &[String],
+) -> Result<RecordBatch> {
+    let repeated = || (0..hits.n_queries() as u64).flat_map(|i| hits.of(i as usize).map(move |_| i));
+    let (query, data_type): (ArrayRef, DataType) = match query {
+        SearchQuery::Points { .. } => {
+            (Arc::new(Int64Array::from_iter_values(repeated().map(|i| i as i64))), DataType::Int64)
+        }
+        SearchQuery::Rows(rows) => {
+            let names = snapshot.ids_of(axis, rows).await?;
+            let places = UInt64Array::from_iter_values(repeated());
+            (take(&names, &places, None).map_err(from_arrow)?, DataType::Utf8)
+        }
+    };
+    let (table, frame) = match axis {
+        Axis::Cells => (TableName::Cells, &snapshot.manifest.obs),
+        Axis::Genes => (TableName::Genes, &snapshot.manifest.var),
+    };
+    let mut arrays = snapshot.frame_columns(table, frame, columns, true, &rows(hits)).await?;
+    let of_frame = arrays.split_off(1);
+    let mut fields = schema(axis, data_type).fields().to_vec();
+    for (name, array) in columns.iter().zip(&of_frame) {
+        let taken = fields.iter().any(|field| field.name() == name);
+        let name =
+            if taken { format!("{}:{name}", if axis == Axis::Cells { "obs" } else { "var" }) } else { name.clone() };
+        fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
+    }
+    let distances: ArrayRef = Arc::new(Float64Array::from(hits.distances.clone()));
+    let all = [query, ranks(hits)].into_iter().chain(arrays).chain([distances]).chain(of_frame);
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), all.collect()).map_err(from_arrow)
+}
+
+/// Rows whose nearest others are listed one after another, and where to go on.
+pub(crate) struct Rankings {
+    snapshot: Arc<Snapshot>,
+    key: ArrayKey,
+    rows: Selection,
+    options: SearchOptions,
+    at: u64,
+}
+
+impl Rankings {
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        key: &ArrayKey,
+        rows: &Selection,
+        options: SearchOptions,
+    ) -> Result<Rankings> {
+        let n = Source::new(&snapshot, key).at(slot(key))?.n;
+        let axis = TableName::of_axis(key.axis).row();
+        rows.check(n, axis)?;
+        options.among.check(n, axis)?;
+        Ok(Rankings { snapshot, key: key.clone(), rows: rows.clone(), options, at: 0 })
+    }
+
+    /// The next rows with what is nearest to them, as [`table`]. Rows without a direction have none.
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let source = Source::new(&self.snapshot, &self.key)?;
+        let n = self.rows.len(source.n);
+        if self.at >= n {
+            return Ok(None);
+        }
+        let k = self.options.k.min(self.options.among.len(source.n) as usize).max(1);
+        let step = (HITS / k).clamp(1, QUERIES) as u64;
+        let mut rows = self.rows.part(self.at..(self.at + step).min(n));
+        self.at += step;
+        if self.options.measure == Measure::Cosine {
+            let values = source.read(&rows).await?.to_f64();
+            let has_direction = values.chunks(source.entry.width as usize).map(|row| row.iter().any(|x| *x != 0.0));
+            rows = Selection::Ids(
+                rows.iter(source.n).zip(has_direction).filter(|(_, has)| *has).map(|(i, _)| i).collect(),
+            );
+        }
+        let query = SearchQuery::Rows(rows);
+        let hits = nearest(&self.snapshot, &self.key, &query, &self.options, &|_, _| true).await?;
+        table(&self.snapshot, self.key.axis, &query, &hits, &[]).await.map(Some)
+    }
+}
