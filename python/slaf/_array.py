@@ -17,6 +17,7 @@ from slaf._async import Asynchronous
 from slaf._errors import invalid
 from slaf._expression import Expression
 from slaf._growing import Growing
+from slaf._io_stats import KINDS, IoStats
 from slaf._keywords import keywords
 from slaf._progress import bar
 from slaf._report import Report
@@ -71,7 +72,7 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
         Options of the object store, for example ``{"aws_region": "eu-central-1"}``.
     load_metadata
         Begin at once to read :attr:`obs` and :attr:`var` in the background (data sets of up to
-        2,000,000 cells). Otherwise they are read when they are touched.
+        2,000,000 cells on a local disk). Otherwise they are read when they are touched.
     verify
         ``"first-touch"`` reads each file whole and compares it with the hash that was committed,
         before something of it is used for the first time; the process remembers which files were
@@ -120,7 +121,9 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
         self._opened: Store | None = store
         self._frames: dict[str, pl.DataFrame] = {}
         self._rows_given = {"obs": 0, "var": 0}
-        if self._load_metadata and self.n_obs <= _BACKGROUND_LIMIT:
+        # In an object store, what nobody asks for takes the time of what somebody does.
+        is_local = "://" not in store.path or store.path.startswith("file://")
+        if self._load_metadata and is_local and self.n_obs <= _BACKGROUND_LIMIT:
             store.native.load_frames()
 
     def _move(self, version: int) -> None:
@@ -198,6 +201,24 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
             )
             for v in self._store.native.versions()
         ]
+
+    def io_stats(self) -> IoStats:
+        """Tell what was asked of the object store since this version was opened.
+
+        All requests are counted, by whatever part of the library they are made; those that a client
+        repeats after a failure count once. A store on a local disk is not reached by requests: of
+        it only cache hits are counted. :meth:`refresh` and changes open another version, whose
+        counts begin at 0.
+
+        Returns
+        -------
+        IoStats
+            ``requests`` by kind, ``n_requests``, ``bytes_read``, ``bytes_written``, ``cache_hits``
+            and ``seconds``. Subtract an earlier one for what happened in between.
+        """
+        requests, read, written, hits, seconds = self._store.native.io_stats()
+        kinds = {kind: n for kind, n in zip(KINDS, requests, strict=True) if n}
+        return IoStats(kinds, read, written, hits, seconds)
 
     def info(self) -> Report:
         """Print a summary of the store, and give it as an object.

@@ -194,6 +194,13 @@ impl Dataset {
         Ok(damaged.into_iter().map(|d| (d.file, d.reason)).collect())
     }
 
+    /// Requests by kind, bytes read and written, cache hits, seconds.
+    fn io_stats(&self, py: Python<'_>) -> PyResult<([u64; 5], u64, u64, u64, f64)> {
+        let io = self.dataset(py)?.io_stats();
+        let requests = [io.gets, io.heads, io.lists, io.puts, io.deletes];
+        Ok((requests, io.bytes_read, io.bytes_written, io.cache_hits, io.seconds))
+    }
+
     fn versions(&self, py: Python<'_>) -> PyResult<Vec<VersionInfo>> {
         let dataset = self.dataset(py)?;
         let versions = work::run(py, move || dataset.versions())?;

@@ -1,7 +1,10 @@
 """A store in an object store."""
 
+import subprocess
+
 import pytest
 from helpers import assert_same
+from processes import SLAF
 
 import slaf
 from slaf import SLAFArray
@@ -61,3 +64,35 @@ def test_the_secret_is_in_no_error(s3):
     with pytest.raises(slaf.SlafError) as caught:
         SLAFArray("s3://bucket/a.slaf", storage_options={**wrong, "client_max_retries": "0"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_requests_are_counted(s3, h5ad_path):
+    path = "s3://bucket/counted.slaf"
+    SLAFConverter(storage_options=s3).convert(h5ad_path, path)
+    array = SLAFArray(path, storage_options=s3)
+    opened = array.io_stats()
+    assert opened.requests == {"get": 1, "list": 1}
+    assert opened.n_requests == 2
+    assert opened.bytes_read > 1000
+    assert opened.seconds > 0
+    array.get_cell_expression("cell3")
+    asked = array.io_stats() - opened
+    assert set(asked.requests) <= {"get", "head"}
+    assert asked.bytes_read > 0
+    array.get_cell_expression("cell3")
+    again = array.io_stats() - opened - asked
+    assert again.n_requests <= 2
+    assert again.cache_hits > 0
+    options = [f"--storage-option={k}={v}" for k, v in s3.items()]
+    command = [*SLAF, "query", path, "SELECT COUNT(*) FROM cells", "--stats", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "requests (" in done.stderr
+    assert "bytes read" in done.stderr
+    assert "requests" not in done.stdout
+
+
+def test_a_local_store_has_no_requests(store_path):
+    array = SLAFArray(store_path)
+    array.get_cell_expression("cell3")
+    assert array.io_stats().requests == {}

@@ -3,6 +3,8 @@ use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
 use crate::store::StoreArgs;
 use slaf::{Dialect, QueryOptions, Verify};
+use std::io::{self, Write};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Ask a store in SQL
@@ -25,6 +27,9 @@ pub(crate) struct Args {
     /// whole numbers
     #[arg(long, value_name = "DIALECT", default_value = "slaf", value_parser = dialect)]
     dialect: Dialect,
+    /// Tell on the standard error how many requests to the object store the query took
+    #[arg(long)]
+    stats: bool,
     /// Stop if the query takes longer
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
@@ -43,5 +48,17 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let (store, sql) = (args.store, args.sql);
     let options = QueryOptions { time_limit: args.timeout, dialect: args.dialect, ..QueryOptions::default() };
     let verify = if args.verify { Verify::FirstTouch } else { Verify::OnRequest };
-    args.answer.write(interrupt, move || store.open_with(verify)?.query_stream(&sql, &options))
+    // What was asked is known when the last row was written.
+    let opened = Arc::new(OnceLock::new());
+    let kept = opened.clone();
+    args.answer.write(interrupt, move || {
+        let dataset = store.open_with(verify)?;
+        dataset.query_stream(&sql, &options).inspect(|_| drop(kept.set(dataset)))
+    })?;
+    if args.stats
+        && let Some(dataset) = opened.get()
+    {
+        writeln!(io::stderr().lock(), "{}", dataset.io_stats())?;
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@
 
 use crate::byte_rows::{ByteRows, Page, Places, damaged, pages};
 use crate::error::from_lance_reading;
+use crate::meter::Meter;
 use bytes::Bytes;
 use lance::dataset::fragment::FileFragment;
 use lance_io::scheduler::{FileScheduler, ScanScheduler, SchedulerConfig};
@@ -43,11 +44,21 @@ impl Weighter<Key, Bytes> for Length {
 
 /// The places of rows in object stores that a table keeps.
 #[derive(Clone, Debug)]
-pub(crate) struct KeptPlaces(Arc<Cache<Key, Bytes, Length>>);
+pub(crate) struct KeptPlaces {
+    blocks: Arc<Cache<Key, Bytes, Length>>,
+    meter: Arc<Meter>,
+}
 
 impl KeptPlaces {
-    pub(crate) fn new() -> KeptPlaces {
-        KeptPlaces(Arc::new(Cache::with_weighter(EXPECTED, KEPT_PLACES, Length)))
+    pub(crate) fn new(meter: &Arc<Meter>) -> KeptPlaces {
+        let blocks = Arc::new(Cache::with_weighter(EXPECTED, KEPT_PLACES, Length));
+        KeptPlaces { blocks, meter: meter.clone() }
+    }
+
+    fn get(&self, key: &Key) -> Option<Bytes> {
+        let found = self.blocks.get(key);
+        self.meter.hit(usize::from(found.is_some()));
+        found
     }
 }
 
@@ -250,7 +261,7 @@ impl Remote {
                 if blocks.contains_key(&(*at, block)) {
                     continue;
                 }
-                let kept = self.kept.0.get(&(self.column, *at, block));
+                let kept = self.kept.get(&(self.column, *at, block));
                 if kept.is_none() {
                     missing.push((*at, block));
                     let last = ((block + 1) * BLOCK - 1).min(page.rows);
@@ -262,7 +273,7 @@ impl Remote {
         for ((at, block), places) in missing.into_iter().zip(self.request(&wanted).await?) {
             // Not a part of what was read along with others.
             let places = Bytes::copy_from_slice(&places);
-            self.kept.0.insert((self.column, at, block), places.clone());
+            self.kept.blocks.insert((self.column, at, block), places.clone());
             blocks.insert((at, block), places);
         }
         Ok(blocks)

@@ -1,12 +1,13 @@
 //! Files of a store, on a local disk or in an object store, by paths relative to its root.
 //!
 //! What is behind is an `object_store::ObjectStore`, the same for SLAF and for Lance, under layers:
-//! one that watches it, and those that tests add. On a local disk files are reached directly where
+//! one that watches it, one that counts, and those that tests add. On a local disk files are reached directly where
 //! that gives more than the trait does: links, locks, syncing.
 
 use crate::error::from_object_store;
 use crate::identity::Identity;
 use crate::layer::{Layer, Layers};
+use crate::meter::{IoStats, Meter};
 use crate::options;
 use crate::watch::Watch;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -55,6 +57,7 @@ pub struct Storage {
     local: Option<PathBuf>,
     /// Where it is not.
     watch: Option<Arc<Watch>>,
+    meter: Arc<Meter>,
     layers: Option<Arc<Layers>>,
 }
 
@@ -84,15 +87,16 @@ impl Storage {
             Some(_) => None,
             None => Some(Arc::new(Watch::new(&absolute, &options)?)),
         };
+        let meter = Arc::new(Meter::default());
         let layers = watch.clone().map(|watch| {
             let added = LAYERS.lock().unwrap_or_else(PoisonError::into_inner);
             let added = added.iter().filter(|(prefix, _)| absolute.starts_with(prefix)).map(|(_, layer)| layer.clone());
-            Arc::new(Layers(added.chain([watch as Arc<dyn Layer>]).collect()))
+            Arc::new(Layers(added.chain([meter.clone() as Arc<dyn Layer>, watch]).collect()))
         });
         let params = Self::params(&options, &layers);
         let connect = ObjectStore::from_uri_and_params(Arc::new(ObjectStoreRegistry::default()), &absolute, &params);
         let (store, base) = connect.boxed().await.map_err(crate::error::from_lance).at(uri)?;
-        Ok(Storage { uri: absolute, store, base, options, local, watch, layers })
+        Ok(Storage { uri: absolute, store, base, options, local, watch, meter, layers })
     }
 
     fn params(options: &HashMap<String, String>, layers: &Option<Arc<Layers>>) -> ObjectStoreParams {
@@ -107,6 +111,16 @@ impl Storage {
     /// What Lance opens the same store with: its options and layers.
     pub fn object_store_params(&self) -> ObjectStoreParams {
         Self::params(&self.options, &self.layers)
+    }
+
+    /// What was asked of the object store through this and its clones; nothing for a local disk,
+    /// whose files are not reached by requests.
+    pub fn io_stats(&self) -> IoStats {
+        self.meter.stats()
+    }
+
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// Runs something that needs the store, also by waiting for others that do.
@@ -163,6 +177,20 @@ impl Storage {
     pub async fn read(&self, relative: &str) -> Result<Bytes> {
         let get = async { self.store.inner.get(&self.path(relative)).await?.bytes().await };
         self.ask(&self.full(relative), get).await
+    }
+
+    /// Some bytes of a file.
+    ///
+    /// # Errors
+    /// As [`Storage::read`]; `corrupt` for bytes behind its end.
+    pub async fn read_range(&self, relative: &str, range: Range<u64>) -> Result<Bytes> {
+        let path = self.path(relative);
+        let length = range.end - range.start;
+        let bytes = self.ask(&self.full(relative), self.store.inner.get_range(&path, range)).await?;
+        match bytes.len() as u64 == length {
+            true => Ok(bytes),
+            false => Err(Error::corrupt("it ends too early").at(self.full(relative))),
+        }
     }
 
     /// Whether the root is a single file.

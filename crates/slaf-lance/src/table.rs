@@ -194,7 +194,7 @@ impl Table {
             let (path, first_touch) = (entry.path.clone(), None);
             let data = match storage.local() {
                 Some(root) => DataFolder::Local(root.join(&path).join("data")),
-                None => DataFolder::Remote(KeptPlaces::new()),
+                None => DataFolder::Remote(KeptPlaces::new(storage.meter())),
             };
             let (storage, readers, byte_columns) = (storage.clone(), Mutex::default(), Mutex::default());
             Ok(Table {

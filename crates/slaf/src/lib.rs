@@ -57,6 +57,7 @@ pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, STACK, Value, Val
 pub use slaf_ingest::{
     ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
 };
+pub use slaf_lance::IoStats;
 pub use slaf_lance::runtime::pool_threads as threads;
 pub use store::manifest;
 

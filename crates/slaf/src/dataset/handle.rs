@@ -9,8 +9,8 @@ use crate::store::{Snapshot, versions};
 use crate::trace::Address;
 use crate::verify::{Damage, Depth};
 use slaf_core::{ErrorKind, Result};
-use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
+use slaf_lance::{IoStats, Storage};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -158,6 +158,24 @@ impl Dataset {
     /// The root manifest of this version.
     pub fn manifest(&self) -> &Manifest {
         &self.snapshot.manifest
+    }
+
+    /// What this handle and its clones have asked of the object store since it was opened, by SLAF
+    /// and by Lance; the difference of two is what happened in between. A store on a local disk is
+    /// not reached by requests: only cache hits are counted there.
+    ///
+    /// ```no_run
+    /// # let pbmc = slaf::Dataset::open("s3://bucket/pbmc.slaf")?;
+    /// let before = pbmc.io_stats();
+    /// pbmc.query("SELECT COUNT(*) FROM cells")?;
+    /// let io = pbmc.io_stats() - before;
+    /// println!("{} requests, {} bytes", io.requests(), io.bytes_read);
+    /// # Ok::<(), slaf::Error>(())
+    /// ```
+    pub fn io_stats(&self) -> IoStats {
+        let mut stats = self.snapshot.storage.io_stats();
+        stats.cache_hits += self.snapshot.kept.hits();
+        stats
     }
 
     /// A summary for people.

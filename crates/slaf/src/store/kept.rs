@@ -12,6 +12,7 @@ use slaf_core::order::GeneOrder;
 use slaf_core::{Error, ErrorKind, Result};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Things that a handle expects to keep: columns, mostly.
 const EXPECTED: usize = 64;
@@ -56,7 +57,10 @@ impl Weighter<Key, Value> for Bytes {
 
 /// What is kept, up to [`config::kept_memory`] bytes.
 #[derive(Debug)]
-pub(crate) struct Kept(Cache<Key, Value, Bytes>);
+pub(crate) struct Kept {
+    cache: Cache<Key, Value, Bytes>,
+    hits: AtomicU64,
+}
 
 impl Kept {
     pub(crate) fn new() -> Result<Kept> {
@@ -71,24 +75,43 @@ impl Kept {
             .shards(1)
             .build()
             .map_err(|e| Error::new(ErrorKind::Internal, format!("the memory of a handle: {e}")))?;
-        Ok(Kept(Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default())))
+        let cache = Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        Ok(Kept { cache, hits: AtomicU64::new(0) })
+    }
+
+    /// How often something was here.
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    fn get(&self, key: &Key) -> Option<Value> {
+        let found = self.cache.get(key);
+        self.hits.fetch_add(u64::from(found.is_some()), Ordering::Relaxed);
+        found
+    }
+
+    async fn get_or(&self, key: &Key, load: impl Future<Output = Result<Value>>) -> Result<Value> {
+        match self.get(key) {
+            Some(value) => Ok(value),
+            None => self.cache.get_or_insert_async(key, load).await,
+        }
     }
 
     /// A column, if it is here.
     pub(crate) fn column(&self, table: TableName, column: &str) -> Option<ArrayRef> {
-        match self.0.get(&Key::Column(table, column.to_string())) {
+        match self.get(&Key::Column(table, column.to_string())) {
             Some(Value::Column(array)) => Some(array),
             _ => None,
         }
     }
 
     pub(crate) fn keep_column(&self, table: TableName, column: &str, array: &ArrayRef) {
-        self.0.insert(Key::Column(table, column.to_string()), Value::Column(array.clone()));
+        self.cache.insert(Key::Column(table, column.to_string()), Value::Column(array.clone()));
     }
 
     /// Whether the rows of a table by name are here.
     pub(crate) fn has_names(&self, table: TableName) -> bool {
-        self.0.peek(&Key::Names(table)).is_some()
+        self.cache.peek(&Key::Names(table)).is_some()
     }
 
     /// Names that are kept, or else those that `load` gives; of callers at once, one loads.
@@ -98,7 +121,7 @@ impl Kept {
         load: impl Future<Output = Result<Option<Names>>>,
     ) -> Result<Option<Arc<Names>>> {
         let load = async { Ok::<_, Error>(Value::Names(load.await?.map(Arc::new))) };
-        match self.0.get_or_insert_async(&key, load).await? {
+        match self.get_or(&key, load).await? {
             Value::Names(names) => Ok(names),
             other => Err(mistaken(&key, &other)),
         }
@@ -112,7 +135,7 @@ impl Kept {
     ) -> Result<Arc<GeneOrder>> {
         let key = Key::Order(table);
         let load = async { Ok::<_, Error>(Value::Order(Arc::new(load.await?))) };
-        match self.0.get_or_insert_async(&key, load).await? {
+        match self.get_or(&key, load).await? {
             Value::Order(order) => Ok(order),
             other => Err(mistaken(&key, &other)),
         }

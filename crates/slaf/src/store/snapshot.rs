@@ -30,7 +30,7 @@ pub(crate) struct Snapshot {
     by_gene: OnceCell<Table>,
     raw_genes: OnceCell<Table>,
     categories: OnceCell<Categories>,
-    pub(super) kept: Kept,
+    pub(crate) kept: Kept,
     /// Until something is looked for among the names of the cells.
     pub(super) first_find: AtomicBool,
 }

@@ -300,6 +300,12 @@ fn opening_and_reading_make_few_requests() {
     assert!(second < first && first < 25, "{first} {second}");
     let (received, sent) = counts.bytes();
     assert!(received > 1000 && sent == 0, "{received} {sent}");
+    let io = dataset.io_stats();
+    assert_eq!((io.lists, io.puts, io.deletes, io.bytes_written), (1, 0, 0, 0), "{io}");
+    assert_eq!((io.requests() as usize, io.bytes_read as usize), (2 + first + second, received), "{io}");
+    assert!(io.seconds > 0.0 && io.cache_hits > 0, "{io}");
+    assert_eq!(dataset.clone().io_stats(), io, "clones share them");
+    assert_eq!(place.open().unwrap().io_stats().requests(), 2, "other handles do not");
 }
 
 #[test]
