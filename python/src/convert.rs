@@ -38,6 +38,7 @@ impl From<ConvertOptions> for slaf::ConvertOptions {
             join: given.join.0,
             source_column: given.source_column,
             fill_layers: given.fill_layers,
+            few_names: defaults.few_names,
             input: slaf::OpenOptions {
                 genome: given.genome,
                 feature_type: given.feature_type,

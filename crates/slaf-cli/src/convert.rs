@@ -88,6 +88,7 @@ impl Args {
             join: self.join,
             source_column: self.source_column.clone().or(defaults.source_column),
             fill_layers: self.fill_layers,
+            few_names: defaults.few_names,
             input: OpenOptions {
                 genes_in_rows: (self.genes_in_rows || self.cells_in_rows).then_some(self.genes_in_rows),
                 ..self.part.clone().of(defaults.input)

@@ -35,6 +35,12 @@ pub(crate) fn part_values() -> u64 {
     from_env("SLAF_PART_VALUES", 1 << 20) as u64
 }
 
+/// The most cells whose names need no index: all are read in little more time. `SLAF_FEW_NAMES`
+/// overrides it.
+pub(crate) fn few_names() -> u64 {
+    from_env("SLAF_FEW_NAMES", 50_000) as u64
+}
+
 /// Whether queries choose what they read by their filters and joins, and group while they decode.
 /// `SLAF_PUSHDOWN=off` makes DataFusion do it all, to compare the answers.
 pub(crate) fn pushdown() -> bool {

@@ -2,9 +2,11 @@
 
 use crate::reader::PackedRows;
 use crate::selection::Selection;
-use crate::store::manifest::{FileEntry, Kind, MatrixEntry};
+use crate::store::manifest::{FileEntry, Kind, MatrixEntry, NameSegment};
+use crate::store::name_index::Entries;
 use crate::store::values::primitive;
 use crate::store::{Snapshot, TableName, schema, versions};
+use arrow::array::AsArray;
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::{Context, Error, ErrorKind, Result};
@@ -15,6 +17,8 @@ use std::collections::HashMap;
 const FILES_AT_ONCE: usize = 8;
 /// Packed rows that are counted at once: those of popular genes are long.
 const ROWS_AT_ONCE: u64 = 256;
+/// Names that are read at once.
+const NAMES_AT_ONCE: u64 = 1 << 18;
 
 /// A file of a store that is not as it was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +100,26 @@ impl Snapshot {
         for entry in &self.manifest.matrices {
             self.counts(entry).await.at(entry.key())?;
         }
+        self.cell_names().await?;
         self.stripes().await
+    }
+
+    /// Compares the index of names with the names: one that lacks a name would hide a cell.
+    async fn cell_names(&self) -> Result<()> {
+        for NameSegment { path, first_row, n_rows } in &self.manifest.cell_names {
+            let mut entries = Entries::default();
+            let end = first_row + n_rows;
+            for start in (*first_row..end).step_by(NAMES_AT_ONCE as usize) {
+                let rows = Selection::Range(start..(start + NAMES_AT_ONCE).min(end));
+                let names = self.column_of(TableName::Cells, schema::CELL_ID, &rows).await?;
+                let names = names.as_string_opt::<i32>().ok_or_else(|| Error::corrupt("names that are no text"))?;
+                names.iter().flatten().for_each(|name| entries.push(name));
+            }
+            if self.storage.hash(path).await? != blake3::hash(&entries.into_bytes()?).to_hex().as_str() {
+                return Err(Error::corrupt("the index does not have the names of the cells").at(path));
+            }
+        }
+        Ok(())
     }
 
     /// Counts the values and bytes of a matrix.

@@ -1,5 +1,6 @@
 //! The `cells` table and `by_gene`, from one pass over the cells.
 
+use super::cell_names::NamesWriter;
 use super::exact::Exact;
 use super::job::Job;
 use super::pack::{Part, pack_chunk, packed_column};
@@ -7,7 +8,7 @@ use super::stripe::{AnyStripe, GeneSums, Stripe, shard_bounds};
 use crate::config;
 use crate::store::fields::{array_fields, frame_fields};
 use crate::store::frames::{Categories, split_dictionary};
-use crate::store::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, Slot, TableEntry, ValueType};
+use crate::store::manifest::{self, ArrayEntry, FrameSchema, MatrixEntry, NameSegment, Slot, TableEntry, ValueType};
 use crate::store::schema::{self, by_gene_schema, packed_field};
 use crate::store::values::to_lists;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
@@ -45,7 +46,7 @@ impl RowSink {
 }
 
 /// What a pass over the cells writes, and where.
-pub(crate) struct CellsPlan {
+pub(crate) struct CellsPlan<'a> {
     pub(crate) obs: FrameSchema,
     pub(crate) arrays: Vec<ArrayEntry>,
     /// Matrices with the cell axis and their columns, X first.
@@ -56,11 +57,13 @@ pub(crate) struct CellsPlan {
     pub(crate) raw_order: Option<GeneOrder>,
     pub(crate) cells: Option<RowSink>,
     pub(crate) by_gene: Option<RowSink>,
+    /// Where their names are indexed, if they are.
+    pub(crate) names: Option<NamesWriter<'a>>,
     /// The row of `by_gene` that comes next.
     pub(crate) first_row: u64,
 }
 
-impl CellsPlan {
+impl CellsPlan<'_> {
     /// The columns of `cells` that are written.
     pub(crate) fn schema(&self) -> SchemaRef {
         let mut fields = schema::cell_fields();
@@ -75,6 +78,7 @@ impl CellsPlan {
 pub(crate) struct CellsWritten {
     pub(crate) cells: RowSink,
     pub(crate) by_gene: Option<RowSink>,
+    pub(crate) names: Vec<NameSegment>,
     pub(crate) obs: FrameSchema,
     pub(crate) order: GeneOrder,
     pub(crate) by_gene_bytes: u64,
@@ -288,7 +292,7 @@ impl Job<'_> {
         order: GeneOrder,
         counts_by_rank: Vec<u64>,
         raw_order: Option<GeneOrder>,
-    ) -> Result<CellsPlan> {
+    ) -> Result<CellsPlan<'_>> {
         let description = self.input.description();
         let matrices = description.matrices.iter().filter(|m| !matches!(m.key, MatrixKey::Varp(_))).enumerate();
         let matrices: Vec<_> = matrices
@@ -308,6 +312,7 @@ impl Job<'_> {
             first_row: 0,
             cells: None,
             by_gene: None,
+            names: None,
             matrices,
             order,
             counts_by_rank,
@@ -326,13 +331,14 @@ impl Job<'_> {
     }
 
     /// Writes the cells of the input.
-    pub(crate) fn write_cells(&self, mut plan: CellsPlan, categories: &mut Categories) -> Result<CellsWritten> {
+    pub(crate) fn write_cells(&self, mut plan: CellsPlan<'_>, categories: &mut Categories) -> Result<CellsWritten> {
         let description = self.input.description();
         let packings = plan.matrices.iter().map(|(info, column)| self.packing(info, column.clone()));
         let mut packings = packings.collect::<Result<Vec<_>>>()?;
         let schema = plan.schema();
         let mut by_gene = ByGene::new(&plan.counts_by_rank, plan.by_gene.take(), plan.first_row, self.options.memory)?;
         let mut writer = plan.cells.take().ok_or_else(|| Error::new(ErrorKind::Internal, "cells without a table"))?;
+        let mut index = plan.names.take();
         let CellsPlan { obs, arrays, order, raw_order, .. } = plan;
         // Names the categories also of a data set without cells.
         frame_columns(&obs, &self.input.obs(0..0)?, categories, 0..0)?;
@@ -374,6 +380,9 @@ impl Job<'_> {
                 });
             }
             let [nnz, n_genes] = stats;
+            if let Some(index) = &mut index {
+                index.push(frame.index.iter().map(|name| &**name))?;
+            }
             let names: ArrayRef = Arc::new(StringArray::from_iter_values(&frame.index));
             let system: [ArrayRef; 4] = [
                 names,
@@ -401,6 +410,7 @@ impl Job<'_> {
         Ok(CellsWritten {
             cells: writer,
             by_gene: by_gene.writer,
+            names: index.map_or(Ok(Vec::new()), NamesWriter::finish)?,
             obs,
             order,
             by_gene_bytes: by_gene.bytes,

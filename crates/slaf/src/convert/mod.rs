@@ -4,6 +4,7 @@
 //! `cells` beside the annotations of the same cells, and grow the rows of the current stripe of
 //! `by_gene`. Memory holds some chunks and one stripe.
 
+pub(crate) mod cell_names;
 pub(crate) mod cells;
 pub(crate) mod elsewhere;
 mod exact;
@@ -23,8 +24,11 @@ pub use report::ConvertReport;
 
 use crate::progress::Progress;
 use crate::store::frames::Categories;
-use crate::store::manifest::{ArrayEntry, Extras, FORMAT_VERSION, FrameSchema, Manifest, MatrixEntry, Stripe, Tables};
+use crate::store::manifest::{
+    ArrayEntry, Extras, FORMAT_VERSION, FrameSchema, Manifest, MatrixEntry, NameSegment, Stripe, Tables,
+};
 use crate::trace::Address;
+use cell_names::NamesWriter;
 use cells::RowSink;
 use job::{Job, tick};
 use slaf_core::uri::plain_path;
@@ -174,6 +178,7 @@ pub(crate) struct Written {
     pub(crate) arrays: Vec<ArrayEntry>,
     pub(crate) stripes: Vec<Stripe>,
     pub(crate) categories: Option<String>,
+    pub(crate) cell_names: Vec<NameSegment>,
     pub(crate) extras: Option<Extras>,
     by_gene_bytes: u64,
     duplicates: u64,
@@ -189,7 +194,8 @@ impl Job<'_> {
             Some(_) => Some(self.gene_order(&[MatrixKey::RawX])?.0),
             None => None,
         };
-        let plan = self.new_cells(order, counts_by_rank, raw_order.clone())?;
+        let mut plan = self.new_cells(order, counts_by_rank, raw_order.clone())?;
+        plan.names = (description.n_cells > self.options.few_names).then(|| NamesWriter::new(self.place, 0));
         let cells = self.write_cells(plan, &mut categories)?;
         let (cells_table, _) = cells.cells.finish()?;
         let by_gene = cells.by_gene.map(RowSink::finish).transpose()?.map(|(table, _)| table);
@@ -215,6 +221,7 @@ impl Job<'_> {
             arrays,
             stripes: cells.stripes,
             categories,
+            cell_names: cells.names,
             extras,
             by_gene_bytes: cells.by_gene_bytes,
             duplicates: cells.duplicates,
@@ -249,6 +256,7 @@ impl Job<'_> {
             arrays: written.arrays,
             stripes: written.stripes,
             categories: written.categories,
+            cell_names: written.cell_names,
             extras: written.extras,
             files: Vec::new(),
         };

@@ -1,5 +1,6 @@
 //! How to convert.
 
+use crate::config;
 use slaf_ingest::{Join, OpenOptions};
 use std::collections::HashMap;
 
@@ -14,6 +15,9 @@ pub struct ConvertOptions {
     pub by_gene: bool,
     /// Bytes that the conversion may hold, about.
     pub memory: usize,
+    /// An index of their names is written for more cells than these: it spares one who asks for a
+    /// cell by name to read all names.
+    pub few_names: u64,
     /// Several inputs: keep all genes, or those that every input has.
     pub join: Join,
     /// Several inputs: the obs column that names each cell's input.
@@ -35,6 +39,7 @@ impl Default for ConvertOptions {
             allow_loss: false,
             by_gene: true,
             memory: 1 << 30,
+            few_names: config::few_names(),
             join: Join::Outer,
             source_column: Some("source".to_string()),
             fill_layers: false,

@@ -39,6 +39,14 @@ pub(crate) fn extras(id: &str) -> String {
     format!("_slaf/extras/{id}.h5")
 }
 
+/// The folder of the indexes of names.
+pub(crate) const NAMES: &str = "_slaf/names";
+
+/// The `number`th segment of an index of names.
+pub(crate) fn names(id: &str, number: usize) -> String {
+    format!("{NAMES}/{id}-{number}.bin")
+}
+
 /// The name of its root manifest until that is whole.
 pub(crate) fn staging(id: &str) -> String {
     format!("{WRITING}/{id}.json")
@@ -56,9 +64,14 @@ fn writer_of(path: &str) -> Option<&str> {
         Some(("writing", name)) => name.strip_suffix(".json").unwrap_or(name),
         Some(("categories", name)) => name.strip_suffix(".arrow")?,
         Some(("extras", name)) => name.strip_suffix(".h5")?,
+        Some(("names", name)) => name.strip_suffix(".bin")?.split_once('-').filter(|(_, n)| is_number(n))?.0,
         _ => return None,
     };
     Some(id).filter(is_id)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// The writer of a table that a file is in.
@@ -101,7 +114,7 @@ fn is_nameless(path: &str) -> bool {
 /// The name of a file that is not whole, `name#1`, without its number.
 fn whole_name(path: &str) -> Option<&str> {
     let (name, number) = path.rsplit_once('#')?;
-    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(name)
+    is_number(number).then_some(name)
 }
 
 /// A root manifest under the name that earlier versions gave it until it was whole.
@@ -206,8 +219,19 @@ pub(crate) async fn remove_write(storage: &Storage, id: &str) -> Result<()> {
     for name in TABLES {
         storage.remove(&table(id, name)).await?;
     }
+    remove_names(storage, id, |_| true).await?;
     for file in [categories(id), extras(id), staging(id), mark(id)] {
         storage.delete(&file).await?;
+    }
+    Ok(())
+}
+
+/// Removes the segments of an index of names that a writer wrote, as far as they are unwanted.
+pub(crate) async fn remove_names(storage: &Storage, id: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+    for (file, _) in storage.list(NAMES).await? {
+        if writer_of(&file) == Some(id) && unwanted(&file) {
+            storage.delete(&file).await?;
+        }
     }
     Ok(())
 }
@@ -320,8 +344,11 @@ impl Survey {
                 // Of a writer that is dead or has committed: what it wrote for an earlier try.
                 Some((_, State::Dead)) if is_grown => self.debris.push(file),
                 Some((id, State::Unmarked)) if is_grown && grown.contains(&id) => self.debris.push(file),
-                // A version has its files: what else has its name is its mark, or was not whole.
-                Some((id, _)) if committed.contains(&id) && (file.starts_with(WRITING) || not_whole) => {
+                // A version has its files: what else has its name is its mark, was not whole, or was of an earlier try.
+                Some((id, _))
+                    if committed.contains(&id)
+                        && (not_whole || [WRITING, NAMES].iter().any(|f| file.starts_with(f))) =>
+                {
                     self.debris.push(file);
                 }
                 Some((id, _)) if committed.contains(&id) => self.foreign.push(file),
@@ -402,6 +429,8 @@ mod tests {
             "_slaf/categories/ID.arrow",
             "_slaf/categories/ID.arrow#2",
             "_slaf/extras/ID.h5",
+            "_slaf/names/ID-0.bin",
+            "_slaf/names/ID-12.bin#1",
             "cells-ID.lance/data/.tmpX1",
             "raw_genes-ID.lance/_versions/1.manifest",
         ] {
@@ -414,6 +443,9 @@ mod tests {
             "_slaf/writing/notes",
             "_slaf/writing/ID.txt",
             "_slaf/categories/ID",
+            "_slaf/names/ID.bin",
+            "_slaf/names/ID-x.bin",
+            "_slaf/names/ID-.bin",
             "cells-ID.lance/notes.txt",
             "cells-ID.lance/mine/notes.txt",
             "cells-ID/data/x",

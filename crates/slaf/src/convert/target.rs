@@ -152,7 +152,7 @@ impl Target {
         for table in tables.filter(|t| *t != "_slaf").collect::<BTreeSet<_>>() {
             remove_empty(&root.join(table));
         }
-        let ours = ["_slaf/categories", "_slaf/extras", "_slaf/versions", "_slaf/writing", "_slaf"];
+        let ours = ["_slaf/categories", "_slaf/extras", "_slaf/names", "_slaf/versions", "_slaf/writing", "_slaf"];
         let ours = ours.into_iter().map(|f| root.join(f)).chain((!self.keep_root).then(|| root.clone()));
         for folder in ours {
             // Fails, as it should, for a folder that is not empty.
@@ -161,7 +161,7 @@ impl Target {
     }
 }
 
-/// The files of the tables of a version, its categories and extras, with their lengths.
+/// The files of the tables of a version, its categories, extras and index of names, with their lengths.
 pub(crate) async fn files_of(storage: &Storage, manifest: &Manifest) -> Result<Vec<(String, u64)>> {
     let tables = &manifest.tables;
     let tables = [Some(&tables.cells), Some(&tables.genes), tables.by_gene.as_ref(), tables.raw_genes.as_ref()];
@@ -172,6 +172,10 @@ pub(crate) async fn files_of(storage: &Storage, manifest: &Manifest) -> Result<V
     for file in [&manifest.categories, &manifest.extras.as_ref().map(|e| e.path.clone())].into_iter().flatten() {
         let beside = storage.list(file.rsplit_once('/').map_or("", |(folder, _)| folder)).await?;
         files.extend(beside.into_iter().filter(|(f, _)| f == file));
+    }
+    if !manifest.cell_names.is_empty() {
+        let beside = storage.list(survey::NAMES).await?;
+        files.extend(beside.into_iter().filter(|(f, _)| manifest.cell_names.iter().any(|s| s.path == *f)));
     }
     Ok(files)
 }

@@ -8,6 +8,7 @@ use super::options::{GrowOptions, GrowReport};
 use super::store_input::{StoreInput, open_source};
 use super::writer::{Head, Next, commit_over};
 use crate::config;
+use crate::convert::cell_names::NamesWriter;
 use crate::convert::cells::{CellsPlan, RowSink, array_entries, frame_columns};
 use crate::convert::job::{Job, tick};
 use crate::convert::{ConvertOptions, expand};
@@ -17,7 +18,10 @@ use crate::reader;
 use crate::selection::Selection;
 use crate::store::fields::{array_fields, frame_fields};
 use crate::store::frames::Categories;
-use crate::store::manifest::{ArrayEntry, ColumnSchema, FrameSchema, Kind, Manifest, SHORT_STRIPES, Slot, Stripe};
+use crate::store::manifest::{
+    ArrayEntry, ColumnSchema, FrameSchema, Kind, Manifest, NameSegment, SHORT_STRIPES, Slot, Stripe,
+};
+use crate::store::name_index::{Entries, LONGEST};
 use crate::store::schema::{self, by_gene_schema};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Schema};
@@ -164,6 +168,8 @@ impl Appending<'_> {
         };
         let order = extended(&*block_on(head.snapshot.order())?, &counts)?;
         let counts_by_rank = order.gene_of.iter().map(|&g| counts[g as usize]).collect();
+        let (names, segments) = self.index_names(head, description.n_cells, options.few_names)?.unzip();
+        let segments = segments.unwrap_or_default();
         let mut plan = CellsPlan {
             obs: columns.obs.clone(),
             arrays: columns.arrays.clone(),
@@ -173,6 +179,7 @@ impl Appending<'_> {
             raw_order: None,
             cells: None,
             by_gene: None,
+            names,
             first_row: before.tables.by_gene.as_ref().map_or(0, |t| t.rows),
         };
         growth.begin_rows(&plan.schema(), config::fragment_rows())?;
@@ -184,6 +191,7 @@ impl Appending<'_> {
         }
         let job = Job { input: &union, options: &options, place: head.place(), progress: self.progress };
         let cells = job.write_cells(plan, &mut categories)?;
+        put_names(head, &mut next, segments, &cells.names);
         self.put(head, &job, &union, cells, &mut next, categories)?;
         self.put_uns(head, &union, &mut next)?;
         tick(self.progress, "committing", description.n_cells, description.n_cells)?;
@@ -302,6 +310,41 @@ impl Appending<'_> {
         })
     }
 
+    /// Where the names of the new cells are indexed, and the segments before them, where the next
+    /// version has an index. Short segments at the end are written anew with the new cells, so that
+    /// there are never many.
+    fn index_names<'a>(
+        &self,
+        head: &'a Head<'_>,
+        n_new: u64,
+        few: u64,
+    ) -> Result<Option<(NamesWriter<'a>, Vec<NameSegment>)>> {
+        let before = head.manifest();
+        let mut segments = before.cell_names.clone();
+        if segments.is_empty() {
+            // Of a store without one, only few names are read.
+            if before.n_cells > few || before.n_cells + n_new <= few {
+                return Ok(None);
+            }
+            let mut writer = NamesWriter::new(head.place(), 0);
+            let names = block_on(head.snapshot.ids(Axis::Cells))?;
+            writer.push(names.iter().flatten())?;
+            return Ok(Some((writer, segments)));
+        }
+        let (mut total, mut merged) = (n_new, Vec::new());
+        while let Some(last) = segments.pop_if(|s| s.n_rows / 2 < total && s.n_rows + total <= LONGEST) {
+            total += last.n_rows;
+            merged.push(last);
+        }
+        let mut writer = NamesWriter::new(head.place(), before.n_cells + n_new - total);
+        for segment in merged.iter().rev() {
+            let bytes = block_on(head.snapshot.read_file(&segment.path))?;
+            let entries = Entries::from_bytes(&bytes, segment.n_rows);
+            writer.extend(entries.at(head.storage().full(&segment.path))?);
+        }
+        Ok(Some((writer, segments)))
+    }
+
     /// Puts what was written into the next version.
     fn put(
         &self,
@@ -402,6 +445,17 @@ impl Appending<'_> {
         let added = uns.as_ref().filter(|_| has_uns).map(|(bytes, elements)| (bytes.clone(), &elements[..]));
         super::add::replace_extras(head, next, &dropped, added)
     }
+}
+
+/// Names the segments of the index of names: those that stay, and new ones.
+fn put_names(head: &Head<'_>, next: &mut Next, kept: Vec<NameSegment>, written: &[NameSegment]) {
+    for old in head.manifest().cell_names.iter().filter(|s| !kept.contains(s)) {
+        next.replace_file(Some(&old.path), None);
+    }
+    for new in written {
+        next.replace_file(None, Some(&new.path));
+    }
+    next.manifest().cell_names = [kept, written.to_vec()].concat();
 }
 
 /// What the table of cells has, and gets.

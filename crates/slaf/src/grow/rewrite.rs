@@ -127,6 +127,7 @@ pub(super) fn rewrite(
         by_gene: head.manifest().tables.by_gene.is_some(),
         allow_loss: options.allow_loss,
         memory: options.memory,
+        few_names: if head.manifest().cell_names.is_empty() { ConvertOptions::default().few_names } else { 0 },
         ..ConvertOptions::default()
     };
     let job = Job { input, options: &options, place: head.place(), progress };
@@ -148,6 +149,7 @@ pub(super) fn rewrite(
         arrays: written.arrays,
         stripes: written.stripes,
         categories: written.categories,
+        cell_names: written.cell_names,
         extras: written.extras,
         ..manifest.clone()
     };

@@ -231,6 +231,7 @@ impl Writer {
                     remove_empty(&root.join(&table));
                 }
             }
+            survey::remove_names(&self.storage, id, &unwanted).await?;
             self.storage.delete(&survey::staging(id)).await?;
             survey::end(&self.storage, id).await
         });

@@ -2,15 +2,17 @@
 
 use crate::selection::Selection;
 use crate::store::kept::Key;
-use crate::store::manifest::Slot;
+use crate::store::manifest::{NameSegment, Slot};
+use crate::store::name_index;
 use crate::store::names::Names;
 use crate::store::schema;
 use crate::store::snapshot::Snapshot;
 use crate::store::table_name::TableName;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, UInt32Type};
+use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::order::GeneOrder;
-use slaf_core::{Error, ErrorKind, Result};
+use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::Axis;
 use slaf_lance::error::from_arrow;
 use std::sync::Arc;
@@ -24,7 +26,12 @@ const SYMBOLS: [&str; 9] = [
 ];
 
 /// As many names as are looked for in all names once, before an index of these is made.
-const FEW: usize = 4;
+const FEW: u64 = 4;
+/// Looking for one name in the index that a store has reads as many bytes as this many names take:
+/// who looks for more than a part of them gets all.
+const NAMES_OF_A_FIND: u64 = 4096;
+/// Segments and names that are looked up at once.
+const AT_ONCE: usize = 16;
 /// Cells whose names are read at once when all are looked through.
 const SCAN_ROWS: u64 = 1 << 18;
 
@@ -68,12 +75,51 @@ impl Snapshot {
 
     /// The rows of each name, rising.
     pub(crate) async fn find(&self, axis: Axis, names: &[&str]) -> Result<Vec<Vec<u64>>> {
-        let is_indexed = self.kept.has_names(TableName::of_axis(axis));
-        if axis == Axis::Cells && !is_indexed && names.len() <= FEW && self.first_find.swap(false, Ordering::Relaxed) {
-            return self.find_in_all(names).await;
+        if axis == Axis::Cells && !self.kept.has_names(TableName::Cells) {
+            let n = names.len() as u64;
+            let before = self.found.fetch_add(n, Ordering::Relaxed);
+            if self.manifest.cell_names.is_empty() {
+                if before == 0 && n <= FEW {
+                    return self.find_in_all(names).await;
+                }
+            } else if before + n <= FEW.max(self.manifest.n_cells / NAMES_OF_A_FIND) {
+                return self.find_in_segments(names).await;
+            }
         }
         let index = self.names(axis).await?;
         Ok(names.iter().map(|name| index.find(name)).collect())
+    }
+
+    /// The rows of each cell's name, rising, by the index that the store has.
+    async fn find_in_segments(&self, names: &[&str]) -> Result<Vec<Vec<u64>>> {
+        let mut searches = Vec::with_capacity(names.len() * self.manifest.cell_names.len());
+        for (i, name) in names.iter().enumerate() {
+            searches.extend(self.manifest.cell_names.iter().map(|segment| self.find_in_segment(i, name, segment)));
+        }
+        let found: Vec<(usize, Vec<u64>)> = stream::iter(searches).buffered(AT_ONCE).try_collect().await?;
+        // Other names may have the same hash.
+        let mut rows: Vec<u64> = found.iter().flat_map(|(_, rows)| rows.iter().copied()).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let there = match rows.is_empty() {
+            true => None,
+            false => Some(self.column_of(TableName::Cells, schema::CELL_ID, &Selection::Ids(rows.clone())).await?),
+        };
+        let there = there.as_ref().and_then(|names| names.as_string_opt::<i32>());
+        let mut out = vec![Vec::new(); names.len()];
+        for (i, candidates) in found {
+            let is_it = |row: &u64| {
+                rows.binary_search(row).is_ok_and(|at| there.is_some_and(|there| there.value(at) == names[i]))
+            };
+            out[i].extend(candidates.into_iter().filter(is_it));
+        }
+        Ok(out)
+    }
+
+    /// The rows that may have the `i`-th name, of the cells of a segment.
+    async fn find_in_segment(&self, i: usize, name: &str, segment: &NameSegment) -> Result<(usize, Vec<u64>)> {
+        let rows = name_index::find(segment, name, |range| self.read_part(&segment.path, range)).await;
+        rows.map(|rows| (i, rows)).at(self.storage.full(&segment.path))
     }
 
     /// The rows of each cell's name, rising, without keeping the names of others.

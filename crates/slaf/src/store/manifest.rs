@@ -78,6 +78,9 @@ pub struct Manifest {
     pub stripes: Vec<Stripe>,
     /// An Arrow IPC file with the categories of every categorical column.
     pub categories: Option<String>,
+    /// The segments of the index of the names of cells, in order of their cells; none without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cell_names: Vec<NameSegment>,
     /// What no table holds.
     pub extras: Option<Extras>,
     /// Every file of this version.
@@ -186,6 +189,18 @@ pub struct Stripe {
     pub first_row: u64,
     /// How many genes, and so rows, it has.
     pub n_genes: u64,
+}
+
+/// A part of the index of names: a file about consecutive cells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NameSegment {
+    /// The file below the root.
+    pub path: String,
+    /// The number of its first cell.
+    pub first_row: u64,
+    /// How many cells it is about.
+    pub n_rows: u64,
 }
 
 /// Elements that are kept as they came, in one HDF5 file in AnnData's on-disk format.

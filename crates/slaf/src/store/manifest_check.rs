@@ -4,8 +4,9 @@
 
 use super::kinds::Named;
 use super::manifest::{
-    FileEntry, FrameSchema, Kind, LINEAGE, Manifest, MatrixEntry, SHORT_STRIPES, Slot, Stripe, TableEntry,
+    FileEntry, FrameSchema, Kind, LINEAGE, Manifest, MatrixEntry, NameSegment, SHORT_STRIPES, Slot, Stripe, TableEntry,
 };
+use super::name_index;
 use slaf_core::{Context, Error, Result};
 use slaf_ingest::Axis;
 use std::collections::HashSet;
@@ -82,6 +83,7 @@ pub(crate) fn check(m: &Manifest) -> Result<()> {
     columns(m)?;
     matrices(m)?;
     arrays(m)?;
+    cell_names(m)?;
     stripes(m)
 }
 
@@ -227,6 +229,31 @@ fn arrays(m: &Manifest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The segments of the index of names follow each other and cover all cells, and their files are as
+/// long as that takes.
+fn cell_names(m: &Manifest) -> Result<()> {
+    let (mut row, mut seen) = (0, HashSet::new());
+    for (i, NameSegment { path, first_row, n_rows }) in m.cell_names.iter().enumerate() {
+        let field = |name: &str| format!("cell_names.{i}.{name}");
+        let Some(file) = m.files.iter().find(|f| f.path == *path) else {
+            return Err(Error::corrupt(format!("{path:?} is no file of this version")).at(field("path")));
+        };
+        if !seen.insert(path) {
+            return Err(Error::corrupt(format!("{path:?} is another segment, too")).at(field("path")));
+        }
+        equal(&field("first_row"), *first_row, "cells before it", row)?;
+        if *n_rows == 0 || *n_rows > m.n_cells - row || u32::try_from(*n_rows).is_err() {
+            return Err(
+                Error::corrupt(format!("{n_rows} cells, of {} that are left", m.n_cells - row)).at(field("n_rows"))
+            );
+        }
+        let length = name_index::length(*n_rows).unwrap_or(u64::MAX);
+        equal(&field("n_rows"), length, "bytes of its file", file.length)?;
+        row += n_rows;
+    }
+    if m.cell_names.is_empty() { Ok(()) } else { equal("cell_names", row, "cells", m.n_cells) }
 }
 
 /// The stripes follow each other and cover all cells and all rows of `by_gene`, as reading relies on.

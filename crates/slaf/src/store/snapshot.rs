@@ -12,8 +12,9 @@ use slaf_ingest::MatrixKey;
 use slaf_lance::error::while_reading;
 use slaf_lance::{Explain, FirstTouch, Storage, Table};
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::OnceCell;
 
 /// A store at one version. It never changes, and what it has read is shared by all that use it.
@@ -31,8 +32,8 @@ pub(crate) struct Snapshot {
     raw_genes: OnceCell<Table>,
     categories: OnceCell<Categories>,
     pub(crate) kept: Kept,
-    /// Until something is looked for among the names of the cells.
-    pub(super) first_find: AtomicBool,
+    /// How many cells were looked for by their names.
+    pub(super) found: AtomicU64,
 }
 
 impl Snapshot {
@@ -56,7 +57,7 @@ impl Snapshot {
             raw_genes: OnceCell::new(),
             categories: OnceCell::new(),
             kept: Kept::new()?,
-            first_find: AtomicBool::new(true),
+            found: AtomicU64::new(0),
         })
     }
 
@@ -117,6 +118,17 @@ impl Snapshot {
             return Err(while_reading(Error::corrupt("its content has changed")).at(self.storage.full(path)));
         }
         Ok(bytes)
+    }
+
+    /// Some bytes of a file of this version, which have a checksum of their own.
+    pub(crate) async fn read_part(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        if let Some(first_touch) = &self.first_touch {
+            first_touch.check(vec![path.to_string()]).await?;
+        }
+        match self.storage.read_range(path, range).await.map_err(while_reading) {
+            Err(e) => Err(self.pinned.explain(e).await),
+            bytes => bytes,
+        }
     }
 
     pub(crate) async fn categories(&self) -> Result<&Categories> {

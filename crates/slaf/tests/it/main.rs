@@ -5,6 +5,7 @@
 
 mod append;
 mod byte_rows;
+mod cell_names;
 mod convert;
 mod damage;
 mod grow;

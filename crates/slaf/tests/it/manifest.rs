@@ -57,7 +57,7 @@ fn rich_store() -> (TempDir, PathBuf) {
         writer.write_array(name, Dtype::F32, rows, 3, [Ok(values)]).unwrap();
     }
     writer.finish().unwrap();
-    let options = ConvertOptions { memory: 1 << 10, ..ConvertOptions::default() };
+    let options = ConvertOptions { memory: 1 << 10, few_names: 0, ..ConvertOptions::default() };
     slaf::convert(&[&path], store.to_str().unwrap(), &options, QUIET).unwrap();
     let dataset = Dataset::open(store.to_str().unwrap()).unwrap();
     assert!(dataset.manifest().stripes.len() > 1);

@@ -22,7 +22,7 @@ impl Place {
 
     fn with_appends() -> Place {
         let place = Place::empty();
-        let options = ConvertOptions { source_column: None, ..ConvertOptions::default() };
+        let options = ConvertOptions { source_column: None, few_names: 0, ..ConvertOptions::default() };
         slaf::convert(&[&place.write(12)], &place.address, &options, QUIET).unwrap();
         place.append();
         place
