@@ -6,8 +6,6 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use lance::io::WrappingObjectStore;
-use object_store::list::PaginatedListStore;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -78,9 +76,9 @@ pub trait Layer: fmt::Debug + Send + Sync + 'static {
 
 /// A store under a layer.
 #[derive(Debug)]
-struct Layered {
-    inner: Arc<dyn ObjectStore>,
-    layer: Arc<dyn Layer>,
+pub(crate) struct Layered {
+    pub(crate) inner: Arc<dyn ObjectStore>,
+    pub(crate) layer: Arc<dyn Layer>,
 }
 
 impl fmt::Display for Layered {
@@ -220,27 +218,5 @@ impl MultipartUpload for Upload {
 
     async fn abort(&mut self) -> Result<()> {
         call(&*self.layer, &request(Operation::AbortParts, &self.path), self.inner.abort()).await
-    }
-}
-
-/// Layers as Lance takes them, the innermost first.
-#[derive(Debug)]
-pub(crate) struct Layers(pub(crate) Vec<Arc<dyn Layer>>);
-
-impl WrappingObjectStore for Layers {
-    fn wrap(&self, _store_prefix: &str, original: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
-        let over = |inner, layer: &Arc<dyn Layer>| -> Arc<dyn ObjectStore> {
-            Arc::new(Layered { inner, layer: layer.clone() })
-        };
-        self.0.iter().fold(original, over)
-    }
-
-    /// Listings go through the layers.
-    fn wrap_paginated(
-        &self,
-        _store_prefix: &str,
-        _original: Arc<dyn PaginatedListStore>,
-    ) -> Option<Arc<dyn PaginatedListStore>> {
-        None
     }
 }

@@ -6,14 +6,18 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+mod blocks;
 mod byte_column;
 mod byte_rows;
+mod cached;
+mod disk_cache;
 pub mod error;
 mod first_touch;
 mod foreign;
 mod growth;
 mod identity;
 mod layer;
+mod layers;
 mod meter;
 mod options;
 pub mod runtime;
@@ -21,6 +25,7 @@ mod storage;
 mod table;
 mod watch;
 
+pub use blocks::Doubt;
 pub use byte_rows::ByteRows;
 pub use first_touch::FirstTouch;
 pub use foreign::ForeignTable;

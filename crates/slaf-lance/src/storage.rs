@@ -4,9 +4,11 @@
 //! one that watches it, one that counts, and those that tests add. On a local disk files are reached directly where
 //! that gives more than the trait does: links, locks, syncing.
 
+use crate::blocks::{Blocks, Doubt};
 use crate::error::from_object_store;
 use crate::identity::Identity;
-use crate::layer::{Layer, Layers};
+use crate::layer::Layer;
+use crate::layers::Layers;
 use crate::meter::{IoStats, Meter};
 use crate::options;
 use crate::watch::Watch;
@@ -58,7 +60,10 @@ pub struct Storage {
     /// Where it is not.
     watch: Option<Arc<Watch>>,
     meter: Arc<Meter>,
-    layers: Option<Arc<Layers>>,
+    /// What lies over the store where Lance reads it.
+    cached: Option<Arc<Layers>>,
+    /// What is kept of it.
+    blocks: Option<Arc<Blocks>>,
 }
 
 impl Storage {
@@ -91,12 +96,15 @@ impl Storage {
         let layers = watch.clone().map(|watch| {
             let added = LAYERS.lock().unwrap_or_else(PoisonError::into_inner);
             let added = added.iter().filter(|(prefix, _)| absolute.starts_with(prefix)).map(|(_, layer)| layer.clone());
-            Arc::new(Layers(added.chain([meter.clone() as Arc<dyn Layer>, watch]).collect()))
+            let layers = added.chain([meter.clone() as Arc<dyn Layer>, watch]).collect();
+            Arc::new(Layers { layers, blocks: None })
         });
+        let blocks = layers.as_ref().and_then(|_| Blocks::from_env(&meter)).map(Arc::new);
+        let cached = layers.as_ref().map(|l| Arc::new(Layers { layers: l.layers.clone(), blocks: blocks.clone() }));
         let params = Self::params(&options, &layers);
         let connect = ObjectStore::from_uri_and_params(Arc::new(ObjectStoreRegistry::default()), &absolute, &params);
         let (store, base) = connect.boxed().await.map_err(crate::error::from_lance).at(uri)?;
-        Ok(Storage { uri: absolute, store, base, options, local, watch, meter, layers })
+        Ok(Storage { uri: absolute, store, base, options, local, watch, meter, cached, blocks })
     }
 
     fn params(options: &HashMap<String, String>, layers: &Option<Arc<Layers>>) -> ObjectStoreParams {
@@ -108,9 +116,22 @@ impl Storage {
         }
     }
 
-    /// What Lance opens the same store with: its options and layers.
+    /// Takes files of the store, by path, length and BLAKE3 in hexadecimal, for ones that never change:
+    /// what is read of them is kept.
+    pub fn know_files<'a>(&self, files: impl Iterator<Item = (&'a str, u64, &'a str)>) {
+        if let Some(blocks) = &self.blocks {
+            blocks.know(files.map(|(path, length, hash)| (self.path(path), length, hash)));
+        }
+    }
+
+    /// The files below a folder of which something may be damaged; `None` if nothing of them is kept.
+    pub fn doubt(&self, folder: &str) -> Option<Doubt> {
+        self.blocks.clone().map(|blocks| Doubt { blocks, folder: self.path(folder) })
+    }
+
+    /// What Lance opens the same store with: its options, layers and blocks.
     pub fn object_store_params(&self) -> ObjectStoreParams {
-        Self::params(&self.options, &self.layers)
+        Self::params(&self.options, &self.cached)
     }
 
     /// What was asked of the object store through this and its clones; nothing for a local disk,
@@ -186,7 +207,15 @@ impl Storage {
     pub async fn read_range(&self, relative: &str, range: Range<u64>) -> Result<Bytes> {
         let path = self.path(relative);
         let length = range.end - range.start;
-        let bytes = self.ask(&self.full(relative), self.store.inner.get_range(&path, range)).await?;
+        let read = async {
+            if let Some(blocks) = &self.blocks
+                && let Some(bytes) = blocks.read(&*self.store.inner, &path, range.clone()).boxed().await?
+            {
+                return Ok(bytes);
+            }
+            self.store.inner.get_range(&path, range).await
+        };
+        let bytes = self.ask(&self.full(relative), read).await?;
         match bytes.len() as u64 == length {
             true => Ok(bytes),
             false => Err(Error::corrupt("it ends too early").at(self.full(relative))),
@@ -199,6 +228,15 @@ impl Storage {
             return Ok(path.is_file());
         }
         match self.ask(&self.uri, self.store.inner.head(&self.base)).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether there is a file.
+    pub async fn exists(&self, relative: &str) -> Result<bool> {
+        match self.ask(&self.full(relative), self.store.inner.head(&self.path(relative))).await {
             Ok(_) => Ok(true),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e),
@@ -272,6 +310,25 @@ impl Storage {
         }
         .into_iter()
         .filter_map(|f| Some((self.relative(&f.location)?, f.size)))
+        .collect::<Vec<_>>();
+        files.sort();
+        Ok(files)
+    }
+
+    /// At most `limit` files below a folder, the first ones by their paths, of those behind `after`; as
+    /// [`Storage::list`] in an object store, which answers it in pages.
+    pub async fn list_some(&self, folder: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        let prefix = self.path(folder);
+        let listed = match after {
+            Some(after) => self.store.inner.list_with_offset(Some(&prefix), &self.path(after)),
+            None => self.store.inner.list(Some(&prefix)),
+        };
+        let mut files = match self.ask(&self.full(folder), listed.take(limit).try_collect::<Vec<_>>()).await {
+            Err(e) if e.kind() == ErrorKind::NotFound && !is_no_bucket(&e) => Vec::new(),
+            listed => listed?,
+        }
+        .into_iter()
+        .filter_map(|f| self.relative(&f.location))
         .collect::<Vec<_>>();
         files.sort();
         Ok(files)

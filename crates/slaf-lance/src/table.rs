@@ -1,5 +1,6 @@
 //! The Lance tables of a store: writing one in a stream, and reading rows of a pinned version.
 
+use crate::blocks::Doubt;
 use crate::byte_column::{ByteColumn, DataFolder, KeptPlaces};
 use crate::byte_rows::ByteRows;
 use crate::error::{from_lance, from_lance_reading, while_reading};
@@ -217,7 +218,12 @@ impl Table {
         async move {
             let open = async { open.await.unwrap_or_else(damaged).map_err(while_reading) };
             match storage.guard(open).await.at(storage.full(&entry.path)) {
-                Err(e) => Err(why.explain(e).await),
+                Err(e) => {
+                    if let Some(doubt) = storage.doubt(&entry.path).filter(|_| e.kind() == ErrorKind::Corrupt) {
+                        doubt.forget();
+                    }
+                    Err(why.explain(e).await)
+                }
                 opened => opened,
             }
         }
@@ -300,6 +306,11 @@ impl Table {
         self.explained(read).boxed()
     }
 
+    /// Its files, of which something may be damaged; `None` if nothing of them is kept.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.storage.doubt(&self.path)
+    }
+
     /// Whether its files are on a local disk, where a small read is not worth a task.
     pub fn is_local(&self) -> bool {
         matches!(self.data, DataFolder::Local(_))
@@ -370,6 +381,9 @@ impl Table {
                 // What failed is kept in them, and would be told again.
                 lock(&self.readers).clear();
                 lock(&self.byte_columns).clear();
+                if let Some(doubt) = self.doubt().filter(|_| e.kind() == ErrorKind::Corrupt) {
+                    doubt.forget();
+                }
                 Err(self.explain.explain(e).await)
             }
             done => done,

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::packed::Row;
 use slaf_core::{Context, Error, Result};
 use slaf_lance::error::from_arrow;
-use slaf_lance::{ByteRows, Table};
+use slaf_lance::{ByteRows, Doubt, Table};
 use std::iter::Peekable;
 use std::ops::Range;
 
@@ -55,6 +55,8 @@ pub(crate) struct PackedRows {
     starts: Vec<usize>,
     order: Option<Vec<u32>>,
     column: String,
+    /// Where damaged rows are from.
+    doubt: Option<Doubt>,
     /// Bytes of all rows that were read, unwanted ones included.
     pub(crate) bytes_read: u64,
 }
@@ -67,6 +69,7 @@ impl PackedRows {
             starts: vec![0],
             order: rows.order,
             column: column.to_string(),
+            doubt: table.doubt(),
             bytes_read: 0,
         };
         if packed.fetch_bytes(table, &rows.ranges).await? {
@@ -161,7 +164,11 @@ impl PackedRows {
     pub(crate) fn row(&self, i: usize) -> Result<Row<'_>> {
         let i = self.order.as_ref().map_or(i, |o| o[i] as usize);
         let part = self.starts.partition_point(|&s| s <= i) - 1;
-        Row::parse(self.held[part].value(i - self.starts[part])).at(format!("column {} row {i}", self.column))
+        let row = Row::parse(self.held[part].value(i - self.starts[part]));
+        if let (Err(_), Some(doubt)) = (&row, &self.doubt) {
+            doubt.forget();
+        }
+        row.at(format!("column {} row {i}", self.column))
     }
 }
 

@@ -119,6 +119,9 @@ impl Snapshot {
     /// The rows that may have the `i`-th name, of the cells of a segment.
     async fn find_in_segment(&self, i: usize, name: &str, segment: &NameSegment) -> Result<(usize, Vec<u64>)> {
         let rows = name_index::find(segment, name, |range| self.read_part(&segment.path, range)).await;
+        if let (Err(_), Some(doubt)) = (&rows, self.storage.doubt(&segment.path)) {
+            doubt.forget();
+        }
         rows.map(|rows| (i, rows)).at(self.storage.full(&segment.path))
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::MatrixKey;
 use slaf_lance::error::while_reading;
-use slaf_lance::{Explain, FirstTouch, Storage, Table};
+use slaf_lance::{Doubt, Explain, FirstTouch, Storage, Table};
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +41,7 @@ impl Snapshot {
     /// file is compared with its hash before something of it is read.
     pub(crate) async fn open(storage: Storage, version: Option<u64>, first_touch: bool) -> Result<Snapshot> {
         let manifest = versions::load(&storage, version).await?;
+        storage.know_files(manifest.files.iter().map(|f| (f.path.as_str(), f.length, f.blake3.as_str())));
         let first_touch = first_touch.then(|| {
             let files = manifest.files.iter().map(|f| (f.path.clone(), f.length, f.blake3.clone()));
             Arc::new(FirstTouch::new(storage.clone(), files))
@@ -109,12 +110,19 @@ impl Snapshot {
 
     /// A file of this version, whole, compared with its hash.
     pub(crate) async fn read_file(&self, path: &str) -> Result<Bytes> {
-        let bytes = match self.storage.read(path).await.map_err(while_reading) {
+        let file = self.manifest.files.iter().find(|f| f.path == path);
+        let read = async {
+            match file.filter(|f| f.length > 0) {
+                Some(file) => self.storage.read_range(path, 0..file.length).await,
+                None => self.storage.read(path).await,
+            }
+        };
+        let bytes = match read.await.map_err(while_reading) {
             Err(e) => return Err(self.pinned.explain(e).await),
             Ok(bytes) => bytes,
         };
-        let hash = self.manifest.files.iter().find(|f| f.path == path).map(|f| f.blake3.as_str());
-        if hash != Some(blake3::hash(&bytes).to_hex().as_str()) {
+        if file.map(|f| f.blake3.as_str()) != Some(blake3::hash(&bytes).to_hex().as_str()) {
+            self.storage.doubt(path).iter().for_each(Doubt::forget);
             return Err(while_reading(Error::corrupt("its content has changed")).at(self.storage.full(path)));
         }
         Ok(bytes)

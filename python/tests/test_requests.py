@@ -1,0 +1,186 @@
+"""What questions cost in requests to an object store, and what is spared."""
+
+import json
+import os
+import subprocess
+import sys
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from slaf import SLAFArray
+from slaf.data import SLAFConverter
+
+N = 60_000
+SQL = "SELECT cell_type, COUNT(*) AS n, AVG(total) AS mean FROM cells WHERE batch = 'b1' GROUP BY 1"
+
+
+def name(i):
+    return f"a-rather-long-name-of-a-cell-{i}"
+
+
+@pytest.fixture(scope="module")
+def large(s3, tmp_path_factory):
+    """The address of a store whose names have an index, and the object that it is of."""
+    rng = np.random.default_rng(1)
+    obs = pd.DataFrame(
+        {
+            "cell_type": pd.Categorical.from_codes(rng.integers(0, 3, N), ["B", "NK", "T"]),
+            "batch": [f"b{i % 4}" for i in range(N)],
+            "total": rng.random(N),
+        },
+        index=[name(i) for i in range(N)],
+    )
+    x = sp.random(N, 40, 0.1, "csr", np.float32, random_state=rng)
+    adata = ad.AnnData(x, obs, pd.DataFrame(index=[f"gene{i}" for i in range(40)]))
+    path = tmp_path_factory.mktemp("large") / "large.h5ad"
+    adata.write_h5ad(path)
+    address = "s3://bucket/large.slaf"
+    SLAFConverter(storage_options=s3).convert(path, address)
+    return address, adata
+
+
+def asked(array, question):
+    """The answer, and what it took."""
+    before = array.io_stats()
+    answer = question()
+    return answer, array.io_stats() - before
+
+
+def test_questions_take_few_requests_and_again_none(s3, large):
+    address, adata = large
+    array = SLAFArray(address, storage_options=s3)
+    assert array.io_stats().n_requests == 2
+
+    def cell(i):
+        return array.get_cell_expression(name(i))
+
+    values, io = asked(array, lambda: cell(31_415))
+    assert values["value"].sum() == pytest.approx(adata.X[31_415].sum(), rel=1e-6)
+    # The index of names; of the cells the manifest, the end of the file, two parts of the names,
+    # where the row is and the row; of the genes the manifest and the file.
+    assert io.n_requests <= 9
+    assert io.bytes_read <= 1_000_000
+    _, io = asked(array, lambda: cell(31_415))
+    assert io.n_requests == 0
+    assert io.cache_hits > 0
+    _, io = asked(array, lambda: cell(50_000))
+    assert io.n_requests <= 3
+
+    frame, io = asked(array, lambda: array.query(SQL).sort("cell_type"))
+    expected = adata.obs[adata.obs["batch"] == "b1"].groupby("cell_type", observed=True)["total"]
+    assert frame["n"].to_list() == expected.size().to_list()
+    np.testing.assert_allclose(frame["mean"], expected.mean())
+    assert io.n_requests <= 5
+    again, io = asked(array, lambda: array.query(SQL).sort("cell_type"))
+    assert again.equals(frame)
+    assert io.n_requests == 0
+
+    other = SLAFArray(address, storage_options=s3)
+    column, io = asked(other, lambda: other.to_csr(genes=["gene7"]))
+    assert (column != adata[:, "gene7"].X).nnz == 0
+    assert io.n_requests <= 6
+    _, io = asked(other, lambda: other.to_csr(genes=["gene7"]))
+    assert io.n_requests == 0
+
+
+def test_a_name_in_sql_reads_no_more_than_it_needs(s3, large):
+    address, _ = large
+    array = SLAFArray(address, storage_options=s3)
+    sql = "SELECT cell_integer_id FROM cells WHERE cell_id = ?"
+    frame, io = asked(array, lambda: array.query(sql, [name(59_999)]))
+    assert frame["cell_integer_id"].to_list() == [59_999]
+    assert io.bytes_read < 1_000_000
+    frame, io = asked(array, lambda: array.query(sql, [name(60_000)]))
+    assert len(frame) == 0
+
+
+SCRIPT = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from slaf import SLAFArray
+address, options, cell, sql = json.loads(sys.argv[1])
+array = SLAFArray(address, storage_options=options)
+values = array.get_cell_expression(cell)["value"].sum()
+counts = array.query(sql).sort("cell_type")["n"].to_list()
+print(json.dumps([values, counts, array.io_stats().n_requests]))
+"""
+
+
+def in_a_process(s3, address, folder, **environment):
+    """What a process of its own answers, its number of requests, and what it logs."""
+    arguments = json.dumps([address, s3, name(31_415), SQL])
+    environment = {"SLAF_CACHE_DIR": str(folder), "SLAF_LOG": "warn", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    *answer, requests = json.loads(done.stdout)
+    return answer, requests, done.stderr
+
+
+def entries(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_processes_share_blocks_on_the_disk(s3, large, tmp_path):
+    address, _ = large
+    folder = tmp_path / "cache"
+    first, requests, log = in_a_process(s3, address, folder)
+    assert requests > 5
+    assert "cannot be written" not in log
+    # Only what may change is asked for: which version is the newest, and what it consists of.
+    assert in_a_process(s3, address, folder)[:2] == (first, 2)
+    there = entries(folder)
+    assert there
+    assert folder.stat().st_mode & 0o077 == 0
+    # Neither the address nor the secret is in any name.
+    for part in (part for path in there for part in path.relative_to(folder).parts):
+        assert "bucket" not in part
+        assert part == "blocks-1" or part.isdigit() or len(bytes.fromhex(part)) == 32
+    # Damage is noticed, and what was damaged is read anew.
+    for path in there:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    again, more, _ = in_a_process(s3, address, folder)
+    assert again == first
+    assert more == requests
+    for path in entries(folder):
+        path.write_bytes(path.read_bytes()[:20])
+    assert in_a_process(s3, address, folder)[0] == first
+    assert in_a_process(s3, address, folder)[:2] == (first, 2)
+
+
+def test_a_disk_cache_that_cannot_be_written_is_done_without(s3, large, tmp_path):
+    address, _ = large
+    folder = tmp_path / "file"
+    folder.write_text("not a folder")
+    first, requests, log = in_a_process(s3, address, folder)
+    assert log.count("cannot be written") == 1
+    assert "secret" not in log
+    assert in_a_process(s3, address, folder)[:2] == (first, requests)
+
+
+def test_a_disk_cache_stays_within_its_size(s3, large, tmp_path):
+    address, _ = large
+    folder = tmp_path / "cache"
+    limit = 200_000
+    for _ in range(2):
+        in_a_process(s3, address, folder, SLAF_CACHE_SIZE=str(limit))
+    assert sum(path.stat().st_size for path in entries(folder)) <= limit + 70_000
+
+
+def test_no_memory_for_blocks(s3, large, tmp_path):
+    address, _ = large
+    with_cache, requests, _ = in_a_process(s3, address, "", SLAF_CACHE_MEMORY="1000000")
+    without, more, _ = in_a_process(s3, address, "", SLAF_CACHE_MEMORY="0")
+    assert without == with_cache
+    assert more > requests
