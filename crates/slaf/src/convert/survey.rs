@@ -335,7 +335,7 @@ impl Survey {
         let folders: HashSet<String> = self.named.iter().filter_map(|f| folder(f)).collect();
         for Found { path: file, writer, is_grown } in files {
             // Versions are known: one that is not there any more was replaced meanwhile.
-            if self.named.contains(&file) || is_version(&file) {
+            if self.named.contains(&file) || is_version(&file) || file == versions::HINT {
                 continue;
             }
             let not_whole = whole_name(&file).is_some() || is_nameless(&file);

@@ -99,7 +99,7 @@ impl Target {
     /// `already-exists`, or `conflict` with `overwrite`, if another writer was first. After
     /// `commit-outcome-unknown` the files must stay: a version may name them.
     pub(super) async fn commit(&self, manifest: &mut Manifest) -> Result<()> {
-        if versions::versions(&self.storage).await?.last() != self.before.versions.last() {
+        if versions::newest(&self.storage).await? != self.before.versions.last().copied() {
             return Err(self.lost());
         }
         let written = files_of(&self.storage, manifest).await?;

@@ -9,19 +9,69 @@ use std::fs::{File, TryLockError};
 use std::time::Duration;
 
 const FOLDER: &str = "_slaf/versions";
+/// The number of a version that was the newest.
+pub(crate) const HINT: &str = "_slaf/versions/newest";
+/// The first version that is told so.
+const HINT_FROM: u64 = 500;
+/// Files that an object store lists in one answer.
+const PAGE: usize = 1000;
 
 /// The path of the root manifest of a version.
 pub(crate) fn path(version: u64) -> String {
     format!("{FOLDER}/{version:020}.json")
 }
 
+/// The version that a file is of.
+fn version_in(file: &str) -> Option<u64> {
+    version_of(file.strip_prefix(FOLDER)?.strip_prefix('/')?)
+}
+
 /// The committed versions, oldest first. A file that is no version is not one.
 pub(crate) async fn versions(storage: &Storage) -> Result<Vec<u64>> {
     let files = storage.list(FOLDER).await?;
-    let mut versions: Vec<u64> =
-        files.iter().filter_map(|(f, _)| version_of(f.strip_prefix(FOLDER)?.strip_prefix('/')?)).collect();
+    let mut versions: Vec<u64> = files.iter().filter_map(|(f, _)| version_in(f)).collect();
     versions.sort_unstable();
     Ok(versions)
+}
+
+/// The newest version, whatever their number: where there are many in an object store, they are not all
+/// listed.
+pub(crate) async fn newest(storage: &Storage) -> Result<Option<u64>> {
+    let all = match storage.local() {
+        Some(_) => return Ok(versions(storage).await?.last().copied()),
+        None => storage.list_some(FOLDER, None, PAGE).await?,
+    };
+    if all.len() < PAGE {
+        return Ok(all.iter().filter_map(|f| version_in(f)).max());
+    }
+    // A version that is there, with none behind it, is the newest, whoever said so.
+    if let Some(hint) = hint(storage).await? {
+        let file = path(hint);
+        let behind = storage.list_some(FOLDER, Some(&file), usize::MAX);
+        let (behind, there) = futures::future::try_join(behind, storage.exists(&file)).await?;
+        let newest = behind.iter().filter_map(|f| version_in(f)).max();
+        if let Some(newest) = newest.or(there.then_some(hint)) {
+            return Ok(Some(newest));
+        }
+    }
+    Ok(versions(storage).await?.last().copied())
+}
+
+/// The version that was the newest when somebody said so.
+async fn hint(storage: &Storage) -> Result<Option<u64>> {
+    match storage.read(HINT).await {
+        Ok(text) => Ok(std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Says that a version is the newest, where there may be many. Who reads it looks for newer ones.
+async fn give_hint(storage: &Storage, version: u64) {
+    if storage.local().is_none() && version >= HINT_FROM {
+        // Without it, all are listed.
+        let _ = storage.write(HINT, Bytes::from(version.to_string())).await;
+    }
 }
 
 /// Loads a version, the newest one by default.
@@ -32,7 +82,7 @@ pub(crate) async fn load(storage: &Storage, version: Option<u64>) -> Result<Mani
     for _ in 0..10 {
         match load_once(storage, version).await {
             // Somebody has just replaced what was the newest version.
-            Err(e) if e.kind() == ErrorKind::NotFound && version.is_none() && !versions(storage).await?.is_empty() => {}
+            Err(e) if e.kind() == ErrorKind::NotFound && version.is_none() && newest(storage).await?.is_some() => {}
             done => return done,
         }
     }
@@ -40,22 +90,19 @@ pub(crate) async fn load(storage: &Storage, version: Option<u64>) -> Result<Mani
 }
 
 async fn load_once(storage: &Storage, version: Option<u64>) -> Result<Manifest> {
-    let all = versions(storage).await?;
-    let Some(&newest) = all.last() else { return Err(no_store(storage).await) };
+    let Some(newest) = newest(storage).await? else { return Err(no_store(storage).await) };
     let wanted = version.unwrap_or(newest);
-    if !all.contains(&wanted) {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("no version {wanted}; there are versions {} to {newest}", all[0]),
-        )
-        .at(storage.uri()));
-    }
     if wanted < newest && read(storage, newest).await.is_ok_and(|m| m.expired.contains(&wanted)) {
         return Err(Error::new(ErrorKind::NotFound, format!("version {wanted} was removed by gc")).at(storage.uri()));
     }
     match read(storage, wanted).await {
+        Err(e) if e.kind() == ErrorKind::NotFound && version.is_some() => {
+            let oldest = versions(storage).await?.first().copied().unwrap_or(newest);
+            let what = format!("no version {wanted}; there are versions {oldest} to {newest}");
+            Err(Error::new(ErrorKind::NotFound, what).at(storage.uri()))
+        }
         Err(e) if e.kind() == ErrorKind::Corrupt => {
-            for &older in all.iter().rev().filter(|&&v| v < wanted) {
+            for &older in versions(storage).await?.iter().rev().filter(|&&v| v < wanted) {
                 if read(storage, older).await.is_ok() {
                     let place = e.location().unwrap_or(storage.uri()).to_string();
                     return Err(Error::corrupt(format!(
@@ -228,8 +275,11 @@ pub(crate) async fn commit(
     // Others may have gone on from this version, or may have gone on before and removed the one that
     // was in its place.
     loop {
-        let newest = versions(storage).await.map_err(unknown)?.last().copied();
-        let Some(newest) = newest.filter(|n| *n > manifest.version) else { return Ok(()) };
+        let newest = newest(storage).await.map_err(unknown)?;
+        let Some(newest) = newest.filter(|n| *n > manifest.version) else {
+            give_hint(storage, manifest.version).await;
+            return Ok(());
+        };
         match read(storage, newest).await {
             Ok(newest) if newest.lineage.contains(&manifest.write_id) => return Ok(()),
             Ok(_) => break,
@@ -248,15 +298,70 @@ mod tests {
     use slaf_ingest::MatrixEncoding;
     use slaf_lance::runtime::block_on;
 
+    fn store_at(address: &str) -> (Storage, Manifest) {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("a.h5ad");
+        slaf_testing::Sample::new(1, 5, 4).write_h5ad(&input, MatrixEncoding::Csr).unwrap();
+        crate::convert(&[&input], address, &crate::ConvertOptions::default(), &|_| true).unwrap();
+        let storage = block_on(Storage::new(address, &Default::default())).unwrap();
+        let first = block_on(load(&storage, None)).unwrap();
+        (storage, first)
+    }
+
+    #[test]
+    fn the_newest_of_thousands_is_found_in_few_requests() {
+        let address = slaf_testing::memory_store();
+        let (counts, _guard) = slaf_testing::Counts::over(&address);
+        let (storage, first) = store_at(&address);
+        let mut expected = 1;
+        let mut add = |versions: std::ops::RangeInclusive<u64>| {
+            for version in versions {
+                let manifest = Manifest { version, ..first.clone() };
+                block_on(storage.write(&path(version), Bytes::from(manifest.to_bytes().unwrap()))).unwrap();
+                expected = version;
+            }
+            expected
+        };
+        let open = |newest: u64| {
+            counts.take();
+            assert_eq!(block_on(load(&storage, None)).unwrap().version, newest);
+            counts.take()
+        };
+        let few = open(add(2..=900));
+        assert_eq!(few.into_iter().collect::<Vec<_>>(), [("get", 1), ("list", 1)]);
+        let commit_next = |version: u64| {
+            let manifest = Manifest { version, write_id: version.to_string(), ..first.clone() };
+            let lost = || Error::new(ErrorKind::Conflict, "lost");
+            block_on(commit(&storage, &manifest, "_slaf/writing/x.json", true, lost)).unwrap();
+            version
+        };
+        let newest = commit_next(add(901..=3000) + 1);
+        let hinted = open(newest);
+        assert_eq!(hinted.into_iter().collect::<Vec<_>>(), [("get", 2), ("head", 1), ("list", 2)]);
+        // Others have gone on, not all of them saying so, and not one after the other.
+        open(add(3010..=3010));
+        // What is said may be of another store, or nothing that makes sense.
+        for hint in ["", "one", "7", "2999", "3010", "99999", "18446744073709551616", "-1"] {
+            block_on(storage.write(HINT, Bytes::from(hint))).unwrap();
+            open(3010);
+        }
+        block_on(storage.delete(HINT)).unwrap();
+        open(3010);
+        // Whatever the number of versions, a version that is named is read as such.
+        counts.take();
+        assert_eq!(block_on(load(&storage, Some(1500))).unwrap().version, 1500);
+        let error = block_on(load(&storage, Some(3005))).unwrap_err();
+        assert!(error.message().contains("no version 3005; there are versions 1 to 3010"), "{error}");
+        commit_next(3011);
+        block_on(storage.delete(&path(3011))).unwrap();
+        open(3010);
+    }
+
     #[test]
     fn a_commit_is_ours_lost_or_withdrawn() {
         let folder = tempfile::tempdir().unwrap();
-        let (input, store) = (folder.path().join("a.h5ad"), folder.path().join("a.slaf"));
-        slaf_testing::Sample::new(1, 5, 4).write_h5ad(&input, MatrixEncoding::Csr).unwrap();
-        let options = crate::ConvertOptions::default();
-        crate::convert(&[&input], store.to_str().unwrap(), &options, &|_| true).unwrap();
-        let storage = block_on(Storage::new(store.to_str().unwrap(), &Default::default())).unwrap();
-        let first = block_on(load(&storage, None)).unwrap();
+        let store = folder.path().join("a.slaf");
+        let (storage, first) = store_at(store.to_str().unwrap());
         let commit = |version, write_id: &str| {
             let manifest = Manifest { version, write_id: write_id.to_string(), ..first.clone() };
             let lost = || Error::new(ErrorKind::Conflict, "lost");
