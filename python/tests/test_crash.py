@@ -238,7 +238,7 @@ def blocks_of(array):
 def test_killed_while_a_store_changes(tmp_path, capfd, change):
     """An append, a rewriting and a deletion: all of it is there, or nothing."""
     rng = random.Random(3)
-    trials = rounds(8, 100)
+    trials = rounds(5, 100)
     target, more = tmp_path / "a.slaf", tmp_path / "2.h5ad"
     of_blocks(1).write_h5ad(tmp_path / "1.h5ad")
     of_blocks(2).write_h5ad(more)
