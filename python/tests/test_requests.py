@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from slaf import SLAFArray
+from slaf import CorruptError, SLAFArray
 from slaf.data import SLAFConverter
 
 N = 60_000
@@ -101,7 +101,7 @@ def test_a_name_in_sql_reads_no_more_than_it_needs(s3, large):
 SCRIPT = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
-from slaf import SLAFArray
+from slaf import CorruptError, SLAFArray
 address, options, cell, sql = json.loads(sys.argv[1])
 array = SLAFArray(address, storage_options=options)
 values = array.get_cell_expression(cell)["value"].sum()
@@ -184,3 +184,79 @@ def test_no_memory_for_blocks(s3, large, tmp_path):
     without, more, _ = in_a_process(s3, address, "", SLAF_CACHE_MEMORY="0")
     assert without == with_cache
     assert more > requests
+
+
+def objects(s3, prefix):
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3["aws_endpoint"],
+        aws_access_key_id=s3["aws_access_key_id"],
+        aws_secret_access_key=s3["aws_secret_access_key"],
+        region_name=s3["aws_region"],
+    )
+    listed = client.list_objects_v2(Bucket="bucket", Prefix=prefix).get("Contents", [])
+    return client, [item["Key"] for item in listed]
+
+
+@pytest.fixture
+def small(s3):
+    """The address of a store with one column of obs that has nothing to check it by."""
+    rng = np.random.default_rng(3)
+    obs = pd.DataFrame({"u": rng.normal(size=3000)}, index=[f"c{i}" for i in range(3000)])
+    adata = ad.AnnData(sp.random(3000, 5, 0.2, "csr", np.float32, random_state=rng), obs)
+    address = "s3://bucket/small.slaf"
+    SLAFConverter(storage_options=s3, overwrite=True).convert_anndata(adata, address)
+    return address, obs["u"].to_numpy()
+
+
+def test_damage_that_was_kept_is_forgotten_when_it_is_looked_for(s3, small, tmp_path, monkeypatch):
+    address, values = small
+    monkeypatch.setenv("SLAF_CACHE_DIR", str(tmp_path / "cache"))
+    sql = "SELECT u FROM cells WHERE cell_integer_id = 1234"
+
+    def value(address=address, **options):
+        return SLAFArray(address, storage_options=s3, **options).query(sql)["u"][0]
+
+    client, keys = objects(s3, "small.slaf/cells-")
+    held = {key: client.get_object(Bucket="bucket", Key=key)["Body"].read() for key in keys}
+    (key,) = (key for key, data in held.items() if values[1234].tobytes() in data)
+    damaged = bytearray(held[key])
+    damaged[held[key].find(values[1234].tobytes()) + 6] ^= 1
+    client.put_object(Bucket="bucket", Key=key, Body=bytes(damaged))
+    assert value() != values[1234]
+    client.put_object(Bucket="bucket", Key=key, Body=held[key])
+    # A copy of the store is another one.
+    for other in objects(s3, "small.slaf/")[1]:
+        target = other.replace("small.slaf", "copy.slaf")
+        source = {"Bucket": "bucket", "Key": other}
+        client.copy_object(Bucket="bucket", Key=target, CopySource=source)
+    assert value("s3://bucket/copy.slaf") == values[1234]
+    assert value(verify="first-touch") == values[1234]
+    client.put_object(Bucket="bucket", Key=key, Body=bytes(damaged))
+    assert SLAFArray(address, storage_options=s3).verify() != []
+    assert value() != values[1234]
+    client.put_object(Bucket="bucket", Key=key, Body=held[key])
+    assert SLAFArray(address, storage_options=s3).verify() == []
+    assert value() == values[1234]
+
+
+def test_empty_objects_are_named(s3, small):
+    address, _ = small
+    client, keys = objects(s3, "small.slaf/_slaf/versions/")
+    newest = max(key for key in keys if key.endswith(".json"))
+    held = client.get_object(Bucket="bucket", Key=newest)["Body"].read()
+    client.put_object(Bucket="bucket", Key=newest, Body=b"")
+    with pytest.raises(CorruptError, match="version"):
+        SLAFArray(address, storage_options=s3)
+    client.put_object(Bucket="bucket", Key=newest, Body=held)
+    # More files than versions that are listed at once, and a hint that says nothing.
+    for i in range(1001):
+        key = f"small.slaf/_slaf/versions/zz{i:04}"
+        client.put_object(Bucket="bucket", Key=key, Body=b"x")
+    client.put_object(Bucket="bucket", Key="small.slaf/_slaf/versions/newest", Body=b"")
+    array = SLAFArray(address, storage_options=s3)
+    assert array.shape == (3000, 5)
+    array.set_uns("q", 1)
+    assert SLAFArray(address, storage_options=s3).version == array.version

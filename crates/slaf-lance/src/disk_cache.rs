@@ -39,7 +39,10 @@ pub(crate) struct DiskCache {
     written: AtomicU64,
     /// Whether writing has failed: the disk is only read from then on.
     is_failing: AtomicBool,
-    sweeping: Mutex<()>,
+    /// How often what is too much was removed; held while it is.
+    sweeps: Mutex<u64>,
+    /// Of these, how often it was begun.
+    begun: AtomicU64,
 }
 
 /// The cache of this process, by folder and size.
@@ -67,7 +70,8 @@ impl DiskCache {
             used: AtomicU64::new(u64::MAX),
             written: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
-            sweeping: Mutex::new(()),
+            sweeps: Mutex::new(0),
+            begun: AtomicU64::new(0),
         }
     }
 
@@ -150,8 +154,13 @@ impl DiskCache {
         if used <= self.limit && self.written.load(Ordering::Relaxed) <= self.limit / 10 {
             return Ok(());
         }
-        // Of several that come here, one looks.
-        let Ok(_sweeping) = self.sweeping.try_lock() else { return Ok(()) };
+        let begun = self.begun.load(Ordering::SeqCst);
+        let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was begun after this block was written has seen it.
+        if *sweeps > begun {
+            return Ok(());
+        }
+        *sweeps = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let mut blocks = Vec::new();
         for folder in fs::read_dir(&self.folder)? {
             let folder = folder?.path();

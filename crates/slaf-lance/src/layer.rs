@@ -122,7 +122,8 @@ fn continued<T: Send + 'static>(
             Err(e) => Some((Err(e), (layer, request, None))),
         }
     };
-    stream::unfold(state, next).boxed()
+    // Who reads a whole body asks once more after its end.
+    stream::unfold(state, next).fuse().boxed()
 }
 
 #[async_trait]

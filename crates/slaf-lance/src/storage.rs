@@ -120,7 +120,7 @@ impl Storage {
     /// what is read of them is kept.
     pub fn know_files<'a>(&self, files: impl Iterator<Item = (&'a str, u64, &'a str)>) {
         if let Some(blocks) = &self.blocks {
-            blocks.know(files.map(|(path, length, hash)| (self.path(path), length, hash)));
+            blocks.know(&self.uri, files.map(|(path, length, hash)| (self.path(path), length, hash)));
         }
     }
 
@@ -376,7 +376,8 @@ impl Storage {
         Some(parts.join("/"))
     }
 
-    /// The BLAKE3 hash of a file's content, in hex.
+    /// The BLAKE3 hash of a file's content, in hex. What was kept of the file is forgotten: nobody knows
+    /// whether it is of this content.
     pub async fn hash(&self, relative: &str) -> Result<String> {
         if let Some(root) = self.local() {
             let path = root.join(relative);
@@ -393,6 +394,7 @@ impl Storage {
             Ok(())
         };
         self.ask(&self.full(relative), read).await?;
+        self.doubt(relative).iter().for_each(Doubt::forget);
         Ok(hasher.finalize().to_hex().to_string())
     }
 

@@ -115,7 +115,7 @@ impl Snapshot {
                 let names = names.as_string_opt::<i32>().ok_or_else(|| Error::corrupt("names that are no text"))?;
                 names.iter().flatten().for_each(|name| entries.push(name));
             }
-            if self.storage.hash(path).await? != blake3::hash(&entries.into_bytes()?).to_hex().as_str() {
+            if self.storage.hash(path).await? != blake3::hash(&entries.into_bytes(path)?).to_hex().as_str() {
                 return Err(Error::corrupt("the index does not have the names of the cells").at(path));
             }
         }

@@ -12,6 +12,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Coordinates are below this: whole numbers are exact, and sums of squares in float32 are finite.
 pub const LARGEST: f64 = (1u64 << 53) as f64;
 
+/// Below this length squares of coordinates have few bits, or none. Such rows are multiplied by a power
+/// of two, which leaves their direction as it is.
+const TINY: f64 = 1e-100;
+const LIFT: f64 = (1u128 << 100) as f64;
+
 /// Rows and queries of a product.
 const ROWS: usize = 1024;
 const QUERIES: usize = 128;
@@ -40,14 +45,26 @@ impl Measure {
     fn key<T: Real>(self, query: &[f64], row: &[T]) -> f64 {
         let dot = |a: &[f64], b: &[T]| in_lanes(a, b, |x, y| x * y);
         match self {
-            Measure::L2 => in_lanes(query, row, |x, y| {
-                let d = x - y;
-                d * d
-            }),
+            Measure::L2 => {
+                let squares = in_lanes(query, row, |x, y| {
+                    let d = x - y;
+                    d * d
+                });
+                // Squares that differ in their last bits have one root: these are at one distance.
+                let distance = squares.sqrt();
+                distance * distance
+            }
             Measure::Cosine => {
-                let length = length(query) * length(row);
+                let of_row = length(row);
+                let cosine = match of_row < TINY {
+                    true => {
+                        let row = lifted(row);
+                        in_lanes(query, &row, |x, y| x * y) / (length(query) * length(&row))
+                    }
+                    false => dot(query, row) / (length(query) * of_row),
+                };
                 // Rounding leaves a direction at a tiny distance of itself, of either sign.
-                (2.0 * (1.0 - dot(query, row) / length)).max(0.0)
+                (2.0 * (1.0 - cosine)).max(0.0)
             }
             Measure::InnerProduct => -dot(query, row),
         }
@@ -157,7 +174,7 @@ impl FlatScan {
     /// # Errors
     /// `invalid-argument` for queries that are no rows of `dims` values, not finite or not below
     /// [`LARGEST`], and for one without a direction where cosines are compared.
-    pub fn new(targets: Targets, k: usize, measure: Measure) -> Result<FlatScan> {
+    pub fn new(mut targets: Targets, k: usize, measure: Measure) -> Result<FlatScan> {
         let dims = targets.dims;
         if dims == 0 || !targets.values.len().is_multiple_of(dims) {
             return Err(Error::invalid(format!("{} values are no queries of {dims}", targets.values.len())));
@@ -170,10 +187,16 @@ impl FlatScan {
             if let Some(x) = query.iter().find(|x| !usable(**x)) {
                 return Err(Error::invalid(format!("query {i} has the coordinate {x}: {NEEDED}")));
             }
-            if measure == Measure::Cosine && length(query) == 0.0 {
+            if measure == Measure::Cosine && query.iter().all(|x| *x == 0.0) {
                 return Err(Error::invalid(format!(
                     "query {i} is zero everywhere and has no direction: leave it out, or use the metric l2"
                 )));
+            }
+        }
+        if measure == Measure::Cosine {
+            for query in targets.values.chunks_exact_mut(dims).filter(|query| length(query) < TINY) {
+                let lifted = lifted(query);
+                query.copy_from_slice(&lifted);
             }
         }
         let mut shift = vec![0.0; dims];
@@ -378,10 +401,18 @@ fn prepare<T: Real>(measure: Measure, shift: &[f32], rows: &[T], values: &mut [f
     let rows = rows.chunks_exact(dims).zip(values.chunks_exact_mut(dims)).zip(norms);
     for ((row, value), norm) in rows {
         if measure == Measure::Cosine {
-            let length = length(row);
-            let is_zero = length == 0.0;
-            value.iter_mut().zip(row).for_each(|(v, &x)| *v = if is_zero { 0.0 } else { (x.into() / length) as f32 });
-            *norm = if is_zero { 0.0 } else { 1.0 };
+            let of_row = length(row);
+            *norm = 1.0;
+            if of_row >= TINY {
+                value.iter_mut().zip(row).for_each(|(v, &x)| *v = (x.into() / of_row) as f32);
+                continue;
+            }
+            let row = lifted(row);
+            let of_row = length(&row);
+            if of_row == 0.0 {
+                *norm = 0.0;
+            }
+            value.iter_mut().zip(&row).for_each(|(v, x)| *v = if of_row == 0.0 { 0.0 } else { (x / of_row) as f32 });
         } else {
             value.iter_mut().zip(row).zip(shift).for_each(|((v, &x), &s)| *v = x.less(s));
             *norm = dot(value, value);
@@ -391,6 +422,11 @@ fn prepare<T: Real>(measure: Measure, shift: &[f32], rows: &[T], values: &mut [f
 
 fn length<T: Real>(row: &[T]) -> f64 {
     in_lanes(row, row, |x, y| x * y).sqrt()
+}
+
+/// A tiny row, times a power of two that makes it none.
+fn lifted<T: Real>(row: &[T]) -> Vec<f64> {
+    row.iter().map(|&x| x.into() * LIFT.powi(6)).collect()
 }
 
 /// A sum of products, in partial sums that processors add at once.

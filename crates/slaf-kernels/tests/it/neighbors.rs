@@ -257,3 +257,31 @@ fn a_flat_scan_refuses_what_has_no_place() {
     let none = flat(&[1.0, 2.0], &targets(&[3.0, 4.0]), 0, Measure::L2, 1, 1).unwrap();
     assert_eq!((none.starts, none.rows), (vec![0, 0], vec![]));
 }
+
+#[test]
+fn points_at_one_distance_come_in_the_order_of_their_numbers() {
+    // The squares of these sums differ in their last bits, their roots do not.
+    let values = [0.62, 0.38, 1.0, 0.62, 1.0, 0.38, 0.38, 0.62, 1.0, 0.38, 1.0, 0.62, 1.0, 0.62, 0.38, 1.0, 0.38, 0.62];
+    let queries = Targets { dims: 3, values: vec![0.0; 3], own: vec![], first: 0 };
+    for k in [3, 6] {
+        let hits = flat(&values, &queries, k, Measure::L2, 2, 2).unwrap();
+        assert!(hits.distances.windows(2).all(|w| w[0] == w[1]), "{:?}", hits.distances);
+        assert_eq!(hits.rows, (0..k as u32).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn tiny_points_have_directions() {
+    // Of (3, 4) and its like in any size the cosine with (1, 0) is 0.6.
+    for size in [1.0, 1e-99, 1e-150, 1e-160, 1e-200, 1e-300, 1e-307] {
+        let values = [0.0, 0.0, 3.0 * size, 4.0 * size, 0.0, 2.0 * size, size, 0.0];
+        for query in [1.0, 1e-170, 1e-305] {
+            let queries = Targets { dims: 2, values: vec![query, 0.0], own: vec![], first: 0 };
+            let hits = flat(&values, &queries, 9, Measure::Cosine, 3, 1).unwrap();
+            assert_eq!(hits.rows, [3, 1, 2], "{size} {query}");
+            for (distance, expected) in hits.distances.iter().zip([0.0, 0.4, 1.0]) {
+                assert!((distance - expected).abs() < 1e-15, "{size} {query}: {:?}", hits.distances);
+            }
+        }
+    }
+}

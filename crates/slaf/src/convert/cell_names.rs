@@ -57,7 +57,7 @@ impl<'a> NamesWriter<'a> {
             return Ok(());
         }
         let path = survey::names(self.place.write_id, self.segments.len());
-        block_on(self.place.storage.write(&path, Bytes::from(entries.into_bytes()?)))?;
+        block_on(self.place.storage.write(&path, Bytes::from(entries.into_bytes(&path)?)))?;
         self.segments.push(NameSegment { path, first_row: self.first_row, n_rows });
         self.first_row += n_rows;
         Ok(())

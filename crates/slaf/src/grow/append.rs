@@ -339,7 +339,7 @@ impl Appending<'_> {
         let mut writer = NamesWriter::new(head.place(), before.n_cells + n_new - total);
         for segment in merged.iter().rev() {
             let bytes = block_on(head.snapshot.read_file(&segment.path))?;
-            let entries = Entries::from_bytes(&bytes, segment.n_rows);
+            let entries = Entries::from_bytes(&bytes, segment);
             writer.extend(entries.at(head.storage().full(&segment.path))?);
         }
         Ok(Some((writer, segments)))

@@ -57,9 +57,9 @@ impl Entries {
     /// The entries of a segment that was read whole.
     ///
     /// # Errors
-    /// `corrupt` for bytes that are no segment.
-    pub(crate) fn from_bytes(bytes: &[u8], n_rows: u64) -> Result<Entries> {
-        let all = decode(bytes, &(0..n_rows.div_ceil(BLOCK)), n_rows)?;
+    /// `corrupt` for bytes that are not this segment.
+    pub(crate) fn from_bytes(bytes: &[u8], segment: &NameSegment) -> Result<Entries> {
+        let all = decode(bytes, &(0..segment.n_rows.div_ceil(BLOCK)), segment)?;
         Ok(Entries(all))
     }
 
@@ -69,41 +69,51 @@ impl Entries {
         self.0.extend(other.0.into_iter().map(|(hash, row)| (hash, first + row)));
     }
 
-    /// The bytes of the segment.
+    /// The bytes of the segment, whose file will have this path.
     ///
     /// # Errors
     /// `io` if threads cannot be started.
-    pub(crate) fn into_bytes(mut self) -> Result<Vec<u8>> {
+    pub(crate) fn into_bytes(mut self, path: &str) -> Result<Vec<u8>> {
         in_pool(|| {
             self.0.par_sort_unstable();
             Ok(())
         })?;
         let mut bytes = Vec::with_capacity(length(self.len()).unwrap_or_default() as usize);
-        for block in self.0.chunks(BLOCK as usize) {
+        for (number, block) in (0..).zip(self.0.chunks(BLOCK as usize)) {
             let begin = bytes.len();
             for (hash, row) in block {
                 bytes.extend_from_slice(&hash.to_le_bytes());
                 bytes.extend_from_slice(&row.to_le_bytes());
             }
-            let checksum = crc32fast::hash(&bytes[begin..]);
+            let checksum = checksum(path, number, &bytes[begin..]);
             bytes.extend_from_slice(&checksum.to_le_bytes());
         }
         Ok(bytes)
     }
 }
 
+/// The checksum of a block: also of where it belongs, since one in another place would hide names.
+fn checksum(path: &str, number: u64, entries: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(path.as_bytes());
+    hasher.update(&number.to_le_bytes());
+    hasher.update(entries);
+    hasher.finalize()
+}
+
 /// The entries of some blocks.
-fn decode(bytes: &[u8], blocks: &Range<u64>, n_rows: u64) -> Result<Vec<(u64, u32)>> {
+fn decode(bytes: &[u8], blocks: &Range<u64>, segment: &NameSegment) -> Result<Vec<(u64, u32)>> {
+    let n_rows = segment.n_rows;
     let expected = bytes_of(blocks, n_rows);
     if bytes.len() as u64 != expected.end - expected.start {
         return Err(Error::corrupt("it ends too early"));
     }
     let mut entries = Vec::with_capacity(bytes.len() / ENTRY as usize);
-    for block in bytes.chunks((BLOCK * ENTRY + CHECKSUM) as usize) {
-        let Some((block, checksum)) = block.split_last_chunk::<{ CHECKSUM as usize }>() else {
+    for (number, block) in blocks.clone().zip(bytes.chunks((BLOCK * ENTRY + CHECKSUM) as usize)) {
+        let Some((block, expected)) = block.split_last_chunk::<{ CHECKSUM as usize }>() else {
             return Err(Error::corrupt("it ends too early"));
         };
-        if crc32fast::hash(block) != u32::from_le_bytes(*checksum) {
+        if checksum(&segment.path, number, block) != u32::from_le_bytes(*expected) {
             return Err(Error::corrupt("its content has changed"));
         }
         for entry in block.chunks_exact(ENTRY as usize) {
@@ -133,15 +143,16 @@ pub(crate) async fn find<F: Future<Output = Result<bytes::Bytes>>>(
     name: &str,
     read: impl FnMut(Range<u64>) -> F,
 ) -> Result<Vec<u64>> {
-    let rows = find_hash(segment.n_rows, hash(name), read).await?;
+    let rows = find_hash(segment, hash(name), read).await?;
     Ok(rows.into_iter().map(|row| segment.first_row + u64::from(row)).collect())
 }
 
 async fn find_hash<F: Future<Output = Result<bytes::Bytes>>>(
-    n_rows: u64,
+    segment: &NameSegment,
     hash: u64,
     mut read: impl FnMut(Range<u64>) -> F,
 ) -> Result<Vec<u32>> {
+    let n_rows = segment.n_rows;
     let n_blocks = n_rows.div_ceil(BLOCK);
     // Of n even hashes, those below one are as many as expected give or take a few times sqrt(n) / 2.
     let expected = (u128::from(hash) * u128::from(n_rows) >> 64) as u64;
@@ -152,7 +163,7 @@ async fn find_hash<F: Future<Output = Result<bytes::Bytes>>>(
         first..(last + 1).min(n_blocks)
     };
     let mut blocks = around(margin);
-    let mut entries = decode(&read(bytes_of(&blocks, n_rows)).await?, &blocks, n_rows)?;
+    let mut entries = decode(&read(bytes_of(&blocks, n_rows)).await?, &blocks, segment)?;
     loop {
         // All with this hash are here if there is a smaller one before and a larger one behind.
         let misses_before = blocks.start > 0 && entries.first().is_none_or(|e| e.0 >= hash);
@@ -164,14 +175,14 @@ async fn find_hash<F: Future<Output = Result<bytes::Bytes>>>(
         let wider = around(margin);
         if misses_before {
             let more = wider.start.min(blocks.start - 1)..blocks.start;
-            let mut before = decode(&read(bytes_of(&more, n_rows)).await?, &more, n_rows)?;
+            let mut before = decode(&read(bytes_of(&more, n_rows)).await?, &more, segment)?;
             before.append(&mut entries);
             entries = before;
             blocks.start = more.start;
         }
         if misses_behind {
             let more = blocks.end..wider.end.max(blocks.end + 1).min(n_blocks);
-            entries.append(&mut decode(&read(bytes_of(&more, n_rows)).await?, &more, n_rows)?);
+            entries.append(&mut decode(&read(bytes_of(&more, n_rows)).await?, &more, segment)?);
             blocks.end = more.end;
         }
         if !entries.is_sorted() {
@@ -203,7 +214,7 @@ mod tests {
     /// What is found, and the number and bytes of the reads.
     fn found(bytes: &[u8], n: u64, hash: u64) -> Result<(Vec<u32>, usize, u64)> {
         let (mut reads, mut total) = (0, 0);
-        let rows = block_on(find_hash(n, hash, |range| {
+        let rows = block_on(find_hash(&segment(n), hash, |range| {
             reads += 1;
             total += range.end - range.start;
             let part = Bytes::copy_from_slice(&bytes[range.start as usize..range.end as usize]);
@@ -223,7 +234,7 @@ mod tests {
                 _ => (0..i % 4).map(|_| alphabet[random.below(alphabet.len() as u64) as usize]).collect(),
             };
             let names: Vec<String> = (0..n).map(&mut word).collect();
-            let bytes = entries(&names).into_bytes().unwrap();
+            let bytes = entries(&names).into_bytes("a").unwrap();
             assert_eq!(length(n as u64), Some(bytes.len() as u64));
             let absent = ["absent".to_string(), "cell".to_string()];
             for name in names.iter().step_by(1 + n / 200).chain(&absent).chain(alphabet.map(String::from).iter()) {
@@ -246,7 +257,7 @@ mod tests {
             [|_| 7, |_| u64::MAX, |i| i, |i| u64::MAX - i, |i| if i < 15_000 { 1 << 63 } else { i << 40 }];
         for of in of {
             let all = Entries((0..n).map(|i| (of(i), i as u32)).collect());
-            let bytes = all.into_bytes().unwrap();
+            let bytes = all.into_bytes("a").unwrap();
             for i in [0, 1, 511, 512, n / 2, 14_999, 15_000, n - 1] {
                 let (rows, ..) = found(&bytes, n, of(i)).unwrap();
                 let expected: Vec<u32> = (0..n).filter(|j| of(*j) == of(i)).map(|j| j as u32).collect();
@@ -260,7 +271,7 @@ mod tests {
     fn a_name_of_a_million_is_a_small_read() {
         let n = 1_000_000_u64;
         let names: Vec<String> = (0..n).map(|i| format!("cell-{i}")).collect();
-        let bytes = entries(&names).into_bytes().unwrap();
+        let bytes = entries(&names).into_bytes("a").unwrap();
         let mut twice = 0;
         for i in (0..n).step_by(9973) {
             let (rows, reads, total) = found(&bytes, n, hash(&names[i as usize])).unwrap();
@@ -274,30 +285,37 @@ mod tests {
     #[test]
     fn segments_join() {
         let names: Vec<String> = (0..3000).map(|i| format!("n{}", i % 900)).collect();
-        let whole = entries(&names).into_bytes().unwrap();
+        let whole = entries(&names).into_bytes("a").unwrap();
         let parts = [&names[..700], &names[700..701], &names[701..]];
         let mut joined = Entries::default();
         for part in parts {
-            let bytes = entries(part).into_bytes().unwrap();
-            joined.extend(Entries::from_bytes(&bytes, part.len() as u64).unwrap());
+            let bytes = entries(part).into_bytes("a").unwrap();
+            joined.extend(Entries::from_bytes(&bytes, &segment(part.len() as u64)).unwrap());
         }
         // In the order of the parts' hashes, which the bytes do not show.
-        assert_eq!(joined.into_bytes().unwrap(), whole);
+        assert_eq!(joined.into_bytes("a").unwrap(), whole);
     }
 
     #[test]
     fn damage_is_found() {
         let names: Vec<String> = (0..1300).map(|i| format!("n{i}")).collect();
-        let bytes = entries(&names).into_bytes().unwrap();
+        let bytes = entries(&names).into_bytes("a").unwrap();
         let mut random = Random(2);
         for _ in 0..200 {
             let mut damaged = bytes.clone();
             damaged[random.below(bytes.len() as u64) as usize] ^= 1 << random.below(8);
-            assert_eq!(Entries::from_bytes(&damaged, 1300).err().map(|e| e.kind()), Some(ErrorKind::Corrupt));
+            assert_eq!(Entries::from_bytes(&damaged, &segment(1300)).err().map(|e| e.kind()), Some(ErrorKind::Corrupt));
         }
         for n in [0, 1, 100, bytes.len() - 1] {
-            assert!(Entries::from_bytes(&bytes[..n], 1300).is_err());
+            assert!(Entries::from_bytes(&bytes[..n], &segment(1300)).is_err());
         }
-        assert!(Entries::from_bytes(&bytes, 1299).is_err(), "rows that the segment does not have");
+        assert!(Entries::from_bytes(&bytes, &segment(1299)).is_err(), "rows that the segment does not have");
+        // Whole, and in another place: of another segment, or of another block.
+        let other = NameSegment { path: "b".into(), ..segment(1300) };
+        assert!(Entries::from_bytes(&bytes, &other).is_err());
+        let whole = (BLOCK * ENTRY + CHECKSUM) as usize;
+        let twice = [&bytes[..whole], &bytes[..whole], &bytes[2 * whole..]].concat();
+        assert!(Entries::from_bytes(&twice, &segment(1300)).is_err());
+        assert!(found(&twice, 1300, u64::MAX / 2).is_err());
     }
 }

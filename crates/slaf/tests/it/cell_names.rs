@@ -15,15 +15,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The bytes of a segment, by the description.
-fn segment(entries: &mut [(u64, u32)]) -> Vec<u8> {
+/// The bytes of the segment in a file, by the description.
+fn segment(path: &str, entries: &mut [(u64, u32)]) -> Vec<u8> {
     entries.sort_unstable();
     let mut bytes = Vec::new();
-    for block in entries.chunks(512) {
+    for (number, block) in (0_u64..).zip(entries.chunks(512)) {
         let block: Vec<u8> =
             block.iter().flat_map(|(hash, row)| [&hash.to_le_bytes()[..], &row.to_le_bytes()].concat()).collect();
         bytes.extend_from_slice(&block);
-        bytes.extend_from_slice(&crc32fast::hash(&block).to_le_bytes());
+        bytes.extend_from_slice(
+            &crc32fast::hash(&[path.as_bytes(), &number.to_le_bytes(), &block].concat()).to_le_bytes(),
+        );
     }
     bytes
 }
@@ -95,7 +97,7 @@ fn assert_index(store: &str, names: &[String]) -> Vec<u64> {
         assert_eq!(*first_row, row);
         row += n_rows;
         let part = &names[*first_row as usize..row as usize];
-        assert_eq!(std::fs::read(Path::new(store).join(path)).unwrap(), segment(&mut entries(part)));
+        assert_eq!(std::fs::read(Path::new(store).join(path)).unwrap(), segment(path, &mut entries(part)));
     }
     assert_eq!(row, names.len() as u64);
     dataset.manifest().cell_names.iter().map(|s| s.n_rows).collect()
@@ -213,8 +215,9 @@ fn an_index_is_written_anew_with_the_cells() {
 }
 
 /// Changes the one segment of a store, and the root manifest with it.
-fn forge(store: &str, bytes: &[u8]) {
+fn forge(store: &str, entries: &mut [(u64, u32)]) {
     let path = Dataset::open(store).unwrap().manifest().cell_names[0].path.clone();
+    let bytes = &segment(&path, entries);
     std::fs::write(Path::new(store).join(&path), bytes).unwrap();
     let manifest = files_below(&Path::new(store).join("_slaf/versions")).unwrap().remove(0);
     rewrite(&manifest, |m| {
@@ -232,7 +235,7 @@ fn a_name_that_has_the_hash_of_another_is_not_taken_for_it() {
         forged[row].0 = hash("cell5");
     }
     forged[100].0 = hash("none");
-    forge(&store, &segment(&mut forged));
+    forge(&store, &mut forged);
     let dataset = Dataset::open(&store).unwrap();
     assert_eq!(dataset.rows_named(Axis::Cells, "cell5").unwrap(), [5]);
     assert_eq!(dataset.rows_named(Axis::Cells, "none").unwrap(), [] as [u64; 0]);
@@ -263,7 +266,7 @@ fn a_damaged_index_is_named() {
     // Its rows are those of the segment.
     let mut forged = entries(&names);
     forged.iter_mut().for_each(|e| e.1 += 7);
-    forge(&store, &segment(&mut forged));
+    forge(&store, &mut forged);
     let error = Dataset::open(&store).unwrap().resolve_cells(&["cell1999"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
 }
