@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+import slaf
 from slaf import CorruptError, SLAFArray
 from slaf.data import SLAFConverter
 
@@ -101,7 +102,7 @@ def test_a_name_in_sql_reads_no_more_than_it_needs(s3, large):
 SCRIPT = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
-from slaf import CorruptError, SLAFArray
+from slaf import SLAFArray
 address, options, cell, sql = json.loads(sys.argv[1])
 array = SLAFArray(address, storage_options=options)
 values = array.get_cell_expression(cell)["value"].sum()
@@ -260,3 +261,12 @@ def test_empty_objects_are_named(s3, small):
     assert array.shape == (3000, 5)
     array.set_uns("q", 1)
     assert SLAFArray(address, storage_options=s3).version == array.version
+
+
+@pytest.mark.parametrize("name", ["SLAF_CACHE_SIZE", "SLAF_CACHE_MEMORY"])
+@pytest.mark.parametrize("value", ["abc", "-5", "1e9", "10GB", ""])
+def test_sizes_that_are_none(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    # Nobody is asked.
+    with pytest.raises(slaf.InvalidArgumentError, match=f"{name}=.{value}. is no number of bytes"):
+        SLAFArray("s3://bucket/none.slaf", storage_options={"endpoint": "http://127.0.0.1:9"})

@@ -21,6 +21,7 @@ mod layers;
 mod meter;
 mod options;
 pub mod runtime;
+mod sizes;
 mod storage;
 mod table;
 mod watch;

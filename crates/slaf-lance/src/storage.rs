@@ -10,8 +10,9 @@ use crate::identity::Identity;
 use crate::layer::Layer;
 use crate::layers::Layers;
 use crate::meter::{IoStats, Meter};
-use crate::options;
+
 use crate::watch::Watch;
+use crate::{options, sizes};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use lance::io::{ObjectStore, ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor, WrappingObjectStore};
@@ -99,6 +100,9 @@ impl Storage {
             let layers = added.chain([meter.clone() as Arc<dyn Layer>, watch]).collect();
             Arc::new(Layers { layers, blocks: None })
         });
+        if layers.is_some() {
+            sizes::check()?;
+        }
         let blocks = layers.as_ref().and_then(|_| Blocks::from_env(&meter)).map(Arc::new);
         let cached = layers.as_ref().map(|l| Arc::new(Layers { layers: l.layers.clone(), blocks: blocks.clone() }));
         let params = Self::params(&options, &layers);
