@@ -355,7 +355,8 @@ def test_neighbours_in_sql(array):
     for _ in range(2):
         assert array.query(sql.format("?"), [vector])["cell_id"].to_list() == ours
         assert array.query(sql.format(vector))["cell_id"].to_list() == ours
-    genes = array.query("SELECT gene_id, rank FROM nearest_genes('PCs', 'g7', 4) ORDER BY rank")
+    assert array.query("SELECT * FROM NEAREST('X_pca', 'c3', 40) ORDER BY rank").equals(found)
+    genes = array.query("SELECT gene_id, rank FROM Nearest_Genes('PCs', 'g7', 4) ORDER BY rank")
     assert genes["gene_id"].to_list() == array.nearest_genes("g7", 4)["gene_id"].to_list()
     assert array.query("SELECT COUNT(*) FROM nearest('X_pca', 'c3')").item() == 10
     few = array.query("SELECT rank FROM nearest('X_pca', 'c3', 40) WHERE rank > 30 LIMIT 3")
@@ -409,7 +410,8 @@ def test_the_command(array, tmp_path):
         (["--cell", "c70O"], 1, "near"),
         (["--key", "X_pcs", "--cell", "c1"], 1, "did you mean X_pca"),
         (["--cell", "c1", "--metric", "l1"], 2, "l2, cosine, ip"),
-        ([], 2, "--cell"),
+        ([], 2, "--cell <NAME>|--gene <NAME>|--vector <NUMBERS>"),
+        (["--cell", "c1", "--gene", "g1"], 2, "cannot be used with"),
         (["--cell", "c1", "--vector", "1,2"], 2, "cannot be used with"),
     ]:
         done = run(*arguments)

@@ -27,15 +27,8 @@ struct Question {
     /// The array of obsm with the coordinates of the cells; with --gene, the array of varm
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// The name of a cell whose neighbours are wanted (repeatable)
-    #[arg(long = "cell", value_name = "NAME", required_unless_present_any = ["genes", "vector"])]
-    cells: Vec<String>,
-    /// The name of a gene whose neighbours are wanted, among genes (repeatable)
-    #[arg(long = "gene", value_name = "NAME", conflicts_with_all = ["cells", "vector"])]
-    genes: Vec<String>,
-    /// Coordinates in place of a cell, for example 0.5,-1,2.25
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true, conflicts_with = "cells")]
-    vector: Vec<f64>,
+    #[command(flatten)]
+    of: Of,
     /// How many are found for each
     #[arg(short = 'k', value_name = "N", default_value_t = 10)]
     k: usize,
@@ -54,16 +47,31 @@ struct Question {
 }
 
 fn measure(name: &str) -> Result<Measure, String> {
+/// One of the three ways to say whose neighbours are wanted.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Of {
+    /// The name of a cell whose neighbours are wanted (repeatable)
+    #[arg(long = "cell", value_name = "NAME")]
+    cells: Vec<String>,
+    /// The name of a gene whose neighbours are wanted, among genes (repeatable)
+    #[arg(long = "gene", value_name = "NAME")]
+    genes: Vec<String>,
+    /// Coordinates in place of a cell, for example 0.5,-1,2.25
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true)]
+    vector: Vec<f64>,
+}
+
     name.parse().map_err(|e: Error| e.message().to_string())
 }
 
 impl Question {
     fn axis(&self) -> Axis {
-        if self.genes.is_empty() { Axis::Cells } else { Axis::Genes }
+        if self.of.genes.is_empty() { Axis::Cells } else { Axis::Genes }
     }
 
     fn key(&self) -> ArrayKey {
-        let usual = if self.genes.is_empty() { "X_pca" } else { "PCs" };
+        let usual = if self.of.genes.is_empty() { "X_pca" } else { "PCs" };
         ArrayKey { axis: self.axis(), name: self.key.clone().unwrap_or_else(|| usual.to_string()) }
     }
 
@@ -72,11 +80,11 @@ impl Question {
             names.iter().map(String::as_str).collect()
         }
         Ok(match self.axis() {
-            Axis::Genes => SearchQuery::Rows(Selection::Ids(dataset.resolve_genes(&names(&self.genes))?)),
-            Axis::Cells if self.vector.is_empty() => {
-                SearchQuery::Rows(Selection::Ids(dataset.resolve_cells(&names(&self.cells))?))
+            Axis::Genes => SearchQuery::Rows(Selection::Ids(dataset.resolve_genes(&names(&self.of.genes))?)),
+            Axis::Cells if self.of.vector.is_empty() => {
+                SearchQuery::Rows(Selection::Ids(dataset.resolve_cells(&names(&self.of.cells))?))
             }
-            Axis::Cells => SearchQuery::Points { dims: self.vector.len(), values: self.vector.clone() },
+            Axis::Cells => SearchQuery::Points { dims: self.of.vector.len(), values: self.of.vector.clone() },
         })
     }
 

@@ -2,8 +2,8 @@
 //! Where the meaning differs, there is no alias: the error names the engine that has the function.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Select,
-    SelectItem, Statement, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+    Select, SelectItem, Statement, TableFactor, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -139,6 +139,17 @@ impl VisitorMut for Resolve {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        // Functions that give a table have a name in any case, as the others.
+        if let TableFactor::Table { name, args: Some(_), .. } = factor
+            && let [ObjectNamePart::Identifier(name)] = &mut name.0[..]
+            && name.quote_style.is_none()
+        {
+            name.value.make_ascii_lowercase();
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Function(function) = expr
             && let [name] = &function.name.0[..]
@@ -256,6 +267,15 @@ mod tests {
         ] {
             assert_eq!(resolved(theirs), format!("({ours})"));
         }
+    }
+
+    #[test]
+    fn functions_that_give_a_table_have_any_case() {
+        let mut parsed =
+            Parser::parse_sql(&GenericDialect {}, r#"SELECT 1 FROM NEAREST('X'), "F"(1), Cells, Nearest_Genes('Y')"#)
+                .unwrap();
+        resolve(&mut parsed[0]);
+        assert_eq!(parsed[0].to_string(), r#"SELECT 1 FROM nearest('X'), "F"(1), Cells, nearest_genes('Y')"#);
     }
 
     #[test]
