@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slaf import _conditions, _frames, _parameters, _tables
+from slaf import _conditions, _frames, _parameters, _slaf, _tables
 from slaf._async import Asynchronous
 from slaf._errors import invalid
 from slaf._expression import Expression
 from slaf._growing import Growing
 from slaf._io_stats import KINDS, IoStats
 from slaf._keywords import keywords
+from slaf._numbers import text
 from slaf._progress import bar
 from slaf._report import Report
 from slaf._search import Search
@@ -535,8 +536,7 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
     def _where(self, of: str, condition: str) -> npt.NDArray[np.bool_]:
         """Tell which rows of obs or var fulfil a condition in SQL."""
         what = WHAT[of]
-        # The line break ends a comment at the end of the text.
-        found = self.query(f"SELECT {what}_integer_id FROM {what}s WHERE ({condition}\n)")
+        found = self.query(_slaf.rows_where(what, text("where", condition)))
         fulfilled = np.zeros(len(self._store.axis(of)), dtype=np.bool_)
         fulfilled[found[f"{what}_integer_id"].to_numpy()] = True
         return fulfilled

@@ -2,6 +2,7 @@
 
 use crate::arguments::{Chosen, Named, selection};
 use crate::dataset::Dataset;
+use crate::error;
 use crate::output::ArrowStream;
 use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
@@ -12,7 +13,8 @@ use slaf::{ArrayKey, Axis, SearchOptions, SearchQuery};
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Hits>()?;
     module.add_function(wrap_pyfunction!(search, module)?)?;
-    module.add_function(wrap_pyfunction!(rankings, module)?)
+    module.add_function(wrap_pyfunction!(rankings, module)?)?;
+    module.add_function(wrap_pyfunction!(rows_where, module)?)
 }
 
 /// What was found for each query: where its hits begin, and their numbers and distances.
@@ -70,4 +72,10 @@ fn rankings(
     let (dataset, key) = (dataset.dataset(py)?, ArrayKey { axis: of.0, name: key });
     let options = SearchOptions { k, measure: metric.0, exclude_self: true, ..SearchOptions::default() };
     Ok(ArrowStream::new(work::run(py, move || dataset.rankings(&key, &rows.0, options))?))
+}
+
+/// [`slaf::rows_where`].
+#[pyfunction]
+fn rows_where(py: Python<'_>, what: &str, condition: &str) -> PyResult<String> {
+    slaf::rows_where(what, condition).map_err(|e| error::to_py(py, &e))
 }

@@ -246,6 +246,30 @@ def test_cells_without_a_place(tmp_path):
     assert array.nearest([[1, 1]], 5, "lattice", metric="cosine").height == 0
 
 
+@pytest.mark.parametrize("condition", ["", " \n", "-- all", "1=1) OR (1=1", "(depth > 3", ")("])
+def test_conditions_that_are_none(array, condition):
+    message = r"condition is empty|without"
+    for ask in (
+        lambda: array.nearest("c1", where=condition),
+        lambda: array.nearest_genes("g1", where=condition),
+        lambda: array.filter_cells(condition),
+        lambda: array.delete_cells(condition),
+    ):
+        with pytest.raises(slaf.QueryError, match=message):
+            ask()
+    done = run_slaf("search", array.path, "--cell", "c1", f"--where={condition}")
+    assert (done.returncode, "condition" in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.parametrize("condition", [True, 3, ["depth > 3"]])
+def test_a_condition_is_a_text(array, condition):
+    with pytest.raises(slaf.InvalidArgumentError, match="no text"):
+        array.nearest("c1", where=condition)
+    with pytest.raises(slaf.InvalidArgumentError, match="no text"):
+        array.filter_cells(condition)
+    assert array.filter_cells("kind <> ')' -- (").height == N
+
+
 def test_after_changes(tmp_path):
     """Appended, deleted and added: the answers are those of the cells that are there."""
     first, second = data(120), data(70, seed=3, name="d")

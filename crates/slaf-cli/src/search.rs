@@ -91,12 +91,11 @@ impl Question {
     fn among(&self, dataset: &Dataset) -> slaf::Result<Selection> {
         let Some(condition) = &self.condition else { return Ok(Selection::All) };
         let what = if self.axis() == Axis::Cells { "cell" } else { "gene" };
-        // The line break ends a comment at the end of the text.
-        let found = dataset.query(&format!(
-            "SELECT {what}_integer_id FROM {what}s WHERE ({condition}\n) ORDER BY {what}_integer_id"
-        ))?;
+        let found = dataset.query(&slaf::rows_where(what, condition)?)?;
         let numbers = found.batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
-        Ok(Selection::Ids(numbers.map(|&number| number as u64).collect()))
+        let mut numbers: Vec<u64> = numbers.map(|&number| number as u64).collect();
+        numbers.sort_unstable();
+        Ok(Selection::Ids(numbers))
     }
 
     fn find(&self) -> slaf::Result<RecordBatch> {

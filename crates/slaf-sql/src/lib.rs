@@ -22,6 +22,7 @@ mod answers;
 mod clauses;
 mod columns;
 mod comparisons;
+mod condition;
 mod depth;
 mod division;
 pub mod error;
@@ -47,6 +48,7 @@ mod unknown;
 mod words;
 
 pub use columns::Columns;
+pub use condition::rows_where;
 pub use depth::PLANNING_STACK;
 pub use genes::CELLS;
 pub use parameters::{Parameter, ParameterType, Parameters};

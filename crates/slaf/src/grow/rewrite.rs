@@ -96,7 +96,7 @@ pub fn filter(
 
 /// The numbers of the cells for which a condition in SQL holds.
 fn cells_where(dataset: &Dataset, condition: &str) -> Result<BTreeSet<u64>> {
-    let found = dataset.query(&format!("SELECT cell_integer_id FROM cells WHERE ({condition}\n)"))?;
+    let found = dataset.query(&slaf_sql::rows_where("cell", condition)?)?;
     let mut cells = BTreeSet::new();
     for batch in &found.batches {
         let numbers = batch.column(0).as_primitive_opt::<Int64Type>();
