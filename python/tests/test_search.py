@@ -246,6 +246,38 @@ def test_cells_without_a_place(tmp_path):
     assert array.nearest([[1, 1]], 5, "lattice", metric="cosine").height == 0
 
 
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Columns with names of the answer, and elements that are no arrays."""
+    adata = data(60)
+    adata.obs["distance"] = np.arange(60)[::-1]
+    adata.obs["cell_integer_id"] = 7
+    adata.obs["cell_id"] = "x"
+    points = adata.obsm["X_pca"]
+    adata.obsm["half"] = points.astype("f2")
+    adata.obsm["frame"] = pd.DataFrame(points, index=adata.obs_names, columns=list("abcdef"))
+    adata.obsm["sparse"] = sp.csr_matrix(points)
+    adata.obsm["texts"] = np.array([["a", "b"]] * 60, dtype=object)
+    return stored(adata, tmp_path_factory.mktemp("odd") / "odd.slaf")
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("half", "an array of float16"),
+        ("frame", "a frame"),
+        ("sparse", "a sparse matrix"),
+        ("texts", "an array of string"),
+    ],
+)
+def test_what_is_kept_as_it_came_is_not_searched(odd, key, kind):
+    message = f"obsm/{key}: it is {kind}, .*add_embedding"
+    with pytest.raises(slaf.InvalidArgumentError, match=message):
+        odd.nearest(0, key=key)
+    with pytest.raises(slaf.InvalidArgumentError, match=message):
+        odd.query(f"SELECT * FROM nearest('{key}', 0, 3)")
+
+
 @pytest.mark.parametrize("condition", ["", " \n", "-- all", "1=1) OR (1=1", "(depth > 3", ")("])
 def test_conditions_that_are_none(array, condition):
     message = r"condition is empty|without"

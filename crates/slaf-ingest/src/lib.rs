@@ -37,6 +37,7 @@ mod unpacked;
 pub use arrow_types::arrow_type;
 pub use detect::open;
 pub use folder::h5ads_in;
+pub use h5ad::kind_of_extra;
 pub use h5ad_writer::{Compression, Element, H5adWriter, WriteOptions, check_name, join_extras, write_element};
 pub use model::{
     ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,

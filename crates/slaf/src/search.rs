@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, UInt6
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use slaf_core::{Context, Error, Result};
-use slaf_ingest::{ArrayKey, Axis};
+use slaf_ingest::{ArrayKey, Axis, kind_of_extra};
 use slaf_kernels::neighbors::{FlatScan, Hits, Measure, Numbers, Targets};
 use slaf_lance::error::from_arrow;
 use slaf_lance::runtime::pool_threads;
@@ -76,8 +76,27 @@ struct Source<'a> {
     n: u64,
 }
 
+/// Whether this is an element that the store keeps as it came, and no array.
+pub(crate) fn is_extra(snapshot: &Snapshot, key: &ArrayKey) -> bool {
+    snapshot.manifest.extras.iter().any(|extras| extras.elements.contains(&slot(key)))
+}
+
+/// Why such an element cannot be searched.
+async fn refused_extra(snapshot: &Snapshot, key: &ArrayKey) -> Result<Error> {
+    let path = snapshot.manifest.extras.as_ref().map_or("", |extras| &extras.path);
+    let kind = kind_of_extra(snapshot.read_file(path).await?.to_vec(), &slot(key)).at(path)?;
+    let message = format!(
+        "it is {kind}, which the store keeps as it came and cannot search: add a float32 array of it under another \
+         name (add_embedding in Python), and search that"
+    );
+    Ok(Error::invalid(message))
+}
+
 impl<'a> Source<'a> {
-    fn new(snapshot: &'a Snapshot, key: &'a ArrayKey) -> Result<Source<'a>> {
+    async fn new(snapshot: &'a Snapshot, key: &'a ArrayKey) -> Result<Source<'a>> {
+        if is_extra(snapshot, key) {
+            return Err(refused_extra(snapshot, key).await?);
+        }
         let entry = snapshot.array_entry(key)?;
         let n = if key.axis == Axis::Cells { snapshot.manifest.n_cells } else { snapshot.manifest.n_genes };
         if entry.column.is_none() || entry.width == 0 {
@@ -115,7 +134,7 @@ pub(crate) async fn nearest(
     options: &SearchOptions,
     going: Going<'_>,
 ) -> Result<Hits> {
-    let source = Source::new(snapshot, key).at(slot(key))?;
+    let source = Source::new(snapshot, key).await.at(slot(key))?;
     let width = source.entry.width as usize;
     let axis = TableName::of_axis(key.axis).row();
     options.among.check(source.n, axis)?;
@@ -267,13 +286,13 @@ pub(crate) struct Rankings {
 }
 
 impl Rankings {
-    pub(crate) fn new(
+    pub(crate) async fn new(
         snapshot: Arc<Snapshot>,
         key: &ArrayKey,
         rows: &Selection,
         options: SearchOptions,
     ) -> Result<Rankings> {
-        let n = Source::new(&snapshot, key).at(slot(key))?.n;
+        let n = Source::new(&snapshot, key).await.at(slot(key))?.n;
         let axis = TableName::of_axis(key.axis).row();
         rows.check(n, axis)?;
         options.among.check(n, axis)?;
@@ -282,7 +301,7 @@ impl Rankings {
 
     /// The next rows with what is nearest to them, as [`table`]. Rows without a direction have none.
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let source = Source::new(&self.snapshot, &self.key)?;
+        let source = Source::new(&self.snapshot, &self.key).await?;
         let n = self.rows.len(source.n);
         if self.at >= n {
             return Ok(None);

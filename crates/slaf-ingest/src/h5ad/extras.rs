@@ -1,9 +1,9 @@
 //! Elements that are kept as they are: what in them can be copied.
 
 use super::frame::FrameReader;
-use crate::h5::{Elem, Node, unsupported};
+use crate::h5::{Elem, Group, H5File, Node, unsupported};
 use crate::model::Loss;
-use slaf_core::Result;
+use slaf_core::{Error, Result};
 
 /// What a copy of elements has to leave out.
 #[derive(Default)]
@@ -49,4 +49,21 @@ pub(crate) fn find_exceptions(node: &Node, found: &mut Exceptions) -> Result<()>
         },
     }
     Ok(())
+}
+
+/// What an element of a file of extras is, in words: `a frame`, `an array of float16`.
+///
+/// # Errors
+/// `corrupt` if there is no such element.
+pub fn kind_of_extra(image: Vec<u8>, path: &str) -> Result<String> {
+    let file = H5File::of_bytes(image).map_err(|e| Error::corrupt(e.to_string()).with_source(e))?;
+    let node = Group::root(&file).get(path)?.ok_or_else(|| Error::corrupt("its file of extras lacks it").at(path))?;
+    let attrs = node.attrs()?;
+    Ok(match (attrs.str("encoding-type").unwrap_or_default(), &node) {
+        ("dataframe", _) => "a frame".to_string(),
+        ("csr_matrix" | "csc_matrix", _) => "a sparse matrix".to_string(),
+        (_, Node::Dataset(d)) => format!("an array of {}", d.elem().name()),
+        ("", Node::Group(_)) => "a group".to_string(),
+        (other, Node::Group(_)) => format!("of the encoding {other}"),
+    })
 }

@@ -7,6 +7,7 @@ mod matrix;
 mod sparse;
 
 pub(crate) use columns::{ColumnSource, Refusal};
+pub use extras::kind_of_extra;
 pub(crate) use frame::FrameReader;
 pub(crate) use sparse::Sparse;
 

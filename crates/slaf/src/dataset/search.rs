@@ -22,7 +22,7 @@ impl Dataset {
     ///
     /// # Errors
     /// `unknown-table` with near names; `out-of-range`; `invalid-argument` for points of another
-    /// width, and for coordinates that are not finite or not below 2^53, in a query or in what is
+    /// width, for elements that are kept as they came, and for coordinates that are not finite or not below 2^53, in a query or in what is
     /// compared, and for a query without a direction where cosines are compared; `interrupted`.
     pub fn nearest(
         &self,
@@ -57,7 +57,7 @@ impl Dataset {
         rows: &Selection,
         options: SearchOptions,
     ) -> Result<Box<dyn RecordBatchReader + Send>> {
-        let mut rankings = Rankings::new(self.snapshot.clone(), key, rows, options)?;
+        let mut rankings = block_on(Rankings::new(self.snapshot.clone(), key, rows, options))?;
         let schema = search::schema(key.axis, DataType::Utf8);
         let mut over = false;
         let batches = std::iter::from_fn(move || {

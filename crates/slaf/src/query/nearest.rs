@@ -39,8 +39,10 @@ impl NearestFunction {
 impl TableFunctionImpl for NearestFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DfResult<Arc<dyn TableProvider>> {
         let asked = Asked::new(self.name(), self.axis, args.exprs()).map_err(to_datafusion)?;
-        // An unknown array is known to be so before anything is read.
-        self.snapshot.array_entry(&asked.key).map_err(to_datafusion)?;
+        // An unknown array is known to be so before anything is read; what is no array needs a look.
+        if !search::is_extra(&self.snapshot, &asked.key) {
+            self.snapshot.array_entry(&asked.key).map_err(to_datafusion)?;
+        }
         let (id, number) = match self.axis {
             Axis::Cells => ("cell_id", "cell_integer_id"),
             Axis::Genes => ("gene_id", "gene_integer_id"),
