@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -155,7 +155,8 @@ class Search:
         where
             A condition in SQL, as in :meth:`filter_cells`: only cells that fulfil it are found.
         include
-            Further columns: ``"distance"``, ``"cell_integer_id"``, and columns of :attr:`obs`.
+            Further columns: ``"distance"``, ``"cell_integer_id"``, and columns of :attr:`obs`, also
+            with ``obs:`` before their names: ``"obs:distance"`` is the column of obs.
         metric
             ``"l2"``, the root of the sum of squared differences; ``"cosine"``, one minus the cosine
             of the angle: cells that are zero everywhere have no direction, and are not found; or
@@ -406,23 +407,22 @@ class _Columns:
     """The columns of an answer, checked before the search."""
 
     def __init__(self, store: Store, of: str, include: Sequence[str]):
-        if isinstance(include, str):
+        if isinstance(include, (str, bytes)):
             raise invalid(f"include={include!r} is one text: give a list of names")
         self._store, self._of = store, of
         self._include = [text("include", name) for name in include]
-        stored = store.column_names(of)
-        self._number = f"{WHAT[of]}_integer_id"
-        # By the names that obs and var have, in SQL too.
-        self._stored = dict(zip(_frames.public_names(stored, of), stored, strict=True))
-        own = {"distance", self._number}
-        self._columns = [name for name in self._include if name not in own]
-        for name in self._columns:
-            if name not in self._stored:
-                # Rust names near ones.
-                store.native.columns(of, [name], (0, 0))
-                there = [*own, *self._stored]
-                raise from_kind("unknown-column", f"no column {name!r}; there are {there}")
-        if len(set(self._include)) < len(self._include):
+        if isinstance(include, (Mapping, Set)) or not isinstance(include, Iterable):
+            what = type(include).__name__
+            raise invalid(f"include is of type {what}: give a list of names, [] for none")
+        number = f"{WHAT[of]}_integer_id"
+        own = {"distance", number}
+        #: By the names in `include`: columns of obs or var by their names in the store.
+        self._stored: dict[str, str] = {}
+        for name in self._include:
+            if name not in own:
+                self._stored[name] = stored_name(store, of, name, sorted(own))
+        meant = [(self._stored.get(n), n in own and n) for n in self._include]
+        if len(set(meant)) < len(meant):
             raise invalid(f"a column comes twice in include={self._include}")
 
     def frame(self, wanted: Wanted, hits: _slaf.Hits) -> pl.DataFrame:
@@ -432,7 +432,7 @@ class _Columns:
         counts = np.diff(hits.starts)
         places = np.repeat(np.arange(wanted.n), counts)
         rows = Axis(store.shape[0 if of == "obs" else 1], hits.rows.astype(np.int64))
-        stored = [self._stored[name] for name in self._columns]
+        stored = list(self._stored.values())
         read = _frames.to_polars(
             store.native.frame_rows(of, rows.native(), stored), store, of, rows, stored
         )
@@ -440,14 +440,43 @@ class _Columns:
         query = pl.Series(places) if wanted.names is None else wanted.names.gather(places)
         name = f"{WHAT[of]}_id"
         series = [query.alias("query"), pl.Series("rank", ranks), read[name]]
-        taken = {"query", "rank", name, *(n for n in self._include if n not in self._columns)}
+        of_frame = iter(read.get_columns()[read.width - len(stored) :])
+        taken = {"query", "rank", name, *(n for n in self._include if n not in self._stored)}
         for column in self._include:
             if column == "distance":
                 series.append(pl.Series(column, hits.distances))
-                continue
-            shown = column
-            while column in self._columns and shown in taken:
-                shown = f"{of}:{shown}"
-            taken.add(shown)
-            series.append(read[column].alias(shown))
+            elif column not in self._stored:
+                series.append(read[column])
+            else:
+                shown = column
+                while shown in taken:
+                    shown = f"{of}:{shown}"
+                taken.add(shown)
+                series.append(next(of_frame).alias(shown))
         return pl.DataFrame(series)
+
+
+def stored_name(store: Store, of: str, name: str, own: Sequence[str] = ()) -> str:
+    """Give the name in the store of a column of obs or var.
+
+    Parameters
+    ----------
+    name
+        Its name in SQL, or that behind ``obs:`` or ``var:``.
+    own
+        Columns that there are beside these, for messages.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such column.
+    """
+    stored = store.column_names(of)
+    public = dict(zip(_frames.public_names(stored, of), stored, strict=True))
+    found = public.get(name, public.get(name.removeprefix(f"{of}:")))
+    if found is None:
+        # Rust names near ones, of the columns that are stored.
+        if name not in stored:
+            store.native.columns(of, [name], (0, 0))
+        raise from_kind("unknown-column", f"no column {name!r}; there are {[*own, *public]}")
+    return found

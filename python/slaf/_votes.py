@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from slaf import _frames
 from slaf._errors import invalid
-from slaf._search import Wanted, search
+from slaf._search import Wanted, search, stored_name
 from slaf._selectors import Axis
 from slaf._store import Store
 
@@ -52,9 +51,9 @@ def labels_of(store: Store, column: str) -> Labels:
     InvalidArgumentError
         For fractions.
     """
-    stored = store.column_names("obs")
-    public = dict(zip(_frames.public_names(stored, "obs"), stored, strict=True))
-    read = store.native.columns("obs", [public.get(column, column)], None, False)[0]
+    if column == "cell_integer_id":
+        raise invalid("cell_integer_id is the number of a cell, and no label")
+    read = store.native.columns("obs", [stored_name(store, "obs", column)], None, False)[0]
     if read.categories is not None:
         return Labels(np.asarray(read.values).astype(np.int64), list(read.categories))
     values = read.values

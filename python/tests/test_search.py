@@ -278,6 +278,77 @@ def test_what_is_kept_as_it_came_is_not_searched(odd, key, kind):
         odd.query(f"SELECT * FROM nearest('{key}', 0, 3)")
 
 
+@pytest.mark.parametrize(
+    ("include", "columns"),
+    [
+        (["distance"], ["distance"]),
+        (["cell_integer_id", "distance"], ["cell_integer_id", "distance"]),
+        (["distance", "obs:distance"], ["distance", "obs:distance"]),
+        (["distance", "rank"], ["distance", "obs:rank"]),
+        (["distance", "obs:rank", "depth"], ["distance", "obs:rank", "depth"]),
+        (
+            ["obs:cell_integer_id", "distance", "cell_integer_id", "obs:cell_id"],
+            ["obs:cell_integer_id", "distance", "cell_integer_id", "obs:cell_id"],
+        ),
+    ],
+)
+def test_columns_by_name_here_and_on_the_command_line(odd, include, columns):
+    found = odd.nearest("c3", 4, include=include)
+    assert found.columns == ["query", "rank", "cell_id", *columns]
+    numbers = odd.nearest("c3", 4, include=["cell_integer_id"])["cell_integer_id"].to_list()
+    expected = {
+        "cell_integer_id": numbers,
+        "obs:distance": [59 - i for i in numbers],
+        "obs:rank": [i % 7 for i in numbers],
+        "obs:cell_integer_id": [7] * 4,
+        "obs:cell_id": ["x"] * 4,
+    }
+    for name in set(columns) & set(expected):
+        assert found[name].to_list() == expected[name]
+    arguments = ("search", odd.path, "--cell", "c3", "-k", "4", "--include", ",".join(include))
+    done = run_slaf(*arguments, "--output", "csv")
+    assert done.returncode == 0, done.stderr
+    told = pl.read_csv(done.stdout.encode())
+    assert told.columns == found.columns
+    for name in found.columns:
+        assert told[name].to_list() == found[name].to_list(), name
+
+
+@pytest.mark.parametrize(
+    ("include", "error", "message"),
+    [
+        (["distance", "distance"], slaf.InvalidArgumentError, "twice"),
+        (["rank", "obs:rank"], slaf.InvalidArgumentError, "twice"),
+        (["cell_id"], slaf.UnknownNameError, "cell_id"),
+        (["query"], slaf.UnknownNameError, "query"),
+        (["obs:nothing"], slaf.UnknownNameError, "nothing"),
+    ],
+)
+def test_columns_that_are_refused(odd, include, error, message):
+    with pytest.raises(error, match=message):
+        odd.nearest("c3", 4, include=include)
+    done = run_slaf("search", odd.path, "--cell", "c3", "--include", ",".join(include))
+    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.parametrize("include", [None, {"distance": 1}, {"distance"}, b"distance", 3])
+def test_include_is_a_list(odd, include):
+    with pytest.raises(slaf.InvalidArgumentError, match="list of names"):
+        odd.nearest("c3", 4, include=include)
+
+
+def test_labels_have_the_names_of_columns(odd):
+    of_obs = odd.neighbors_summary("c3", "obs:cell_integer_id", k=5)
+    assert of_obs["label"].to_list() == [7]
+    assert odd.neighbors_summary("c3", "obs:rank", k=5).equals(
+        odd.neighbors_summary("c3", "rank", k=5)
+    )
+    with pytest.raises(slaf.InvalidArgumentError, match="no label"):
+        odd.neighbors_summary("c3", "cell_integer_id")
+    with pytest.raises(slaf.UnknownNameError, match="cell_id"):
+        odd.neighbors_summary("c3", "cell_id")
+
+
 @pytest.mark.parametrize("condition", ["", " \n", "-- all", "1=1) OR (1=1", "(depth > 3", ")("])
 def test_conditions_that_are_none(array, condition):
     message = r"condition is empty|without"

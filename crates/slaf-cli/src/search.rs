@@ -35,7 +35,8 @@ struct Question {
     /// A condition in SQL over the columns of cells (with --gene, of genes): only these are found
     #[arg(long = "where", value_name = "CONDITION")]
     condition: Option<String>,
-    /// Columns of obs (with --gene, of var) that the answer has, too
+    /// Further columns: cell_integer_id, and columns of obs (with --gene, gene_integer_id and of var);
+    /// distance, which is always there, stands where it is named
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     include: Vec<String>,
     /// l2, cosine, or ip for the negative of the sum of products; l2 by default, for genes cosine
@@ -46,7 +47,6 @@ struct Question {
     exclude_self: bool,
 }
 
-fn measure(name: &str) -> Result<Measure, String> {
 /// One of the three ways to say whose neighbours are wanted.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -62,6 +62,7 @@ struct Of {
     vector: Vec<f64>,
 }
 
+fn measure(name: &str) -> Result<Measure, String> {
     name.parse().map_err(|e: Error| e.message().to_string())
 }
 

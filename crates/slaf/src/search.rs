@@ -12,7 +12,7 @@ use crate::store::{Snapshot, TableName};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use slaf_core::{Context, Error, Result};
+use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis, kind_of_extra};
 use slaf_kernels::neighbors::{FlatScan, Hits, Measure, Numbers, Targets};
 use slaf_lance::error::from_arrow;
@@ -238,8 +238,62 @@ pub(crate) fn rows(hits: &Hits) -> Selection {
     Selection::Ids(hits.rows.iter().map(|&row| u64::from(row)).collect())
 }
 
+/// A column that is shown beside what was found.
+enum Shown {
+    Distance,
+    Number,
+    /// A column of obs or var, and the name that it was asked by.
+    Frame(String, String),
+}
+
+/// What the names of further columns mean: `distance`, the number of the row, and columns of obs or
+/// var by their names in SQL, or behind `obs:`.
+fn shown(snapshot: &Snapshot, axis: Axis, names: &[String]) -> Result<Vec<Shown>> {
+    let (frame, prefix, number) = match axis {
+        Axis::Cells => (&snapshot.manifest.obs, "obs", "cell_integer_id"),
+        Axis::Genes => (&snapshot.manifest.var, "var", "gene_integer_id"),
+    };
+    let mut public: Vec<(String, &str)> = Vec::new();
+    for column in &frame.columns {
+        let mut name = column.name.clone();
+        while name == TableName::of_axis(axis).index() || name == number || public.iter().any(|(p, _)| *p == name) {
+            name = format!("{prefix}:{name}");
+        }
+        public.push((name, &column.name));
+    }
+    let stored = |name: &str| public.iter().find(|(p, _)| p == name).map(|(_, stored)| (*stored).to_string());
+    let mut found: Vec<Shown> = Vec::new();
+    for name in names {
+        let behind = || name.strip_prefix(prefix)?.strip_prefix(':').and_then(stored);
+        let one = match name.as_str() {
+            "distance" => Shown::Distance,
+            name if name == number => Shown::Number,
+            name => match stored(name).or_else(behind) {
+                Some(stored) => Shown::Frame(stored, name.to_string()),
+                // The names of cells and genes, and their numbers, are not those of columns.
+                None if frame.columns.iter().any(|column| column.name == name) => {
+                    let message = format!("no column \"{name}\"; did you mean \"{prefix}:{name}\"?");
+                    return Err(Error::new(ErrorKind::UnknownColumn, message));
+                }
+                None => Shown::Frame(name.to_string(), name.to_string()),
+            },
+        };
+        let is_same = |other: &Shown| match (other, &one) {
+            (Shown::Distance, Shown::Distance) | (Shown::Number, Shown::Number) => true,
+            (Shown::Frame(a, _), Shown::Frame(b, _)) => a == b,
+            _ => false,
+        };
+        if found.iter().any(is_same) {
+            return Err(Error::invalid(format!("the column {name:?} comes twice in {names:?}")));
+        }
+        found.push(one);
+    }
+    Ok(found)
+}
+
 /// What was found as a table: `query` (the name of the row, or the number of the point from 0),
-/// `rank` from 1, `cell_id` or `gene_id`, `distance`, and columns of obs or var.
+/// `rank` from 1, `cell_id` or `gene_id`, `distance`, and the further columns of these names, among
+/// which `distance` may have a place of its own.
 pub(crate) async fn table(
     snapshot: &Snapshot,
     axis: Axis,
@@ -258,22 +312,47 @@ pub(crate) async fn table(
             (take(&names, &places, None).map_err(from_arrow)?, DataType::Utf8)
         }
     };
-    let (table, frame) = match axis {
-        Axis::Cells => (TableName::Cells, &snapshot.manifest.obs),
-        Axis::Genes => (TableName::Genes, &snapshot.manifest.var),
+    let (table, frame, prefix, number) = match axis {
+        Axis::Cells => (TableName::Cells, &snapshot.manifest.obs, "obs", "cell_integer_id"),
+        Axis::Genes => (TableName::Genes, &snapshot.manifest.var, "var", "gene_integer_id"),
     };
-    let mut arrays = snapshot.frame_columns(table, frame, columns, true, &rows(hits)).await?;
-    let of_frame = arrays.split_off(1);
-    let mut fields = schema(axis, data_type).fields().to_vec();
-    for (name, array) in columns.iter().zip(&of_frame) {
-        let taken = fields.iter().any(|field| field.name() == name);
-        let name =
-            if taken { format!("{}:{name}", if axis == Axis::Cells { "obs" } else { "var" }) } else { name.clone() };
-        fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
+    let mut shown = shown(snapshot, axis, columns)?;
+    if !shown.iter().any(|one| matches!(one, Shown::Distance)) {
+        shown.insert(0, Shown::Distance);
     }
-    let distances: ArrayRef = Arc::new(Float64Array::from(hits.distances.clone()));
-    let all = [query, ranks(hits)].into_iter().chain(arrays).chain([distances]).chain(of_frame);
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), all.collect()).map_err(from_arrow)
+    let stored = shown.iter().filter_map(|one| match one {
+        Shown::Frame(stored, _) => Some(stored.clone()),
+        _ => None,
+    });
+    let stored: Vec<String> = stored.collect();
+    let mut arrays = snapshot.frame_columns(table, frame, &stored, true, &rows(hits)).await?;
+    let mut of_frame = arrays.split_off(1).into_iter();
+    let mut fields = schema(axis, data_type).fields()[..3].to_vec();
+    let mut all = vec![query, ranks(hits), arrays.swap_remove(0)];
+    let mut taken: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+    taken.push("distance".to_string());
+    taken.extend(shown.iter().any(|one| matches!(one, Shown::Number)).then(|| number.to_string()));
+    for one in shown {
+        let (name, array): (String, ArrayRef) = match one {
+            Shown::Distance => ("distance".to_string(), Arc::new(Float64Array::from(hits.distances.clone()))),
+            Shown::Number => {
+                let numbers = Int64Array::from_iter_values(hits.rows.iter().map(|&row| i64::from(row)));
+                (number.to_string(), Arc::new(numbers))
+            }
+            Shown::Frame(_, mut name) => {
+                while taken.contains(&name) {
+                    name = format!("{prefix}:{name}");
+                }
+                taken.push(name.clone());
+                let array = of_frame.next().ok_or_else(|| Error::new(ErrorKind::Internal, "a column is missing"))?;
+                (name, array)
+            }
+        };
+        let is_of_frame = name != "distance" && name != number;
+        fields.push(Arc::new(Field::new(name, array.data_type().clone(), is_of_frame)));
+        all.push(array);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), all).map_err(from_arrow)
 }
 
 /// Rows whose nearest others are listed one after another, and where to go on.

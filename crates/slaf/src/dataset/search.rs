@@ -37,11 +37,14 @@ impl Dataset {
     }
 
     /// What [`Dataset::nearest`] found for this query as a table: `query` (the name of the row, or the
-    /// number of the point from 0), `rank` (from 1), `cell_id` or `gene_id`, `distance`, and columns of
-    /// obs or var.
+    /// number of the point from 0), `rank` (from 1), `cell_id` or `gene_id`, `distance`, and further
+    /// columns: `cell_integer_id` or `gene_integer_id`, and those of obs or var by their names in SQL
+    /// (or behind `obs:` and `var:`). One that has the name of another column gets `obs:` before its
+    /// name; `distance` among them stands where it is named.
     ///
     /// # Errors
-    /// `unknown-column` with near names; `corrupt`.
+    /// `unknown-column` with near names; `invalid-argument` for a column that is named twice;
+    /// `corrupt`.
     pub fn hits(&self, key: &ArrayKey, query: &SearchQuery, hits: &Hits, columns: &[String]) -> Result<RecordBatch> {
         block_on(search::table(&self.snapshot, key.axis, query, hits, columns))
     }
