@@ -94,6 +94,8 @@ def _coordinates(query: Any) -> npt.NDArray[Any] | None:
     """The query as points, unless it selects cells or genes."""
     if query is None or query is Ellipsis or isinstance(query, (str, slice, int, np.integer)):
         return None
+    if isinstance(query, np.ma.MaskedArray):
+        raise invalid("a masked array is no query: fill or leave out what is masked")
     if hasattr(query, "columns") or isinstance(query, (set, frozenset, dict)):
         return None
     try:
@@ -104,7 +106,7 @@ def _coordinates(query: Any) -> npt.NDArray[Any] | None:
         return array
     if array.ndim == 1 and array.dtype.kind == "f" and len(array):
         return array
-    if array.dtype.kind == "c" or array.ndim > 2:
+    if array.dtype.kind == "c" or array.ndim > 1:
         raise invalid(
             f"a query of shape {array.shape} and type {array.dtype} is no vector or matrix"
         )
@@ -409,11 +411,11 @@ class _Columns:
     def __init__(self, store: Store, of: str, include: Sequence[str]):
         if isinstance(include, (str, bytes)):
             raise invalid(f"include={include!r} is one text: give a list of names")
-        self._store, self._of = store, of
-        self._include = [text("include", name) for name in include]
         if isinstance(include, (Mapping, Set)) or not isinstance(include, Iterable):
             what = type(include).__name__
             raise invalid(f"include is of type {what}: give a list of names, [] for none")
+        self._store, self._of = store, of
+        self._include = [text("include", name) for name in include]
         number = f"{WHAT[of]}_integer_id"
         own = {"distance", number}
         #: By the names in `include`: columns of obs or var by their names in the store.

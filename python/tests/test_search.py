@@ -337,6 +337,21 @@ def test_include_is_a_list(odd, include):
         odd.nearest("c3", 4, include=include)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        np.ma.masked_array([[1.0] * WIDTH], mask=[[True] + [False] * (WIDTH - 1)]),
+        np.ma.masked_array([1, 2, 3]),
+        np.array([[1.0] * WIDTH], dtype=object),
+        np.array([[1, 2, 3]], dtype=object),
+        [["c1", "c2"]],
+    ],
+)
+def test_queries_that_are_neither_points_nor_cells(array, query):
+    with pytest.raises(slaf.InvalidArgumentError, match=r"no query|no vector or matrix"):
+        array.nearest(query)
+
+
 def test_labels_have_the_names_of_columns(odd):
     of_obs = odd.neighbors_summary("c3", "obs:cell_integer_id", k=5)
     assert of_obs["label"].to_list() == [7]
