@@ -164,3 +164,10 @@ def test_what_is_refused(array, query_path, arguments, error, message):
         tl.label_transfer(adata, array, **arguments)
     with pytest.raises(slaf.InvalidArgumentError, match="a reference is"):
         tl.annotate(adata, adata, "kind")
+
+
+@pytest.mark.parametrize("wrong", [{"copy": "x"}, {"copy": 1}, {"key_added": 3}])
+def test_types_of_arguments(wrong):
+    # They are looked at before all else.
+    with pytest.raises(slaf.InvalidArgumentError, match=next(iter(wrong))):
+        tl.label_transfer(None, None, "kind", **wrong)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from slaf._array import SLAFArray
 from slaf._errors import invalid
-from slaf._numbers import text, whole
+from slaf._numbers import flag, text, whole
 from slaf._search import Metric, Wanted, metric_name, points
 from slaf._votes import Poll, Weights, summary
 from slaf.integrations.anndata import LazyAnnData
@@ -84,6 +84,8 @@ def label_transfer(
     """
     import pandas as pd
 
+    copy, labels = flag("copy", copy), text("labels", labels)
+    name = f"{labels}_transferred" if key_added is None else text("key_added", key_added)
     adata = changeable(adata, "label_transfer", copy)
     poll = _poll(reference, labels, key, reference_key, where)
     wanted = _wanted(adata, key)
@@ -96,7 +98,6 @@ def label_transfer(
         # Of labels with as many votes the first one, as there.
         winners[part] = np.where(asked, np.nan_to_num(ballot.votes).argmax(1), -1)
         confidence[part] = np.where(asked, ballot.votes.max(1), np.nan)
-    name = f"{labels}_transferred" if key_added is None else text("key_added", key_added)
     values = pd.Index(poll.labels.values)
     adata.obs[name] = pd.Categorical.from_codes(winners, values)
     adata.obs[f"{name}_confidence"] = confidence
