@@ -472,6 +472,35 @@ def test_distances_in_sql(array, adata, engine):
         array.query("SELECT l2_distance(X_pca, [1.0]) FROM cells", engine=engine)
 
 
+@pytest.mark.parametrize(
+    ("call", "datafusion", "duckdb"),
+    [
+        ("l2_distance([1.0, NULL], [1.0, 2.0])", None, "error"),
+        ("cosine_distance([1.0, NULL], [1.0, 2.0])", None, "error"),
+        ("inner_product([1.0, NULL], [1.0, 2.0])", None, "error"),
+        ("l2_distance(NULL, [1.0])", "error", None),
+        ("l2_distance(NULL::DOUBLE[], [1.0])", None, None),
+        ("cosine_distance(NULL, [1.0])", None, None),
+        ("inner_product(NULL, [1.0])", None, None),
+        ("l2_distance(['NaN'::DOUBLE], [1.0])", np.nan, np.nan),
+        ("cosine_distance(['NaN'::DOUBLE], [1.0])", np.nan, None),
+        ("inner_product(['NaN'::DOUBLE], [1.0])", np.nan, np.nan),
+        ("cosine_distance([3e200, 0.0], [3e200, 1.0])", np.nan, 0.0),
+        ("inner_product([3e200], [3e200])", np.inf, np.inf),
+    ],
+)
+def test_lists_in_both_engines(array, call, datafusion, duckdb):
+    """As docs/search.md has it in a table."""
+    for engine, expected in (("datafusion", datafusion), ("duckdb", duckdb)):
+        sql = f"SELECT {call} AS d"
+        if expected == "error":
+            with pytest.raises(slaf.QueryError, match=r"NULL|array_distance"):
+                array.query(sql, engine=engine)
+        else:
+            found = array.query(sql, engine=engine)["d"].item()
+            assert found == expected or (expected != expected and found != found), engine
+
+
 def test_neighbours_in_sql(array):
     found = array.query("SELECT * FROM nearest('X_pca', 'c3', 40) ORDER BY rank")
     assert found.columns == ["cell_id", "cell_integer_id", "distance", "rank"]
