@@ -430,6 +430,7 @@ def test_answers_do_not_depend_on_threads_nor_memory(array, tmp_path):
             capture_output=True,
             text=True,
             check=True,
+            timeout=120,
         )
         return out.stdout
 
