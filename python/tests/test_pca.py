@@ -130,11 +130,12 @@ def test_lazy_matrices(pair, way):
         np.testing.assert_allclose(mine, his, rtol=1e-6, atol=1e-6)
 
 
-def test_means_that_swamp_what_varies(way):
+@pytest.mark.parametrize("offset", [1e7, 1e12])
+def test_means_that_swamp_what_varies(way, offset):
     from sklearn.decomposition import PCA
 
     random = np.random.default_rng(0)
-    X = random.normal(size=(200, 12)) * np.arange(1, 13) + 1e7
+    X = random.normal(size=(200, 12)) * np.arange(1, 13) + offset
     scores = slaf_sc.pp.pca(LazyMatrix(InMemory.of(X)), 5, dtype="float64")
     expected = PCA(5, svd_solver="full").fit_transform(X - X.mean(axis=0))
     np.testing.assert_allclose(np.abs(scores), np.abs(expected), atol=1e-6)
@@ -292,3 +293,21 @@ def test_what_did_not_converge_is_told(monkeypatch):
     X = np.random.default_rng(0).normal(size=(20, 5))
     with pytest.warns(UserWarning, match=r"residuals of up to 1\.0e-03"):
         slaf_sc.pp.pca(LazyMatrix(InMemory.of(X)), 2)
+
+
+@pytest.mark.parametrize("copies", [3, 7, 12])
+def test_genes_that_occur_several_times(copies, way):
+    from sklearn.decomposition import PCA
+
+    for seed in range(6):
+        X = np.random.default_rng(seed).poisson(2, (100, 8)).repeat(copies, axis=1).astype("f8")
+        scores = slaf_sc.pp.pca(LazyMatrix(InMemory.of(sp.csr_matrix(X))), 3, dtype="float64")
+        expected = PCA(3, svd_solver="full").fit_transform(X)
+        np.testing.assert_allclose(np.abs(scores), np.abs(expected), atol=1e-8)
+
+
+def test_values_whose_squares_are_no_numbers(way):
+    X = np.random.default_rng(0).normal(size=(30, 6))
+    for size in (1e200, 1e-300):
+        with pytest.raises(slaf.InvalidArgumentError):
+            slaf_sc.pp.pca(LazyMatrix(InMemory.of(X * size)), 2)

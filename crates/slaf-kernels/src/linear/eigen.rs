@@ -7,6 +7,8 @@ use slaf_core::{Error, Result};
 /// What a matrix of zeros has for its size: fractions of it, down to a square of the precision, are numbers
 /// that can be divided by.
 const LEAST_NORM: f64 = f64::MIN_POSITIVE / (f64::EPSILON * f64::EPSILON);
+/// What is left of a column where nothing is, in a matrix whose largest value is between 1 and 2.
+const NOTHING: f64 = f64::EPSILON * f64::EPSILON;
 /// Steps of inverse iteration: two converge, and the others are for eigenvalues that are the same.
 const STEPS: usize = 4;
 
@@ -37,8 +39,11 @@ pub fn largest(matrix: &[f64], n: usize, k: usize) -> Result<Eigen> {
     if k == 0 {
         return Ok(Eigen { values: Vec::new(), vectors: Vec::new() });
     }
-    let reduced = Tridiagonal::of(matrix.to_vec(), n);
-    let values = reduced.largest(k);
+    // Squares of values near one neither overflow nor vanish.
+    let size = matrix.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let unit = if size > 0.0 { 2f64.powi((-size.log2().floor()).clamp(-1000.0, 1000.0) as i32) } else { 1.0 };
+    let reduced = Tridiagonal::of(matrix.iter().map(|v| v * unit).collect(), n);
+    let mut values = reduced.largest(k);
     let mut vectors: Vec<Vec<f64>> = Vec::with_capacity(k);
     let mut shift = f64::INFINITY;
     for &value in &values {
@@ -47,6 +52,7 @@ pub fn largest(matrix: &[f64], n: usize, k: usize) -> Result<Eigen> {
         vectors.push(reduced.vector(shift, &vectors));
     }
     vectors.iter_mut().for_each(|vector| reduced.turn_back(vector));
+    values.iter_mut().for_each(|value| *value /= unit);
     Ok(Eigen { values, vectors: vectors.concat() })
 }
 
@@ -85,8 +91,10 @@ impl Tridiagonal {
         for k in 0..n.saturating_sub(2) {
             let mut v = a[k * n + k + 1..(k + 1) * n].to_vec();
             let length = dot(&v, &v).sqrt();
-            if length == v[0].abs() {
-                beside[k] = v[0];
+            // Of a matrix of few directions only rounding is left, of rounding of rounding.
+            let is_nothing = length <= NOTHING;
+            if is_nothing || length == v[0].abs() {
+                beside[k] = if is_nothing { 0.0 } else { v[0] };
                 reflections.push((0.0, Vec::new()));
                 continue;
             }

@@ -251,3 +251,25 @@ fn eigenvalues_that_cannot_be_had_are_refused() {
     let wanted = Wanted { means: &[0.0; 2], factors: &[1.0; 2], k: 1 };
     assert_eq!(kind(lead(&matrix, wanted, 2, 1)), ErrorKind::InvalidArgument);
 }
+
+#[test]
+fn matrices_of_few_directions_and_of_any_size_have_vectors() {
+    let n = 56;
+    for (rank, size) in [(8, 1.0), (1, 1.0), (3, 1e-300), (3, 1e300), (56, 1e-290), (8, 1e-160)] {
+        // Groups of equal columns, as of genes that occur several times.
+        let of =
+            |i: usize| (0..rank).map(move |r| ((noise((i % rank * 100 + r) as u64) % 1000) as f64 - 500.0) / 500.0);
+        let product = |i: usize, j: usize| of(i).zip(of(j)).map(|(a, b)| a * b).sum::<f64>() * size;
+        let matrix: Vec<f64> = (0..n * n).map(|at| product(at / n, at % n)).collect();
+        let found = largest(&matrix, n, n).unwrap();
+        assert!(found.values[0] > 0.0 && found.vectors.iter().all(|v| v.is_finite()), "{rank} {size}");
+        for i in 0..rank.min(3) {
+            let vector = &found.vectors[i * n..(i + 1) * n];
+            assert!((vector.iter().map(|v| v * v).sum::<f64>() - 1.0).abs() < 1e-12);
+            for row in 0..n {
+                let image: f64 = (0..n).map(|j| matrix[row * n + j] / found.values[0] * vector[j]).sum();
+                assert!((image - found.values[i] / found.values[0] * vector[row]).abs() < 1e-12, "{rank} {size} {i}");
+            }
+        }
+    }
+}

@@ -243,10 +243,14 @@ def _components(matrix: LazyMatrix, n_comps: int | None, zero_center: bool) -> _
         )
     base, factors = _peeled(matrix) if zero_center else (matrix, None)
     if 2 * n < m and n <= MOST_COLUMNS:
-        return _from_cells(base, factors, n_comps, zero_center)
-    if m > MOST_COLUMNS:
-        return _from_passes(base, factors, n_comps, zero_center)
-    return _from_genes(matrix, base, factors, n_comps, zero_center)
+        found = _from_cells(base, factors, n_comps, zero_center)
+    elif m > MOST_COLUMNS:
+        found = _from_passes(base, factors, n_comps, zero_center)
+    else:
+        found = _from_genes(matrix, base, factors, n_comps, zero_center)
+    if not (np.isfinite(found.scores).all() and np.isfinite(found.loadings).all()):
+        raise invalid("the squares of these values are no float64 numbers: scale them first")
+    return found
 
 
 def _peeled(matrix: LazyMatrix) -> tuple[LazyMatrix, _Floats | None]:
@@ -321,6 +325,10 @@ def _from_passes(
     variances = np.asarray(exact.var(axis=0), dtype=np.float64).ravel()
     if not np.isfinite(variances).all():
         raise invalid("Input X contains NaN or infinity.")
+    squared = np.ones(m) if factors is None else factors**2
+    if zero_center and (means**2 * squared).max() > MEAN_SQUARES * (variances * squared).sum():
+        base = _less(base, means)
+        means = np.asarray(base.mean(axis=0), dtype=np.float64).ravel()
     centres = means if zero_center else np.zeros(m)
     found = base.leading(centres, np.ones(m) if factors is None else factors, k)
     loadings = _flipped(found.vectors.reshape(k, m))
@@ -335,7 +343,7 @@ def _from_passes(
             stacklevel=4,
         )
     if zero_center:
-        total = float((variances if factors is None else variances * factors**2).sum()) * n
+        total = float((variances * squared).sum()) * n
         made = _explained(scores, loadings, found.values, total)
     else:
         made = _of_singular_values(scores, loadings, float(variances.sum()))
