@@ -87,6 +87,7 @@ __all__ = [
     "reduce_stored",
     "rename",
     "rollback",
+    "rows_where",
     "search",
     "split_points",
     "start_logging",
