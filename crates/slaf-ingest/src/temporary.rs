@@ -151,11 +151,13 @@ impl TemporaryFolder {
             let path = builder.tempdir_in(folder)?.keep();
             let mut made = TemporaryFolder { path, lock: None, temporary: true };
             if cfg!(unix) {
-                let lock = File::open(&made.path)?;
-                if !claim(&lock, &made.path) {
-                    continue;
+                match File::open(&made.path) {
+                    Ok(lock) if claim(&lock, &made.path) => made.lock = Some(lock),
+                    // A sweep may come between the creation and the lock.
+                    Ok(_) => continue,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                    Err(e) => return Err(e.into()),
                 }
-                made.lock = Some(lock);
             }
             return Ok(made);
         }
@@ -281,6 +283,23 @@ mod tests {
         let mut names: Vec<String> = names.collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn folders_that_are_made_at_once_are_all_there() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let made = TemporaryFolder::new_in(folder.path()).unwrap();
+                        std::fs::write(made.path().join("x"), "x").unwrap();
+                        assert_eq!(std::fs::read_to_string(made.path().join("x")).unwrap(), "x");
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
