@@ -1,14 +1,20 @@
 """`LazyAnnData.save` beside other writers, and values that a handle could lose."""
 
+import pickle
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from helpers import assert_same
 
 import slaf
 from slaf import SLAFArray
 from slaf.integrations import read_slaf
+from slaf.integrations._save import same
+
+AB, BA = (pd.CategoricalDtype(list(categories)) for categories in ("ab", "ba"))
 
 
 def whole(path, **options):
@@ -241,3 +247,63 @@ def test_names_with_prefixes_stay_apart(growing_path):
     assert found["q"].to_list() == list("uvwxyz")
     assert array.obs["obs:cell_id"].to_list() == list("abcdef")
     assert array.obs["obs:obs:cell_id"].to_list() == list("uvwxyz")
+
+
+def rebuilt(value):
+    """The value anew, for comparisons that do not end at the same object."""
+    return pickle.loads(pickle.dumps(value))
+
+
+NANS = {
+    "float": float("nan"),
+    "numpy": np.float32("nan"),
+    "nested": {"a": {"b": [1.0, float("nan"), None]}},
+    "record": np.array([("a", np.nan, 1)], dtype=[("n", "O"), ("s", "f4"), ("i", "i4")]),
+    "recarray": np.rec.array([(np.nan, 1.0)], dtype=[("a", "f4"), ("b", "f8")]),
+    "object": np.array(["a", None, float("nan"), [np.nan]], dtype=object),
+    "frame": pd.DataFrame({"a": [1.0, np.nan], "b": ["x", None]}),
+    "sparse": sp.csr_matrix(np.array([[0, np.nan], [1, 0]])),
+    "time": np.array(["2020-01-01", "NaT"], dtype="datetime64[s]"),
+    "categorical": pd.Categorical(["a", None, "b"]),
+    "nullable": pd.array([1, None], dtype="Int64"),
+    "missing": pd.NA,
+}
+
+
+@pytest.mark.parametrize("kind", NANS)
+def test_nan_is_the_same_as_nan(kind):
+    value = NANS[kind]
+    assert same(value, rebuilt(value))
+    assert not same({"a": value}, {"a": 1.5})
+
+
+def test_values_that_differ_are_not_the_same():
+    for one, other in [
+        (np.array([("a", 1.0)], dtype="O,f4"), np.array([("a", np.nan)], dtype="O,f4")),
+        (np.array(["a", 1], dtype=object), np.array(["a", 2], dtype=object)),
+        ([1.0, float("nan")], [1.0, 2.0]),
+        (float("nan"), 1.0),
+        (pd.Series(["a"], dtype=AB), pd.Series(["a"], dtype=BA)),
+        (pd.DataFrame({"x": ["a"]}, dtype=AB), pd.DataFrame({"x": ["a"]}, dtype=BA)),
+        (pd.Categorical(["a"], dtype=AB), pd.Categorical(["a"], dtype=BA)),
+    ]:
+        assert not same(one, other)
+        assert not same(other, one)
+
+
+def test_nothing_is_written_of_nan_that_was_read(growing_path):
+    records = np.array([("a", np.nan)], dtype=[("n", "O"), ("s", "f4")])
+    SLAFArray(growing_path).set_uns("found", {"nan": float("nan"), "records": records})
+    adata = read_slaf(growing_path)
+    assert np.isnan(adata.uns["found"]["nan"])
+    assert adata.save().written == []
+    assert SLAFArray(growing_path).version == 2
+
+
+def test_an_order_of_categories_is_saved(growing_path):
+    adata = read_slaf(growing_path)
+    adata.obs["mine"] = pd.Categorical(list("aabbaa"), dtype=AB)
+    adata.save()
+    adata.obs["mine"] = adata.obs["mine"].cat.reorder_categories(["b", "a"])
+    assert adata.save().written == ["obs/mine"]
+    assert list(whole(growing_path).obs["mine"].cat.categories) == ["b", "a"]

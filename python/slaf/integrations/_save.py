@@ -201,23 +201,44 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
     if isinstance(one, pd.Series) and isinstance(other, pd.Series):
-        return one.dtype == other.dtype and one.reset_index(drop=True).equals(
+        return _same_dtype(one.dtype, other.dtype) and one.reset_index(drop=True).equals(
             other.reset_index(drop=True)
         )
     if isinstance(one, pd.DataFrame) and isinstance(other, pd.DataFrame):
-        return bool(one.equals(other)) and list(one.dtypes) == list(other.dtypes)
+        return bool(one.equals(other)) and all(map(_same_dtype, one.dtypes, other.dtypes))
     if sp.issparse(one) and sp.issparse(other):
         return _same_sparse(one, other)
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        if one.dtype != other.dtype or one.shape != other.shape:
-            return False
-        return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
+        return _same_arrays(one, other)
     if type(one) is not type(other):
         return False
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, (pd.api.extensions.ExtensionArray, pd.Index)):
+        return _same_dtype(one.dtype, other.dtype) and bool(one.equals(other))
+    if pd.api.types.is_scalar(one) and pd.isna(one):
+        return bool(pd.isna(other))
     try:
         return bool(one == other)
     except (TypeError, ValueError):
         return False
+
+
+def _same_dtype(one: Any, other: Any) -> bool:
+    # Categories without an order are the same to pandas in any order.
+    if one != other:
+        return False
+    return not hasattr(one, "categories") or list(one.categories) == list(other.categories)
+
+
+def _same_arrays(one: Any, other: Any) -> bool:
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    if one.dtype.names:
+        return all(same(one[field], other[field]) for field in one.dtype.names)
+    if one.dtype.hasobject:
+        return all(map(same, one.ravel().tolist(), other.ravel().tolist()))
+    return np.array_equal(one, other, equal_nan=one.dtype.kind in "fcmM")
 
 
 def _same_sparse(one: Any, other: Any) -> bool:
