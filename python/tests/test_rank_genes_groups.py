@@ -195,6 +195,8 @@ def test_few_genes_by_their_scores(small_pair, options):
             np.testing.assert_allclose(a["scores"][group], b["scores"][group], rtol=1e-6)
             assert list(a["names"][group]) == list(b["names"][group])
     assert len(ranked(slaf_sc, ours, "named", n_genes=1000)["names"]) == 90
+    for m, adata in ((sc, theirs), (slaf_sc, ours)):
+        assert len(ranked(m, adata, "named", n_genes=0)["names"]) == 90
 
 
 def test_fold_changes_of_means_of_values(small_pair):
@@ -374,6 +376,7 @@ def test_nan(opened):
 
 def test_what_is_refused(small_pair):
     theirs, ours = small_pair
+    ours.obs["empty"] = ours.obs["named"].cat.rename_categories({"a": ""})
     wrong = [
         ({"groupby": "alone"}, "x since they only contain one sample"),
         ({"groupby": "named", "reference": "nothing"}, "reference = nothing needs to be one of"),
@@ -386,6 +389,9 @@ def test_what_is_refused(small_pair):
         ({"groupby": "named", "mask_var": np.ones(3, bool)}, "mask"),
         ({"groupby": "age"}, "not categorical"),
         ({"groupby": "named", "C": 2}, "takes no C"),
+        ({"groupby": "named", "n_genes": -1}, "n_genes=-1"),
+        ({"groupby": "named", "n_genes": 1.5}, "n_genes=1.5"),
+        ({"groupby": "empty"}, "rename_categories"),
     ]
     for options, message in wrong:
         before = dict(ours.uns)
@@ -642,6 +648,11 @@ def test_means_few_cells_and_types(small_pair):
     assert none.shape == (0, 90)
     alone = slaf_sc.get.pseudobulk(ours, "alone", layer="counts", min_cells=2)
     assert list(alone.obs_names) == ["y"]
-    for wrong in ({"func": "median"}, {"by": []}):
+    ours.obs["n_cells"] = ours.obs["group"]
+    for wrong in (
+        {"func": "median"},
+        *({"by": by} for by in ([], None, 3, "n_cells", ["group", "n_cells"])),
+        *({"min_cells": n} for n in (-1, 1.5, None)),
+    ):
         with pytest.raises(slaf.InvalidArgumentError):
             slaf_sc.get.pseudobulk(ours, **{"by": "group", **wrong})

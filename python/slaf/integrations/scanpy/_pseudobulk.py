@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from slaf._errors import invalid
+from slaf._numbers import whole
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._aggregate import groups_of
 from slaf.integrations.scanpy._common import checked, column, matrix_of, row_groups
@@ -76,7 +77,15 @@ def pseudobulk(
     adata = checked(adata, "pseudobulk")
     if func not in ("sum", "mean"):
         raise invalid(f"func {func!r} is neither 'sum' nor 'mean'")
+    min_cells = whole("min_cells", min_cells, 0, (1 << 63) - 1)
+    if not isinstance(by, Iterable) or isinstance(by, (bytes, Mapping)):
+        raise invalid(f"by is a column of obs or a list of them, not {by!r}")
     keys = [by] if isinstance(by, str) else list(by)
+    if "n_cells" in keys:
+        raise invalid(
+            "by names the column 'n_cells', and the result has the numbers of cells under that "
+            "name: rename the column of obs"
+        )
     if not keys:
         raise invalid("by names no column of obs")
     matrix = matrix_of(adata, layer, use_raw)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from slaf._boundary import Labels
 from slaf._errors import from_kind, invalid
+from slaf._numbers import whole
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, column, mask_of, matrix_of
@@ -134,6 +135,9 @@ def rank_genes_groups(
     0  gene2    0.23
     """
     adata = checked(adata, "rank_genes_groups")
+    if n_genes is not None:
+        # As in scanpy, 0 means all.
+        n_genes = whole("n_genes", n_genes, 0, (1 << 63) - 1) or None
     mask = mask_of(adata, mask_var, "var")
     if use_raw is None:
         use_raw = adata.raw is not None
@@ -229,6 +233,11 @@ def _groups(
         of_code[codes],
         None if reference == "rest" else order.index(reference),
     )
+    if "" in chosen.names:
+        raise invalid(
+            f"a category of obs[{groupby!r}] is '', which no field of the result can be named: "
+            "give it a name with cat.rename_categories, or leave it out with groups"
+        )
     few = [name for name, n in zip(chosen.names, chosen.sizes, strict=False) if n < 2]
     if few:
         raise invalid(
