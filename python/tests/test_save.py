@@ -307,3 +307,37 @@ def test_an_order_of_categories_is_saved(growing_path):
     adata.obs["mine"] = adata.obs["mine"].cat.reorder_categories(["b", "a"])
     assert adata.save().written == ["obs/mine"]
     assert list(whole(growing_path).obs["mine"].cat.categories) == ["b", "a"]
+
+
+@pytest.mark.parametrize("slot", ["obs/score", "uns"])
+def test_other_cells_are_a_conflict(growing_path, slot):
+    for change in (
+        lambda: SLAFArray(growing_path).delete_cells("cell_integer_id = 0", allow_loss=True),
+        lambda: SLAFArray(growing_path).append(whole(growing_path), allow_loss=True),
+    ):
+        adata = read_slaf(growing_path)
+        CHANGES[slot][0](adata)
+        change()
+        version = SLAFArray(growing_path).version
+        with pytest.raises(slaf.ConflictError, match=r"added or removed cells.*read_slaf") as error:
+            adata.save()
+        assert error.value.kind == "conflict"
+        assert SLAFArray(growing_path).version == version
+
+
+@pytest.mark.parametrize("slot", CHANGES)
+def test_what_is_only_rewritten_is_no_conflict(growing_path, slot):
+    adata, other = read_slaf(growing_path), read_slaf(growing_path)
+    CHANGES[slot][0](adata)
+    CHANGES[slot][0](other)
+    expected = other.to_memory()
+    SLAFArray(growing_path).optimize(force=True)
+    SLAFArray(growing_path).add_obs({"theirs": range(6)})
+    expected.obs["theirs"] = range(6)
+    adata.save()
+    found = whole(growing_path)
+    pd.testing.assert_frame_equal(found.obs.astype(str), expected.obs.astype(str), check_like=True)
+    assert same(dict(found.uns), dict(expected.uns))
+    assert same(found.layers["double"], expected.layers["double"])
+    assert same(found.obsm["X_pca"], expected.obsm["X_pca"])
+    assert adata.save().written == []

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slaf._errors import invalid
+from slaf import _slaf
+from slaf._changing import grow_options
+from slaf._errors import ConflictError, InvalidArgumentError, from_kind, invalid
 from slaf._growing import add_slots
 from slaf._report import Report
 from slaf._selectors import Axis
-from slaf._store import Key, Store
+from slaf._store import WHAT, Key, Store
 from slaf.integrations._contents import SLOTS, Contents
 from slaf.integrations._deferred import DeferredFrame, Source
 from slaf.integrations._extras import read_element
@@ -45,15 +47,74 @@ def save(adata: LazyAnnData) -> Report:
     if not changes.slots and not changes.dropped:
         fields = {"version": store.version, "written": [], "removed": []}
         return Report("nothing was changed", json.dumps({**fields, "left": changes.left}))
-    version, report = add_slots(
-        store,
-        changes.slots,
-        overwrite=True,
-        drop=changes.dropped,
-        keep_changes=True,
-    )
+    version, report = _write(store, changes)
     _rebase(contents, Store(store.path, version, store.storage_options, store.verify), changes)
     return Report(str(report), json.dumps({**report.to_dict(), "left": changes.left}))
+
+
+def _write(store: Store, changes: _Changes) -> tuple[int, Report]:
+    """Write changes over the newest version, if it has the same cells, genes and old values."""
+    base, tried = store, False
+    while True:
+        _refuse_other_shape(store)
+        try:
+            return add_slots(
+                base, changes.slots, overwrite=True, drop=changes.dropped, keep_changes=True
+            )
+        except ConflictError:
+            newest = _newest(store)
+            # A rewriting, as by optimize(), moves values and changes none.
+            if tried or not _is_alike(store, newest, changes):
+                raise
+            base, tried = newest, True
+        except InvalidArgumentError:
+            # Cells may have come since they were counted.
+            _refuse_other_shape(store)
+            raise
+
+
+def _newest(store: Store) -> Store:
+    newest = _slaf.newest_version(store.path, grow_options(store))
+    return Store(store.path, newest, store.storage_options, store.verify)
+
+
+def _refuse_other_shape(store: Store) -> None:
+    newest = _newest(store)
+    for of, then, now in zip(("cells", "genes"), store.shape, newest.shape, strict=True):
+        if then != now:
+            raise from_kind(
+                "conflict",
+                f"others added or removed {of} since version {store.version} was opened, which "
+                f"has {then} and version {newest.version} has {now}: nothing was written; open the "
+                "store again with read_slaf, and repeat the change",
+                store.path,
+            )
+
+
+def _is_alike(one: Store, other: Store, changes: _Changes) -> bool:
+    """Whether two versions have the same names, and the same values of what was changed."""
+    if one.shape != other.shape:
+        return False
+    if any(one.names(of, one.axis(of)) != other.names(of, other.axis(of)) for of in WHAT):
+        return False
+    names = list(changes.dropped)
+    for slot, value in changes.slots.items():
+        names += [slot] if slot == "uns" else [f"{slot}/{name}" for name in value]
+    ours, theirs = Contents.of_store(one), Contents.of_store(other)
+    return all(same(_value(ours, name), _value(theirs, name)) for name in names)
+
+
+def _value(contents: Contents, name: str) -> Any:
+    """What is stored under a name such as ``"obs/n"``; ``None`` if there is nothing."""
+    slot, _, key = name.partition("/")
+    if slot == "uns":
+        return contents.get_uns()
+    if slot in WHAT:
+        return contents.frame(slot)[key] if key in contents.columns(slot) else None
+    if slot == "layers":
+        return contents.layers[key].to_memory() if key in contents.layers else None
+    value = contents.mappings[slot].get(key)
+    return value.to_memory() if hasattr(value, "to_memory") else value
 
 
 def is_changed(adata: LazyAnnData) -> bool:
