@@ -341,3 +341,58 @@ def test_what_is_only_rewritten_is_no_conflict(growing_path, slot):
     assert same(found.layers["double"], expected.layers["double"])
     assert same(found.obsm["X_pca"], expected.obsm["X_pca"])
     assert adata.save().written == []
+
+
+VALUES = {
+    "list": [1, 2],
+    "texts": ["a", "b"],
+    "number": np.int64(3),
+    "empty": [],
+    "array": np.array(["a", "b"]),
+    "nested": {"a": [[1.0, float("nan")]]},
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_saved_value_is_saved_once(growing_path, kind):
+    adata = read_slaf(growing_path)
+    adata.uns["mine"] = rebuilt(VALUES[kind])
+    assert adata.save().written == ["uns"]
+    assert same(adata.uns["mine"], VALUES[kind])
+    assert adata.save().written == []
+    adata.obs["more"] = 1
+    assert adata.save().written == ["obs/more"]
+    assert adata.copy().save().written == []
+    # It is what was saved, and not what became of it.
+    adata.uns["mine"] = [7]
+    assert adata.save().written == ["uns"]
+    assert list(whole(growing_path).uns["mine"]) == [7]
+
+
+def test_a_list_that_grows_is_saved_again(growing_path):
+    adata = read_slaf(growing_path)
+    adata.uns["mine"] = [1]
+    adata.save()
+    adata.uns["mine"].append(2)
+    assert adata.save().written == ["uns"]
+    assert list(whole(growing_path).uns["mine"]) == [1, 2]
+    # What others write after that is taken over as the store has it.
+    SLAFArray(growing_path).add_obs({"theirs": range(6)})
+    adata.obs["more"] = 1
+    assert adata.save().written == ["obs/more"]
+    assert adata.save().written == []
+
+
+def test_texts_with_missing_values_are_saved_once(growing_path):
+    adata = read_slaf(growing_path)
+    texts = np.array(["a", None] * 3, dtype=object)
+    adata.obs["mine"] = texts
+    adata.obsm["frame"] = pd.DataFrame({"a": ["a", "b"] * 3}, index=adata.obs_names)
+    assert sorted(adata.save().written) == ["obs/mine", "obsm/frame"]
+    assert adata.save().written == []
+    adata.obs.loc[adata.obs_names[0], "mine"] = "b"
+    assert adata.save().written == ["obs/mine"]
+    assert adata.save().written == []
+    assert whole(growing_path).obs["mine"].tolist()[0] == "b"
+    del adata.obs["mine"]
+    assert adata.save().removed == ["obs/mine"]

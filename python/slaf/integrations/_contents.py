@@ -40,6 +40,8 @@ class Contents:
         self.layers: dict[str, LazyMatrix] = {}
         self.mappings: dict[str, LazyMapping] = {}
         self.uns: dict[str, Any] | None = None
+        # What save() wrote of this object, where the store gives it back as another type.
+        self.saved: dict[str, Any] = {}
         self.raw: LazyRaw | None = None
         # Whether cells, genes and matrices are those of the store.
         self.is_stored = False
@@ -155,6 +157,7 @@ class Contents:
             other.mappings[slot] = mapping.select(Axis(self.n(slot[:3])))
             other.mappings[slot].changed = mapping.changed
         other.uns = deepcopy(self.uns)
+        other.saved = dict(self.saved)
         other.raw = self.raw
         other.is_stored, other.is_subset = self.is_stored, self.is_subset
         return other

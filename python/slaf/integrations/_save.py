@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,11 +98,8 @@ def _is_alike(one: Store, other: Store, changes: _Changes) -> bool:
         return False
     if any(one.names(of, one.axis(of)) != other.names(of, other.axis(of)) for of in WHAT):
         return False
-    names = list(changes.dropped)
-    for slot, value in changes.slots.items():
-        names += [slot] if slot == "uns" else [f"{slot}/{name}" for name in value]
     ours, theirs = Contents.of_store(one), Contents.of_store(other)
-    return all(same(_value(ours, name), _value(theirs, name)) for name in names)
+    return all(same(_value(ours, name), _value(theirs, name)) for name in changes.names())
 
 
 def _value(contents: Contents, name: str) -> Any:
@@ -113,7 +111,7 @@ def _value(contents: Contents, name: str) -> Any:
         return contents.frame(slot)[key] if key in contents.columns(slot) else None
     if slot == "layers":
         return contents.layers[key].to_memory() if key in contents.layers else None
-    value = contents.mappings[slot].get(key)
+    value: Any = contents.mappings[slot].get(key)
     return value.to_memory() if hasattr(value, "to_memory") else value
 
 
@@ -138,6 +136,7 @@ class _Changes:
         self.dropped: list[str] = []
         # What is changed, and cannot be written.
         self.left: list[str] = []
+        self._saved = contents.saved
         store = contents.store
         stored = Contents.of_store(store)
         for of, n in _shape(store):
@@ -150,13 +149,28 @@ class _Changes:
             before = read_element(store, "uns") or {}
             if not contents.uns and before:
                 self.dropped.append("uns")
-            elif not same(contents.uns, before):
+            elif not self._is_same("uns", contents.uns, before):
                 self.slots["uns"] = contents.uns
+
+    def _is_same(self, name: str, value: Any, stored: Any) -> bool:
+        """Whether a value is what is stored, or what was saved as that."""
+        return same(value, stored) or (name in self._saved and same(value, self._saved[name]))
+
+    def names(self) -> list[str]:
+        """What is replaced or dropped, such as ``"obs/n"``."""
+        names = list(self.dropped)
+        for slot, value in self.slots.items():
+            names += [slot] if slot == "uns" else [f"{slot}/{name}" for name in value]
+        return names
 
     def _frame(self, of: str, frame: Any, stored: Any) -> None:
         if list(frame.index) != list(stored.index):
             raise invalid(f"the names in {of} were changed, and a store keeps its own")
-        columns = [c for c in frame if c not in stored or not same(frame[c], stored[c])]
+        columns = [
+            c
+            for c in frame
+            if c not in stored or not self._is_same(f"{of}/{c}", frame[c], stored[c])
+        ]
         if columns:
             self.slots[of] = frame[columns]
         self.dropped += [f"{of}/{c}" for c in stored if c not in frame]
@@ -187,7 +201,7 @@ class _Changes:
         changed = {
             name: value
             for name, value in mapping._values.items()
-            if name not in stored or not same(value, stored[name])
+            if name not in stored or not self._is_same(f"{slot}/{name}", value, stored[name])
         }
         if changed:
             self.slots[slot] = changed
@@ -215,6 +229,11 @@ def _rebase(contents: Contents, store: Store, changes: _Changes) -> None:
     fresh = Contents.of_store(store)
     is_next = store.version == contents.store.version + 1
     contents.store = store
+    if is_next:
+        _note_saved(contents, fresh, changes)
+    else:
+        # All is shown as it is stored.
+        contents.saved.clear()
     for of, axis in contents.axes.items():
         if of in contents.deferred:
             contents.deferred[of] = _rebased(contents.deferred[of], Source(store, of, axis))
@@ -234,6 +253,17 @@ def _rebase(contents: Contents, store: Store, changes: _Changes) -> None:
             contents.uns.clear()
             contents.uns.update(uns)
     contents.is_stored = not changes.left
+
+
+def _note_saved(contents: Contents, fresh: Contents, changes: _Changes) -> None:
+    """Keep what the store gives back as another type: it is no change the next time."""
+    for name in changes.names():
+        contents.saved.pop(name, None)
+        # The layers of the store are shown from now on.
+        if not name.startswith("layers/"):
+            value = _value(contents, name)
+            if not same(value, _value(fresh, name)):
+                contents.saved[name] = deepcopy(value)
 
 
 def _rebased(frame: Any, source: Source) -> Any:
@@ -276,7 +306,8 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, (pd.api.extensions.ExtensionArray, pd.Index)):
-        return _same_dtype(one.dtype, other.dtype) and bool(one.equals(other))
+        equals: Any = one.equals  # type: ignore[union-attr]
+        return _same_dtype(one.dtype, other.dtype) and bool(equals(other))
     if pd.api.types.is_scalar(one) and pd.isna(one):
         return bool(pd.isna(other))
     try:

@@ -57,5 +57,7 @@ def put_results(adata: LazyAnnData, slots: Mapping[str, Mapping[str, Any]], *, w
 
         version, _ = add_beside_uns(opened, merged)
         contents.store = Store(store.path, version, store.storage_options, store.verify)
+        # Of an older version, which others may have changed.
+        contents.saved.clear()
     for slot, entries in slots.items():
         getattr(adata, slot).update(entries)
