@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -75,11 +76,34 @@ def add_slots(
         else:
             names = pd.RangeIndex(n).astype(str)
         frames[of] = pd.DataFrame(index=names) if given is None else given.set_axis(names)
+        _check_types(of, frames[of])
     adata = ad.AnnData(**frames, **rest)
     options = AddOptions(overwrite=overwrite, drop=list(drop), keep_changes=keep_changes)
     with h5ad_beside(adata, store.path) as file, bar() as progress:
         version, text, fields = _slaf.add(store.path, file, options, grow_options(store), progress)
-    return version, Report(text, fields)
+    return version, _told_once(text, json.loads(fields))
+
+
+def _check_types(of: str, frame: pd.DataFrame) -> None:
+    """Refuse columns of types that a store does not have."""
+    for name, dtype in frame.dtypes.items():
+        if dtype.kind in "cmM":
+            raise from_kind(
+                "would-lose-data",
+                f"{of}/{name} is of type {dtype}, which a store cannot hold, and nothing was "
+                "written: make it text with astype(str), or numbers, or leave it out",
+            )
+
+
+def _told_once(text: str, fields: dict[str, Any]) -> Report:
+    """Tell what is replaced as written, and not as removed, too."""
+    label = "removed".ljust(13)
+    lines = [line for line in text.splitlines() if not line.startswith(label)]
+    removed = [name for name in fields["removed"] if name not in fields["written"]]
+    if removed:
+        # After the version, the shape, and what was written.
+        lines.insert(2 + bool(fields["written"]), label + ", ".join(removed))
+    return Report("\n".join(lines), json.dumps({**fields, "removed": removed}))
 
 
 def add_beside_uns(

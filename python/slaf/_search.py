@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence, Set
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -477,6 +478,10 @@ def stored_name(store: Store, of: str, name: str, own: Sequence[str] = ()) -> st
     public = dict(zip(_frames.public_names(stored, of), stored, strict=True))
     found = public.get(name, public.get(name.removeprefix(f"{of}:")))
     if found is None:
+        near = get_close_matches(name, [*own, *public], 1)
+        if near and near[0] not in stored:
+            hint = f"no column {name!r} in {of}; did you mean {near[0]!r}?"
+            raise from_kind("unknown-column", hint)
         # Rust names near ones, of the columns that are stored.
         if name not in stored:
             store.native.columns(of, [name], (0, 0))

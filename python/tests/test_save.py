@@ -396,3 +396,33 @@ def test_texts_with_missing_values_are_saved_once(growing_path):
     assert whole(growing_path).obs["mine"].tolist()[0] == "b"
     del adata.obs["mine"]
     assert adata.save().removed == ["obs/mine"]
+
+
+def test_what_is_replaced_is_told_once(growing_path):
+    array = SLAFArray(growing_path)
+    for report in (
+        array.add_obs({"score": range(6)}, overwrite=True),
+        array.set_uns("mine", 1),
+    ):
+        assert report.removed == []
+        assert "wrote" in str(report)
+        assert "removed" not in str(report)
+    adata = read_slaf(growing_path)
+    adata.obs["score"] = 1
+    del adata.obs["note"]
+    report = adata.save()
+    assert (report.written, report.removed) == (["obs/score"], ["obs/note"])
+    assert str(report).splitlines()[2:4] == ["wrote        obs/score", "removed      obs/note"]
+
+
+@pytest.mark.parametrize("value", [1 + 2j, pd.Timestamp("2020-01-01"), pd.Timedelta(days=1)])
+@pytest.mark.parametrize("beside", [False, True])
+def test_columns_of_other_types_are_refused(growing_path, value, beside):
+    adata = read_slaf(growing_path)
+    adata.obs["mine"] = value
+    if beside:
+        adata.obs["more"] = 1
+    with pytest.raises(slaf.InputError, match=r"obs/mine is of type .*astype\(str\)") as error:
+        adata.save()
+    assert error.value.kind == "would-lose-data"
+    assert SLAFArray(growing_path).version == 1

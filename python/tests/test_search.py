@@ -221,6 +221,8 @@ def test_the_whole_ranking_of_genes(array, adata):
         ({"k": -1}, slaf.InvalidArgumentError, "k=-1"),
         ({"k": 2.5}, slaf.InvalidArgumentError, "whole number"),
         ({"include": ["kinds"]}, slaf.UnknownNameError, "kind"),
+        ({"include": ["distanc"]}, slaf.UnknownNameError, "did you mean 'distance'"),
+        ({"include": ["cell_integer"]}, slaf.UnknownNameError, "'cell_integer_id'"),
         ({"include": "kind"}, slaf.InvalidArgumentError, "list of names"),
         ({"include": ["kind", "kind"]}, slaf.InvalidArgumentError, "twice"),
         ({"where": "kinds = 'k1'"}, slaf.UnknownNameError, "kind"),
