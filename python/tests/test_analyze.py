@@ -355,6 +355,24 @@ def test_cells_that_came_later_are_noticed(copy_of_finished, tmp_path):
     np.testing.assert_allclose(ours.obsm["X_pca"], theirs.obsm["X_pca"], atol=1e-4)
 
 
+def test_cells_that_were_deleted_are_noticed(copy_of_finished, tmp_path):
+    slaf_array = SLAFArray(copy_of_finished)
+    slaf_array.delete_cells("cell_integer_id >= 100 AND cell_integer_id < 130")
+    report = analyze(copy_of_finished, **QUICK)
+    assert set(states(report).values()) == {"done"}
+    left = counts()[np.r_[0:100, 130:240]].copy()
+    analyze(stored(left, tmp_path / "left.slaf"), **QUICK)
+    assert_same_results(copy_of_finished, tmp_path / "left.slaf")
+
+
+def test_a_column_of_somebody_else_is_kept_after_a_deletion(copy_of_finished):
+    slaf_array = SLAFArray(copy_of_finished)
+    slaf_array.add_obs({"leiden": ["mine"] * 240}, overwrite=True)
+    slaf_array.delete_cells("cell_integer_id < 30")
+    with pytest.raises(slaf.AlreadyExistsError, match="obs/leiden, and it was changed"):
+        analyze(copy_of_finished, **QUICK)
+
+
 def test_cells_that_come_meanwhile_are_a_conflict(store, monkeypatch):
     step = next(s for s in STEPS if s.name == "qc")
 

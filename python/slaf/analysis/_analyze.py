@@ -327,7 +327,7 @@ def _refuse_foreign(stored: Stored, slots: Sequence[str], known: Mapping[str, Re
     makers = {slot: record for record in known.values() for slot in record.writes}
     for slot in filter(stored.has, slots):
         record = makers.get(slot)
-        if record is not None and stored.is_same(slot, record):
+        if record is not None and stored.is_ours(slot, record):
             continue
         told = "and slaf analyze did not make it"
         if record is not None:
@@ -447,7 +447,7 @@ def _commit(target: _Target, read: Stored, step: Step, result: Result, record: R
         stale = {step.name, *_built_on(step.name)}
         ours = ((s, r) for name, r in known.items() if name in stale for s in r.writes)
         # What somebody changed since is theirs, and stays.
-        gone = {s for s, r in ours if s not in writes and newest.has(s) and newest.is_same(s, r)}
+        gone = {s for s, r in ours if s not in writes and newest.has(s) and newest.is_ours(s, r)}
         dropped[:] = sorted(s for s in gone if not s.startswith("uns/"))
         version = newest.store.version + 1
         written = Record(**{**record.__dict__, "version": version, "writes": writes})

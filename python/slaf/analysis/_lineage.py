@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slaf._errors import from_kind
+import numpy as np
+
+from slaf._errors import SlafError, from_kind
 from slaf._store import Key, Store
 from slaf.analysis._digest import digest
 from slaf.integrations._extras import read_element
@@ -136,6 +138,7 @@ class Stored:
     def __init__(self, adata: LazyAnnData):
         self.adata = adata
         self._digests: dict[tuple[str, tuple[int, int]], str] = {}
+        self._earlier: dict[int, Stored | None] = {}
         store: Store = adata._store
         self.store = store
         self.uns: Mapping[str, Any] = read_element(store, "uns") or {}
@@ -155,6 +158,61 @@ class Stored:
             self._digests[known] = digest(self._read(slot, record.shape))
         return self._digests[known] == record.writes[slot]
 
+    def is_ours(self, slot: str, record: Record) -> bool:
+        """Whether a slot is what a step wrote, of the cells and genes that are left.
+
+        Those that were deleted are known by the version that the step made, if it is still there.
+        """
+        return self.is_same(slot, record) or self._is_rest(slot, record)
+
+    def _is_rest(self, slot: str, record: Record) -> bool:
+        of = slot.partition("/")[0]
+        if of == "uns":
+            return False
+        if record.version not in self._earlier:
+            self._earlier[record.version] = self._version(record.version)
+        old = self._earlier[record.version]
+        # A version of the same number may be of a store that was here before.
+        if old is None or not old.has(slot) or not old.is_same(slot, record):
+            return False
+        rows = self._kept(old, "obs" if of.startswith("obs") else "var")
+        if rows is None:
+            return False
+        n = len(rows)
+        was, now = old._take(slot, rows), self._take(slot, np.arange(n))
+        return digest(_plain(was)) == digest(_plain(now))
+
+    def _version(self, number: int) -> Stored | None:
+        """An earlier version, unless it is gone."""
+        from slaf.integrations.anndata import of_store
+
+        try:
+            store = Store(self.store.path, number, self.store.storage_options)
+            return Stored(of_store(store))
+        except SlafError:
+            return None
+
+    def _kept(self, old: Stored, of: str) -> Any:
+        """The rows of an earlier version that are left; None if all are, or names do not tell."""
+        was, now = (s.store.names(of, s.store.axis(of)) for s in (old, self))
+        place = {name: i for i, name in enumerate(was)}
+        if len(place) < len(was) or len(set(now)) < len(now):
+            return None
+        there = [place[name] for name in now if name in place]
+        # Deletions keep the order, and cells that come later stand behind.
+        if len(there) == len(was) or there != sorted(there):
+            return None
+        if any(name in place for name in now[len(there) :]):
+            return None
+        return np.array(there, dtype=np.int64)
+
+    def _take(self, slot: str, rows: Any) -> Any:
+        of, _, name = slot.partition("/")
+        value = getattr(self.adata, of)[name]
+        if of in ("obs", "var"):
+            return value.iloc[rows]
+        return value.tocsr()[rows][:, rows] if of in ("obsp", "varp") else value[rows]
+
     def _read(self, slot: str, shape: tuple[int, int]) -> Any:
         of, _, name = slot.partition("/")
         n, m = (min(a, b) for a, b in zip(shape, self.adata.shape, strict=True))
@@ -166,6 +224,14 @@ class Stored:
         if of in ("obsm", "varm"):
             return value[: n if of == "obsm" else m]
         return value[:n, :n]
+
+
+def _plain(value: Any) -> Any:
+    """A column whose categories are those of its rows, and in no order."""
+    import pandas as pd
+
+    is_categorical = isinstance(value, pd.Series) and isinstance(value.dtype, pd.CategoricalDtype)
+    return value.astype(object) if is_categorical else value
 
 
 def input_digest(adata: LazyAnnData, layer: str | None, columns: Sequence[str]) -> dict[str, Any]:
@@ -197,8 +263,6 @@ def input_digest(adata: LazyAnnData, layer: str | None, columns: Sequence[str]) 
 
 
 def _texts(names: Iterable[str]) -> Any:
-    import numpy as np
-
     return np.array(list(names), dtype=object)
 
 
