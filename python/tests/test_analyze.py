@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import warnings
+from contextlib import contextmanager
 
 import anndata as ad
 import numpy as np
@@ -384,6 +385,53 @@ def test_cells_that_come_meanwhile_are_a_conflict(store, monkeypatch):
     monkeypatch.setattr(_steps, "STEPS", changed)
     with pytest.raises(slaf.ConflictError, match="run slaf analyze again"):
         analyze(store, **QUICK)
+
+
+def before(title, do):
+    """Progress that does something once, when a step begins."""
+    done = []
+
+    @contextmanager
+    def progress(number, count, name):
+        if name == title and not done:
+            done.append(name)
+            do()
+        yield lambda told: None
+
+    return progress
+
+
+def replaced(path):
+    shutil.rmtree(path)
+    stored(counts(seed=5), path)
+
+
+@pytest.mark.parametrize(
+    ("title", "what"),
+    [
+        ("variable genes", lambda path: SLAFArray(path).drop("obs/size_factor")),
+        ("filters", lambda path: SLAFArray(path).delete_cells("cell_integer_id < 5")),
+        ("components", lambda path: SLAFArray(path).append(counts(2)[:20], allow_loss=True)),
+        ("normalisation", replaced),
+        ("variable genes", lambda path: SLAFArray(path).rollback(2)),
+        (
+            "normalisation",
+            lambda path: SLAFArray(path).add_obs({"passes_qc": [True] * 240}, overwrite=True),
+        ),
+        ("variable genes", lambda path: analyze(path, **SHORT, min_cells=9)),
+    ],
+    ids=["drop", "delete", "append", "replace", "rollback", "overwrite", "other analysis"],
+)
+def test_what_others_change_between_steps_is_a_conflict(store, title, what):
+    with pytest.raises(slaf.ConflictError, match="run slaf analyze again"):
+        analyze(store, **SHORT, progress=before(title, lambda: what(store)))
+
+
+def test_the_same_analysis_twice_at_once(store):
+    other = before("variable genes", lambda: analyze(store, **SHORT))
+    report = analyze(store, **SHORT, progress=other)
+    assert [step["version"] for step in report.steps] == [2, 3, 4, 5, 6, 7]
+    assert SLAFArray(store).version == 7
 
 
 def test_what_others_write_meanwhile_stays(store, monkeypatch):

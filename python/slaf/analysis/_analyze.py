@@ -14,13 +14,13 @@ from typing import Any
 
 from slaf import _slaf
 from slaf._array import SLAFArray
-from slaf._errors import from_kind, invalid
+from slaf._errors import SlafError, from_kind, invalid
 from slaf._growing import add_beside_uns
 from slaf._numbers import flag, path_text, text
 from slaf._report import Report
 from slaf._store import Store
 from slaf.analysis._digest import digest
-from slaf.analysis._lineage import KEY, Names, Record, Stored, input_digest, records, signature
+from slaf.analysis._lineage import KEY, Names, Record, Stored, records, signature
 from slaf.analysis._parameters import Parameters, parameters
 from slaf.analysis._quality import symbols_of
 from slaf.analysis._steps import STEPS, Context, Result, Step, planned
@@ -176,12 +176,15 @@ def analyze(
     _check_writable(target.path, steps)
     shown = progress or (lambda *_: nullcontext(lambda _: None))
     base: list[Planned] = []
+    run = _Run(target, p, stored)
     for number, each in enumerate(steps, 1):
         if each.state == "done":
+            assert each.record is not None
+            run.done[each.step.name] = each.record
             base.append(each)
             continue
         with shown(number, len(steps), each.step.title) as tell:
-            record = _do(target, p, each)
+            record = _do(run, each)
             tell(each.told(record))
         base.append(each.with_record(record))
     stored = target.open()
@@ -282,13 +285,17 @@ def _check_input(stored: Stored, p: Parameters) -> None:
     symbols_of(adata, p.symbols)
 
 
-def _signatures(stored: Stored, p: Parameters) -> dict[str, str]:
-    """The signature of each planned step."""
-    adata = stored.adata
-    _, symbols = symbols_of(adata, p.symbols)
+def _root(stored: Stored, p: Parameters) -> str:
+    """A digest of what the first steps read."""
+    _, symbols = symbols_of(stored.adata, p.symbols)
     columns = [f"var/{symbols}"] if symbols is not None else []
     columns += [f"obs/{p.batch_key}"] if p.batch_key is not None else []
-    found = {"": digest({"input": repr(input_digest(adata, p.layer, columns))})}
+    return stored.input_digest(p.layer, columns)
+
+
+def _signatures(stored: Stored, p: Parameters) -> dict[str, str]:
+    """The signature of each planned step."""
+    found = {"": _root(stored, p)}
     values = asdict(p)
     for step in planned(p):
         own = {name: values[name] for name in step.parameters}
@@ -376,10 +383,103 @@ def _free_file(out: str | os.PathLike[str], overwrite: bool) -> Path:
     return file
 
 
-def _do(target: _Target, p: Parameters, each: Planned) -> Record:
+class _Run:
+    """What a run knows of the store, which others may change between and during its steps.
+
+    Attributes
+    ----------
+    done : dict
+        The records that hold, by the names of their steps.
+    """
+
+    def __init__(self, target: _Target, p: Parameters, planned: Stored):
+        self.target, self.p, self.done = target, p, dict[str, Record]()
+        self.shape = planned.adata.shape
+        self.root = _root(planned, p)
+        self.seen: tuple[int, str] | None = _identity(planned)
+        self.own: Record | None = None
+
+    def open(self, title: str) -> Stored:
+        """The newest version, in which all that this run goes on from is as it was.
+
+        Raises
+        ------
+        ConflictError
+            If others changed it.
+        """
+        stored = self.target.open()
+        # Versions do not change: what was looked at need not be read again.
+        if _identity(stored) != self.seen and not self._is_own(stored):
+            why = self._changed(stored)
+            if why is not None:
+                raise from_kind(
+                    "conflict",
+                    f"others changed the store before {title} were written: {why}; run slaf "
+                    "analyze again: what was done is kept, and steps that this affects are done "
+                    "again",
+                    self.target.path,
+                )
+        self.seen = _identity(stored)
+        return stored
+
+    def did(self, name: str, record: Record) -> None:
+        """Note a step that this run committed."""
+        self.done[name] = self.own = record
+
+    def _is_own(self, stored: Stored) -> bool:
+        """Whether a version is the last that this run committed."""
+        if self.own is None or stored.store.version != self.own.version:
+            return False
+        known = records(stored.uns, self.target.names, self.target.path)
+        return stored.adata.shape == self.shape and self.own in known.values()
+
+    def theirs(self, stored: Stored, step: Planned) -> Record | None:
+        """The record of a step that another run of the same analysis did meanwhile."""
+        known = records(stored.uns, self.target.names, self.target.path)
+        record = known.get(step.step.name)
+        if record is None or record.signature != step.signature or record.shape != self.shape:
+            return None
+        is_whole = all(stored.has(s) and stored.is_same(s, record) for s in record.writes)
+        return record if is_whole else None
+
+    def _changed(self, stored: Stored) -> str | None:
+        if stored.adata.shape != self.shape:
+            return "cells or genes came or went"
+        try:
+            is_same = _root(stored, self.p) == self.root
+        except (KeyError, SlafError):
+            is_same = False
+        if not is_same:
+            return "it has other cells, genes or counts, or columns that are read have other values"
+        known = records(stored.uns, self.target.names, self.target.path)
+        for name, record in self.done.items():
+            now = known.get(name)
+            if now is None:
+                return f"the record of the step {name!r} is gone"
+            if (now.signature, now.writes) != (record.signature, record.writes):
+                return f"another analysis did the step {name!r}"
+            for slot in record.writes:
+                if not stored.has(slot):
+                    return f"{slot} is gone"
+                if not stored.is_same(slot, record):
+                    return f"{slot} has other values"
+        return None
+
+
+def _identity(stored: Stored) -> tuple[int, str]:
+    """What tells a version from that of the same number in a store that took its place."""
+    return stored.store.version, stored.store.native.write_id
+
+
+def _do(run: _Run, each: Planned) -> Record:
     """Do a step, and commit what it gives."""
     started = time.perf_counter()
-    stored = target.open()
+    target, p = run.target, run.p
+    stored = run.open(each.step.title)
+    theirs = run.theirs(stored, each)
+    if theirs is not None:
+        run.done[each.step.name] = theirs
+        return theirs
     with warnings.catch_warnings():
         # Genes are told apart by their places.
         warnings.filterwarnings("ignore", "(Variable|Observation) names are not unique")
@@ -399,10 +499,24 @@ def _do(target: _Target, p: Parameters, each: Planned) -> Record:
         signature=each.signature,
         writes={},
     )
-    return _commit(target, stored, each.step, result, record)
+    try:
+        record = _commit(run, stored, each, result, record)
+    except _DoneByOthersError as e:
+        run.done[each.step.name] = e.record
+        return e.record
+    run.did(each.step.name, record)
+    return record
 
 
-def _commit(target: _Target, read: Stored, step: Step, result: Result, record: Record) -> Record:
+class _DoneByOthersError(Exception):
+    """Another run of the same analysis committed a step first."""
+
+    def __init__(self, record: Record):
+        super().__init__(record.version)
+        self.record = record
+
+
+def _commit(run: _Run, read: Stored, each: Planned, result: Result, record: Record) -> Record:
     """Write what a step gives with its record, beside what others write meanwhile.
 
     Results of steps that build on it, and those of an earlier run that it does not write again, go
@@ -410,7 +524,7 @@ def _commit(target: _Target, read: Stored, step: Step, result: Result, record: R
     """
     import pandas as pd
 
-    names = target.names
+    target, names, step = run.target, run.target.names, each.step
     given: dict[str, Any] = {}
     for of, slots in result.slots.items():
         for name, value in slots.items():
@@ -429,14 +543,11 @@ def _commit(target: _Target, read: Stored, step: Step, result: Result, record: R
 
     def opened(_: int) -> Store:
         nonlocal newest
-        newest = target.open()
-        if newest.adata.shape != read.adata.shape:
-            raise from_kind(
-                "conflict",
-                f"cells or genes came or went while {step.title} were computed: run slaf analyze "
-                "again; what was done is kept, and steps that this affects are done again",
-                target.path,
-            )
+        newest = run.open(step.title)
+        if _identity(newest) != _identity(read):
+            theirs = run.theirs(newest, each)
+            if theirs is not None:
+                raise _DoneByOthersError(theirs)
         return newest.store
 
     def merged(uns: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -459,7 +570,7 @@ def _commit(target: _Target, read: Stored, step: Step, result: Result, record: R
 
     version, _ = add_beside_uns(opened, merged, lambda: dropped)
     if version != written.version:
-        # Others wrote at the same moment.
+        # Others wrote at the same moment. The version that it is corrected in is looked at anew.
         fixed = Record(**{**written.__dict__, "version": version})
         _set_record(target, step.name, fixed)
         written = fixed

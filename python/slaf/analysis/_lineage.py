@@ -138,6 +138,7 @@ class Stored:
     def __init__(self, adata: LazyAnnData):
         self.adata = adata
         self._digests: dict[tuple[str, tuple[int, int]], str] = {}
+        self._inputs: dict[tuple[str | None, ...], str] = {}
         self._earlier: dict[int, Stored | None] = {}
         store: Store = adata._store
         self.store = store
@@ -164,6 +165,13 @@ class Stored:
         Those that were deleted are known by the version that the step made, if it is still there.
         """
         return self.is_same(slot, record) or self._is_rest(slot, record)
+
+    def input_digest(self, layer: str | None, columns: Sequence[str]) -> str:
+        """The digest of what an analysis begins with; see :func:`input_digest`."""
+        key = (layer, *columns)
+        if key not in self._inputs:
+            self._inputs[key] = digest({"input": repr(input_digest(self.adata, layer, columns))})
+        return self._inputs[key]
 
     def _is_rest(self, slot: str, record: Record) -> bool:
         of = slot.partition("/")[0]
