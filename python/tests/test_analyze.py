@@ -356,6 +356,20 @@ def test_cells_that_came_later_are_noticed(copy_of_finished, tmp_path):
     np.testing.assert_allclose(ours.obsm["X_pca"], theirs.obsm["X_pca"], atol=1e-4)
 
 
+def test_a_layer_that_was_replaced_is_noticed(tmp_path, original):
+    adata = original.copy()
+    adata.layers["counts"] = adata.X.copy()
+    path = stored(adata, tmp_path / "a.slaf")
+    analyze(path, layer="counts", **SHORT)
+    other = adata.X.copy()
+    other.data = np.random.default_rng(1).permutation(other.data)
+    slaf_array = SLAFArray(path)
+    slaf_array.add_layer("counts", adata.X, overwrite=True)
+    assert {s["state"] for s in plan(path, layer="counts", **SHORT).steps} == {"done"}
+    slaf_array.add_layer("counts", other, overwrite=True)
+    assert plan(path, layer="counts", **SHORT).steps[0]["state"] == "redo"
+
+
 def test_cells_that_were_deleted_are_noticed(copy_of_finished, tmp_path):
     slaf_array = SLAFArray(copy_of_finished)
     slaf_array.delete_cells("cell_integer_id >= 100 AND cell_integer_id < 130")

@@ -243,7 +243,9 @@ def _plain(value: Any) -> Any:
 
 
 def input_digest(adata: LazyAnnData, layer: str | None, columns: Sequence[str]) -> dict[str, Any]:
-    """What tells the counts of a store from those of another or a grown one, without reading them.
+    """What tells the counts of a store from those of another or a grown one.
+
+    X is not read: it is replaced with the whole store only. A layer is, once, for its sums.
 
     Parameters
     ----------
@@ -262,9 +264,13 @@ def input_digest(adata: LazyAnnData, layer: str | None, columns: Sequence[str]) 
     for slot in columns:
         of, _, name = slot.partition("/")
         read[slot] = digest(getattr(adata, of)[name])
+    sums = []
+    if layer is not None:
+        summary = adata.layers[layer].summarize(rows=True, columns=True)
+        sums = [digest(moments.sum) for moments in (summary.of_rows(), summary.of_columns())]
     return {
         "shape": list(store.shape),
-        "matrix": [*key, str(info.dtype), info.nnz],
+        "matrix": [*key, str(info.dtype), info.nnz, *sums],
         "names": named,
         "columns": read,
     }
