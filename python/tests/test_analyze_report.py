@@ -173,6 +173,75 @@ def test_names_that_repeat_are_not_mixed_up(tmp_path):
     assert all(row[-2:] == ["–", "–"] for row in rows)
 
 
+def test_a_report_where_all_names_repeat(tmp_path):
+    adata = counts()
+    adata.var_names = [f"g{i // 2}" for i in range(adata.n_vars)]
+    path = stored(adata, tmp_path / "a.slaf")
+    analyze(path, out=tmp_path / "r.html", **QUICK)
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert all(row[-2:] == ["–", "–"] for row in page.tables["markers"][1:])
+
+
+@pytest.fixture
+def changed(tmp_path, analysed):
+    path = tmp_path / "a.slaf"
+    shutil.copytree(analysed[0], path)
+    return path
+
+
+def test_clusters_with_other_names_have_them_in_the_report(changed, tmp_path, page):
+    column = read_slaf(changed).obs["leiden"]
+    names = [f"type {c}" for c in column.cat.categories]
+    renamed = column.cat.rename_categories(names)
+    slaf.SLAFArray(changed).add_obs({"leiden": renamed}, overwrite=True)
+    write_report(changed, tmp_path / "r.html")
+    other = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    for table in ("clusters", "markers"):
+        rows = [[f"type {row[0]}", *row[1:]] for row in page.tables[table][1:]]
+        assert other.tables[table][1:] == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "what"),
+    [
+        (lambda s: s.delete_cells("cell_integer_id < 9"), slaf.ConflictError, "cells or genes"),
+        (lambda s: s.append(counts()[:5], allow_loss=True), slaf.ConflictError, "cells or genes"),
+        (lambda s: s.drop("obs/leiden"), slaf.NotFoundError, "obs/leiden is gone"),
+        (lambda s: s.drop("var/passes_qc"), slaf.NotFoundError, "var/passes_qc is gone"),
+        (lambda s: s.rename("obs/size_factor", "f"), slaf.NotFoundError, "obs/size_factor is gone"),
+        (lambda s: s.drop("obs/donor"), slaf.NotFoundError, "obs/donor is gone"),
+        (
+            lambda s: s.add_obs({"total_counts": np.ones(240)}, overwrite=True),
+            slaf.ConflictError,
+            "obs/total_counts was changed",
+        ),
+        (
+            lambda s: s.set_uns("rank_genes_groups", 5, overwrite=True),
+            slaf.ConflictError,
+            "uns/rank_genes_groups was changed",
+        ),
+    ],
+)
+def test_a_store_that_was_changed_has_no_report(changed, tmp_path, change, error, what):
+    change(slaf.SLAFArray(changed))
+    with pytest.raises(error, match=what):
+        write_report(changed, tmp_path / "r.html")
+
+
+def test_cells_that_were_analysed_after_changes(changed):
+    slaf_array = slaf.SLAFArray(changed)
+    more = counts()[:5, :3].copy()
+    more.var_names = ["new 0", "new 1", "new 2"]
+    before = open_analyzed(changed)
+    slaf_array.append(more, allow_loss=True)
+    after = open_analyzed(changed)
+    assert list(after.obs_names) == list(before.obs_names)
+    assert list(after.var_names) == list(before.var_names)
+    slaf_array.drop("obs/size_factor")
+    with pytest.raises(slaf.NotFoundError, match="obs/size_factor is gone: run slaf analyze"):
+        open_analyzed(changed)
+
+
 def test_a_browser_shows_it(analysed, tmp_path):
     browser = next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

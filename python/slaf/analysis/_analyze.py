@@ -219,7 +219,7 @@ def open_analyzed(
     Raises
     ------
     NotFoundError
-        If the store was not analysed as far as that.
+        If the store was not analysed as far as that, or lacks what says which cells and genes.
     """
     target = _target(store, storage_options, key_added)
     stored = target.open()
@@ -227,7 +227,13 @@ def open_analyzed(
     if "normalize" not in found:
         what = f"there is no analysis with key_added={key_added!r}: run slaf analyze first"
         raise from_kind("not-found", what, target.path)
-    layer = found["qc"].parameters.get("layer")
+    for slot in map(target.names.slot, ("obs/size_factor", "var/passes_qc")):
+        if not stored.has(slot):
+            raise from_kind("not-found", f"{slot} is gone: run slaf analyze again", target.path)
+    layer = found["qc"].parameters.get("layer") if "qc" in found else None
+    if layer is not None and layer not in stored.adata.layers:
+        what = f"layers/{layer} is gone, which has the counts: run slaf analyze again"
+        raise from_kind("not-found", what, target.path)
     adata = Context(stored.adata, Parameters(layer=layer), target.names).analyzed()
     adata.uns.update(stored.uns)
     adata.uns["log1p"] = {"base": None}

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from slaf._errors import from_kind
 from slaf.analysis import _pictures as pictures
+from slaf.analysis._digest import digest
 from slaf.analysis._lineage import Names, Record, Stored, records
 from slaf.analysis._parameters import Parameters
 from slaf.analysis._quality import TOP, symbols_of
@@ -71,7 +72,10 @@ def write_report(
     Raises
     ------
     NotFoundError
-        If the store was not analysed as far as neighbours.
+        If the store was not analysed as far as components, or lacks what a report shows.
+    ConflictError
+        If cells, genes or results were changed since. Clusters may have got other names, which the
+        report takes.
     UnsupportedError
         Without matplotlib: ``pip install 'slaf[analysis]'``.
     """
@@ -87,7 +91,7 @@ def write_report(
 def write_page(file: Path, stored: Stored, names: Names) -> None:
     """Write the page; the file is there when it is complete."""
     known = records(stored.uns, names, stored.store.path)
-    if "pca" not in known:
+    if not known.keys() >= {"qc", "filter", "normalize", "hvg", "pca"}:
         what = "the store has no analysis as far as components: run slaf analyze first"
         raise from_kind("not-found", what, stored.store.path)
     page = _Page(stored, names, known).text()
@@ -143,11 +147,72 @@ class _Page:
         self.found = {name: record.found for name, record in known.items()}
         values = {k: v for r in known.values() for k, v in r.parameters.items()}
         self.p = Parameters(**values)
+        self.points_key = "X_umap" if "umap" in known else "X_pca"
+        self._check()
+        self.labels = self._labels()
         self.symbols = symbols_of(self.adata, self.p.symbols)[0]
         self.part = Context(self.adata, self.p, names).analyzed()
         self.shown = pictures.sample(self.part.n_obs)
         n = f"{len(self.shown):,} of {self.part.n_obs:,} cells, drawn at random with the seed 0"
         self.of = "" if len(self.shown) == self.part.n_obs else f" Shown are {n}."
+
+    def _check(self) -> None:
+        """Refuse a store that the records do not describe any more."""
+        from slaf.analysis._analyze import _signatures
+
+        stored, key = self.stored, self.p.batch_key
+        again = "run slaf analyze again"
+
+        def refuse(kind: str, what: str) -> NoReturn:
+            raise from_kind(kind, what, stored.store.path)
+
+        if any(record.shape != stored.adata.shape for record in self.known.values()):
+            refuse("conflict", f"cells or genes were added or removed since the analysis: {again}")
+        if key is not None and key not in stored.adata.obs:
+            refuse("not-found", f"obs/{key} is gone, which the analysis was made with")
+        if self.known["qc"].signature != _signatures(stored, self.p)["qc"]:
+            refuse("conflict", f"counts or names were changed since the analysis: {again}")
+        for step, record in self.known.items():
+            for slot in filter(self._shows, record.writes):
+                if not stored.has(slot):
+                    refuse("not-found", f"{slot} is gone, which the report shows: {again}")
+                is_renamed = step == "clusters" and self._renamed() is not None
+                if not is_renamed and not stored.is_same(slot, record):
+                    refuse(
+                        "conflict",
+                        f"{slot} was changed since slaf analyze made it in version "
+                        f"{record.version}: rename or drop it, and {again}",
+                    )
+
+    def _shows(self, slot: str) -> bool:
+        shown = {f"obsm/{self.points_key}", "uns/rank_genes_groups"}
+        hidden = {"obs/doublet_score", "obs/predicted_doublet"}
+        if slot in map(self.names.slot, hidden):
+            return False
+        return slot.startswith(("obs/", "var/")) or slot in map(self.names.slot, shown)
+
+    def _renamed(self) -> list[str] | None:
+        """The names of clusters, in their order, that somebody gave them; None if none did."""
+        import pandas as pd
+
+        column = self.adata.obs[self.names("leiden")]
+        sizes: Any = list(self.found["clusters"]["sizes"])
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            return None
+        given = [str(name) for name in column.cat.categories]
+        if given == sizes or len(set(given)) != len(sizes):
+            return None
+        was = pd.Series(pd.Categorical.from_codes(column.cat.codes, sizes))
+        record = self.known["clusters"]
+        is_same = digest(was) == record.writes[self.names.slot("obs/leiden")]
+        return given if is_same else None
+
+    def _labels(self) -> dict[str, str]:
+        """What clusters are called now, by the names that the analysis gave them."""
+        if "clusters" not in self.known:
+            return {}
+        sizes = list(self.found["clusters"]["sizes"])
+        return dict(zip(sizes, self._renamed() or sizes, strict=True))
 
     def text(self) -> str:
         """The page."""
@@ -285,8 +350,9 @@ class _Page:
     # Clusters and markers
 
     def _points(self) -> tuple[Any, str]:
-        key, name = ("X_umap", "UMAP") if "umap" in self.known else ("X_pca", "component")
-        return np.asarray(self.part.obsm[self.names(key)])[self.shown, :2], name
+        key = self.names(self.points_key)
+        name = "UMAP" if self.points_key == "X_umap" else "component"
+        return np.asarray(self.part.obsm[key])[self.shown, :2], name
 
     def _clusters(self) -> str:
         labels = self.part.obs[self.names("leiden")].cat
@@ -302,7 +368,7 @@ class _Page:
             out.append(_figure(picture, f"Batches ({key}).{self.of}"))
         n = len(codes)
         rows = [
-            [name, _number(size), f"{100 * size / n:.1f}"]
+            [self.labels[name], _number(size), f"{100 * size / n:.1f}"]
             for name, size in self.found["clusters"]["sizes"].items()
         ]
         out.append(_table(["cluster", "cells", "%"], rows, [1, 2], "clusters"))
@@ -330,19 +396,25 @@ class _Page:
         about = f"The first marker of each cluster, logarithms of normalised counts.{self.of}"
         if len(first) < len(groups):
             about += f" The first {len(first)} markers of {len(groups)} clusters."
-        parts = [_figure(pictures.values_on(points, panels, axes), about)]
+        parts = []
+        if panels:
+            parts.append(_figure(pictures.values_on(points, panels, axes), about))
         dots = groups[:_MOST_CLUSTERS]
         genes = list(dict.fromkeys(gene for g in dots for gene in alone[g][:_DOT_GENES]))
-        means, shares = self._by_cluster([place[gene] for gene in genes], dots)
-        span = np.ptp(means, axis=0)
-        scaled = (means - means.min(axis=0)) / np.where(span > 0, span, 1)
-        about = (
-            f"The first {_DOT_GENES} markers of each cluster: the share of its cells with counts "
-            "(area), and their mean, from the least to the largest of the clusters shown (colour)."
-        )
-        if len(dots) < len(groups):
-            about += f" The first {len(dots)} of {len(groups)} clusters."
-        parts.append(_figure(pictures.dots([shown(g) for g in genes], dots, scaled, shares), about))
+        if genes:
+            means, shares = self._by_cluster([place[gene] for gene in genes], dots)
+            span = np.ptp(means, axis=0)
+            scaled = (means - means.min(axis=0)) / np.where(span > 0, span, 1)
+            about = (
+                f"The first {_DOT_GENES} markers of each cluster: the share of its cells with "
+                "counts (area), and their mean, from the least to the largest of the clusters "
+                "shown (colour)."
+            )
+            if len(dots) < len(groups):
+                about += f" The first {len(dots)} of {len(groups)} clusters."
+            names = [self.labels[g] for g in dots]
+            picture = pictures.dots([shown(g) for g in genes], names, scaled, shares)
+            parts.append(_figure(picture, about))
 
         def percent(slot: str, group: str, gene: str) -> str:
             return "–" if gene in repeated else f"{100 * found[slot][group][gene]:.0f}"
@@ -351,8 +423,9 @@ class _Page:
         for group in groups:
             for i, gene in enumerate(top[group][:_TABLE_GENES]):
                 rows.append([
-                    group, shown(gene), gene, *(f"{found[slot][group][i]:.3g}" for slot in
-                    ("scores", "logfoldchanges", "pvals_adj")),
+                    self.labels[group], shown(gene), gene,
+                    *(f"{found[slot][group][i]:.3g}" for slot in
+                      ("scores", "logfoldchanges", "pvals_adj")),
                     percent("pts", group, gene), percent("pts_rest", group, gene),
                 ])  # fmt: skip
         head = ["cluster", "gene", "name", "score", "log2 fold", "p adjusted", "% in", "% others"]
@@ -373,6 +446,7 @@ class _Page:
         labels = self.part.obs[self.names("leiden")].cat
         of_code = {str(name): code for code, name in enumerate(labels.categories)}
         codes = labels.codes.to_numpy()
+        groups = [self.labels[g] for g in groups]
         rows = np.full(len(of_code) + 1, -1)
         rows[[of_code[g] for g in groups]] = np.arange(len(groups))
         row = rows[codes]

@@ -72,7 +72,9 @@ class Context:
     @property
     def genes(self) -> npt.NDArray[np.bool_]:
         """The genes that are not left out."""
-        return self.adata.var[self.names("passes_qc")].to_numpy(dtype=bool)
+        passes = self.adata.var[self.names("passes_qc")]
+        # Genes that came after an analysis have no part in it.
+        return passes.where(passes.notna(), False).to_numpy(dtype=bool)
 
     def analyzed(self) -> LazyAnnData:
         """The cells and genes that are analysed, with logarithms of normalised counts."""
