@@ -16,6 +16,8 @@ from processes import SLAF, run_slaf
 import slaf
 from slaf import SLAFArray
 from slaf.analysis import _analyze, _steps, analyze, open_analyzed, plan
+from slaf.analysis._command import run
+from slaf.analysis._parameters import Parameters
 from slaf.analysis._steps import STEPS
 from slaf.data import SLAFConverter
 from slaf.integrations import read_slaf
@@ -645,7 +647,17 @@ def test_what_is_wrong_is_named(store, tmp_path, h5ad_path, monkeypatch):
         analyze(store, n_top=3)
     with pytest.raises(slaf.UnknownNameError, match="no preset"):
         analyze(store, preset="pbmcs")
-    for wrong in ({"mads": -1}, {"umap": 1}, {"n_comps": 2.5}, {"flavor": "x"}, {"n_pcs": 60}):
+    for wrong in (
+        {"mads": -1},
+        {"umap": 1},
+        {"n_comps": 2.5},
+        {"flavor": "x"},
+        {"n_pcs": 60},
+        {"seed": 2**32},
+        {"n_comps": 10**400},
+        {"mads": 10**400},
+        {"mads": float("nan")},
+    ):
         with pytest.raises(slaf.InvalidArgumentError):
             analyze(store, **wrong)
     with pytest.raises(slaf.NotAStoreError, match="convert"):
@@ -660,6 +672,50 @@ def test_what_is_wrong_is_named(store, tmp_path, h5ad_path, monkeypatch):
     with pytest.raises(slaf.PermissionDeniedError):
         analyze(store)
     assert SLAFArray(store).version == 1
+
+
+def test_the_same_numbers_are_the_same_parameters():
+    one, other = Parameters(target_sum=10000, n_comps=np.int64(9)), Parameters(target_sum=1e4)
+    assert json.dumps(one.target_sum) == json.dumps(other.target_sum)
+    assert json.dumps(one.n_comps) == "9"
+    assert Parameters(resolution=np.float32(0.5)).resolution == 0.5
+    with pytest.raises(slaf.InvalidArgumentError):
+        Parameters(n_comps=np.bool_(True))
+
+
+def test_a_sample_that_is_too_small_for_doublets_is_named(tmp_path, original):
+    adata = original.copy()
+    adata.obs["sample"] = ["big"] * 225 + ["small"] * 15
+    path = stored(adata, tmp_path / "a.slaf")
+    with pytest.raises(slaf.InvalidArgumentError, match="the sample small in obs"):
+        analyze(path, **SHORT, doublets=True, batch_key="sample", harmony=False)
+
+
+@pytest.mark.parametrize("place", ["", "folder", "missing/r.html", "x" * 300])
+def test_a_report_that_cannot_be_written_is_refused_first(store, tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    out = place and tmp_path / place
+    with pytest.raises(slaf.SlafError) as caught:
+        analyze(store, **SHORT, out=out, overwrite=True)
+    assert caught.value.kind in ("invalid-argument", "not-found", "io")
+    assert SLAFArray(store).version == 1
+
+
+def test_a_report_that_fails_leaves_the_analysis(store, tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no fonts")
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("slaf.analysis._report.write_page", fails)
+    with pytest.raises(slaf.SlafError, match="no fonts; the analysis is done"):
+        analyze(store, **SHORT, out=tmp_path / "r.html")
+    assert set(states(analyze(store, **SHORT)).values()) == {"skipped"}
+
+
+def test_a_command_without_standard_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr", None)
+    assert run([str(tmp_path / "no.slaf")]) == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_packages_that_are_missing_are_named_first(store, monkeypatch):

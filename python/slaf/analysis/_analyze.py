@@ -189,10 +189,8 @@ def analyze(
         base.append(each.with_record(record))
     stored = target.open()
     if file is not None:
-        from slaf.analysis._report import write_page
-
         with shown(len(steps), len(steps), "report"):
-            write_page(file, stored, target.names)
+            _write_report(file, stored, target)
     if isinstance(store, SLAFArray):
         store.refresh()
     return report_of(target.names, stored, base, is_plan=False, out=file)
@@ -380,13 +378,42 @@ def _check_writable(path: str, steps: Sequence[Planned]) -> None:
 
 
 def _free_file(out: str | os.PathLike[str], overwrite: bool) -> Path:
-    file = Path(path_text("out", out))
-    if not file.absolute().parent.is_dir():
+    path = path_text("out", out)
+    file = Path(path)
+    if not path or "\0" in path:
+        raise invalid(f"out is the path of a file, not {path!r}")
+    if not os.path.isdir(file.absolute().parent):
         raise from_kind("not-found", "no such folder", str(file.absolute().parent))
-    if file.exists() and not overwrite:
+    if os.path.exists(file) and not os.path.isfile(file):
+        message = "the report would be a file, and this is a folder or device: name a file"
+        raise from_kind("invalid-argument", message, str(file))
+    if os.path.lexists(file) and not overwrite:
         message = "there is a file already: replace it with --overwrite (overwrite=True)"
         raise from_kind("already-exists", message, str(file))
+    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        # What permissions and file systems allow is known by trying.
+        beside.touch()
+        beside.unlink()
+    except OSError as e:
+        kind = "permission-denied" if isinstance(e, PermissionError) else "io"
+        what = f"the report cannot be written there: {e.strerror or e}"
+        raise from_kind(kind, what, str(file)) from e
     return file
+
+
+def _write_report(file: Path, stored: Stored, target: _Target) -> None:
+    """Write the report at the end of an analysis; a failure says that only this is missing."""
+    from slaf.analysis._report import write_page
+
+    done = "the analysis is done and in the store, and only its report is missing: run the same "
+    done += "again, which makes just that"
+    try:
+        write_page(file, stored, target.names)
+    except SlafError as e:
+        raise from_kind(e.kind, f"{e.message}; {done}", e.location) from e
+    except Exception as e:
+        raise from_kind("internal", f"{type(e).__name__}: {e}; {done}", str(file)) from e
 
 
 class _Run:
@@ -420,9 +447,9 @@ class _Run:
             if why is not None:
                 raise from_kind(
                     "conflict",
-                    f"others changed the store before {title} were written: {why}; run slaf "
-                    "analyze again: what was done is kept, and steps that this affects are done "
-                    "again",
+                    f"others changed the store before the step {title!r} was written: {why}; run "
+                    "slaf analyze again: what was done is kept, and steps that this affects are "
+                    "done again",
                     self.target.path,
                 )
         self.seen = _identity(stored)

@@ -122,6 +122,12 @@ def _line(number: int, count: int, title: str) -> Iterator[Callable[[str], None]
         sys.stderr.flush()
 
 
+def _fail(what: str) -> None:
+    # A closed one is None, which print() takes for the standard output.
+    if sys.stderr is not None:
+        print(f"slaf: {what}", file=sys.stderr)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command and give its exit status: 0, 1 for a failure, 2 for a wrong command line."""
     parser = _parser()
@@ -131,7 +137,7 @@ def run(arguments: Sequence[str]) -> int:
         return int(e.code or 0)
     if sys.stdout is None:
         what = "the standard output is closed: send it to /dev/null if it is not wanted"
-        print(f"slaf: {what} [io]", file=sys.stderr)
+        _fail(f"{what} [io]")
         return 1
     options = _given(parsed)
     with warnings.catch_warnings():
@@ -141,14 +147,15 @@ def run(arguments: Sequence[str]) -> int:
             if parsed.dry_run:
                 report = plan(parsed.store, **options)
             else:
-                progress = _line if sys.stderr.isatty() else None
+                is_shown = sys.stderr is not None and sys.stderr.isatty()
+                progress = _line if is_shown else None
                 files = {"out": parsed.out, "overwrite": parsed.overwrite}
                 report = analyze(parsed.store, progress=progress, **files, **options)
         except SlafError as e:
-            print(f"slaf: {e} [{e.kind}]", file=sys.stderr)
+            _fail(f"{e} [{e.kind}]")
             return 1
         except KeyboardInterrupt:
-            print("slaf: interrupted; what was done is kept", file=sys.stderr)
+            _fail("interrupted; what was done is kept")
             return 130
     shown = json.dumps(report.to_dict(), indent=2) if parsed.json else str(report)
     try:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from slaf._errors import from_kind, invalid
 
@@ -69,7 +72,7 @@ class Parameters:
     n_markers : int
         Genes that are listed for each cluster.
     seed : int
-        Of everything that draws.
+        Of everything that draws, below 2**32.
     """
 
     layer: str | None = None
@@ -101,7 +104,8 @@ class Parameters:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            self._check(field.name, str(field.type), getattr(self, field.name))
+            value = self._checked(field.name, str(field.type), getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         for name, choices in (("flavor", FLAVORS), ("method", METHODS)):
             if getattr(self, name) not in choices:
                 raise invalid(f"{name} is one of {choices}, not {getattr(self, name)!r}")
@@ -110,26 +114,33 @@ class Parameters:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise invalid(f"{name} is at least {low}, not {value}")
+        if self.seed >= 1 << 32:
+            raise invalid(f"seed is a whole number from 0 to {(1 << 32) - 1}, not {self.seed}")
         if self.flavor.startswith("seurat_v3") and self.n_top_genes is None:
             raise invalid(f"{self.flavor} needs a number of genes: n_top_genes")
         if self.n_pcs is not None and self.n_pcs > self.n_comps:
             raise invalid(f"n_pcs={self.n_pcs} of n_comps={self.n_comps} components")
 
     @staticmethod
-    def _check(name: str, kind: str, value: Any) -> None:
+    def _checked(name: str, kind: str, value: Any) -> Any:
+        """A value in the type of its field, so that the same number is the same parameter."""
         if value is None and kind.endswith("None"):
-            return
+            return None
         kind = kind.removesuffix(" | None")
-        if kind == "bool":
-            good = isinstance(value, bool)
-        elif kind == "str":
-            good = isinstance(value, str) and bool(value)
-        else:
-            good = isinstance(value, int) or (kind == "float" and isinstance(value, float))
-            good = good and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-        if not good:
-            words = {"bool": "True or False", "str": "a text", "int": "a whole number from 0"}
-            raise invalid(f"{name} is {words.get(kind, 'a number from 0')}, not {value!r}")
+        try:
+            if kind == "bool" and isinstance(value, (bool, np.bool_)):
+                return bool(value)
+            if kind == "str" and isinstance(value, str) and value:
+                return str(value)
+            is_number = isinstance(value, Integral if kind == "int" else Real)
+            if kind in ("int", "float") and is_number and not isinstance(value, bool):
+                number = int(value) if kind == "int" else float(value)
+                if 0 <= number < (1 << 63 if kind == "int" else math.inf):
+                    return number
+        except OverflowError:
+            pass
+        words = {"bool": "True or False", "str": "a text", "int": "a whole number from 0"}
+        raise invalid(f"{name} is {words.get(kind, 'a number from 0')}, not {value!r}")
 
 
 #: Named sets of parameters. ``"pbmc"`` has the numbers of scanpy's tutorial of 3k PBMCs

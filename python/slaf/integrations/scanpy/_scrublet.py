@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slaf._errors import from_kind, invalid
+from slaf._errors import SlafError, from_kind, invalid
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import changeable, column, matrix_of
 from slaf.integrations.scanpy._light import needed
@@ -53,7 +53,7 @@ def scrublet(
         With ``adata_sim``; without scanpy or, without a threshold, scikit-image:
         ``pip install 'slaf[analysis]'``.
     InvalidArgumentError
-        For cells that are in no sample.
+        For cells that are in no sample, and samples that are too small.
     """
     needed("scanpy", "scrublet", "scanpy")
     if threshold is None:
@@ -66,7 +66,16 @@ def scrublet(
     scores, predicted = np.full(adata.n_obs, np.nan), np.full(adata.n_obs, np.nan, dtype=object)
     found: dict[str, Any] = {}
     for name, cells in _samples(adata, batch_key).items():
-        obs, found[name] = _of_sample(adata, cells, options)
+        try:
+            obs, found[name] = _of_sample(adata, cells, options)
+        except (ValueError, IndexError, ZeroDivisionError) as e:
+            if isinstance(e, SlafError):
+                raise
+            what = "the data" if batch_key is None else f"the sample {name!s} in obs[{batch_key!r}]"
+            raise invalid(
+                f"Scrublet cannot work with {what}, of {len(cells):,} cells and {adata.n_vars:,} "
+                f"genes: {e}. If these are too few, leave them out, or do not look for doublets"
+            ) from e
         places = cells[obs.index.astype(np.int64)]
         scores[places] = obs["doublet_score"].to_numpy()
         predicted[places] = obs["predicted_doublet"].to_numpy()
