@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -171,6 +172,13 @@ def test_names_that_repeat_are_not_mixed_up(tmp_path):
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     rows = [row for row in page.tables["markers"] if row[1] == "twice"]
     assert all(row[-2:] == ["–", "–"] for row in rows)
+
+
+def test_names_with_control_characters_are_drawn():
+    points = np.random.default_rng(0).normal(size=(9, 2))
+    names = ["a\x07b\x00", "\ufffe", "\ud800", "--", "-->\x1b[31m"]
+    svg = _pictures.groups_on(points, np.arange(9) % 5, names, "UMAP")
+    ElementTree.fromstring(svg)
 
 
 def test_a_report_where_all_names_repeat(tmp_path):

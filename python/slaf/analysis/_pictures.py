@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,7 +55,13 @@ def _svg(size: tuple[float, float], draw: Callable[[Any], None]) -> bytes:
     return file.getvalue()
 
 
+def _is_xml(sign: str) -> bool:
+    return sign.isprintable() or (unicodedata.category(sign) in ("Zs", "Cf", "Co"))
+
+
 def _short(text: str, most: int = 18) -> str:
+    # XML has no place for control characters, lone surrogates and what is no character.
+    text = "".join(c if _is_xml(c) else "\ufffd" for c in text)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
