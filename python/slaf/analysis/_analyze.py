@@ -154,7 +154,7 @@ def analyze(
     UnsupportedError
         For packages that are missing: ``pip install 'slaf[analysis]'``.
     ConflictError
-        If cells or genes come or go meanwhile.
+        If others change cells, genes, counts or results of finished steps meanwhile.
 
     Notes
     -----
