@@ -590,3 +590,18 @@ def test_the_command(array, tmp_path):
     ]:
         done = run(*arguments)
         assert (done.returncode, message in done.stderr) == (status, True), done.stderr
+
+
+def test_cells_that_an_analysis_left_out_are_not_found(tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(20, 3)).astype("f4")
+    points[[3, 11]] = np.nan
+    adata = ad.AnnData(np.ones((20, 2), "f4"), obsm={"X_pca": points})
+    SLAFConverter().convert_anndata(adata, tmp_path / "a.slaf")
+    array = SLAFArray(tmp_path / "a.slaf")
+    there = np.setdiff1d(np.arange(20), [3, 11])
+    order = np.argsort(np.linalg.norm(points[there] - points[0], axis=1), kind="stable")
+    found = array.nearest(0, k=20, include=["cell_integer_id"])
+    assert found["cell_integer_id"].to_list() == there[order].tolist()
+    with pytest.raises(slaf.InvalidArgumentError, match="NaN"):
+        array.nearest(3)

@@ -223,7 +223,7 @@ impl FlatScan {
     ///
     /// # Errors
     /// `invalid-argument` for a row with a coordinate that is not finite or not below [`LARGEST`],
-    /// with its number; `interrupted`.
+    /// with its number, unless all are NaN: such rows have no place, and are left out; `interrupted`.
     pub fn offer<T: Real>(
         &self,
         values: &[T],
@@ -265,7 +265,7 @@ impl FlatScan {
     /// Compares rows, of which the first is row `first` of its block.
     fn compare<T: Real>(&self, rows: &[T], first: usize, numbers: Numbers<'_>, space: &mut Space) -> Result<()> {
         let dims = self.targets.dims;
-        if let Some(at) = first_unusable(rows) {
+        if let Some(at) = first_unusable(rows, dims) {
             let (number, x): (u32, f64) = (numbers.of(first + at / dims), rows[at].into());
             return Err(Error::invalid(format!("row {number} has the coordinate {x}: {NEEDED}")));
         }
@@ -388,10 +388,15 @@ fn usable(x: f64) -> bool {
     x.abs() < LARGEST
 }
 
-fn first_unusable<T: Real>(values: &[T]) -> Option<usize> {
+/// Rows that are NaN everywhere have no place: they are usable, and near nothing.
+fn first_unusable<T: Real>(values: &[T], dims: usize) -> Option<usize> {
     // Without a branch for each value in the usual case.
     let all = values.chunks(ROWS).all(|some| some.iter().fold(true, |all, &x| all & usable(x.into())));
-    if all { None } else { values.iter().position(|&x| !usable(x.into())) }
+    if all {
+        return None;
+    }
+    let has_no_place = |at: usize| values[at / dims * dims..][..dims].iter().all(|&x| x.into().is_nan());
+    (0..values.len()).find(|&at| !usable(values[at].into()) && !has_no_place(at))
 }
 
 /// Rows in float32: less `shift`, or of unit length; and their sums of squares, which are 1 for unit

@@ -285,3 +285,24 @@ fn tiny_points_have_directions() {
         }
     }
 }
+
+#[test]
+fn rows_without_a_place_are_left_out() {
+    let nan = f64::NAN;
+    let values = [1.0, 2.0, nan, nan, 3.0, 1.0, nan, nan, 1.0, 2.0];
+    for measure in MEASURES {
+        for query in [[1.0, 2.0], [0.0, 0.0]] {
+            if measure == Measure::Cosine && query == [0.0, 0.0] {
+                continue;
+            }
+            let queries = Targets { dims: 2, values: query.to_vec(), own: vec![], first: 0 };
+            let mut found = flat(&values, &queries, 9, measure, 2, 2).unwrap().rows;
+            found.sort_unstable();
+            assert_eq!(found, [0, 2, 4], "{measure:?}");
+        }
+    }
+    let queries = Targets { dims: 2, values: vec![1.0, 2.0], own: vec![], first: 0 };
+    for half in [[nan, 1.0], [f64::INFINITY, nan]] {
+        assert_eq!(kind(flat(&half, &queries, 1, Measure::L2, 2, 1)), ErrorKind::InvalidArgument);
+    }
+}
