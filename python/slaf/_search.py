@@ -184,7 +184,8 @@ class Search:
             For an unknown array, cell or column, with similar ones.
         InvalidArgumentError
             For points of another width than the array's; for coordinates that are NaN, infinite or
-            not below 2^53, in a query or in a cell that is compared: name the others with `where`;
+            not below 2^53, in a query or in a cell that is compared (one that is NaN everywhere is
+            not found): name the others with `where`;
             with ``"cosine"`` for a query that is zero everywhere.
         OutOfRangeError
             For numbers of cells that there are not.

@@ -7,6 +7,7 @@
 
 use crate::disk_cache::{DiskCache, Key};
 use crate::meter::Meter;
+use crate::sizes;
 use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
 use object_store::path::Path;
@@ -67,9 +68,12 @@ pub(crate) struct Blocks {
 
 impl Blocks {
     /// As the environment says; `None` if nothing is to be kept.
-    pub(crate) fn from_env(meter: &Arc<Meter>) -> Option<Blocks> {
-        let memory = std::env::var(VARIABLE).ok().and_then(|v| v.parse().ok()).unwrap_or(DEFAULT_MEMORY);
-        (memory > 0).then(|| Blocks::new(memory, DiskCache::from_env(), meter.clone()))
+    ///
+    /// # Errors
+    /// `invalid-argument` for sizes that are no numbers, also where they are not used.
+    pub(crate) fn from_env(meter: &Arc<Meter>) -> slaf_core::Result<Option<Blocks>> {
+        let (memory, disk) = (sizes::of(VARIABLE, DEFAULT_MEMORY)?, DiskCache::from_env()?);
+        Ok((memory > 0).then(|| Blocks::new(memory, disk, meter.clone())))
     }
 
     fn new(memory: u64, disk: Option<Arc<DiskCache>>, meter: Arc<Meter>) -> Blocks {

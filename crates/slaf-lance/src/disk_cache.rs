@@ -6,7 +6,9 @@
 //! itself; one that differs is removed and read anew from its store. Files appear whole, by renaming,
 //! and whoever reads one that another process removes finds nothing.
 
+use crate::sizes;
 use bytes::Bytes;
+use slaf_core::Result;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -50,17 +52,20 @@ static OF_PROCESS: Mutex<Option<((OsString, u64), Arc<DiskCache>)>> = Mutex::new
 
 impl DiskCache {
     /// The one that the environment names.
-    pub(crate) fn from_env() -> Option<Arc<DiskCache>> {
-        let folder = std::env::var_os(FOLDER).filter(|f| !f.is_empty())?;
-        let limit = std::env::var(SIZE).ok().and_then(|v| v.parse().ok()).unwrap_or(DEFAULT_SIZE);
+    ///
+    /// # Errors
+    /// `invalid-argument` for a size that is no number.
+    pub(crate) fn from_env() -> Result<Option<Arc<DiskCache>>> {
+        let limit = sizes::of(SIZE, DEFAULT_SIZE)?;
+        let Some(folder) = std::env::var_os(FOLDER).filter(|f| !f.is_empty()) else { return Ok(None) };
         let mut of_process = OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (folder, limit);
         if let Some((_, cache)) = of_process.as_ref().filter(|(there, _)| *there == key) {
-            return Some(cache.clone());
+            return Ok(Some(cache.clone()));
         }
         let cache = Arc::new(DiskCache::new(PathBuf::from(&key.0), limit));
         *of_process = Some((key, cache.clone()));
-        Some(cache)
+        Ok(Some(cache))
     }
 
     pub(crate) fn new(folder: PathBuf, limit: u64) -> DiskCache {

@@ -2,16 +2,12 @@
 
 use slaf_core::{Error, Result};
 
-const VARIABLES: [&str; 2] = ["SLAF_CACHE_MEMORY", "SLAF_CACHE_SIZE"];
-
-/// Checks them before they are used.
+/// The bytes that a variable says, or else the default.
 ///
 /// # Errors
 /// `invalid-argument` for what is no number of bytes.
-pub(crate) fn check() -> Result<()> {
-    VARIABLES.into_iter().try_for_each(|variable| {
-        std::env::var_os(variable).map_or(Ok(()), |value| read(variable, &value.to_string_lossy()).map(drop))
-    })
+pub(crate) fn of(variable: &str, default: u64) -> Result<u64> {
+    std::env::var_os(variable).map_or(Ok(default), |value| read(variable, &value.to_string_lossy()))
 }
 
 fn read(variable: &str, value: &str) -> Result<u64> {

@@ -11,8 +11,8 @@ use crate::layer::Layer;
 use crate::layers::Layers;
 use crate::meter::{IoStats, Meter};
 
+use crate::options;
 use crate::watch::Watch;
-use crate::{options, sizes};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use lance::io::{ObjectStore, ObjectStoreParams, ObjectStoreRegistry, StorageOptionsAccessor, WrappingObjectStore};
@@ -100,10 +100,7 @@ impl Storage {
             let layers = added.chain([meter.clone() as Arc<dyn Layer>, watch]).collect();
             Arc::new(Layers { layers, blocks: None })
         });
-        if layers.is_some() {
-            sizes::check()?;
-        }
-        let blocks = layers.as_ref().and_then(|_| Blocks::from_env(&meter)).map(Arc::new);
+        let blocks = layers.as_ref().map(|_| Blocks::from_env(&meter)).transpose()?.flatten().map(Arc::new);
         let cached = layers.as_ref().map(|l| Arc::new(Layers { layers: l.layers.clone(), blocks: blocks.clone() }));
         let params = Self::params(&options, &layers);
         let connect = ObjectStore::from_uri_and_params(Arc::new(ObjectStoreRegistry::default()), &absolute, &params);

@@ -15,7 +15,7 @@ pub const LARGEST: f64 = (1u64 << 53) as f64;
 /// Below this length squares of coordinates have few bits, or none. Such rows are multiplied by a power
 /// of two, which leaves their direction as it is.
 const TINY: f64 = 1e-100;
-const LIFT: f64 = (1u128 << 100) as f64;
+const LIFT: f64 = f64::from_bits((1023 + 600) << 52);
 
 /// Rows and queries of a product.
 const ROWS: usize = 1024;
@@ -431,7 +431,7 @@ fn length<T: Real>(row: &[T]) -> f64 {
 
 /// A tiny row, times a power of two that makes it none.
 fn lifted<T: Real>(row: &[T]) -> Vec<f64> {
-    row.iter().map(|&x| x.into() * LIFT.powi(6)).collect()
+    row.iter().map(|&x| x.into() * LIFT).collect()
 }
 
 /// A sum of products, in partial sums that processors add at once.
