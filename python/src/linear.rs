@@ -74,7 +74,7 @@ impl PyGram {
             if let Some(factors) = factors {
                 gram.scale(&factors)?;
             }
-            Ok((largest(&gram.products, gram.n, k)?, gram.squares()))
+            Ok((largest(&gram.products, gram.n, k, slaf::threads()?)?, gram.squares()))
         })?;
         Ok(Principal {
             values: PyArray1::from_vec(py, found.values).unbind(),

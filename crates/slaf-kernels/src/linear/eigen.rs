@@ -2,7 +2,11 @@
 //! and 8.4). Reflections make the matrix tridiagonal, bisection finds eigenvalues, inverse iteration
 //! their vectors.
 
+use super::panel::Panel;
+use super::product::{dot, subtract};
+use crate::parallel::{next, on_threads};
 use slaf_core::{Error, Result};
+use std::sync::Mutex;
 
 /// What a matrix of zeros has for its size: fractions of it, down to a square of the precision, are numbers
 /// that can be divided by.
@@ -21,12 +25,13 @@ pub struct Eigen {
     pub vectors: Vec<f64>,
 }
 
-/// The `k` largest eigenvalues of a symmetric matrix, row-major, and their vectors.
+/// The `k` largest eigenvalues of a symmetric matrix, row-major, and their vectors; the same bits with any
+/// number of threads.
 ///
 /// # Errors
 /// `invalid-argument` for a matrix that is not `n` x `n`, for values that are not finite, and for
 /// more eigenvalues than there are.
-pub fn largest(matrix: &[f64], n: usize, k: usize) -> Result<Eigen> {
+pub fn largest(matrix: &[f64], n: usize, k: usize, threads: usize) -> Result<Eigen> {
     if Some(matrix.len()) != n.checked_mul(n) {
         return Err(Error::invalid(format!("{} values for a matrix of {n} x {n}", matrix.len())));
     }
@@ -42,7 +47,7 @@ pub fn largest(matrix: &[f64], n: usize, k: usize) -> Result<Eigen> {
     // Squares of values near one neither overflow nor vanish.
     let size = matrix.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let unit = if size > 0.0 { 2f64.powi((-size.log2().floor()).clamp(-1000.0, 1000.0) as i32) } else { 1.0 };
-    let reduced = Tridiagonal::of(matrix.iter().map(|v| v * unit).collect(), n);
+    let reduced = Tridiagonal::of(matrix.iter().map(|v| v * unit).collect(), n, threads);
     let mut values = reduced.largest(k);
     let mut vectors: Vec<Vec<f64>> = Vec::with_capacity(k);
     let mut shift = f64::INFINITY;
@@ -51,7 +56,12 @@ pub fn largest(matrix: &[f64], n: usize, k: usize) -> Result<Eigen> {
         shift = value.min(shift - 10.0 * f64::EPSILON * reduced.norm);
         vectors.push(reduced.vector(shift, &vectors));
     }
-    vectors.iter_mut().for_each(|vector| reduced.turn_back(vector));
+    let waiting = Mutex::new(vectors.iter_mut());
+    on_threads(threads.min(k), || {
+        while let Some(vector) = next(&waiting) {
+            reduced.turn_back(vector);
+        }
+    });
     values.iter_mut().for_each(|value| *value /= unit);
     Ok(Eigen { values, vectors: vectors.concat() })
 }
@@ -67,55 +77,37 @@ struct Tridiagonal {
     norm: f64,
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (mut a8, mut b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    for (a, b) in a8.by_ref().zip(b8.by_ref()) {
-        for lane in 0..8 {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f64>() + rest
-}
-
-/// `a -= factor * b`.
-fn subtract(a: &mut [f64], factor: f64, b: &[f64]) {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a -= factor * b);
-}
-
 impl Tridiagonal {
-    fn of(mut a: Vec<f64>, n: usize) -> Tridiagonal {
+    fn of(mut a: Vec<f64>, n: usize, threads: usize) -> Tridiagonal {
         let mut reflections = Vec::with_capacity(n.saturating_sub(2));
-        let mut beside = vec![0.0; n - 1];
+        let (mut diagonal, mut beside) = (vec![0.0; n], vec![0.0; n - 1]);
+        let mut panel = Panel::of(&mut a, n, threads);
         for k in 0..n.saturating_sub(2) {
-            let mut v = a[k * n + k + 1..(k + 1) * n].to_vec();
+            let (on_diagonal, mut v) = panel.column(k);
+            diagonal[k] = on_diagonal;
             let length = dot(&v, &v).sqrt();
             // Of a matrix of few directions only rounding is left, of rounding of rounding.
             let is_nothing = length <= NOTHING;
             if is_nothing || length == v[0].abs() {
                 beside[k] = if is_nothing { 0.0 } else { v[0] };
+                panel.leave();
                 reflections.push((0.0, Vec::new()));
                 continue;
             }
             beside[k] = if v[0] > 0.0 { -length } else { length };
             v[0] -= beside[k];
             let factor = 2.0 / dot(&v, &v);
-            let rest = |row: usize| row * n + k + 1..(row + 1) * n;
-            let mut w: Vec<f64> = (k + 1..n).map(|row| factor * dot(&a[rest(row)], &v)).collect();
-            let half = factor / 2.0 * dot(&w, &v);
-            subtract(&mut w, half, &v);
-            for row in k + 1..n {
-                let (v_row, w_row) = (v[row - k - 1], w[row - k - 1]);
-                let row = &mut a[rest(row)];
-                row.iter_mut().zip(v.iter().zip(&w)).for_each(|(a, (v, w))| *a -= v_row * w + w_row * v);
-            }
+            panel.reflect(factor, &v);
             reflections.push((factor, v));
         }
-        if n > 1 {
-            beside[n - 2] = a[(n - 2) * n + n - 1];
+        for k in n.saturating_sub(2)..n {
+            let (on_diagonal, after) = panel.column(k);
+            diagonal[k] = on_diagonal;
+            if let Some(after) = after.first() {
+                beside[k] = *after;
+            }
+            panel.leave();
         }
-        let diagonal: Vec<f64> = a.iter().step_by(n + 1).copied().collect();
         // Gershgorin's circles.
         let norm = (0..n)
             .map(|i| {

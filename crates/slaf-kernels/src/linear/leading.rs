@@ -6,6 +6,7 @@
 
 use super::block::Block;
 use super::eigen::largest;
+use super::product::multiply;
 use crate::matrix::{Plan, Source};
 use crate::parallel::{next, on_threads};
 use crate::random::Stream;
@@ -178,8 +179,22 @@ impl Basis {
                 let mut of_strip = vec![0.0; width * size];
                 // Once leaves the rounding of what was subtracted, twice does not.
                 for _ in 0..2 {
-                    multiply([width, n, size], 1.0, (vectors, [n, 1]), (&self.vectors, [1, n]), 0.0, &mut of_strip);
-                    multiply([width, size, n], -1.0, (&of_strip, [size, 1]), (&self.vectors, [n, 1]), 1.0, vectors);
+                    multiply(
+                        [width, n, size],
+                        1.0,
+                        (vectors, [n, 1]),
+                        (&self.vectors, [1, n]),
+                        0.0,
+                        (&mut of_strip, size),
+                    );
+                    multiply(
+                        [width, size, n],
+                        -1.0,
+                        (&of_strip, [size, 1]),
+                        (&self.vectors, [n, 1]),
+                        1.0,
+                        (vectors, n),
+                    );
                     for (sum, found) in products.iter_mut().zip(of_strip.chunks_exact(size.max(1))) {
                         sum.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
                     }
@@ -232,9 +247,9 @@ impl Basis {
                 matrix[column * size + row] = product;
             }
         }
-        let found = largest(&matrix, size, k)?;
+        let found = largest(&matrix, size, k, self.threads)?;
         let mut vectors = vec![0.0; k * n];
-        multiply([k, size, n], 1.0, (&found.vectors, [size, 1]), (&self.vectors, [n, 1]), 0.0, &mut vectors);
+        multiply([k, size, n], 1.0, (&found.vectors, [size, 1]), (&self.vectors, [n, 1]), 0.0, (&mut vectors, n));
         let last = size - rest.products.len();
         let residuals = found.vectors.chunks_exact(size).map(|weights| {
             let mut left = vec![0.0; rest.vectors.len() / n];
@@ -252,29 +267,6 @@ impl Basis {
 
 fn norm(vector: &[f64]) -> f64 {
     vector.iter().map(|v| v * v).sum::<f64>().sqrt()
-}
-
-/// `c = alpha a @ b + beta c` of matrices of m x k and k x n with given strides, and c row by row.
-fn multiply(
-    [m, k, n]: [usize; 3],
-    alpha: f64,
-    (a, a_strides): (&[f64], [usize; 2]),
-    (b, b_strides): (&[f64], [usize; 2]),
-    beta: f64,
-    c: &mut [f64],
-) {
-    let needed = |rows: usize, cols: usize, [by_row, by_col]: [usize; 2]| match (rows, cols) {
-        (0, _) | (_, 0) => 0,
-        _ => (rows - 1) * by_row + (cols - 1) * by_col + 1,
-    };
-    assert!(a.len() >= needed(m, k, a_strides) && b.len() >= needed(k, n, b_strides) && c.len() >= m * n);
-    let [ra, ca] = a_strides.map(|s| s as isize);
-    let [rb, cb] = b_strides.map(|s| s as isize);
-    // SAFETY: the strides stay within the slices, as was just found, and `c` is borrowed alone.
-    unsafe {
-        let to = c.as_mut_ptr();
-        matrixmultiply::dgemm(m, k, n, alpha, a.as_ptr(), ra, ca, b.as_ptr(), rb, cb, beta, to, n as isize, 1);
-    }
 }
 
 /// Vectors side by side, and what becomes of them.

@@ -10,6 +10,8 @@ mod block;
 mod eigen;
 mod gram;
 mod leading;
+mod panel;
+mod product;
 
 pub use eigen::{Eigen, largest};
 pub use gram::{Gram, gram};

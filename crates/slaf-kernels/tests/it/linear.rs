@@ -124,7 +124,7 @@ fn what_is_not_finite_is_refused() {
 
 #[test]
 fn eigenvalues_of_matrices_that_are_known() {
-    let found = largest(&[2.0, 1.0, 1.0, 2.0], 2, 2).unwrap();
+    let found = largest(&[2.0, 1.0, 1.0, 2.0], 2, 2, 1).unwrap();
     close(&found.values, &[3.0, 1.0]);
     let root = 0.5f64.sqrt();
     close(&found.vectors.iter().map(|v| v.abs()).collect::<Vec<_>>(), &[root; 4]);
@@ -138,16 +138,16 @@ fn eigenvalues_of_matrices_that_are_known() {
         })
         .collect();
     let value = |j: usize| 2.0 - 2.0 * (std::f64::consts::PI * j as f64 / (n + 1) as f64).cos();
-    close(&largest(&matrix, n, 7).unwrap().values, &(0..7).map(|i| value(n - i)).collect::<Vec<_>>());
-    assert_eq!(largest(&[], 0, 0).unwrap().values, Vec::<f64>::new());
+    close(&largest(&matrix, n, 7, 1).unwrap().values, &(0..7).map(|i| value(n - i)).collect::<Vec<_>>());
+    assert_eq!(largest(&[], 0, 0, 1).unwrap().values, Vec::<f64>::new());
     for n in 1..4 {
-        let found = largest(&vec![0.0; n * n], n, n).unwrap();
+        let found = largest(&vec![0.0; n * n], n, n, 1).unwrap();
         close(&found.values, &vec![0.0; n]);
         let length = |vector: &[f64]| vector.iter().map(|v| v * v).sum::<f64>();
         close(&found.vectors.chunks_exact(n).map(length).collect::<Vec<_>>(), &vec![1.0; n]);
     }
     for (matrix, n, k) in [(vec![1.0; 4], 2, 3), (vec![1.0; 3], 2, 1), (vec![f64::NAN; 4], 2, 1)] {
-        assert_eq!(kind(largest(&matrix, n, k)), ErrorKind::InvalidArgument);
+        assert_eq!(kind(largest(&matrix, n, k, 1)), ErrorKind::InvalidArgument);
     }
 }
 
@@ -156,7 +156,7 @@ proptest! {
     fn vectors_are_orthonormal_and_belong_to_values(n in 1usize..12, seed in 0u64..1000) {
         let half: Vec<f64> = (0..n * n).map(|i| (noise(seed * 1000 + i as u64) % 17) as f64 - 8.0).collect();
         let matrix: Vec<f64> = (0..n * n).map(|at| half[at] + half[at % n * n + at / n]).collect();
-        let found = largest(&matrix, n, n).unwrap();
+        let found = largest(&matrix, n, n, 1).unwrap();
         prop_assert!(found.values.windows(2).all(|w| w[0] >= w[1]));
         let vector = |i: usize| &found.vectors[i * n..(i + 1) * n];
         for i in 0..n {
@@ -186,7 +186,7 @@ fn by_products(matrix: &CsrChunk, n_cols: usize, factors: &[f64], centred: bool,
         gram.centre();
     }
     gram.scale(factors).unwrap();
-    largest(&gram.products, n_cols, k).unwrap().values
+    largest(&gram.products, n_cols, k, 1).unwrap().values
 }
 
 #[test]
@@ -253,6 +253,33 @@ fn eigenvalues_that_cannot_be_had_are_refused() {
 }
 
 #[test]
+fn eigenvalues_of_large_matrices_do_not_depend_on_threads() {
+    // Panels end within the matrix, at its end and one before; the largest is shared by threads. Eigenvalues
+    // are i + 1, in the directions of a reflection.
+    for n in [33, 34, 35, 64, 66, 67, 700] {
+        let v: Vec<f64> = (0..n).map(|i| (noise(i as u64) % 1000) as f64 / 500.0 - 1.0).collect();
+        let factor = 2.0 / v.iter().map(|v| v * v).sum::<f64>();
+        let direction = |i: usize, row: usize| f64::from(u8::from(i == row)) - factor * v[i] * v[row];
+        let of_value: f64 = (0..n).map(|i| (i + 1) as f64 * v[i] * v[i]).sum::<f64>() * factor * factor;
+        let value = |i: usize, j: usize| {
+            let both = factor * v[i] * v[j];
+            (if i == j { (i + 1) as f64 } else { 0.0 }) - both * (i + j + 2) as f64 + of_value * v[i] * v[j]
+        };
+        let matrix: Vec<f64> = (0..n * n).map(|at| value(at / n, at % n)).collect();
+        let found = largest(&matrix, n, 20, 1).unwrap();
+        for threads in [2, 5] {
+            assert_eq!(largest(&matrix, n, 20, threads).unwrap(), found, "{n}");
+        }
+        for (at, vector) in found.vectors.chunks_exact(n).enumerate() {
+            let i = n - 1 - at;
+            assert!((found.values[at] - (i + 1) as f64).abs() < 1e-11 * n as f64, "{n} {at}");
+            let cosine: f64 = vector.iter().enumerate().map(|(row, v)| v * direction(i, row)).sum();
+            assert!((cosine.abs() - 1.0).abs() < 1e-11, "{n} {at} {cosine}");
+        }
+    }
+}
+
+#[test]
 fn matrices_of_few_directions_and_of_any_size_have_vectors() {
     let n = 56;
     for (rank, size) in [(8, 1.0), (1, 1.0), (3, 1e-300), (3, 1e300), (56, 1e-290), (8, 1e-160)] {
@@ -261,7 +288,7 @@ fn matrices_of_few_directions_and_of_any_size_have_vectors() {
             |i: usize| (0..rank).map(move |r| ((noise((i % rank * 100 + r) as u64) % 1000) as f64 - 500.0) / 500.0);
         let product = |i: usize, j: usize| of(i).zip(of(j)).map(|(a, b)| a * b).sum::<f64>() * size;
         let matrix: Vec<f64> = (0..n * n).map(|at| product(at / n, at % n)).collect();
-        let found = largest(&matrix, n, n).unwrap();
+        let found = largest(&matrix, n, n, 1).unwrap();
         assert!(found.values[0] > 0.0 && found.vectors.iter().all(|v| v.is_finite()), "{rank} {size}");
         for i in 0..rank.min(3) {
             let vector = &found.vectors[i * n..(i + 1) * n];
