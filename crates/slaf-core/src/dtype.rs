@@ -356,6 +356,9 @@ pub trait Value: Copy + Default + PartialEq + PartialOrd + Send + Sync + fmt::De
     fn from_count_unchecked(count: u32) -> Self;
     /// The same for a count below 2^31, from a type that processors convert several values of at once.
     fn from_small_count(count: i32) -> Self;
+    /// The value if it is an integer of 0..2^31 - 1 (and not -0.0), else a number below zero: without a
+    /// branch, so that several values are converted at once.
+    fn to_small_count(self) -> i32;
 }
 
 macro_rules! int_value {
@@ -381,6 +384,12 @@ macro_rules! int_value {
             fn from_count(count: u32) -> Option<Self> { <$t>::try_from(count).ok() }
             fn from_count_unchecked(count: u32) -> Self { count as $t }
             fn from_small_count(count: i32) -> Self { count as $t }
+            fn to_small_count(self) -> i32 {
+                match i32::try_from(self) {
+                    Ok(count) if count != i32::MAX => count,
+                    _ => -1,
+                }
+            }
         }
     )*};
 }
@@ -410,6 +419,11 @@ macro_rules! float_value {
             fn from_count(count: u32) -> Option<Self> { Some(count as $t) }
             fn from_count_unchecked(count: u32) -> Self { count as $t }
             fn from_small_count(count: i32) -> Self { count as $t }
+            fn to_small_count(self) -> i32 {
+                // The cast saturates: the largest integer is that of any larger number, too.
+                let count = self as i32;
+                if (count as $t).to_bits() == self.to_bits() && count != i32::MAX { count } else { -1 }
+            }
         }
     )*};
 }
@@ -450,6 +464,9 @@ impl Value for bool {
     }
     fn from_small_count(count: i32) -> Self {
         count != 0
+    }
+    fn to_small_count(self) -> i32 {
+        i32::from(self)
     }
 }
 
@@ -496,5 +513,25 @@ mod tests {
         }
         assert_eq!(4_294_967_295.0_f64.as_count(), Some(u32::MAX));
         assert_eq!((-1_i64).as_count(), None);
+    }
+
+    #[test]
+    fn small_counts_are_counts_below_two_to_the_31_less_one() {
+        fn check<T: Value>(values: &[T]) {
+            for &value in values {
+                let small = value.as_count().and_then(|count| i32::try_from(count).ok()).filter(|c| *c != i32::MAX);
+                assert_eq!(Some(value.to_small_count()).filter(|c| *c >= 0), small, "{value:?}");
+            }
+        }
+        let odd = [0.0, -0.0, 0.5, 1.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-320, 16_777_217.0];
+        let large = [2_147_483_520.0, 2_147_483_646.0, 2_147_483_647.0, 2_147_483_648.0, 4_294_967_295.0, 1e300];
+        check(&[odd.as_slice(), &large].concat());
+        check(&[odd.as_slice(), &large].concat().iter().map(|v| *v as f32).collect::<Vec<_>>());
+        check(&[0_i64, 1, -1, i64::MAX, i64::MIN, 2_147_483_646, 2_147_483_647, 2_147_483_648]);
+        check(&[0_u64, 1, u64::MAX, 2_147_483_646, 2_147_483_647]);
+        check(&[0_u32, 1, u32::MAX, 2_147_483_646, 2_147_483_647]);
+        check(&[0_i32, 1, -1, i32::MAX, i32::MIN]);
+        check(&[i8::MIN, -1, 0, i8::MAX]);
+        check(&[true, false]);
     }
 }

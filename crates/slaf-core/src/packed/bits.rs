@@ -10,16 +10,14 @@ pub(super) fn packed_len(n: usize, width: u8) -> usize {
 
 /// The width that makes `numbers` smallest, and how many of them then need a patch.
 fn best_width(numbers: &[u32]) -> (u8, usize) {
-    // longer[w] counts the numbers of exactly w bits.
-    let mut longer = [0u16; 33];
-    for &x in numbers {
-        longer[(32 - x.leading_zeros()) as usize] += 1;
-    }
-    let max = (0..=32u32).rev().find(|&w| longer[w as usize] > 0).unwrap_or(0);
+    let max = 32 - numbers.iter().fold(0, |all, x| all | x).leading_zeros();
     let mut best = (max as u8, 0, packed_len(numbers.len(), max as u8));
-    let mut patches = 0;
     for w in (max.saturating_sub(PATCH_BITS)..max).rev() {
-        patches += longer[w as usize + 1] as usize;
+        let patches = numbers.iter().map(|&x| u32::from(x >> w != 0)).sum::<u32>() as usize;
+        // Narrower numbers need no fewer patches.
+        if 2 * patches >= best.2 {
+            break;
+        }
         let cost = packed_len(numbers.len(), w as u8) + 2 * patches;
         if cost < best.2 {
             best = (w as u8, patches, cost);
@@ -132,6 +130,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Every width that patches can make up for.
+    fn smallest(numbers: &[u32]) -> usize {
+        let bits = |x: u32| 32 - x.leading_zeros();
+        let max = numbers.iter().map(|&x| bits(x)).max().unwrap_or(0);
+        let cost = |w: u32| packed_len(numbers.len(), w as u8) + 2 * numbers.iter().filter(|&&x| bits(x) > w).count();
+        (max.saturating_sub(PATCH_BITS)..=max).map(cost).min().unwrap_or(0)
+    }
+
     proptest! {
         #[test]
         fn numbers_come_back(numbers in prop::collection::vec(
@@ -140,6 +146,7 @@ mod tests {
             let (width, patches) = pack(&numbers, &mut bytes);
             let packed = packed_len(numbers.len(), width);
             prop_assert_eq!(bytes.len(), packed + 2 * patches as usize);
+            prop_assert_eq!(bytes.len(), smallest(&numbers));
             let mut back = vec![7; numbers.len()];
             prop_assert!(unpack(&bytes[..packed], width, &bytes[packed..], &mut back));
             prop_assert_eq!(back, numbers);

@@ -1,5 +1,5 @@
 use super::decode::Row;
-use super::encode::{BlockValues, Blocks, raw_bytes, raw_kind, zigzag};
+use super::encode::{BlockValues, Blocks, counts, raw_bytes, raw_kind, rise, zigzag};
 use super::layout::{BLOCK, Kind};
 use crate::{Error, Result, Value};
 use std::marker::PhantomData;
@@ -40,16 +40,24 @@ impl<T: Value> RowBuilder<T> {
             )));
         }
         let Some((&first, &last)) = columns.first().zip(columns.last()) else { return Ok(()) };
-        if self.last.is_some_and(|before| before >= first) || !columns.is_sorted_by(|a, b| a < b) {
+        if self.last.is_some_and(|before| before >= first) || !rise(columns) {
             return Err(Error::invalid(format!(
                 "columns from {first} to {last} after {:?}: columns must rise",
                 self.last
             )));
         }
         self.last = Some(last);
-        let needed = Self::kind_of(values);
-        if needed != self.kind && needed != Kind::Count {
-            self.widen(needed)?;
+        let mut numbers = [0; BLOCK];
+        let numbers = &mut numbers[..columns.len()];
+        if !counts(values, numbers) {
+            let needed = if zigzag(values).is_some() { Kind::ZigZag } else { raw_kind(T::DTYPE) };
+            if needed != self.kind {
+                self.widen(needed)?;
+            }
+        } else if self.kind == Kind::Count {
+            self.blocks.push(columns, BlockValues::Packed(numbers));
+            self.nnz += columns.len();
+            return Ok(());
         }
         self.add(columns, values);
         Ok(())
@@ -64,17 +72,6 @@ impl<T: Value> RowBuilder<T> {
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.blocks.write(self.kind, self.nnz, &[], out);
         *self = Self::default();
-    }
-
-    /// The narrowest kind that holds these values.
-    fn kind_of(values: &[T]) -> Kind {
-        if values.iter().all(|v| v.as_count().is_some()) {
-            Kind::Count
-        } else if zigzag(values).is_some() {
-            Kind::ZigZag
-        } else {
-            raw_kind(T::DTYPE)
-        }
     }
 
     /// Codes the finished blocks again in a kind that holds them and the next values.
@@ -93,15 +90,9 @@ impl<T: Value> RowBuilder<T> {
         Ok(())
     }
 
+    /// Adds a block to a row that holds more than counts.
     fn add(&mut self, columns: &[u32], values: &[T]) {
         match self.kind {
-            Kind::Count => {
-                let mut numbers = [0; BLOCK];
-                for (n, v) in numbers.iter_mut().zip(values) {
-                    *n = v.as_count().unwrap_or_default();
-                }
-                self.blocks.push(columns, BlockValues::Packed(&mut numbers[..columns.len()]));
-            }
             Kind::ZigZag => {
                 let mut numbers = zigzag(values).unwrap_or_default();
                 self.blocks.push(columns, BlockValues::Packed(&mut numbers));

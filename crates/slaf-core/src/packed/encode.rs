@@ -25,21 +25,29 @@ pub fn encode_row_into<T: Value>(columns: &[u32], values: &[T], out: &mut Vec<u8
     if columns.len() != values.len() {
         return Err(Error::invalid(format!("{} columns, but {} values", columns.len(), values.len())));
     }
-    if let Some(w) = columns.windows(2).find(|w| w[0] >= w[1]) {
+    if !rise(columns) {
+        let w = columns.windows(2).find(|w| w[0] >= w[1]).unwrap_or(columns);
         return Err(Error::invalid(format!("column {} after column {}: columns must rise", w[1], w[0])));
     }
-    let coded = Coded::new(values);
     let mut blocks = Blocks::default();
     let mut numbers = [0u32; BLOCK];
+    let are_counts = columns.chunks(BLOCK).zip(values.chunks(BLOCK)).all(|(columns, values)| {
+        let numbers = &mut numbers[..columns.len()];
+        let are_counts = counts(values, numbers);
+        if are_counts {
+            blocks.push(columns, BlockValues::Packed(numbers));
+        }
+        are_counts
+    });
+    if are_counts {
+        blocks.write(Kind::Count, columns.len(), &[], out);
+        return Ok(());
+    }
+    blocks = Blocks::default();
+    let coded = Coded::new(values);
     for (i, c) in columns.chunks(BLOCK).enumerate() {
         let at = i * BLOCK;
         match &coded {
-            Coded::Counts => {
-                for (n, v) in numbers.iter_mut().zip(&values[at..at + c.len()]) {
-                    *n = v.as_count().unwrap_or_default();
-                }
-                blocks.push(c, BlockValues::Packed(&mut numbers[..c.len()]));
-            }
             Coded::Numbers(_, all) => {
                 numbers[..c.len()].copy_from_slice(&all[at..at + c.len()]);
                 blocks.push(c, BlockValues::Packed(&mut numbers[..c.len()]));
@@ -55,7 +63,6 @@ pub fn encode_row_into<T: Value>(columns: &[u32], values: &[T], out: &mut Vec<u8
         }
     }
     let (kind, dict): (Kind, &[u8]) = match &coded {
-        Coded::Counts => (Kind::Count, &[]),
         Coded::Numbers(kind, _) | Coded::Raw(kind, _) => (*kind, &[]),
         Coded::Dict { kind, dict, .. } => (*kind, dict),
     };
@@ -63,24 +70,36 @@ pub fn encode_row_into<T: Value>(columns: &[u32], values: &[T], out: &mut Vec<u8
     Ok(())
 }
 
-/// A row's values in the form in which they are packed.
+/// Whether columns rise strictly; without a branch per column.
+pub(super) fn rise(columns: &[u32]) -> bool {
+    columns.iter().zip(columns.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a < b))
+}
+
+/// The counts of a block, if its values are counts.
+pub(super) fn counts<T: Value>(values: &[T], numbers: &mut [u32]) -> bool {
+    let mut all = 0;
+    for (number, value) in numbers.iter_mut().zip(values) {
+        let count = value.to_small_count();
+        all |= count;
+        *number = count as u32;
+    }
+    all >= 0
+        || numbers.iter_mut().zip(values).all(|(number, value)| {
+            let count = value.as_count();
+            *number = count.unwrap_or_default();
+            count.is_some()
+        })
+}
+
+/// The values of a row that are no counts in the form in which they are packed.
 enum Coded {
-    /// Read with [`Value::as_count`].
-    Counts,
     Numbers(Kind, Vec<u32>),
-    Dict {
-        kind: Kind,
-        dict: Vec<u8>,
-        positions: Vec<u32>,
-    },
+    Dict { kind: Kind, dict: Vec<u8>, positions: Vec<u32> },
     Raw(Kind, Vec<u8>),
 }
 
 impl Coded {
     fn new<T: Value>(values: &[T]) -> Coded {
-        if values.iter().all(|v| v.as_count().is_some()) {
-            return Coded::Counts;
-        }
         match T::DTYPE {
             Dtype::F32 => Self::dictionary(Kind::Dict32, values),
             Dtype::F64 => Self::dictionary(Kind::Dict64, values),
@@ -178,7 +197,7 @@ impl Blocks {
         let (gap_width, gap_patches) = bits::pack(&gaps[..columns.len()], &mut self.payload);
         let (value_code, value_patches) = match values {
             BlockValues::Packed(numbers) => {
-                let minus_one = numbers.iter().all(|&n| n > 0);
+                let minus_one = numbers.iter().fold(true, |all, &n| all & (n > 0));
                 if minus_one {
                     numbers.iter_mut().for_each(|n| *n -= 1);
                 }

@@ -13,11 +13,12 @@ use crate::store::schema::{self, by_gene_schema, packed_field};
 use crate::store::values::to_lists;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use rayon::prelude::*;
 use slaf_core::order::GeneOrder;
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
 use slaf_ingest::{Axis, Description, Frame, Input, MatrixInfo, MatrixKey, RowStream, StreamOptions};
 use slaf_lance::error::from_arrow;
-use slaf_lance::runtime::pool_threads;
+use slaf_lance::runtime::{in_pool, pool_threads};
 use slaf_lance::{Growth, TableWriter};
 use std::ops::Range;
 use std::sync::Arc;
@@ -374,7 +375,7 @@ impl Job<'_> {
                     let (column, parts) = packing.pack(&chunk, v, order)?;
                     packed.push(column);
                     if is_x {
-                        row_stats(&parts, &mut stats, &mut totals);
+                        row_stats(&parts, &mut stats, &mut totals)?;
                         by_gene.push(&parts)?;
                     }
                 });
@@ -483,14 +484,22 @@ fn order_of<'a>(key: &MatrixKey, genes: &'a GeneOrder, raw: Option<&'a GeneOrder
 }
 
 /// Stored values, nonzero values and the sum of each row.
-fn row_stats<T: Value>(parts: &[Part<T>], counts: &mut [Vec<u32>; 2], totals: &mut [f64]) {
-    for part in parts {
-        for (i, bounds) in part.indptr.windows(2).enumerate() {
-            let values = &part.values[bounds[0]..bounds[1]];
-            let row = part.rows.start + i;
-            counts[0][row] = values.len() as u32;
-            counts[1][row] = values.iter().filter(|v| v.as_f64() != 0.0).count() as u32;
-            totals[row] = values.iter().map(|v| v.as_f64()).sum();
+fn row_stats<T: Value>(parts: &[Part<T>], counts: &mut [Vec<u32>; 2], totals: &mut [f64]) -> Result<()> {
+    let of_part = |part: &Part<T>| -> Vec<(u32, f64)> {
+        let rows = part.indptr.windows(2).map(|bounds| &part.values[bounds[0]..bounds[1]]);
+        rows.map(|values| {
+            let nonzero = values.iter().map(|v| u32::from(v.as_f64() != 0.0)).sum();
+            (nonzero, values.iter().map(|v| v.as_f64()).sum())
+        })
+        .collect()
+    };
+    let found: Vec<_> = in_pool(|| Ok(parts.par_iter().map(of_part).collect()))?;
+    for (part, stats) in parts.iter().zip(found) {
+        for ((row, bounds), (nonzero, total)) in part.rows.clone().zip(part.indptr.windows(2)).zip(stats) {
+            counts[0][row] = (bounds[1] - bounds[0]) as u32;
+            counts[1][row] = nonzero;
+            totals[row] = total;
         }
     }
+    Ok(())
 }

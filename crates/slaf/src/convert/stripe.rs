@@ -118,12 +118,7 @@ impl<T: Value> Shard<T> {
             (cells[i], values[i]) = (cell, value);
         }
         let gene = &mut self.genes[gene];
-        gene.stored += n as u64;
-        for x in values[..n].iter().map(|v| v.as_f64()) {
-            gene.nonzero += u64::from(x != 0.0);
-            gene.sum += x;
-            gene.sum_of_squares += x * x;
-        }
+        gene.add(&values[..n]);
         if keep_rows { gene.row.push_block(&cells[..n], &values[..n]) } else { Ok(()) }
     }
 }
@@ -131,6 +126,31 @@ impl<T: Value> Shard<T> {
 impl<T: Value> Gene<T> {
     fn new() -> Self {
         Gene { row: RowBuilder::default(), stored: 0, nonzero: 0, sum: 0.0, sum_of_squares: 0.0 }
+    }
+
+    /// Adds the statistics of a block.
+    fn add(&mut self, values: &[T]) {
+        self.stored += values.len() as u64;
+        // Sums of small counts are exact in any order, so that several are added at once.
+        let (mut all, mut nonzero, mut sum, mut squares) = (0i32, 0u32, 0u32, 0u64);
+        for value in values {
+            let count = value.to_small_count();
+            all |= count;
+            nonzero += u32::from(count != 0);
+            sum = sum.wrapping_add(count as u32);
+            squares += u64::from((count as u32).wrapping_mul(count as u32));
+        }
+        if u16::try_from(all).is_ok() {
+            self.nonzero += u64::from(nonzero);
+            self.sum += f64::from(sum);
+            self.sum_of_squares += squares as f64;
+            return;
+        }
+        for x in values.iter().map(|v| v.as_f64()) {
+            self.nonzero += u64::from(x != 0.0);
+            self.sum += x;
+            self.sum_of_squares += x * x;
+        }
     }
 }
 
