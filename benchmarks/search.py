@@ -9,8 +9,11 @@
 The data is cells around 40 centres, float32. slaf reads it from a store, which is made if it is not
 there; the peers have it in memory before they are timed, as slaf has it after its first search,
 which is a column of its own. Every library is a process of its own, on all cores.
-FAISS (`IndexFlatL2`) has an environment of its own, made when it is asked for. Neighbours are
-compared with those of numpy in float64: `recall` is the part of the 10 nearest that is among them.
+FAISS (`IndexFlatL2`) and Lance have environments of their own, made when they are asked for:
+`lance` is a flat scan, `lance-ivf` IVF_FLAT of sqrt(n) lists, of which 20 are searched, `lance-pq`
+IVF_PQ, the best 10 k of 50 lists re-ranked; building an index is not timed with the queries, but
+printed. Neighbours are compared with those of numpy in float64: `recall` is the part of the 10
+nearest that is among them.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ["slaf", "numpy", "sklearn", "faiss"]
-FAISS = ("faiss-cpu>=1.9", "numpy")
+LANCE = ["lance", "lance-ivf", "lance-pq"]
+LIBRARIES = ["slaf", "numpy", "sklearn", "faiss", *LANCE]
+PACKAGES = {"faiss": ("faiss-cpu>=1.9", "numpy")} | dict.fromkeys(LANCE, ("pylance", "numpy"))
 QUERIES, LABELS, MANY = 1000, 12, 10_000
 
 
@@ -86,6 +90,36 @@ def numpy_search(points: Any) -> Callable[[Any, int], Any]:
     return search
 
 
+def lance_search(points: Any, path: Path, kind: str) -> Callable[[Any, int], Any]:
+    """A Lance data set of the points, with an index of its own if it has none."""
+    import lance
+    import numpy as np
+    import pyarrow as pa
+
+    n, dims = points.shape
+    at = path / f"{kind}.lance"
+    if not at.exists():
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), dims)
+        table = pa.table({"row": np.arange(n), "vector": vectors})
+        dataset = lance.write_dataset(table, str(at), max_rows_per_file=1 << 20)
+        started = time.perf_counter()
+        if kind != "lance":
+            lists = {"num_partitions": int(n**0.5)}
+            pq = {"num_sub_vectors": dims // 2} if kind == "lance-pq" else {}
+            index = "IVF_PQ" if kind == "lance-pq" else "IVF_FLAT"
+            dataset.create_index("vector", index, metric="l2", **lists, **pq)
+        print(f"{kind}: index built in {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    dataset = lance.dataset(str(at))
+    options = {"lance": {"use_index": False}, "lance-ivf": {"nprobes": 20}}
+    options["lance-pq"] = {"nprobes": 50, "refine_factor": 10}
+
+    def one(query: Any, k: int) -> Any:
+        nearest = {"column": "vector", "q": query, "k": k, **options[kind]}
+        return dataset.to_table(columns=["row"], nearest=nearest)["row"].to_numpy()
+
+    return lambda queries, k: np.stack([one(query, k) for query in queries])
+
+
 def searcher(library: str, path: Path) -> Callable[[Any, int], Any]:
     """A function that gives the numbers of the k nearest rows of each of some rows."""
     import numpy as np
@@ -104,6 +138,8 @@ def searcher(library: str, path: Path) -> Callable[[Any, int], Any]:
     points = np.load(path / "points.npy")
     if library == "numpy":
         search = numpy_search(points)
+    elif library in LANCE:
+        search = lance_search(points, path, library)
     elif library == "sklearn":
         from sklearn.neighbors import NearestNeighbors
 
@@ -171,14 +207,16 @@ def child(library: str, path: Path, runs: int) -> None:
 
 
 def interpreter(library: str, cache: Path) -> str:
-    """The Python that has a library: this one, but for FAISS."""
-    if library != "faiss":
+    """The Python that has a library: this one, or one of its own."""
+    if library not in PACKAGES:
         return sys.executable
-    venv = cache / "faiss" / "venv"
+    venv = cache / library.partition("-")[0] / "venv"
     python = venv / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *FAISS], check=True)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", *PACKAGES[library]], check=True
+        )
     return str(python)
 
 
@@ -213,6 +251,7 @@ def main() -> None:
         if done.returncode != 0:
             print(f"| {library} | {(done.stderr.strip().splitlines() or ['failed'])[-1]} |")
             continue
+        print(done.stderr, end="", file=sys.stderr)
         found = json.loads(done.stdout.splitlines()[-1])
         times = " | ".join(f"{found[column]:,.1f}" for column in columns)
         row = f"| {library} | {times} | {found['peak_mib']:,.0f} | {found['recall']:.3f} |"
