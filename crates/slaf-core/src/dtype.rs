@@ -370,6 +370,7 @@ macro_rules! int_value {
             fn unwrap_ref(values: &Values) -> Option<&Vec<Self>> {
                 if let Values::$d(v) = values { Some(v) } else { None }
             }
+            #[inline]
             fn as_f64(self) -> f64 { self as f64 }
             fn to_number(self) -> Number { Number::Int(self as i128) }
             fn from_number(n: Number) -> Self {
@@ -380,10 +381,14 @@ macro_rules! int_value {
             }
             fn to_bits64(self) -> u64 { self as u64 }
             fn from_bits64(bits: u64) -> Self { bits as $t }
+            #[inline]
             fn as_count(self) -> Option<u32> { u32::try_from(self).ok() }
             fn from_count(count: u32) -> Option<Self> { <$t>::try_from(count).ok() }
+            #[inline]
             fn from_count_unchecked(count: u32) -> Self { count as $t }
+            #[inline]
             fn from_small_count(count: i32) -> Self { count as $t }
+            #[inline]
             fn to_small_count(self) -> i32 {
                 match i32::try_from(self) {
                     Ok(count) if count != i32::MAX => count,
@@ -404,6 +409,7 @@ macro_rules! float_value {
             fn unwrap_ref(values: &Values) -> Option<&Vec<Self>> {
                 if let Values::$d(v) = values { Some(v) } else { None }
             }
+            #[inline]
             fn as_f64(self) -> f64 { f64::from(self) }
             fn to_number(self) -> Number { Number::Float(f64::from(self)) }
             fn from_number(n: Number) -> Self {
@@ -411,14 +417,18 @@ macro_rules! float_value {
             }
             fn to_bits64(self) -> u64 { u64::from(self.to_bits()) }
             fn from_bits64(bits: u64) -> Self { <$t>::from_bits(bits as $bits) }
+            #[inline]
             fn as_count(self) -> Option<u32> {
                 // The cast saturates, so that the comparison of bits also refuses -0.0 and NaN.
                 let count = self as u32;
                 ((count as $t).to_bits() == self.to_bits() && f64::from(self) < 4_294_967_296.0).then_some(count)
             }
             fn from_count(count: u32) -> Option<Self> { Some(count as $t) }
+            #[inline]
             fn from_count_unchecked(count: u32) -> Self { count as $t }
+            #[inline]
             fn from_small_count(count: i32) -> Self { count as $t }
+            #[inline]
             fn to_small_count(self) -> i32 {
                 // The cast saturates: the largest integer is that of any larger number, too.
                 let count = self as i32;
@@ -438,6 +448,7 @@ impl Value for bool {
     fn unwrap_ref(values: &Values) -> Option<&Vec<Self>> {
         if let Values::Bool(v) = values { Some(v) } else { None }
     }
+    #[inline]
     fn as_f64(self) -> f64 {
         f64::from(u8::from(self))
     }
@@ -453,18 +464,22 @@ impl Value for bool {
     fn from_bits64(bits: u64) -> Self {
         bits != 0
     }
+    #[inline]
     fn as_count(self) -> Option<u32> {
         Some(u32::from(self))
     }
     fn from_count(count: u32) -> Option<Self> {
         (count <= 1).then_some(count == 1)
     }
+    #[inline]
     fn from_count_unchecked(count: u32) -> Self {
         count != 0
     }
+    #[inline]
     fn from_small_count(count: i32) -> Self {
         count != 0
     }
+    #[inline]
     fn to_small_count(self) -> i32 {
         i32::from(self)
     }
