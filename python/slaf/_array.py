@@ -19,6 +19,7 @@ from slaf._expression import Expression
 from slaf._growing import Growing
 from slaf._io_stats import KINDS, IoStats
 from slaf._keywords import keywords
+from slaf._measured import Measured
 from slaf._numbers import text
 from slaf._progress import bar
 from slaf._report import Report
@@ -55,7 +56,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-class SLAFArray(Expression, Search, Growing, Asynchronous):
+class SLAFArray(Expression, Measured, Search, Growing, Asynchronous):
     """A store of single-cell data, opened at one version.
 
     Whatever others commit later, an object answers from the version that it opened, until
@@ -334,6 +335,7 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
         tables: Mapping[str, Any] | None = None,
         dialect: str = "slaf",
         timeout: float | None = None,
+        measured: bool = False,
     ) -> pl.DataFrame:
         """Ask in SQL.
 
@@ -342,7 +344,9 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
         ``expression`` (``cell_integer_id``, ``gene_integer_id``, ``value``, ``cell_id``,
         ``gene_id``; one row for each stored value of X), ``layers`` (the ids and a column for each
         layer) and ``obsp_<key>`` and ``varp_<key>``. A gene is a column of ``cells``, by its id or
-        by its symbol. A missing number of obs or var (NaN) is NULL.
+        by its symbol. A missing number of obs or var (NaN) is NULL. ``sources()`` and
+        ``measured()`` are tables of what was measured, which ``source_of(cell_integer_id)`` joins
+        with cells.
 
         Parameters
         ----------
@@ -367,6 +371,9 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
             of whole numbers gives a whole number.
         timeout
             Seconds after which the query is stopped, its planning included.
+        measured
+            A gene as a column of ``cells`` is NULL in cells in which it was not measured, and not
+            0 (see :meth:`sources`).
 
         Raises
         ------
@@ -408,9 +415,11 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
 
         if engine not in ("datafusion", "duckdb"):
             raise invalid(f"no engine {engine!r}; there are 'datafusion' and 'duckdb'")
-        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect)
+        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect, measured)
         if engine == "duckdb":
-            sql, params, timeout, frames, dialect = asked
+            sql, params, timeout, frames, dialect, measured = asked
+            if measured:
+                raise invalid("measured= is about genes as columns, which DuckDB does not have")
             return _tables.query_duckdb(self._store, sql, params, timeout, dict(frames), dialect)
         return pl.DataFrame(self._store.native.query(*asked))
 
@@ -422,12 +431,13 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
         tables: Mapping[str, Any] | None = None,
         dialect: str = "slaf",
         timeout: float | None = None,
+        measured: bool = False,
     ) -> ArrowStream:
         """Ask in SQL for an answer that does not fit in memory.
 
         Parameters
         ----------
-        sql, params, tables, dialect
+        sql, params, tables, dialect, measured
             As in :meth:`query`, by DataFusion.
         timeout
             Seconds that the query may take. The time between reads does not count.
@@ -438,7 +448,7 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
             For any library that reads ``__arrow_c_stream__``, for example
             ``pyarrow.RecordBatchReader.from_stream``; it can be read once.
         """
-        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect)
+        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect, measured)
         return self._store.native.query_stream(*asked)
 
     def scan(self, table: str) -> pl.LazyFrame:
@@ -566,6 +576,9 @@ class SLAFArray(Expression, Search, Growing, Asynchronous):
         compression: bool = False,
     ) -> None:
         """Write the store as a file of another format.
+
+        Which genes were measured in which cells (:meth:`sources`) is in none of them: genes that
+        were not are zeros there.
 
         Parameters
         ----------

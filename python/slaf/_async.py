@@ -56,7 +56,7 @@ class Asynchronous:
 
     filter_cells: Callable[..., pl.DataFrame]
     get_cell_expression: Callable[[Any], pl.DataFrame]
-    get_gene_expression: Callable[[Any], pl.DataFrame]
+    get_gene_expression: Callable[..., pl.DataFrame]
     get_submatrix: Callable[..., pl.DataFrame]
     to_csr: Callable[..., sp.csr_matrix]
 
@@ -68,6 +68,7 @@ class Asynchronous:
         tables: Mapping[str, Any] | None = None,
         dialect: str = "slaf",
         timeout: float | None = None,
+        measured: bool = False,
     ) -> pl.DataFrame:
         """Ask in the SQL of DataFusion; see :meth:`slaf.SLAFArray.query`.
 
@@ -89,7 +90,7 @@ class Asynchronous:
         import polars as pl
 
         native, cancel = self._store.native, Cancel()
-        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect)
+        asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect, measured)
 
         def ask() -> pl.DataFrame:
             return pl.DataFrame(native.query(*asked, cancel))
@@ -110,9 +111,11 @@ class Asynchronous:
         """See :meth:`slaf.SLAFArray.get_cell_expression`."""
         return await _wait_for(partial(self.get_cell_expression, cells))
 
-    async def get_gene_expression_async(self, genes: Any) -> pl.DataFrame:
+    async def get_gene_expression_async(
+        self, genes: Any, *, measured: bool = False
+    ) -> pl.DataFrame:
         """See :meth:`slaf.SLAFArray.get_gene_expression`."""
-        return await _wait_for(partial(self.get_gene_expression, genes))
+        return await _wait_for(partial(self.get_gene_expression, genes, measured=measured))
 
     async def get_submatrix_async(
         self, cell_selector: Any = None, gene_selector: Any = None, layer: str | None = None

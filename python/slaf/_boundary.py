@@ -69,6 +69,7 @@ class AppendOptions:
     shown: str | None
     allow_loss: bool
     fill_layers: bool
+    allow_disjoint: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,7 @@ class LoaderOptions:
     dtype: str | None
     target_sum: float | None
     log1p: bool
+    measured: bool
     seed: int
     memory: int
 

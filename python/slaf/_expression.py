@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from slaf._keywords import keywords
+from slaf._numbers import flag
 from slaf._selectors import Axis
 from slaf._store import Key, Store
 
@@ -40,13 +41,25 @@ class Expression:
         return self.get_submatrix(cells, None)
 
     @keywords(renamed={"gene_ids": "genes"})
-    def get_gene_expression(self, genes: Any) -> pl.DataFrame:
+    def get_gene_expression(self, genes: Any, *, measured: bool = False) -> pl.DataFrame:
         """Give the stored values of some genes.
 
         As :meth:`get_cell_expression`, but genes come in the order of the selector, and within
         a gene the cells in row order.
+
+        Parameters
+        ----------
+        genes
+            A selector as in :meth:`get_submatrix`.
+        measured
+            Give a row for each cell in which the gene was measured (see :meth:`sources`), zeros
+            among them, so that what is computed of the rows is computed of these cells.
         """
         rows, cols = self._store.axis("obs"), self._store.select("var", genes)
+        if flag("measured", measured):
+            import polars as pl
+
+            return pl.DataFrame(self._store.native.values_where_measured(cols.native()))
         return self._triplets(Key("X"), rows, cols, by_gene=True)
 
     @keywords(renamed={"layer_name": "layer"}, ignored={"table_name": "expression"})

@@ -169,13 +169,16 @@ class Growing(Versions, Rewriting):
         source_name: str | None = None,
         allow_loss: bool = False,
         fill_layers: bool = False,
+        allow_disjoint: bool = False,
     ) -> Report:
         """Append the cells of other data, as one new version.
 
         The result is that of a conversion of the store and the sources together; only the new
         cells are written. Genes are matched by ``var["gene_ids"]`` where all have it, otherwise by
         name, and new ones come after those that are there. Columns of obs are united by name: one
-        that a side lacks is missing there, categories are merged, numbers are promoted.
+        that a side lacks is missing there, categories are merged, numbers are promoted. A gene
+        that one side does not have is stored as zero in its cells, and :meth:`sources` and
+        :meth:`measured` tell that it was not measured there.
 
         Parameters
         ----------
@@ -188,14 +191,27 @@ class Growing(Versions, Rewriting):
         source_name
             What the obs column ``source`` says of the new cells. By default, where the store has
             that column, the path of their source, and ``"AnnData"`` for an object in memory.
+            :meth:`sources` has the same names.
         allow_loss
             Go on where only one side has a layer, an array of obsm, raw, a graph or varm; the new
             version does not have it, and the older ones do.
         fill_layers
             Take a layer that the source lacks as zeros in its cells.
+        allow_disjoint
+            Append a source that has no gene in common with the store: mostly its genes are named
+            in another way.
+
+        Returns
+        -------
+        Report
+            The new version; ``sources`` tells of each source how many of its genes the store had
+            (``genes_matched``), got (``genes_new``) and left out (``genes_left_out``), and how many
+            of the store's it lacks (``genes_lacking``).
 
         Raises
         ------
+        InvalidArgumentError
+            For a source that has no gene in common with the store, without ``allow_disjoint``.
         InputError
             For what cannot be united, by name, without ``allow_loss``; for a malformed source.
 
@@ -216,6 +232,7 @@ class Growing(Versions, Rewriting):
             shown=None,
             allow_loss=flag("allow_loss", allow_loss),
             fill_layers=flag("fill_layers", fill_layers),
+            allow_disjoint=flag("allow_disjoint", allow_disjoint),
         )
         if isinstance(source, Growing):
             source = source._store.path

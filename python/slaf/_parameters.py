@@ -12,6 +12,7 @@ import numpy as np
 
 from slaf import _user_tables
 from slaf._errors import from_kind, invalid
+from slaf._numbers import flag
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,12 +30,13 @@ def asked(
     timeout: float | None,
     tables: Mapping[str, Any] | None,
     dialect: str,
-) -> tuple[str, Any, float | None, list[tuple[str, pl.DataFrame]], str]:
+    measured: bool,
+) -> tuple[str, Any, float | None, list[tuple[str, pl.DataFrame]], str, bool]:
     """Give the arguments of a query as Rust takes them; see :meth:`slaf.SLAFArray.query`."""
     _check_text(sql)
     values = plain(params)
     frames = _user_tables.frames(tables, store.native.tables())
-    return sql, values, timeout, list(frames.items()), dialect
+    return sql, values, timeout, list(frames.items()), dialect, flag("measured", measured)
 
 
 def _check_text(text: Any) -> None:

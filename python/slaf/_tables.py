@@ -31,7 +31,7 @@ def _schema(store: Store, table: str) -> pl.Schema:
         raise from_kind("unknown-table", f"no table {table!r}; the store has {there}", store.path)
     quoted = table.replace('"', '""')
     sql = f'SELECT * FROM "{quoted}" LIMIT 0'
-    return pl.DataFrame(store.native.query(sql, None, None, [], "slaf")).schema
+    return pl.DataFrame(store.native.query(sql, None, None, [], "slaf", False)).schema
 
 
 def scan(store: Store, table: str) -> pl.LazyFrame:

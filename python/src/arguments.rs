@@ -104,12 +104,14 @@ macro_rules! from_attributes {
 pub(crate) use from_attributes;
 
 /// Parameters, a sequence or a dict, a time limit in seconds, tables beside those of the store as
-/// pairs of a name and an Arrow stream, and the name of a dialect.
+/// pairs of a name and an Arrow stream, the name of a dialect, and whether genes that were not measured
+/// are null.
 pub(crate) fn query_options(
     params: &Bound<'_, PyAny>,
     timeout: Option<f64>,
     tables: Vec<(String, PyRecordBatchReader)>,
     Named(dialect): Named<Dialect>,
+    measured: bool,
 ) -> PyResult<QueryOptions> {
     let py = params.py();
     let parameters = if params.is_none() {
@@ -126,7 +128,7 @@ pub(crate) fn query_options(
         Some(Err(_)) => return Err(invalid(py, "timeout is a number of seconds, not below 0")),
     };
     let tables = tables.into_iter().map(|(name, stream)| table(py, name, stream)).collect::<PyResult<_>>()?;
-    Ok(QueryOptions { parameters, dialect, tables, time_limit, ..QueryOptions::default() })
+    Ok(QueryOptions { parameters, dialect, tables, measured, time_limit, ..QueryOptions::default() })
 }
 
 fn table(py: Python<'_>, name: String, stream: PyRecordBatchReader) -> PyResult<UserTable> {

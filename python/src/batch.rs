@@ -10,6 +10,8 @@ pub(crate) struct PyBatch {
     pub(crate) cells: Py<PyAny>,
     pub(crate) sources: Option<Py<PyAny>>,
     pub(crate) data: Py<PyAny>,
+    /// Flat, if it was asked for.
+    pub(crate) measured: Option<Py<PyAny>>,
     pub(crate) columns: Vec<Py<PyAny>>,
 }
 
@@ -60,6 +62,7 @@ pub(crate) fn to_numpy(py: Python<'_>, batch: LoadedBatch) -> PyResult<PyBatch> 
         cells: array(py, cells),
         sources: (!batch.sources.is_empty()).then(|| array(py, batch.sources)),
         data,
+        measured: batch.measured.map(|mask| array(py, mask)),
         columns: batch.columns.into_iter().map(|c| output::values(py, c).unbind()).collect(),
     })
 }

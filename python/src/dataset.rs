@@ -386,6 +386,47 @@ impl Dataset {
         Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
     }
 
+    /// The values of genes in the cells in which they were measured, zeros among them.
+    fn values_where_measured(&self, py: Python<'_>, genes: Chosen) -> PyResult<ArrowStream> {
+        let dataset = self.dataset(py)?;
+        let batch = work::run(py, move || dataset.values_where_measured(&genes.0))?;
+        Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
+    }
+
+    /// The sources of the cells.
+    fn source_table(&self, py: Python<'_>) -> PyResult<ArrowStream> {
+        let dataset = self.dataset(py)?;
+        let batch = work::run(py, move || dataset.source_table())?;
+        Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
+    }
+
+    /// Genes, with the number of cells and the sources that measured them.
+    fn measured_table(&self, py: Python<'_>, genes: Chosen) -> PyResult<ArrowStream> {
+        let dataset = self.dataset(py)?;
+        let batch = work::run(py, move || dataset.measured_table(&genes.0))?;
+        Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
+    }
+
+    /// Whether genes were measured in cells, flat and cell by cell.
+    fn measured_mask<'py>(
+        &self,
+        py: Python<'py>,
+        cells: Chosen,
+        genes: Chosen,
+    ) -> PyResult<Bound<'py, PyArray1<bool>>> {
+        let dataset = self.dataset(py)?;
+        Ok(PyArray1::from_vec(py, work::run(py, move || dataset.measured_mask(&cells.0, &genes.0))?))
+    }
+
+    /// Statistics of genes over all cells, or those in which they were measured.
+    fn gene_statistics(&self, py: Python<'_>, key: Key, genes: Chosen, measured: bool) -> PyResult<ArrowStream> {
+        let dataset = self.dataset(py)?;
+        let batch = work::run_with_progress(py, None, move |progress| {
+            dataset.gene_statistics(&key.0, &genes.0, measured, progress)?.batch(&dataset, &genes.0)
+        })?;
+        Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
+    }
+
     fn array(&self, py: Python<'_>, of: Named<Axis>, name: String, rows: Chosen) -> PyResult<PyDense> {
         let (dataset, rows) = (self.dataset(py)?, rows.0);
         let key = ArrayKey { axis: of.0, name };
@@ -405,7 +446,7 @@ impl Dataset {
         Ok(stored.map(|stored| PyArray1::from_vec(py, stored)))
     }
 
-    #[pyo3(signature = (sql, params, timeout, tables, dialect, cancel=None))]
+    #[pyo3(signature = (sql, params, timeout, tables, dialect, measured, cancel=None))]
     #[expect(clippy::too_many_arguments, reason = "the arguments of Python's method")]
     fn query(
         &self,
@@ -415,9 +456,10 @@ impl Dataset {
         timeout: Option<f64>,
         tables: Vec<(String, PyRecordBatchReader)>,
         dialect: Named<slaf::Dialect>,
+        measured: bool,
         cancel: Option<PyCancel>,
     ) -> PyResult<ArrowStream> {
-        let (dataset, mut options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
+        let (dataset, mut options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect, measured)?);
         if let Some(cancel) = cancel {
             options.cancel = cancel.0;
         }
@@ -434,8 +476,9 @@ impl Dataset {
         timeout: Option<f64>,
         tables: Vec<(String, PyRecordBatchReader)>,
         dialect: Named<slaf::Dialect>,
+        measured: bool,
     ) -> PyResult<ArrowStream> {
-        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect)?);
+        let (dataset, options) = (self.dataset(py)?, query_options(params, timeout, tables, dialect, measured)?);
         let cancel = options.cancel.clone();
         Ok(ArrowStream::new(work::run_or_cancel(py, &cancel, move || dataset.query_stream(&sql, &options))?))
     }

@@ -52,6 +52,7 @@ from_attributes! {
         shown: Option<String>,
         allow_loss: bool,
         fill_layers: bool,
+        allow_disjoint: bool,
     }
 }
 
@@ -98,9 +99,9 @@ fn append(
     grow: GrowOptions,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Told> {
-    let AppendOptions { join, source_name, shown, allow_loss, fill_layers } = options;
-    let defaults = grow::AppendOptions::default();
-    let options = grow::AppendOptions { join: join.0, source_name, shown, allow_loss, fill_layers, ..defaults };
+    let AppendOptions { join, source_name, shown, allow_loss, fill_layers, allow_disjoint } = options;
+    let (join, defaults) = (join.0, grow::AppendOptions::default());
+    let options = grow::AppendOptions { join, source_name, shown, allow_loss, fill_layers, allow_disjoint, ..defaults };
     let report = work::run_with_progress(py, progress, move |progress| {
         let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
         grow::append(&store, &sources, &options, &grow.into(), progress)

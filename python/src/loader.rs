@@ -137,6 +137,7 @@ from_attributes! {
         dtype: Option<NamedDtype>,
         target_sum: Option<f64>,
         log1p: bool,
+        measured: bool,
         seed: u64,
         memory: usize,
     }
@@ -152,6 +153,7 @@ impl From<OptionArguments> for LoaderOptions {
             dtype: given.dtype.map(|dtype| dtype.0),
             target_sum: given.target_sum,
             log1p: given.log1p,
+            measured: given.measured,
             seed: given.seed,
             memory: given.memory,
         }

@@ -192,6 +192,7 @@ impl Tokenizer {
             cells: array(py, done.cells.into_iter().map(|c| c as i64).collect()),
             sources: None,
             data: Py::new(py, tokens)?.into_any(),
+            measured: None,
             columns: Vec::new(),
         })
     }

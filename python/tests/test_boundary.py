@@ -34,6 +34,7 @@ LOADER = {
     "dtype": None,
     "target_sum": None,
     "log1p": False,
+    "measured": False,
     "seed": 0,
     "memory": 1 << 20,
 }

@@ -59,6 +59,8 @@ class Life:
         self.path = folder / "a.slaf"
         self.memory = cells_of(rng, 12, 0, None)
         self.born = 12
+        # Of each cell of a panel, the genes that it has.
+        self.panels: dict[str, np.ndarray] = {}
         SLAFConverter().convert_anndata(self.memory, self.path)
         self.array = SLAFArray(self.path)
         self.versions = {1: self.memory.copy()}
@@ -103,7 +105,14 @@ class Life:
     def append(self) -> None:
         new = cells_of(self.rng, int(self.rng.integers(1, 6)), self.born, self.memory)
         self.born += new.n_obs
-        self.array.append(new[:, self.rng.permutation(GENES)].copy())
+        genes = self.rng.permutation(GENES)[: self.rng.choice([GENES, 3])]
+        panel = np.isin(np.arange(GENES), genes)
+        new.X = new.X @ sp.diags_array(panel.astype(np.float32), format="csr")
+        new.X.eliminate_zeros()
+        for name in list(new.layers):
+            new.layers[name] = new.X * 3
+        self.panels |= dict.fromkeys(new.obs_names, panel)
+        self.array.append(new[:, genes].copy())
         united = ad.concat([self.memory, new], uns_merge="first")
         united.var = self.memory.var
         for name, column in self.memory.obs.items():
@@ -197,6 +206,9 @@ class Life:
         assert total == expected.sum()
         sums = np.asarray(read_slaf(self.path).X.sum(axis=0)).ravel()
         np.testing.assert_array_equal(sums, np.asarray(expected.sum(axis=0)).ravel())
+        everything = np.ones(GENES, dtype=bool)
+        panels = [self.panels.get(cell, everything) for cell in self.memory.obs_names]
+        np.testing.assert_array_equal(self.array.is_measured(), np.reshape(panels, (-1, GENES)))
         self.versions[self.array.version] = self.memory.copy()
 
 

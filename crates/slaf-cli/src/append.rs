@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Take a layer that an input lacks as zeros in its cells
     #[arg(long)]
     fill_layers: bool,
+    /// Append inputs that have no gene in common with the store
+    #[arg(long)]
+    allow_disjoint: bool,
     /// How much memory to use, for example 800M or 4G
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<usize>,
@@ -47,6 +50,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         shown: None,
         allow_loss: args.allow_loss,
         fill_layers: args.fill_layers,
+        allow_disjoint: args.allow_disjoint,
         memory: args.memory.unwrap_or(defaults.memory),
         input: args.part.of(defaults.input),
     };

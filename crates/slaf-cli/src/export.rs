@@ -56,7 +56,12 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let bar = Bar::new(interrupt);
     slaf::export(&dataset, &args.output, format, &options, &|event| bar.update(event))?;
     drop(bar);
-    say(format_args!("{}: {} cells x {} genes", args.output.display(), dataset.n_cells(), dataset.n_genes()))
+    let output = args.output.display();
+    say(format_args!("{output}: {} cells x {} genes", dataset.n_cells(), dataset.n_genes()))?;
+    match dataset.manifest().measured {
+        Some(_) => say("note: which genes were measured in which cells is not in it: they are zeros"),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

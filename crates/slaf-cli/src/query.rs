@@ -11,7 +11,7 @@ use std::time::Duration;
 ///
 /// The tables are cells, genes, expression, layers, obsp_KEY and varp_KEY. A double-quoted word
 /// that names no column and is compared with text is a text: WHERE batch = "batch1". A gene is a
-/// column of cells. A division gives a fraction, // and div(a, b) a whole number.
+/// column of cells. sources() and measured() tell which genes were measured in which cells. A division gives a fraction, // and div(a, b) a whole number.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Compare each file with its hash before it is first read
     #[arg(long)]
     verify: bool,
+    /// A gene as a column of cells is null where it was not measured, and not 0
+    #[arg(long)]
+    measured: bool,
     /// "standard" takes every word in double quotes for a name, and divides whole numbers into
     /// whole numbers
     #[arg(long, value_name = "DIALECT", default_value = "slaf", value_parser = dialect)]
@@ -46,7 +49,8 @@ fn dialect(name: &str) -> Result<Dialect, String> {
 
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let (store, sql) = (args.store, args.sql);
-    let options = QueryOptions { time_limit: args.timeout, dialect: args.dialect, ..QueryOptions::default() };
+    let (time_limit, dialect, measured) = (args.timeout, args.dialect, args.measured);
+    let options = QueryOptions { time_limit, dialect, measured, ..QueryOptions::default() };
     let verify = if args.verify { Verify::FirstTouch } else { Verify::OnRequest };
     // What was asked is known when the last row was written.
     let opened = Arc::new(OnceLock::new());

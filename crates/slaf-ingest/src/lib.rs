@@ -16,6 +16,7 @@ mod h5_out;
 mod h5ad;
 mod h5ad_writer;
 mod loom;
+mod measured;
 mod model;
 mod mtx;
 mod number;
@@ -30,6 +31,7 @@ mod text;
 mod text_columns;
 mod union;
 mod union_columns;
+mod union_genes;
 mod union_slots;
 mod union_uns;
 mod unpacked;
@@ -39,6 +41,7 @@ pub use detect::open;
 pub use folder::h5ads_in;
 pub use h5ad::kind_of_extra;
 pub use h5ad_writer::{Compression, Element, H5adWriter, WriteOptions, check_name, join_extras, write_element};
+pub use measured::{Measured, MeasuredSource};
 pub use model::{
     ArrayInfo, ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss,
     MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
@@ -47,6 +50,7 @@ pub use output::{output_path, store_around};
 pub use plain::frame_rows;
 pub use row_sorter::RowSorter;
 pub use tenx_mtx_writer::{Feature, write_10x_mtx};
-pub use union::{Appended, Join, UnionOptions, append, union};
+pub use union::{Appended, UnionOptions, append, union};
+pub use union_genes::{GeneMatch, Join};
 pub use union_uns::append_uns;
 pub use unpacked::is_packed_hdf5;

@@ -1,5 +1,6 @@
 //! What every format is read into.
 
+use crate::measured::Measured;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Values};
@@ -208,6 +209,8 @@ pub struct Description {
     /// Elements that are kept as they are: the paths (without a leading slash) of HDF5 objects
     /// that [`Input::write_extras`] copies, such as `uns`, `obsm/frame`, `raw/varm`.
     pub extras: Vec<String>,
+    /// Which genes were measured in which cells, where the input tells it and it is not all in all.
+    pub measured: Option<Measured>,
     /// What an import would leave out.
     pub losses: Vec<Loss>,
     /// What the reader decided, for the conversion report: `genes in rows (detected)`.

@@ -1,35 +1,23 @@
 //! Several inputs as one: their cells one after the other, over the genes of all or of each.
 
+use crate::measured::Measured;
 use crate::model::{
     ArrayKey, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixKey, RowStream,
     StreamOptions, create_empty_hdf5,
 };
 use crate::row_sorter::canonicalize;
 use crate::union_columns::{Columns, United, all_missing, unite_columns};
+use crate::union_genes::{GeneMatch, Join, gene_keys, gene_match, match_genes, measured_in};
 use crate::union_slots::{absent_layers, unite_slots};
 use crate::union_uns;
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray, UInt32Array};
 use arrow::compute::take;
+use slaf_core::order::DROP;
 use slaf_core::{Context, CsrChunk, Dtype, Error, ErrorKind, Result, Value, Values, with_values};
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Which genes the union has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Join {
-    /// Those of any input: those of the first one, then the new ones of the next, and so on.
-    #[default]
-    Outer,
-    /// Those that every input has, in the order of the first.
-    Inner,
-    /// Those of the first input.
-    Reference,
-}
-
-slaf_core::names!(Join, "join", { Outer => "outer", Inner => "inner", Reference => "reference" });
 
 /// How to unite inputs.
 #[derive(Clone, Debug)]
@@ -41,9 +29,6 @@ pub struct UnionOptions {
     /// Take a layer that an input lacks as zeros in its cells; otherwise such a layer is a loss.
     pub fill_layers: bool,
 }
-
-/// A gene of an input that the union leaves out.
-const DROP: u32 = u32::MAX;
 
 struct Source {
     name: String,
@@ -62,6 +47,9 @@ struct Union {
     uns: bool,
     /// How many sources, the first ones, give their genes and columns and not their cells.
     hidden: usize,
+    /// Of all sources, those first ones among them.
+    measured: Measured,
+    matches: Vec<GeneMatch>,
 }
 
 /// Unites inputs, each with the name that its cells get in the source column.
@@ -116,6 +104,22 @@ impl Appended {
         Ok(Frame { columns: columns.collect::<Result<_>>()?, index: frame.index })
     }
 
+    /// The cells of the first input, and those of the others behind them, with the genes that were
+    /// measured in them; those of the first have no name unless it says so itself.
+    pub fn measured(&self) -> &Measured {
+        &self.0.measured
+    }
+
+    /// How the genes of each of the other inputs go with those of the first.
+    pub fn matches(&self) -> &[GeneMatch] {
+        &self.0.matches[1..]
+    }
+
+    /// What one of the first input's genes is called where they are matched.
+    pub fn example(&self) -> Option<&str> {
+        self.0.matches[0].example.as_deref()
+    }
+
     /// The inputs whose cells these are, by their names.
     pub fn sources(&self) -> impl Iterator<Item = (&str, &dyn Input)> {
         self.0.sources[1..].iter().map(|s| (s.name.as_str(), &*s.input))
@@ -159,7 +163,8 @@ fn unite(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions, hidden: 
     }
     let (keys, by) = gene_keys(&inputs, &vars)?;
     let (union_genes, maps) = match_genes(&keys, options.join);
-    let left_out: usize = maps.iter().map(|map| map.iter().filter(|g| **g == DROP).count()).sum();
+    let matches: Vec<GeneMatch> = maps.iter().zip(&keys).map(|(map, keys)| gene_match(map, &maps[0], keys)).collect();
+    let left_out: u64 = matches.iter().map(|m| m.left_out).sum();
     if union_genes.is_empty() && keys.iter().any(|k| !k.is_empty()) {
         return Err(Error::invalid("no gene is in every input; use --join outer, or check the gene names"));
     }
@@ -195,6 +200,12 @@ fn unite(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions, hidden: 
         }
         losses.extend(d.losses.iter().map(|l| Loss { path: format!("{name}: {}", l.path), reason: l.reason.clone() }));
     }
+    let measured = measured_in(&inputs, &maps, union_genes.len() as u64, hidden);
+    let told = (hidden == 0 && !measured.is_all()).then(|| measured.clone());
+    if told.is_some() {
+        notes
+            .push("genes that an input does not have are zeros in its cells, and known not to be measured".to_string());
+    }
     let uns = hidden == 0
         && inputs.iter().any(|(_, i)| union_uns::has_uns(&**i) || !absent_layers(&**i, &matrices).is_empty());
     let description = Description {
@@ -210,6 +221,7 @@ fn unite(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions, hidden: 
         matrices,
         arrays,
         extras: if uns { vec!["uns".to_string()] } else { Vec::new() },
+        measured: told,
         losses,
         notes,
     };
@@ -229,67 +241,9 @@ fn unite(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions, hidden: 
         source_column: options.source_column.clone(),
         uns,
         hidden,
+        measured,
+        matches,
     })
-}
-
-/// What tells the genes of each input apart, and what that is.
-fn gene_keys(inputs: &[(String, Box<dyn Input>)], vars: &[Frame]) -> Result<(Vec<Vec<String>>, &'static str)> {
-    let repeated = |keys: &[String]| -> Option<String> {
-        let mut seen = std::collections::HashSet::new();
-        keys.iter().find(|k| !seen.insert(k.as_str())).cloned()
-    };
-    let ids: Option<Vec<Vec<String>>> = vars
-        .iter()
-        .map(|var| {
-            let column = var.columns.iter().find(|c| c.info.name == "gene_ids")?;
-            let text = arrow::compute::cast(&column.array, &arrow::datatypes::DataType::Utf8).ok()?;
-            let ids: Vec<String> =
-                text.as_string_opt::<i32>()?.iter().map(|s| s.map(str::to_owned)).collect::<Option<_>>()?;
-            repeated(&ids).is_none().then_some(ids)
-        })
-        .collect();
-    if let Some(ids) = ids {
-        return Ok((ids, "var[\"gene_ids\"]"));
-    }
-    for ((name, _), var) in inputs.iter().zip(vars) {
-        if let Some(gene) = repeated(&var.index) {
-            return Err(Error::new(
-                ErrorKind::AmbiguousName,
-                format!(
-                    "gene \"{gene}\" comes more than once, so that inputs cannot be joined by it; make the names unique"
-                ),
-            )
-            .at("var")
-            .at(name));
-        }
-    }
-    Ok((vars.iter().map(|v| v.index.clone()).collect(), "the index of var"))
-}
-
-/// The genes of the union (input and row where each comes first), and each input's map to them.
-fn match_genes(keys: &[Vec<String>], join: Join) -> (Vec<(usize, usize)>, Vec<Vec<u32>>) {
-    let mut number: HashMap<&str, u32> = HashMap::new();
-    let mut genes = Vec::new();
-    for (i, names) in keys.iter().enumerate() {
-        for (row, name) in names.iter().enumerate() {
-            let kept = match join {
-                Join::Outer => true,
-                Join::Inner | Join::Reference => i == 0,
-            };
-            if kept && !number.contains_key(name.as_str()) {
-                number.insert(name, genes.len() as u32);
-                genes.push((i, row));
-            }
-        }
-    }
-    if join == Join::Inner {
-        let sets: Vec<std::collections::HashSet<&str>> =
-            keys[1..].iter().map(|k| k.iter().map(String::as_str).collect()).collect();
-        genes.retain(|&(i, row)| sets.iter().all(|s| s.contains(keys[i][row].as_str())));
-        number = genes.iter().enumerate().map(|(n, &(i, row))| (keys[i][row].as_str(), n as u32)).collect();
-    }
-    let maps = keys.iter().map(|names| names.iter().map(|n| number.get(n.as_str()).copied().unwrap_or(DROP)).collect());
-    (genes, maps.collect())
 }
 
 /// The var of the union: each column that means the same wherever a gene comes more than once.

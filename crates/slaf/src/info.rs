@@ -28,6 +28,9 @@ pub struct Info {
     pub arrays: Vec<String>,
     /// Elements that are kept as they came: `uns`.
     pub extras: Vec<String>,
+    /// `2 sets of genes in 3 sources`, where not all genes were measured in all cells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<String>,
     /// The program that wrote the version, `slaf 0.1.0` for example.
     pub created_by: String,
 }
@@ -107,6 +110,11 @@ impl Info {
                 .map(|a| format!("{} ({} x {})", a.shown(), a.width, a.dtype.name()))
                 .collect(),
             extras: manifest.extras.iter().flat_map(|e| e.elements.clone()).collect(),
+            measured: manifest.measured.as_ref().map(|m| {
+                let (sets, sources) = (m.n_sets, m.sources.len());
+                let plural = |n: u64| if n == 1 { "" } else { "s" };
+                format!("{sets} set{} of genes in {sources} source{}", plural(sets), plural(sources as u64))
+            }),
             created_by: manifest.created_by.clone(),
         }
     }
@@ -134,6 +142,9 @@ impl fmt::Display for Info {
         }
         if !self.extras.is_empty() {
             writeln!(f, "  also                 {}", self.extras.join(", "))?;
+        }
+        if let Some(measured) = &self.measured {
+            writeln!(f, "  measured             {measured}")?;
         }
         let tables: Vec<_> = self.tables.iter().map(|(t, b)| format!("{t} {}", human_bytes(*b))).collect();
         write!(f, "  tables               {}", tables.join(", "))

@@ -43,7 +43,7 @@ mod verify;
 
 pub use config::query_memory;
 pub use convert::{ConvertOptions, ConvertReport, Durability, convert};
-pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStats, Verify, VersionInfo};
+pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStatistics, GeneStats, Verify, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
@@ -55,7 +55,8 @@ pub use search::{SearchOptions, SearchQuery};
 pub use selection::Selection;
 pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, STACK, Value, Values, with_dtype, with_values};
 pub use slaf_ingest::{
-    ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, OpenOptions,
+    ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, Measured, MeasuredSource,
+    OpenOptions,
 };
 pub use slaf_lance::IoStats;
 pub use slaf_lance::runtime::pool_threads as threads;

@@ -3,9 +3,10 @@
 use crate::reader::ReadOptions;
 use crate::selection::Selection;
 use crate::store::Snapshot;
-use crate::store::values::to_arrow;
+use crate::store::values::{dense_columns, to_arrow};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewArray, UInt32Array};
-use arrow::compute::take;
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{concat, filter, take};
 use slaf_core::{CsrChunk, Error, ErrorKind, Result, Values};
 use slaf_ingest::{Axis, MatrixKey};
 use slaf_lance::error::from_arrow;
@@ -68,14 +69,52 @@ pub(crate) async fn read(
     let n_rows = chunk.n_rows();
     let cells = names(snapshot, Axis::Cells, rows, entry.n_rows, n_rows, places.cells).await?;
     let genes = names(snapshot, Axis::Genes, cols, entry.n_cols, n_genes, places.genes).await?;
-    let values: ArrayRef = match chunk.values {
-        Values::Bool(values) => Arc::new(BooleanArray::from(values)),
-        values => to_arrow(values),
-    };
+    let values = shown(chunk.values);
     let values = match places.values {
         Some(at) => take(&values, &UInt32Array::from(at), None).map_err(from_arrow)?,
         None => values,
     };
+    RecordBatch::try_from_iter([("cell_id", cells), ("gene_id", genes), ("value", values)]).map_err(from_arrow)
+}
+
+/// Values as they are shown: those of bool are truth values.
+fn shown(values: Values) -> ArrayRef {
+    match values {
+        Values::Bool(values) => Arc::new(BooleanArray::from(values)),
+        values => to_arrow(values),
+    }
+}
+
+/// A batch like that of [`read`]: a row for each cell in which a gene was measured, zeros among them.
+pub(crate) async fn read_measured(snapshot: &Snapshot, cols: &Selection) -> Result<RecordBatch> {
+    let entry = snapshot.matrix(&MatrixKey::X)?;
+    let genes: Vec<u64> = cols.iter(entry.n_cols).collect();
+    if u128::from(entry.n_rows) * genes.len() as u128 > u128::from(u32::MAX) {
+        let message = "more than 2^32 values in one frame: ask for fewer genes";
+        return Err(Error::new(ErrorKind::UnsupportedFeature, message));
+    }
+    let chunk = snapshot.read(&MatrixKey::X, entry, &Selection::All, cols, ReadOptions::default()).await?;
+    let n_cells = chunk.n_rows();
+    let measured = snapshot.measured().await?;
+    let sets = measured.map(|m| m.sets_of(0..entry.n_rows));
+    let (mut cells, mut places, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    for ((place, gene), values) in (0..).zip(&genes).zip(dense_columns(&chunk, genes.len())) {
+        let is_there = match (measured, &sets) {
+            (Some(measured), Some(sets)) => {
+                BooleanBuffer::collect_bool(n_cells, |cell| measured.sets()[sets[cell]].value(*gene as usize))
+            }
+            _ => BooleanBuffer::new_set(n_cells),
+        };
+        cells.extend(is_there.set_indices().map(|cell| cell as u32));
+        places.resize(cells.len(), place);
+        parts.push(filter(&shown(values), &BooleanArray::new(is_there, None)).map_err(from_arrow)?);
+    }
+    let values = match parts.is_empty() {
+        true => shown(Values::empty(entry.dtype)),
+        false => concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>()).map_err(from_arrow)?,
+    };
+    let cells = names(snapshot, Axis::Cells, &Selection::All, entry.n_rows, n_cells, cells).await?;
+    let genes = names(snapshot, Axis::Genes, cols, entry.n_cols, genes.len(), places).await?;
     RecordBatch::try_from_iter([("cell_id", cells), ("gene_id", genes), ("value", values)]).map_err(from_arrow)
 }
 

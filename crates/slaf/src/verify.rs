@@ -11,7 +11,7 @@ use arrow::datatypes::{UInt32Type, UInt64Type};
 use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::MatrixKey;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Files that are hashed at once.
 const FILES_AT_ONCE: usize = 8;
@@ -94,6 +94,7 @@ impl Snapshot {
                 }
             }
         }
+        self.measured().await?;
         if depth == Depth::Lengths {
             return Ok(());
         }
@@ -101,7 +102,8 @@ impl Snapshot {
             self.counts(entry).await.at(entry.key())?;
         }
         self.cell_names().await?;
-        self.stripes().await
+        self.stripes().await?;
+        self.not_measured().await.at("measured")
     }
 
     /// Compares the index of names with the names: one that lacks a name would hide a cell.
@@ -137,6 +139,27 @@ impl Snapshot {
         for (field, said, found) in [("nnz", entry.nnz, nnz), ("bytes", entry.bytes, bytes)] {
             if said != found {
                 return Err(Error::corrupt(format!("{said}, but its rows have {found}")).at(field));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for values of genes that were not measured in any cell of a stripe.
+    async fn not_measured(&self) -> Result<()> {
+        let (Some(measured), Some(_)) = (self.measured().await?, &self.manifest.tables.by_gene) else { return Ok(()) };
+        let order = self.order().await?;
+        let nnz = self.column(TableName::ByGene, schema::NNZ).await?;
+        let nnz = primitive::<UInt64Type>(&nnz, schema::NNZ)?;
+        for (i, stripe) in self.manifest.stripes.iter().enumerate() {
+            let cells = stripe.first_cell..stripe.first_cell + stripe.n_cells;
+            let within = measured.sources().iter().filter(|s| s.first_cell < cells.end && s.cells().end > cells.start);
+            let sets: BTreeSet<usize> = within.map(|s| s.set).collect();
+            let rows = &nnz[stripe.first_row as usize..(stripe.first_row + stripe.n_genes) as usize];
+            for (&gene, _) in order.gene_of.iter().zip(rows).filter(|(_, n)| **n > 0) {
+                if !sets.iter().any(|&set| measured.sets()[set].value(gene as usize)) {
+                    let what = format!("gene {gene} has values in cells {}..{}, and no source", cells.start, cells.end);
+                    return Err(Error::corrupt(format!("{what} of these cells measured it")).at(format!("stripes.{i}")));
+                }
             }
         }
         Ok(())

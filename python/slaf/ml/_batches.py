@@ -97,6 +97,8 @@ def arrays(native: Any, layout: Layout) -> dict[str, Any]:
         batch["x"] = data.values.reshape(len(cells), layout.width)
     else:
         batch["x"] = data
+    if native.measured is not None:
+        batch["measured"] = native.measured.reshape(len(cells), layout.width)
     batch["cell_ids"] = cells
     if native.sources is not None:
         batch["source_ids"] = native.sources.astype(np.int64)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from slaf import SLAFArray, _slaf
 from slaf._boundary import LoaderOptions, LoaderSource, Shard
 from slaf._errors import from_kind, invalid
-from slaf._numbers import CELLS, MANY, positive, whole
+from slaf._numbers import CELLS, MANY, flag, positive, whole
 from slaf._selectors import Axis
 from slaf._store import Key, Store
 from slaf.ml import _batches, _cells, _labels, _sources
@@ -72,6 +72,7 @@ class Plan:
         device: str | torch.device | None,
         pin_memory: bool,
         verify: Literal["first-touch"] | None,
+        measured: bool,
     ):
         _batches.check(return_tensors)
         batch_size = whole("batch_size", batch_size, 1, MANY - 1)
@@ -123,6 +124,12 @@ class Plan:
         form: Literal["tokens", "dense", "sparse"] = (
             "tokens" if self.tokenizers else "dense" if dense else "sparse"
         )
+        measured = flag("measured", measured)
+        if measured and self.tokenizers:
+            raise invalid(
+                "measured= is for raw_mode=True: tokens are of stored values alone, so that genes "
+                "that were not measured are never among them"
+            )
         if self.tokenizers:
             self.width = self.tokenizers[0]._native.length
         else:
@@ -142,6 +149,7 @@ class Plan:
             dtype=None if dtype is None else _dtype_name(dtype),
             target_sum=None if normalize is None else positive("normalize", normalize),
             log1p=bool(log1p),
+            measured=measured,
             seed=seed,
             memory=memory,
         )
@@ -312,7 +320,8 @@ def _encoded(
     """Encode columns of obs; gives the tables, and the arrays of each store."""
     if isinstance(names, str):
         raise invalid(f"obs_columns is a list of names: [{names!r}]")
-    taken = {"x", "input_ids", "attention_mask", "values", "cell_ids", "source_ids", "is_control"}
+    taken = {"x", "input_ids", "attention_mask", "values", "measured"}
+    taken |= {"cell_ids", "source_ids", "is_control"}
     for name in names:
         if name in taken or list(names).count(name) > 1:
             raise invalid(f"obs column {name!r}: a batch has something else of that name")

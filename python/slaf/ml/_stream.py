@@ -95,6 +95,7 @@ class Stream:
         device: str | torch.device | None = None,
         pin_memory: bool = False,
         verify: Literal["first-touch"] | None = None,
+        measured: bool = False,
     ):
         n_epochs = whole("n_epochs", n_epochs, 1, MANY)
         if (rank is None) != (world_size is None):
@@ -138,6 +139,7 @@ class Stream:
             device=device,
             pin_memory=pin_memory,
             verify=verify,
+            measured=measured,
         )
         self.n_epochs = n_epochs
         self._given = None if rank is None or world_size is None else (rank, world_size)

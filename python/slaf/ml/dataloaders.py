@@ -102,6 +102,10 @@ class SLAFDataLoader(Stream):
     verify
         As in :class:`slaf.SLAFArray`: ``"first-touch"`` compares each file with its hash before
         something of it is read.
+    measured
+        Raw batches tell which genes of ``x`` were measured in each cell, as ``measured``. In the
+        others ``x`` is 0, as that is what is stored of genes that a source does not have (see
+        :meth:`slaf.SLAFArray.sources`): a loss leaves them out by the mask.
 
     Raises
     ------
@@ -118,7 +122,8 @@ class SLAFDataLoader(Stream):
     Keys of a batch of `b` cells: ``cell_ids`` (int64, [b]: row numbers), ``source_ids`` (int64,
     [b]: the store, if there are several), and the obs columns. With tokens: ``input_ids`` (int64,
     [b, L]), ``attention_mask`` (bool, [b, L]) and, for scGPT, ``values`` (float32, [b, L]). Raw:
-    ``x``, a sparse CSR tensor of shape [b, genes] with int32 indices, or a dense one. With
+    ``x``, a sparse CSR tensor of shape [b, genes] with int32 indices, or a dense one, and
+    ``measured`` (bool, [b, genes]), if it was asked for. With
     :class:`slaf.ml.samplers.Sets` also ``is_control`` (bool, [b]); with `n_epochs` above 1 also
     ``epoch``, a number (not in Arrow batches).
 

@@ -84,6 +84,7 @@ pub(crate) fn open(root: Group, form: &str, options: &OpenOptions) -> Result<Box
         extras: reader.extras,
         losses: reader.losses,
         notes: reader.notes,
+        measured: None,
     };
     Ok(Box::new(H5ad {
         root,

@@ -4,12 +4,13 @@ use super::options::ConvertOptions;
 use super::survey;
 use crate::progress::{Progress, ProgressEvent};
 use crate::store::frames::{Categories, categories_to_ipc};
-use crate::store::manifest::Extras;
+use crate::store::manifest::{Extras, MeasuredEntry};
+use crate::store::measured::{entry_of, sets_to_ipc};
 use bytes::Bytes;
 use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::temporary::TemporaryFolder;
-use slaf_ingest::{Input, MatrixKey};
+use slaf_ingest::{Input, MatrixKey, Measured};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
 use std::path::Path;
@@ -43,6 +44,14 @@ impl Place<'_> {
         let path = survey::categories(self.write_id);
         block_on(self.storage.write(&path, categories_to_ipc(categories)?))?;
         Ok(Some(path))
+    }
+
+    /// Writes which genes were measured in which cells, unless that is all in all.
+    pub(crate) fn write_measured(&self, measured: Option<&Measured>) -> Result<Option<MeasuredEntry>> {
+        let Some(measured) = measured.filter(|m| !m.is_all()) else { return Ok(None) };
+        let path = survey::measured(self.write_id);
+        block_on(self.storage.write(&path, sets_to_ipc(measured)?))?;
+        Ok(Some(entry_of(measured, path)))
     }
 
     /// Writes an HDF5 file with elements that no table holds.

@@ -25,7 +25,7 @@ pub use report::ConvertReport;
 use crate::progress::Progress;
 use crate::store::frames::Categories;
 use crate::store::manifest::{
-    ArrayEntry, Extras, FORMAT_VERSION, FrameSchema, Manifest, MatrixEntry, NameSegment, Stripe, Tables,
+    ArrayEntry, Extras, FORMAT_VERSION, FrameSchema, Manifest, MatrixEntry, MeasuredEntry, NameSegment, Stripe, Tables,
 };
 use crate::trace::Address;
 use cell_names::NamesWriter;
@@ -179,6 +179,7 @@ pub(crate) struct Written {
     pub(crate) stripes: Vec<Stripe>,
     pub(crate) categories: Option<String>,
     pub(crate) cell_names: Vec<NameSegment>,
+    pub(crate) measured: Option<MeasuredEntry>,
     pub(crate) extras: Option<Extras>,
     by_gene_bytes: u64,
     duplicates: u64,
@@ -206,6 +207,7 @@ impl Job<'_> {
             None => None,
         };
         let categories = self.place.write_categories(&categories)?;
+        let measured = self.place.write_measured(description.measured.as_ref())?;
         let extras = self.write_extras()?;
         let mut matrices = cells.matrices;
         matrices.extend(genes.matrices);
@@ -222,6 +224,7 @@ impl Job<'_> {
             stripes: cells.stripes,
             categories,
             cell_names: cells.names,
+            measured,
             extras,
             by_gene_bytes: cells.by_gene_bytes,
             duplicates: cells.duplicates,
@@ -257,9 +260,11 @@ impl Job<'_> {
             stripes: written.stripes,
             categories: written.categories,
             cell_names: written.cell_names,
+            measured: None,
             extras: written.extras,
             files: Vec::new(),
         };
+        manifest.set_measured(written.measured);
         let span = tracing::debug_span!("commit", version = manifest.version, cells = manifest.n_cells);
         block_on(target.commit(&mut manifest).instrument(span))?;
         let (by_gene_bytes, duplicates) = (written.by_gene_bytes, written.duplicates);

@@ -39,6 +39,10 @@ pub(crate) fn extras(id: &str) -> String {
     format!("_slaf/extras/{id}.h5")
 }
 
+pub(crate) fn measured(id: &str) -> String {
+    format!("_slaf/measured/{id}.arrow")
+}
+
 /// The folder of the indexes of names.
 pub(crate) const NAMES: &str = "_slaf/names";
 
@@ -62,7 +66,7 @@ fn writer_of(path: &str) -> Option<&str> {
     let is_id = |id: &&str| id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let id = match path.strip_prefix("_slaf/")?.split_once('/') {
         Some(("writing", name)) => name.strip_suffix(".json").unwrap_or(name),
-        Some(("categories", name)) => name.strip_suffix(".arrow")?,
+        Some(("categories" | "measured", name)) => name.strip_suffix(".arrow")?,
         Some(("extras", name)) => name.strip_suffix(".h5")?,
         Some(("names", name)) => name.strip_suffix(".bin")?.split_once('-').filter(|(_, n)| is_number(n))?.0,
         _ => return None,
@@ -220,7 +224,7 @@ pub(crate) async fn remove_write(storage: &Storage, id: &str) -> Result<()> {
         storage.remove(&table(id, name)).await?;
     }
     remove_names(storage, id, |_| true).await?;
-    for file in [categories(id), extras(id), staging(id), mark(id)] {
+    for file in [categories(id), extras(id), measured(id), staging(id), mark(id)] {
         storage.delete(&file).await?;
     }
     Ok(())
@@ -429,6 +433,7 @@ mod tests {
             "_slaf/categories/ID.arrow",
             "_slaf/categories/ID.arrow#2",
             "_slaf/extras/ID.h5",
+            "_slaf/measured/ID.arrow",
             "_slaf/names/ID-0.bin",
             "_slaf/names/ID-12.bin#1",
             "cells-ID.lance/data/.tmpX1",

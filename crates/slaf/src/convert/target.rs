@@ -152,8 +152,9 @@ impl Target {
         for table in tables.filter(|t| *t != "_slaf").collect::<BTreeSet<_>>() {
             remove_empty(&root.join(table));
         }
-        let ours = ["_slaf/categories", "_slaf/extras", "_slaf/names", "_slaf/versions", "_slaf/writing", "_slaf"];
-        let ours = ours.into_iter().map(|f| root.join(f)).chain((!self.keep_root).then(|| root.clone()));
+        let slaf = root.join("_slaf");
+        let ours = ["categories", "extras", "measured", "names", "versions", "writing", ""].map(|f| slaf.join(f));
+        let ours = ours.into_iter().chain((!self.keep_root).then(|| root.clone()));
         for folder in ours {
             // Fails, as it should, for a folder that is not empty.
             let _ = std::fs::remove_dir(folder);
@@ -161,7 +162,7 @@ impl Target {
     }
 }
 
-/// The files of the tables of a version, its categories, extras and index of names, with their lengths.
+/// The files of the tables of a version, and its single ones beside them, with their lengths.
 pub(crate) async fn files_of(storage: &Storage, manifest: &Manifest) -> Result<Vec<(String, u64)>> {
     let tables = &manifest.tables;
     let tables = [Some(&tables.cells), Some(&tables.genes), tables.by_gene.as_ref(), tables.raw_genes.as_ref()];
@@ -169,7 +170,12 @@ pub(crate) async fn files_of(storage: &Storage, manifest: &Manifest) -> Result<V
     for table in tables.into_iter().flatten() {
         files.extend(storage.list(&table.path).await?);
     }
-    for file in [&manifest.categories, &manifest.extras.as_ref().map(|e| e.path.clone())].into_iter().flatten() {
+    let single = [
+        manifest.categories.as_ref(),
+        manifest.extras.as_ref().map(|e| &e.path),
+        manifest.measured.as_ref().map(|e| &e.path),
+    ];
+    for file in single.into_iter().flatten() {
         let beside = storage.list(file.rsplit_once('/').map_or("", |(folder, _)| folder)).await?;
         files.extend(beside.into_iter().filter(|(f, _)| f == file));
     }

@@ -3,8 +3,10 @@
 mod annotations;
 mod handle;
 mod matrices;
+mod measured;
 mod queries;
 mod search;
 
 pub use annotations::{CellStats, GeneStats};
 pub use handle::{Dataset, DatasetOptions, Verify, VersionInfo};
+pub use measured::GeneStatistics;

@@ -4,7 +4,7 @@
 //! them would make, so that the answer is that of such a conversion; only the new cells are written.
 
 use super::labelled::Labelled;
-use super::options::{GrowOptions, GrowReport};
+use super::options::{AppendedSource, GrowOptions, GrowReport};
 use super::store_input::{StoreInput, open_source};
 use super::writer::{Head, Next, commit_over};
 use crate::config;
@@ -21,6 +21,7 @@ use crate::store::frames::Categories;
 use crate::store::manifest::{
     ArrayEntry, ColumnSchema, FrameSchema, Kind, Manifest, NameSegment, SHORT_STRIPES, Slot, Stripe,
 };
+use crate::store::measured::entry_of;
 use crate::store::name_index::{Entries, LONGEST};
 use crate::store::schema::{self, by_gene_schema};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -29,7 +30,7 @@ use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{
-    Appended, ArrayKey, Axis, ColumnKind, Input, Join, MatrixInfo, MatrixKey, OpenOptions, UnionOptions,
+    Appended, ArrayKey, Axis, ColumnKind, GeneMatch, Input, Join, MatrixInfo, MatrixKey, OpenOptions, UnionOptions,
 };
 use slaf_lance::error::from_arrow;
 use slaf_lance::runtime::block_on;
@@ -53,6 +54,8 @@ pub struct AppendOptions {
     pub allow_loss: bool,
     /// Take a layer that the source or the store lacks as zeros in their cells.
     pub fill_layers: bool,
+    /// Append a source that has no gene in common with the store.
+    pub allow_disjoint: bool,
     /// Bytes that may be held, about.
     pub memory: usize,
     /// How to read the inputs.
@@ -67,6 +70,7 @@ impl Default for AppendOptions {
             shown: None,
             allow_loss: false,
             fill_layers: false,
+            allow_disjoint: false,
             memory: 1 << 30,
             input: OpenOptions::default(),
         }
@@ -79,12 +83,14 @@ const SOURCE: &str = "source";
 /// Appends the cells of files and stores, in one commit.
 ///
 /// Genes are matched by id; new ones come after those that are there. Columns of obs are united: one
-/// that a side lacks is missing there, categories are merged, numbers are promoted. The cost is that
+/// that a side lacks is missing there, categories are merged, numbers are promoted. A gene that a
+/// source does not have is no zero in its cells: [`Dataset::measured`] tells. The cost is that
 /// of the new cells, but for columns of obs and obsm whose type changes, which are written anew.
 ///
 /// # Errors
 /// `would-lose-data` for what only one side has (layers, obsm, raw, graphs, varm), without
-/// `allow_loss`; `invalid-argument` for an inner join that would take genes from the store; those of
+/// `allow_loss`; `invalid-argument` for an inner join that would take genes from the store, and for a
+/// source that has no gene in common with it, without `allow_disjoint`; those of
 /// reading the inputs and of writing. After an error nothing is left, unless it is
 /// `commit-outcome-unknown`.
 pub fn append(
@@ -120,10 +126,17 @@ pub fn append(
         let appending = Appending { paths: &paths, options, grow, progress };
         appending.next(head).map(|(next, told)| (Some(next), told))
     };
-    let (manifest, (written, told)) = commit_over(uri, grow, &operation, change)?;
-    notes.extend(told);
-    let report = GrowReport::new(&manifest, written, Vec::new());
-    Ok(GrowReport { notes, seconds: started.elapsed().as_secs_f64(), ..report })
+    let (manifest, told) = commit_over(uri, grow, &operation, change)?;
+    notes.extend(told.notes);
+    let report = GrowReport::new(&manifest, told.written, Vec::new());
+    Ok(GrowReport { sources: told.sources, notes, seconds: started.elapsed().as_secs_f64(), ..report })
+}
+
+/// What there is to tell of an append.
+struct Told {
+    written: Vec<String>,
+    sources: Vec<AppendedSource>,
+    notes: Vec<String>,
 }
 
 struct Appending<'a> {
@@ -134,7 +147,7 @@ struct Appending<'a> {
 }
 
 impl Appending<'_> {
-    fn next(&self, head: &Head<'_>) -> Result<(Next, (Vec<String>, Vec<String>))> {
+    fn next(&self, head: &Head<'_>) -> Result<(Next, Told)> {
         let union = self.union(head)?;
         let before = head.manifest();
         let description = union.description();
@@ -145,6 +158,9 @@ impl Appending<'_> {
                 before.n_genes - description.n_genes
             );
             return Err(Error::invalid(what));
+        }
+        if !self.options.allow_disjoint {
+            refuse_disjoint(&union)?;
         }
         let options = ConvertOptions {
             allow_loss: self.options.allow_loss,
@@ -193,15 +209,21 @@ impl Appending<'_> {
         let cells = job.write_cells(plan, &mut categories)?;
         put_names(head, &mut next, segments, &cells.names);
         self.put(head, &job, &union, cells, &mut next, categories)?;
+        self.put_measured(head, &union, &mut next)?;
         self.put_uns(head, &union, &mut next)?;
         tick(self.progress, "committing", description.n_cells, description.n_cells)?;
-        let written = vec![format!("{} cells", description.n_cells)];
-        Ok((next, (written, description.notes.clone())))
+        let sources = union.sources().zip(union.matches());
+        let told = Told {
+            written: vec![format!("{} cells", description.n_cells)],
+            sources: sources.map(|((name, input), genes)| source_of(name, input, genes)).collect(),
+            notes: description.notes.clone(),
+        };
+        Ok((next, told))
     }
 
     /// The cells of the sources as they follow those of the store.
     fn union(&self, head: &Head<'_>) -> Result<Appended> {
-        let store = StoreInput::new(Dataset::of(head.snapshot.clone()));
+        let store = StoreInput::new(Dataset::of(head.snapshot.clone()))?;
         let labelled = store.description().obs.columns.iter().any(|c| c.name == SOURCE);
         let open = OpenOptions { memory: self.options.memory / 4, ..self.options.input.clone() };
         let mut sources: Vec<(String, Box<dyn Input>)> = Vec::new();
@@ -419,6 +441,30 @@ impl Appending<'_> {
         super::add::write_categories(head, next, categories)
     }
 
+    /// Says which genes were measured in the cells that come, and in those that were there.
+    fn put_measured(&self, head: &Head<'_>, union: &Appended, next: &mut Next) -> Result<()> {
+        let before = head.manifest();
+        let mut measured = union.measured().clone();
+        if let Some(name) = &self.options.source_name {
+            measured.rename_from(before.n_cells, name);
+        }
+        let old = block_on(head.snapshot.measured())?.zip(before.measured.as_ref());
+        // Where no set came, the file goes on: its columns are the sets in their order.
+        let same =
+            old.filter(|(old, entry)| old.sets() == measured.sets() && **entry == entry_of(old, entry.path.clone()));
+        let entry = match same {
+            Some((_, entry)) => Some(entry_of(&measured, entry.path.clone())),
+            None => {
+                let entry = head.place().write_measured(Some(&measured))?;
+                let old_path = old.map(|(_, entry)| entry.path.as_str());
+                next.replace_file(old_path, entry.as_ref().map(|e| e.path.as_str()));
+                entry
+            }
+        };
+        next.manifest().set_measured(entry);
+        Ok(())
+    }
+
     /// Keeps what `uns` of the sources has and the store has not.
     fn put_uns(&self, head: &Head<'_>, union: &Appended, next: &mut Next) -> Result<()> {
         let old = head.manifest().extras.clone();
@@ -444,6 +490,34 @@ impl Appending<'_> {
         let has_uns = dropped.iter().any(|e| e == "uns") || uns.is_some();
         let added = uns.as_ref().filter(|_| has_uns).map(|(bytes, elements)| (bytes.clone(), &elements[..]));
         super::add::replace_extras(head, next, &dropped, added)
+    }
+}
+
+/// Refuses a source none of whose genes the store has: mostly they have other names.
+fn refuse_disjoint(union: &Appended) -> Result<()> {
+    for ((name, input), genes) in union.sources().zip(union.matches()) {
+        let (Some(own), Some(of_store)) = (&genes.example, union.example()) else { continue };
+        if genes.matched == 0 && input.description().n_cells > 0 {
+            let what = format!(
+                "none of its {} genes is in the store, whose genes are called like \"{of_store}\", and its own like \
+                 \"{own}\": give both the same names, or the same ids in var[\"gene_ids\"]; allow_disjoint=True \
+                 (--allow-disjoint) appends them as other genes",
+                genes.new + genes.left_out
+            );
+            return Err(Error::invalid(what).at(name));
+        }
+    }
+    Ok(())
+}
+
+fn source_of(name: &str, input: &dyn Input, genes: &GeneMatch) -> AppendedSource {
+    AppendedSource {
+        name: name.to_string(),
+        n_cells: input.description().n_cells,
+        genes_matched: genes.matched,
+        genes_new: genes.new,
+        genes_left_out: genes.left_out,
+        genes_lacking: genes.lacking,
     }
 }
 

@@ -23,6 +23,6 @@ pub use append::{AppendOptions, append};
 pub use edit::{drop_slots, rename};
 pub use history::{Collected, Difference, GcOptions, diff, gc, newest, rollback, tag, untag};
 pub use optimize::{Optimized, optimize};
-pub use options::{Base, GrowOptions, GrowReport};
+pub use options::{AppendedSource, Base, GrowOptions, GrowReport};
 pub use rewrite::{RewriteOptions, delete_cells, filter};
 pub use table::AnnotationTable;

@@ -84,7 +84,7 @@ pub fn optimize(
         if reasons.is_empty() {
             reasons.push(if force { "it was asked for" } else { "there is little to gain" }.to_string());
         }
-        let input = StoreInput::new(Dataset::of(head.snapshot.clone()));
+        let input = StoreInput::new(Dataset::of(head.snapshot.clone()))?;
         let next = if rewritten { Some(rewrite(head, &input, options, progress)?) } else { None };
         Ok((next, (before, reasons, rewritten)))
     };

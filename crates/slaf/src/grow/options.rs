@@ -40,10 +40,47 @@ pub struct GrowReport {
     pub written: Vec<String>,
     /// What is no longer in this version.
     pub removed: Vec<String>,
+    /// What was appended, in the order of the cells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<AppendedSource>,
     /// What was decided.
     pub notes: Vec<String>,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// How the genes of an appended source go with those that the store had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AppendedSource {
+    /// Its path, or what it was called.
+    pub name: String,
+    /// Its cells.
+    pub n_cells: u64,
+    /// Its genes that the store had.
+    pub genes_matched: u64,
+    /// Its genes that the store had not, and has now.
+    pub genes_new: u64,
+    /// Its genes that the store had not, and has not.
+    pub genes_left_out: u64,
+    /// Genes that the store had and the source does not have: in its cells they were not measured.
+    pub genes_lacking: u64,
+}
+
+impl fmt::Display for AppendedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AppendedSource { name, genes_matched, genes_new, genes_left_out, genes_lacking, .. } = self;
+        let all = genes_matched + genes_new + genes_left_out;
+        write!(f, "{name}: {genes_matched} of its {all} match")?;
+        for (n, what) in [(genes_new, "are new"), (genes_left_out, "are left out")] {
+            if *n > 0 {
+                write!(f, ", {n} {what}")?;
+            }
+        }
+        if *genes_lacking > 0 {
+            write!(f, "; {genes_lacking} of the store's were not measured in its cells")?;
+        }
+        Ok(())
+    }
 }
 
 impl GrowReport {
@@ -54,6 +91,7 @@ impl GrowReport {
             n_genes: manifest.n_genes,
             written,
             removed,
+            sources: Vec::new(),
             notes: Vec::new(),
             seconds: 0.0,
         }
@@ -69,6 +107,9 @@ impl fmt::Display for GrowReport {
         }
         if !self.removed.is_empty() {
             writeln!(f, "removed      {}", self.removed.join(", "))?;
+        }
+        for source in &self.sources {
+            writeln!(f, "genes        {source}")?;
         }
         for note in &self.notes {
             writeln!(f, "note         {note}")?;

@@ -59,7 +59,7 @@ pub fn delete_cells(
             return Ok((None, 0));
         }
         let kept = (0..dataset.n_cells()).filter(|cell| !gone.contains(cell)).collect();
-        let input = StoreInput::of_cells(dataset, Selection::Ids(kept));
+        let input = StoreInput::of_cells(dataset, Selection::Ids(kept))?;
         Ok((Some(rewrite(head, &input, options, progress)?), gone.len()))
     };
     let (manifest, gone) = commit_over(uri, grow, &format!("delete cells where {condition}"), change)?;
@@ -88,7 +88,7 @@ pub fn filter(
     let is_all = cells.len() as u64 == dataset.n_cells();
     let has_by_gene = dataset.manifest().tables.by_gene.is_some();
     let options = ConvertOptions { by_gene: options.by_gene && has_by_gene, ..options.clone() };
-    let input = StoreInput::of_cells(dataset.clone(), if is_all { Selection::All } else { Selection::Ids(cells) });
+    let input = StoreInput::of_cells(dataset.clone(), if is_all { Selection::All } else { Selection::Ids(cells) })?;
     let is_local = !dataset.uri().contains("://");
     let files: Vec<&Path> = is_local.then(|| Path::new(dataset.uri())).into_iter().collect();
     convert_input(&input, &files, target, &options, progress)
@@ -153,6 +153,7 @@ pub(super) fn rewrite(
         extras: written.extras,
         ..manifest.clone()
     };
+    manifest.set_measured(written.measured);
     next.replace_all(head.storage())?;
     Ok(next)
 }

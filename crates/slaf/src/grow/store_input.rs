@@ -27,7 +27,7 @@ pub(super) fn open_source(
     if source.contains("://") || path.join("_slaf").is_dir() {
         let storage_options = storage_options.clone();
         let dataset = Dataset::open_with(source, &DatasetOptions { storage_options, ..DatasetOptions::default() })?;
-        return Ok(Box::new(StoreInput::new(dataset)));
+        return Ok(Box::new(StoreInput::new(dataset)?));
     }
     open_any(path, options)
 }
@@ -41,12 +41,18 @@ pub(super) struct StoreInput {
 }
 
 impl StoreInput {
-    pub(super) fn new(dataset: Dataset) -> StoreInput {
+    /// # Errors
+    /// Those of reading what was measured.
+    pub(super) fn new(dataset: Dataset) -> Result<StoreInput> {
         StoreInput::of_cells(dataset, Selection::All)
     }
 
     /// Some of the cells. What no table holds along these is a loss.
-    pub(super) fn of_cells(dataset: Dataset, cells: Selection) -> StoreInput {
+    ///
+    /// # Errors
+    /// As [`StoreInput::new`].
+    pub(super) fn of_cells(dataset: Dataset, cells: Selection) -> Result<StoreInput> {
+        let measured = dataset.measured()?;
         let m = dataset.manifest();
         let is_all = cells == Selection::All;
         let n_cells = cells.len(m.n_cells);
@@ -78,10 +84,14 @@ impl StoreInput {
             matrices: matrices.collect(),
             arrays: arrays.collect(),
             extras,
+            measured: measured.map(|measured| match &cells {
+                Selection::All => measured.clone(),
+                some => measured.of_cells(some.iter(m.n_cells)),
+            }),
             losses: left_out.into_iter().map(loss).collect(),
             ..Description::default()
         };
-        StoreInput { dataset, cells, description }
+        Ok(StoreInput { dataset, cells, description })
     }
 }
 

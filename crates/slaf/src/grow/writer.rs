@@ -5,7 +5,7 @@ use crate::convert::job::Place;
 use crate::convert::survey;
 use crate::convert::target::{Commit, Held, files_of, remove_empty};
 use crate::convert::{Durability, now, software};
-use crate::store::manifest::{LINEAGE, Manifest, TableEntry};
+use crate::store::manifest::{LINEAGE, Manifest, TableEntry, WRITER_FEATURES};
 use crate::store::manifest_check::next_version;
 use crate::store::{Snapshot, versions};
 use crate::trace::Address;
@@ -152,7 +152,7 @@ impl Writer {
             for base in [Some(first), base].into_iter().flatten() {
                 refuse_replaced(&self.storage, before, base)?;
             }
-            if let Some(feature) = before.writer_features.first() {
+            if let Some(feature) = before.writer_features.iter().find(|f| !WRITER_FEATURES.contains(&f.as_str())) {
                 let what = format!("unknown writer feature \"{feature}\": written by a later version of SLAF? upgrade");
                 return Err(Error::new(ErrorKind::UnsupportedFeature, what).at(self.storage.uri()));
             }
@@ -222,7 +222,7 @@ impl Writer {
     fn remove(&self, unwanted: impl Fn(&str) -> bool) {
         self.held.release_files();
         let id = self.names.id();
-        let own = [survey::categories(id), survey::extras(id)];
+        let own = [survey::categories(id), survey::extras(id), survey::measured(id)];
         let tables = survey::TABLES.map(|name| survey::table(id, name));
         let _ = block_on(async {
             for file in self.names.given().iter().chain(&own).filter(|f| unwanted(f)) {

@@ -43,6 +43,10 @@ pub struct LoadedBatch {
     pub sources: Vec<u32>,
     /// What the model gets: one row for each cell.
     pub data: BatchData,
+    /// Row by row, whether the gene of each column was measured; of [`LoaderOptions::measured`] alone.
+    ///
+    /// [`LoaderOptions::measured`]: super::LoaderOptions::measured
+    pub measured: Option<Vec<bool>>,
     /// The values of [`Source::columns`](super::Source::columns) in these cells.
     pub columns: Vec<Values>,
 }

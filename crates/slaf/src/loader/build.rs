@@ -109,6 +109,7 @@ pub(super) fn build(
     let n_columns = sources.first().map_or(0, |s| s.columns.len());
     Ok(LoadedBatch {
         columns: (0..n_columns).map(|i| column(sources, i, &cells)).collect(),
+        measured: measured(sources, &cells),
         sources: if sources.len() > 1 { cells.iter().map(|c| c.0).collect() } else { Vec::new() },
         cells: cells.into_iter().map(|c| c.1).collect(),
         data,
@@ -124,6 +125,17 @@ fn column(sources: &[Prepared], i: usize, cells: &[(u32, u64)]) -> Values {
         T::wrap(cells.iter().map(|c| value(c).unwrap_or_default()).collect())
     }
     with_dtype!(sources[0].columns[i].dtype(), T => of::<T>(sources, i, cells))
+}
+
+/// Which genes were measured in these cells, if that is asked for.
+fn measured(sources: &[Prepared], cells: &[(u32, u64)]) -> Option<Vec<bool>> {
+    sources.first()?.measured.as_ref()?;
+    let width = sources[0].width;
+    let mut mask = Vec::with_capacity(cells.len() * width);
+    for &(source, cell) in cells {
+        mask.extend_from_slice(sources[source as usize].measured.as_ref()?.row(cell));
+    }
+    Some(mask)
 }
 
 /// The rows of one run of cells of one store, and the store.

@@ -41,6 +41,7 @@ use crate::selection::Selection;
 use crate::store::manifest::MatrixEntry;
 use prepared::{Prepared, out_dtype};
 use slaf_core::{Error, Result};
+use slaf_ingest::MatrixKey;
 use slaf_kernels::sampling::{Sampler, Schedule};
 use slaf_kernels::tokenizers::Binning;
 use slaf_lance::runtime::block_on;
@@ -68,6 +69,13 @@ impl Loader {
         }
         if options.target_sum.is_some_and(|t| !(t.is_finite() && t > 0.0)) {
             return Err(Error::invalid("the sum to scale to is above 0"));
+        }
+        if options.measured && options.form == Form::Tokens {
+            let what = "tokens are of stored values alone: genes that were not measured never are among them";
+            return Err(Error::invalid(what));
+        }
+        if options.measured && !matches!(options.matrix, MatrixKey::X | MatrixKey::Layer(_)) {
+            return Err(Error::invalid(format!("{} has other genes than those of which it is known", options.matrix)));
         }
         if sources.is_empty() {
             return Err(Error::invalid("a loader needs a store"));
@@ -102,12 +110,12 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Values that a row of a batch has in any case: none of a sparse one.
+    /// Values that a row of a batch has in any case: none of a sparse one without a mask.
     fn width(&self) -> u64 {
         match self.options.form {
             Form::Tokens => self.sources[0].tokenizer.as_ref().map_or(0, |t| t.length() as u64),
-            Form::Dense => self.sources[0].genes.len(self.sources[0].snapshot.manifest.n_genes),
-            Form::Sparse => 0,
+            Form::Sparse if !self.options.measured => 0,
+            Form::Dense | Form::Sparse => self.sources[0].genes.len(self.sources[0].snapshot.manifest.n_genes),
         }
     }
 
@@ -183,8 +191,8 @@ impl Loader {
     fn queue(&self) -> usize {
         let row = match self.options.form {
             Form::Tokens => (self.width() as usize).saturating_mul(13),
-            Form::Sparse => self.mean(|m| m.nnz).saturating_mul(8),
-            Form::Dense => (self.width() as usize).saturating_mul(4),
+            Form::Sparse => self.mean(|m| m.nnz).saturating_mul(8).saturating_add(self.width() as usize),
+            Form::Dense => (self.width() as usize).saturating_mul(if self.options.measured { 5 } else { 4 }),
         };
         (self.options.memory / 4 / row.saturating_mul(self.options.batch_size).max(1)).clamp(2, 32)
     }

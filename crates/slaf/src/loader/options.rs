@@ -41,6 +41,8 @@ pub struct LoaderOptions {
     pub target_sum: Option<f64>,
     /// Takes the natural logarithm of 1 + x, after scaling.
     pub log1p: bool,
+    /// Batches of matrices tell which of their genes were measured in each cell.
+    pub measured: bool,
     /// Keys all chance of tokenizers, together with epoch and cell.
     pub seed: u64,
     /// Bytes that packed rows and finished batches may take together, about.
@@ -57,6 +59,7 @@ impl Default for LoaderOptions {
             dtype: None,
             target_sum: None,
             log1p: false,
+            measured: false,
             seed: 0,
             memory: 512 << 20,
         }

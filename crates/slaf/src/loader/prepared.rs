@@ -5,9 +5,10 @@ use super::options::{Form, LoaderOptions, Source};
 use crate::reader::{CELL_GAP, PackedRows};
 use crate::selection::Selection;
 use crate::store::{Snapshot, TableName};
+use arrow::buffer::BooleanBuffer;
 use slaf_core::order::DROP;
 use slaf_core::{Dtype, Error, Result, Values};
-use slaf_ingest::MatrixKey;
+use slaf_ingest::{MatrixKey, Measured};
 use slaf_kernels::tokenizers::Tokenizer;
 use std::sync::Arc;
 
@@ -26,6 +27,31 @@ pub(super) struct Prepared {
     pub(super) tokenizer: Option<Tokenizer>,
     pub(super) columns: Arc<Vec<Values>>,
     pub(super) change: Change,
+    /// Which genes were measured, if that is asked for.
+    pub(super) measured: Option<MeasuredColumns>,
+}
+
+/// Which columns of a batch were measured.
+pub(super) struct MeasuredColumns {
+    /// None where all were, in all cells.
+    measured: Option<Measured>,
+    /// For each set of genes, and at the end for all.
+    rows: Vec<Vec<bool>>,
+}
+
+impl MeasuredColumns {
+    fn new(measured: Option<&Measured>, genes: &Selection, n_genes: u64) -> MeasuredColumns {
+        let of_set = |set: &BooleanBuffer| genes.iter(n_genes).map(|gene| set.value(gene as usize)).collect();
+        let mut rows: Vec<Vec<bool>> = measured.iter().flat_map(|m| m.sets()).map(of_set).collect();
+        rows.push(vec![true; genes.len(n_genes) as usize]);
+        MeasuredColumns { measured: measured.cloned(), rows }
+    }
+
+    /// Those of a cell.
+    pub(super) fn row(&self, cell: u64) -> &[bool] {
+        let source = self.measured.as_ref().and_then(|m| m.source_of(cell));
+        &self.rows[source.map_or(self.rows.len() - 1, |s| s.set)]
+    }
 }
 
 /// What [`Prepared::map`] does to a row.
@@ -114,6 +140,10 @@ impl Prepared {
             width: source.genes.len(n_cols) as usize,
             tokenizer,
             columns: source.columns.clone(),
+            measured: match options.measured {
+                true => Some(MeasuredColumns::new(snapshot.measured().await?, &source.genes, n_cols)),
+                false => None,
+            },
             change: Change { dtype, target_sum: options.target_sum, log1p: options.log1p },
             snapshot,
         })

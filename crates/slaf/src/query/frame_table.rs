@@ -10,9 +10,10 @@ use crate::reader::ReadOptions;
 use crate::selection::Selection;
 use crate::store::manifest::Slot;
 use crate::store::schema;
-use crate::store::values::to_arrow;
+use crate::store::values::{dense_columns, to_arrow};
 use crate::store::{Snapshot, TableName};
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, make_array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -28,7 +29,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
 use futures::{StreamExt, TryStreamExt};
-use slaf_core::{Error, ErrorKind, Result, Value, Values, with_values};
+use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey, arrow_type};
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::to_datafusion;
@@ -59,6 +60,8 @@ pub(super) struct FrameTable {
     axis: Axis,
     schema: SchemaRef,
     sources: Vec<Source>,
+    /// Genes are null where they were not measured.
+    measured: bool,
 }
 
 impl FrameTable {
@@ -98,17 +101,19 @@ impl FrameTable {
                 }
             }
         }
-        Ok(FrameTable { inner, axis, schema: Arc::new(Schema::new(fields)), sources })
+        Ok(FrameTable { inner, axis, schema: Arc::new(Schema::new(fields)), sources, measured: false })
     }
 
-    /// The table with columns for these genes of X, by the names under which they are asked for.
-    pub(super) fn with_genes(mut self, genes: &[(String, u64)]) -> Result<FrameTable> {
+    /// The table with columns for these genes of X, by the names under which they are asked for; with
+    /// `measured`, null where they were not measured.
+    pub(super) fn with_genes(mut self, genes: &[(String, u64)], measured: bool) -> Result<FrameTable> {
+        self.measured = measured && self.inner.manifest.measured.is_some();
         let x = self.inner.manifest.matrix(&MatrixKey::X);
         let x = x.ok_or_else(|| Error::new(ErrorKind::UnknownTable, "the store has no X"))?;
         let data_type = arrow_type(x.dtype);
         let mut fields = self.schema.fields().to_vec();
         for (name, gene) in genes {
-            fields.push(Arc::new(Field::new(name, data_type.clone(), false)));
+            fields.push(Arc::new(Field::new(name, data_type.clone(), self.measured)));
             self.sources.push(Source::Gene(*gene));
         }
         self.schema = Arc::new(Schema::new(fields));
@@ -183,7 +188,8 @@ impl TableProvider for FrameTable {
             let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(at).name(), at));
             PhysicalSortExpr::new_default(column)
         });
-        let part = FramePart { snapshot: self.inner.clone(), axis: self.axis, rows, sources, schema, limit };
+        let (snapshot, measured) = (self.inner.clone(), self.measured);
+        let part = FramePart { snapshot, axis: self.axis, rows, sources, schema, limit, measured };
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(part.schema.clone(), sorted.map(|s| vec![s])),
             Partitioning::UnknownPartitioning(1),
@@ -257,6 +263,8 @@ struct FramePart {
     sources: Vec<Source>,
     schema: SchemaRef,
     limit: Option<usize>,
+    /// Genes are null where they were not measured.
+    measured: bool,
 }
 
 impl FramePart {
@@ -319,7 +327,7 @@ impl FramePart {
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(from_arrow)
     }
 
-    /// A column for each gene, with 0 where a cell has no value.
+    /// A column for each gene, with 0 where a cell has no value, or null if it was not measured there.
     async fn genes(&self, genes: &[u64], rows: &Selection) -> Result<Vec<ArrayRef>> {
         if genes.is_empty() {
             return Ok(Vec::new());
@@ -327,17 +335,17 @@ impl FramePart {
         let inner = &self.snapshot;
         let x = inner.matrix(&MatrixKey::X)?;
         let chunk = inner.read(&MatrixKey::X, x, rows, &Selection::Ids(genes.to_vec()), ReadOptions::default()).await?;
-        fn dense<T: Value>(values: &[T], chunk: &slaf_core::CsrChunk, n_columns: usize) -> Vec<Values> {
-            let mut columns = vec![vec![T::default(); chunk.n_rows()]; n_columns];
-            for (row, bounds) in chunk.indptr.windows(2).enumerate() {
-                for at in bounds[0] as usize..bounds[1] as usize {
-                    columns[chunk.indices[at] as usize][row] = values[at];
-                }
-            }
-            columns.into_iter().map(T::wrap).collect()
-        }
-        let columns = with_values!(&chunk.values, v => dense(v, &chunk, genes.len()));
-        Ok(columns.into_iter().map(|values| one_form(&to_arrow(values))).collect())
+        let columns = dense_columns(&chunk, genes.len()).into_iter().map(|values| one_form(&to_arrow(values)));
+        let measured = if self.measured { inner.measured().await? } else { None };
+        let Some(measured) = measured else { return Ok(columns.collect()) };
+        let sets = measured.sets_of(rows.iter(inner.manifest.n_cells));
+        let masked = columns.zip(genes).map(|(column, &gene)| {
+            let is_there = |row: usize| measured.sets()[sets[row]].value(gene as usize);
+            let nulls = NullBuffer::new(BooleanBuffer::collect_bool(sets.len(), is_there));
+            let data = column.to_data().into_builder().nulls(Some(nulls)).build().map_err(from_arrow)?;
+            Ok(make_array(data))
+        });
+        masked.collect()
     }
 }
 

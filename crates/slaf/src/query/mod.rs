@@ -14,6 +14,7 @@ mod frame_table;
 mod grouped_exec;
 mod grouping;
 mod ids;
+mod measured;
 mod nearest;
 mod options;
 mod planning;
@@ -28,6 +29,7 @@ mod user_tables;
 mod view;
 mod view_table;
 
+pub(crate) use measured::sources_batch;
 pub use options::{Cancel, QueryOptions, QueryResult, UserTable};
 pub use running::name_with_nul;
 pub(crate) use session::Session;

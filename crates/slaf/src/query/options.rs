@@ -43,6 +43,8 @@ pub struct QueryOptions {
     pub dialect: Dialect,
     /// Tables beside those of the store.
     pub tables: Vec<UserTable>,
+    /// A gene as a column of `cells` is null where it was not measured, and not 0.
+    pub measured: bool,
     /// The query stops after this time, with `time-limit`.
     pub time_limit: Option<Duration>,
     /// Stops the query from another thread.

@@ -69,7 +69,7 @@ async fn logical(
     }
     if !genes.is_empty() {
         query.add_genes(genes.iter().map(|(name, _)| name.as_str()));
-        let cells = FrameTable::new(snapshot.clone(), Axis::Cells)?.with_genes(&genes)?;
+        let cells = FrameTable::new(snapshot.clone(), Axis::Cells)?.with_genes(&genes, options.measured)?;
         catalog.put(CELLS, Arc::new(cells));
     }
     let (tables, columns) = (catalog.tables.clone(), catalog.columns.clone());

@@ -18,6 +18,7 @@ const LONGEST: usize = 2048;
 struct Key {
     sql: String,
     dialect: Dialect,
+    measured: bool,
     types: Vec<(String, DataType)>,
 }
 
@@ -26,7 +27,8 @@ fn key(sql: &str, options: &QueryOptions) -> Option<Key> {
     if sql.len() > LONGEST || !options.tables.is_empty() {
         return None;
     }
-    Some(Key { sql: sql.to_string(), dialect: options.dialect, types: options.parameters.types()? })
+    let types = options.parameters.types()?;
+    Some(Key { sql: sql.to_string(), dialect: options.dialect, measured: options.measured, types })
 }
 
 /// The plans of a handle that are kept; what was not used for long goes first.

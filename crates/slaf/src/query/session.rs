@@ -2,6 +2,7 @@
 
 use super::frame_table::FrameTable;
 use super::grouping::GroupWhileDecoding;
+use super::measured::{self, MeasuredFunction, SourcesFunction};
 use super::nearest::NearestFunction;
 use super::plans::Plans;
 use super::stopping::BreaksBehindJoins;
@@ -82,6 +83,9 @@ impl Session {
             let function = NearestFunction { snapshot: inner.clone(), axis };
             context.register_udtf(function.name(), Arc::new(function));
         }
+        context.register_udtf("sources", Arc::new(SourcesFunction { snapshot: inner.clone() }));
+        context.register_udtf("measured", Arc::new(MeasuredFunction { snapshot: inner.clone() }));
+        context.register_udf(measured::source_of(inner.clone()));
         let store = tables(inner, pushdown)?;
         let names: Vec<String> = store.keys().cloned().collect();
         let mut columns = Columns::default();

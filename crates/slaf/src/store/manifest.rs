@@ -24,6 +24,13 @@ pub(crate) const SHORT_STRIPES: &str = "short-stripes";
 /// The reader features that are known here.
 const READER_FEATURES: [&str; 1] = [SHORT_STRIPES];
 
+/// A writer feature: genes that were not measured in some cells. A reader that does not know it takes
+/// them as zeros, as one that does is asked to by default; a writer would lose what is known of them.
+pub(crate) const MEASURED: &str = "measured";
+
+/// The writer features that are known here.
+pub(crate) const WRITER_FEATURES: [&str; 1] = [MEASURED];
+
 /// A committed version of a store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -81,6 +88,9 @@ pub struct Manifest {
     /// The segments of the index of the names of cells, in order of their cells; none without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cell_names: Vec<NameSegment>,
+    /// Which genes were measured in which cells; none where all were in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<MeasuredEntry>,
     /// What no table holds.
     pub extras: Option<Extras>,
     /// Every file of this version.
@@ -203,6 +213,33 @@ pub struct NameSegment {
     pub n_rows: u64,
 }
 
+/// Which genes were measured in which cells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MeasuredEntry {
+    /// An Arrow IPC file below the root: a row for each gene, a column for each set of genes.
+    pub path: String,
+    /// The number of sets.
+    pub n_sets: u64,
+    /// The sources of the cells, in the order of their cells, which they cover without gaps.
+    pub sources: Vec<SourceEntry>,
+}
+
+/// Consecutive cells in which the same genes were measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SourceEntry {
+    /// Where the cells come from; none where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The number of its first cell.
+    pub first_cell: u64,
+    /// How many cells it has.
+    pub n_cells: u64,
+    /// The number of the set of its genes.
+    pub set: u64,
+}
+
 /// Elements that are kept as they came, in one HDF5 file in AnnData's on-disk format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -300,6 +337,15 @@ const CHECKSUM_KEY: &str = "\"checksum\": \"";
 const NO_CHECKSUM: [u8; 64] = [b'0'; 64];
 
 impl Manifest {
+    /// Says which genes were measured, and names the feature where there is something to say.
+    pub(crate) fn set_measured(&mut self, measured: Option<MeasuredEntry>) {
+        self.writer_features.retain(|f| f != MEASURED);
+        if measured.is_some() {
+            self.writer_features.push(MEASURED.to_string());
+        }
+        self.measured = measured;
+    }
+
     /// The file's content, with its checksum.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let blank = Manifest { checksum: String::from_utf8_lossy(&NO_CHECKSUM).into_owned(), ..self.clone() };

@@ -4,7 +4,8 @@
 
 use super::kinds::Named;
 use super::manifest::{
-    FileEntry, FrameSchema, Kind, LINEAGE, Manifest, MatrixEntry, NameSegment, SHORT_STRIPES, Slot, Stripe, TableEntry,
+    FileEntry, FrameSchema, Kind, LINEAGE, MEASURED, Manifest, MatrixEntry, MeasuredEntry, NameSegment, SHORT_STRIPES,
+    Slot, SourceEntry, Stripe, TableEntry,
 };
 use super::name_index;
 use slaf_core::{Context, Error, Result};
@@ -84,6 +85,9 @@ pub(crate) fn check(m: &Manifest) -> Result<()> {
     matrices(m)?;
     arrays(m)?;
     cell_names(m)?;
+    if let Some(entry) = &m.measured {
+        measured(m, entry).at("measured")?;
+    }
     stripes(m)
 }
 
@@ -132,7 +136,11 @@ fn paths(m: &Manifest, tables: &[(&str, &TableEntry)]) -> Result<()> {
             return Err(Error::corrupt(format!("no file of this version is in {:?}", table.path)).at(field));
         }
     }
-    let single = [("categories", m.categories.as_ref()), ("extras.path", m.extras.as_ref().map(|e| &e.path))];
+    let single = [
+        ("categories", m.categories.as_ref()),
+        ("extras.path", m.extras.as_ref().map(|e| &e.path)),
+        ("measured.path", m.measured.as_ref().map(|e| &e.path)),
+    ];
     for (field, path) in single.into_iter().filter_map(|(field, path)| Some((field, path?))) {
         below_root(path).at(field)?;
         if !files.contains(path.as_str()) {
@@ -254,6 +262,36 @@ fn cell_names(m: &Manifest) -> Result<()> {
         row += n_rows;
     }
     if m.cell_names.is_empty() { Ok(()) } else { equal("cell_names", row, "cells", m.n_cells) }
+}
+
+/// The sources follow each other and cover all cells, and each has one of the sets of genes. A writer
+/// that does not know them must not go on.
+fn measured(m: &Manifest, MeasuredEntry { n_sets, sources, .. }: &MeasuredEntry) -> Result<()> {
+    if !m.writer_features.iter().any(|f| f == MEASURED) {
+        return Err(Error::corrupt(format!("without the writer feature \"{MEASURED}\"")));
+    }
+    let mut cell = 0;
+    for (i, SourceEntry { name, first_cell, n_cells, set }) in sources.iter().enumerate() {
+        let field = |field: &str| format!("sources.{i}.{field}");
+        equal(&field("first_cell"), *first_cell, "cells before it", cell)?;
+        if *n_cells == 0 || *n_cells > m.n_cells - cell {
+            let left = m.n_cells - cell;
+            return Err(Error::corrupt(format!("{n_cells} cells, of {left} that are left")).at(field("n_cells")));
+        }
+        if set >= n_sets {
+            return Err(Error::corrupt(format!("{set} of {n_sets} sets")).at(field("set")));
+        }
+        if i > 0 && sources[i - 1].name == *name && sources[i - 1].set == *set {
+            return Err(Error::corrupt("it is one with the source before").at(format!("sources.{i}")));
+        }
+        cell += n_cells;
+    }
+    equal("sources", cell, "cells", m.n_cells)?;
+    // Each has a source.
+    if *n_sets > sources.len() as u64 {
+        return Err(Error::corrupt(format!("{n_sets}, of {} sources", sources.len())).at("n_sets"));
+    }
+    Ok(())
 }
 
 /// The stripes follow each other and cover all cells and all rows of `by_gene`, as reading relies on.

@@ -10,6 +10,7 @@ pub(crate) mod kinds;
 mod lookup;
 pub mod manifest;
 pub(crate) mod manifest_check;
+pub(crate) mod measured;
 pub(crate) mod name_index;
 pub(crate) mod names;
 mod pinned;

@@ -8,7 +8,7 @@ use crate::store::table_name::TableName;
 use crate::store::{table_check, versions};
 use bytes::Bytes;
 use slaf_core::{Context, Error, ErrorKind, Result};
-use slaf_ingest::MatrixKey;
+use slaf_ingest::{MatrixKey, Measured};
 use slaf_lance::error::while_reading;
 use slaf_lance::{Doubt, Explain, FirstTouch, Storage, Table};
 use std::fs::File;
@@ -31,6 +31,7 @@ pub(crate) struct Snapshot {
     by_gene: OnceCell<Table>,
     raw_genes: OnceCell<Table>,
     categories: OnceCell<Categories>,
+    pub(super) measured: OnceCell<Measured>,
     pub(crate) kept: Kept,
     /// How many cells were looked for by their names.
     pub(super) found: AtomicU64,
@@ -57,6 +58,7 @@ impl Snapshot {
             by_gene: OnceCell::new(),
             raw_genes: OnceCell::new(),
             categories: OnceCell::new(),
+            measured: OnceCell::new(),
             kept: Kept::new()?,
             found: AtomicU64::new(0),
         })

@@ -6,7 +6,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use slaf_core::{Dtype, Error, Result, Value, Values, with_values};
+use slaf_core::{CsrChunk, Dtype, Error, Result, Value, Values, with_values};
 use slaf_lance::error::from_arrow;
 use std::sync::Arc;
 
@@ -28,6 +28,20 @@ pub(crate) fn to_arrow(values: Values) -> ArrayRef {
         Values::F32(v) => of::<Float32Type>(v),
         Values::F64(v) => of::<Float64Type>(v),
     }
+}
+
+/// The columns of rows, zeros among them.
+pub(crate) fn dense_columns(chunk: &CsrChunk, n_columns: usize) -> Vec<Values> {
+    fn of<T: Value>(values: &[T], chunk: &CsrChunk, n_columns: usize) -> Vec<Values> {
+        let mut columns = vec![vec![T::default(); chunk.n_rows()]; n_columns];
+        for row in 0..chunk.n_rows() {
+            for at in chunk.row(row) {
+                columns[chunk.indices[at] as usize][row] = values[at];
+            }
+        }
+        columns.into_iter().map(T::wrap).collect()
+    }
+    with_values!(&chunk.values, v => of(v, chunk, n_columns))
 }
 
 /// The values of an array that [`to_arrow`] made for this type.

@@ -12,6 +12,7 @@ mod grow;
 mod loader;
 mod manifest;
 mod matrix;
+mod measured;
 mod outputs;
 mod place;
 mod query;

@@ -1,0 +1,250 @@
+//! Which genes were measured in which cells, in SQL: the tables that `sources()` and `measured()` give,
+//! and `source_of`, which joins cells with them.
+
+use crate::selection::Selection;
+use crate::store::Snapshot;
+use crate::store::measured::place_of;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::{MemTable, Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, TableType, Volatility, create_udf};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use slaf_core::{Error, ErrorKind, Result};
+use slaf_ingest::{Axis, Measured};
+use slaf_lance::error::from_arrow;
+use slaf_sql::error::to_datafusion;
+use std::sync::Arc;
+
+/// `source_of(cell_integer_id)`: the `source_id` of a cell.
+pub(super) fn source_of(snapshot: Arc<Snapshot>) -> ScalarUDF {
+    let run = move |args: &[ColumnarValue]| {
+        let is_scalar = args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let cells = ColumnarValue::values_to_arrays(args)?.swap_remove(0);
+        let cells = cells.as_primitive::<Int64Type>();
+        let found: Int64Array = cells.iter().map(|cell| place_of(&snapshot.manifest, cell?)).collect();
+        Ok(match is_scalar {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?),
+            false => ColumnarValue::Array(Arc::new(found)),
+        })
+    };
+    create_udf("source_of", vec![DataType::Int64], DataType::Int64, Volatility::Immutable, Arc::new(run))
+}
+
+/// `sources()`: a row for each source of the cells.
+#[derive(Debug)]
+pub(super) struct SourcesFunction {
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+impl TableFunctionImpl for SourcesFunction {
+    fn call_with_args(&self, args: TableFunctionArgs) -> DfResult<Arc<dyn TableProvider>> {
+        if !args.exprs().is_empty() {
+            return Err(to_datafusion(Error::new(ErrorKind::InvalidQuery, "sources() takes nothing")));
+        }
+        Ok(Arc::new(SourcesTable { snapshot: self.snapshot.clone(), schema: sources_schema() }))
+    }
+}
+
+fn sources_schema() -> SchemaRef {
+    let number = |name| Field::new(name, DataType::Int64, false);
+    let name = Field::new("source", DataType::Utf8, true);
+    let fields = vec![number("source_id"), name, number("first_cell"), number("n_cells"), number("n_genes")];
+    Arc::new(Schema::new(fields))
+}
+
+/// The sources as rows.
+pub(crate) fn sources_batch(measured: &Measured) -> Result<RecordBatch> {
+    let sources = measured.sources();
+    let n_genes: Vec<i64> = measured.sets().iter().map(|set| set.count_set_bits() as i64).collect();
+    let number =
+        |of: &dyn Fn(usize) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..sources.len()).map(of))) };
+    let names: StringArray = sources.iter().map(|s| s.name.as_deref()).collect();
+    let columns: Vec<ArrayRef> = vec![
+        number(&|i| i as i64),
+        Arc::new(names),
+        number(&|i| sources[i].first_cell as i64),
+        number(&|i| sources[i].n_cells as i64),
+        number(&|i| n_genes[sources[i].set]),
+    ];
+    RecordBatch::try_new(sources_schema(), columns).map_err(from_arrow)
+}
+
+#[derive(Debug)]
+struct SourcesTable {
+    snapshot: Arc<Snapshot>,
+    schema: SchemaRef,
+}
+
+#[async_trait]
+impl TableProvider for SourcesTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let measured = self.snapshot.sources().await.map_err(to_datafusion)?;
+        let batch = sources_batch(&measured).map_err(to_datafusion)?;
+        MemTable::try_new(self.schema.clone(), vec![vec![batch]])?.scan(session, projection, filters, limit).await
+    }
+}
+
+/// `measured()`, `measured('CD3D', 7)`: a row for each gene of each source that measured it, of all genes
+/// or of some, by name or number.
+#[derive(Debug)]
+pub(super) struct MeasuredFunction {
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+#[derive(Clone, Debug)]
+enum Gene {
+    Name(String),
+    Number(u64),
+}
+
+impl TableFunctionImpl for MeasuredFunction {
+    fn call_with_args(&self, args: TableFunctionArgs) -> DfResult<Arc<dyn TableProvider>> {
+        let gene = |expr: &Expr| {
+            let wrong = || {
+                let what = "measured takes names or numbers of genes, or nothing: measured('CD3D', 'MS4A1')";
+                to_datafusion(Error::new(ErrorKind::InvalidQuery, what))
+            };
+            let Expr::Literal(value, _) = expr else { return Err(wrong()) };
+            if let Some(Some(name)) = value.try_as_str() {
+                return Ok(Gene::Name(name.to_string()));
+            }
+            let number = value.data_type().is_integer().then(|| value.cast_to(&DataType::UInt64).ok()).flatten();
+            match number {
+                Some(ScalarValue::UInt64(Some(number))) => Ok(Gene::Number(number)),
+                _ => Err(wrong()),
+            }
+        };
+        let genes = args.exprs().iter().map(gene).collect::<DfResult<Vec<_>>>()?;
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("source_id", DataType::Int64, false),
+            Field::new("gene_integer_id", DataType::Int64, false),
+            Field::new("gene_id", DataType::Utf8, false),
+            Field::new("n_cells", DataType::Int64, false),
+        ]));
+        Ok(Arc::new(MeasuredTable { snapshot: self.snapshot.clone(), genes, schema }))
+    }
+}
+
+#[derive(Debug)]
+struct MeasuredTable {
+    snapshot: Arc<Snapshot>,
+    /// All, if there are none.
+    genes: Vec<Gene>,
+    schema: SchemaRef,
+}
+
+impl MeasuredTable {
+    /// The genes that are asked for, by their numbers.
+    async fn chosen(&self) -> Result<Selection> {
+        if self.genes.is_empty() {
+            return Ok(Selection::All);
+        }
+        let mut numbers = Vec::new();
+        for gene in &self.genes {
+            numbers.push(match gene {
+                Gene::Name(name) => self.snapshot.resolve(Axis::Genes, &[name]).await?.swap_remove(0),
+                Gene::Number(number) => *number,
+            });
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let chosen = Selection::Ids(numbers);
+        chosen.check(self.snapshot.manifest.n_genes, "gene")?;
+        Ok(chosen)
+    }
+}
+
+#[async_trait]
+impl TableProvider for MeasuredTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let rows = async {
+            let chosen = self.chosen().await?;
+            let names = self.snapshot.ids_of(Axis::Genes, &chosen).await?;
+            let numbers = chosen.iter(self.snapshot.manifest.n_genes).map(|gene| gene as i64).collect();
+            let measured = self.snapshot.sources().await?.into_owned();
+            Ok(MeasuredRows { measured, numbers, names, schema: self.schema.clone() })
+        };
+        let rows: Arc<dyn PartitionStream> = Arc::new(Shared(Arc::new(rows.await.map_err(to_datafusion)?)));
+        StreamingTable::try_new(self.schema.clone(), vec![rows])?.scan(session, projection, filters, limit).await
+    }
+}
+
+/// The rows of `measured()`, which are made source by source: of many sources, they are many.
+#[derive(Debug)]
+struct MeasuredRows {
+    measured: Measured,
+    /// The genes that are asked for, rising.
+    numbers: Vec<i64>,
+    names: ArrayRef,
+    schema: SchemaRef,
+}
+
+#[derive(Debug)]
+struct Shared(Arc<MeasuredRows>);
+
+impl PartitionStream for Shared {
+    fn schema(&self) -> &SchemaRef {
+        &self.0.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = self.0.clone();
+        let sources = 0..rows.measured.sources().len();
+        let batches = sources.map(move |source| rows.batch(source).map_err(to_datafusion));
+        Box::pin(RecordBatchStreamAdapter::new(self.0.schema.clone(), futures::stream::iter(batches)))
+    }
+}
+
+impl MeasuredRows {
+    /// The genes of one source.
+    fn batch(&self, at: usize) -> Result<RecordBatch> {
+        let source = &self.measured.sources()[at];
+        let set = self.measured.genes(source);
+        let places = (0..).zip(&self.numbers).filter(|(_, gene)| set.value(**gene as usize)).map(|(place, _)| place);
+        let places = UInt32Array::from_iter_values(places);
+        let numbers: ArrayRef = Arc::new(Int64Array::from(self.numbers.clone()));
+        let same = |value: i64| Arc::new(Int64Array::from(vec![value; places.len()])) as ArrayRef;
+        let columns = vec![
+            same(at as i64),
+            take(&numbers, &places, None).map_err(from_arrow)?,
+            take(&self.names, &places, None).map_err(from_arrow)?,
+            same(source.n_cells as i64),
+        ];
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(from_arrow)
+    }
+}
