@@ -36,6 +36,7 @@ __all__ = [
     "Csr",
     "Dataset",
     "DenseRows",
+    "Distributed",
     "FrameInfo",
     "Gram",
     "Hits",
@@ -63,6 +64,8 @@ __all__ = [
     "compute_stored",
     "connectivities",
     "convert",
+    "convert_part",
+    "convert_with_workers",
     "delete_cells",
     "diff",
     "drop_slots",
@@ -89,6 +92,7 @@ __all__ = [
     "rollback",
     "rows_where",
     "search",
+    "serve",
     "split_points",
     "start_logging",
     "tag",
@@ -426,6 +430,33 @@ def convert(
     options: ConvertOptions,
     progress: _Progress | None,
 ) -> tuple[str, str]: ...
+def convert_with_workers(
+    inputs: Sequence[str | PathLike[str]],
+    output: str,
+    options: ConvertOptions,
+    part_cells: int | None,
+    workers: int,
+    progress: _Progress | None,
+) -> tuple[str, str]: ...
+def convert_part(task: bytes) -> bytes: ...
+def serve() -> None: ...
+
+@final
+class Distributed:
+    def __new__(
+        cls,
+        inputs: Sequence[str | PathLike[str]],
+        output: str,
+        options: ConvertOptions,
+        part_cells: int | None,
+        progress: _Progress | None,
+    ) -> Distributed: ...
+    @property
+    def cells(self) -> list[int]: ...
+    def shown(self, part: int) -> str: ...
+    def task(self, part: int) -> bytes: ...
+    def finish(self, results: Sequence[bytes], progress: _Progress | None) -> tuple[str, str]: ...
+    def abandon(self) -> None: ...
 
 # The new version, and a report as text and as JSON.
 _Told: TypeAlias = tuple[int, str, str]

@@ -8,6 +8,7 @@ mod batch;
 mod convert;
 mod csr;
 mod dataset;
+mod distributed;
 mod ending;
 mod error;
 mod grow;
@@ -50,8 +51,9 @@ fn start_logging(py: Python<'_>, wanted: Option<&str>) -> PyResult<()> {
 
 /// The command `slaf`; gives its exit status.
 #[pyfunction]
-fn cli_main(py: Python<'_>, args: Vec<OsString>) -> i32 {
-    py.detach(|| slaf_cli::run(args))
+fn cli_main(py: Python<'_>, args: Vec<OsString>) -> PyResult<i32> {
+    let worker = distributed::worker_command(py)?;
+    Ok(py.detach(|| slaf_cli::run(args, worker)))
 }
 
 /// A packed row, for the test of the reference decoder.
@@ -120,6 +122,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     linear::register(module)?;
     search::register(module)?;
     ending::register(module)?;
+    distributed::register(module)?;
     grow::register(module)?;
     module.add_function(wrap_pyfunction!(convert::convert, module)?)
 }

@@ -4,7 +4,8 @@ use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use slaf::{ConvertOptions, Durability, Join, OpenOptions};
+use slaf::{ConvertOptions, Durability, Join, OpenOptions, Workers};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -59,9 +60,12 @@ pub(crate) struct Args {
     /// Leave out the gene-major copy: smaller, but queries of genes read every cell
     #[arg(long)]
     no_by_gene: bool,
-    /// How much memory to use, for example 800M or 4G
+    /// How much memory to use, for example 800M or 4G; with --workers, each of them
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<usize>,
+    /// Convert in parts, by so many processes on this machine
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
     #[command(flatten)]
     part: PartArgs,
     /// Text tables: genes are the rows
@@ -99,10 +103,17 @@ impl Args {
     }
 }
 
-pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
+pub(crate) fn run(args: Args, interrupt: &Interrupt, worker: Vec<OsString>) -> Outcome {
     let inputs: Vec<&Path> = args.inputs.iter().map(PathBuf::as_path).collect();
     let bar = Bar::new(interrupt);
-    let report = slaf::convert(&inputs, &args.output, &args.options(), &|event| bar.update(event))?;
+    let (options, progress) = (args.options(), |event| bar.update(event));
+    let report = match args.workers {
+        Some(count) => {
+            let workers = Workers { count: count as usize, command: worker };
+            slaf::convert_with_workers(&inputs, &args.output, &options, None, &workers, &progress)?
+        }
+        None => slaf::convert(&inputs, &args.output, &options, &progress)?,
+    };
     drop(bar);
     say(report)
 }

@@ -33,6 +33,9 @@ mod table;
 mod tag;
 mod verify;
 mod versions;
+mod worker;
+
+pub use worker::command as worker_command;
 
 use clap::{Parser, Subcommand};
 use failure::Outcome;
@@ -67,6 +70,9 @@ enum Command {
     Diff(diff::Args),
     Optimize(optimize::Args),
     Gc(gc::Args),
+    /// Convert the parts that `convert --workers` sends
+    #[command(name = worker::NAME, hide = true)]
+    Worker,
     /// Print the version of this program
     Version,
 }
@@ -77,7 +83,10 @@ enum Command {
 ///
 /// While it runs, the first Ctrl-C stops the command cleanly and a second one ends the process;
 /// where Ctrl-C was ignored before, it stays so.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
+///
+/// `worker` is the command that starts a worker process of `convert --workers`: one that calls
+/// [`slaf::serve`].
+pub fn run(args: impl IntoIterator<Item = OsString>, worker: Vec<OsString>) -> i32 {
     if standard_output::is_closed() {
         return standard_output::refuse();
     }
@@ -89,16 +98,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
             return e.exit_code();
         }
     };
-    let outcome = Interrupt::new().and_then(|interrupt| dispatch(cli.command, &interrupt));
+    let outcome = Interrupt::new().and_then(|interrupt| dispatch(cli.command, &interrupt, worker));
     match outcome {
         Ok(()) => 0,
         Err(failure) => failure.report(&mut io::stderr()),
     }
 }
 
-fn dispatch(command: Command, interrupt: &Interrupt) -> Outcome {
+fn dispatch(command: Command, interrupt: &Interrupt, worker: Vec<OsString>) -> Outcome {
     match command {
-        Command::Convert(args) => convert::run(args, interrupt),
+        Command::Convert(args) => convert::run(args, interrupt, worker),
         Command::Info(args) => info::run(args, interrupt),
         Command::Query(args) => query::run(args, interrupt),
         Command::Search(args) => search::run(args, interrupt),
@@ -115,6 +124,7 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Outcome {
         Command::Diff(args) => diff::run(args, interrupt),
         Command::Optimize(args) => optimize::run(args, interrupt),
         Command::Gc(args) => gc::run(args, interrupt),
+        Command::Worker => worker::run(),
         Command::Version => say(format_args!("slaf {}", env!("CARGO_PKG_VERSION"))),
     }
 }

@@ -33,5 +33,7 @@ fn main() {
         let _ = writeln!(std::io::stderr(), "slaf: {e} [{}]", e.kind().as_str());
         std::process::exit(1);
     }
-    std::process::exit(slaf_cli::run(std::env::args_os()));
+    // Without its own place it starts no workers, and says so.
+    let worker = slaf_cli::worker_command().unwrap_or_default();
+    std::process::exit(slaf_cli::run(std::env::args_os(), worker));
 }

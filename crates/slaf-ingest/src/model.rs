@@ -298,6 +298,23 @@ pub trait Input: Send + Sync {
     /// See the trait.
     fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>>;
 
+    /// A new pass over some rows of a matrix that has the cell axis.
+    ///
+    /// # Errors
+    /// See the trait; `internal` where [`Input::has_cheap_rows`] says that there are none.
+    fn matrix_rows(&self, key: &MatrixKey, rows: Range<u64>, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+        match rows == (0..self.description().n_cells) {
+            true => self.matrix(key, options),
+            false => Err(not_from_within(key)),
+        }
+    }
+
+    /// Whether some rows of the matrices cost their share of a pass, so that several readers may each
+    /// read a part of the input. Otherwise it is read whole.
+    fn has_cheap_rows(&self) -> bool {
+        false
+    }
+
     /// For each column of a matrix, how many rows have a value there, from a sample spread over
     /// the whole file when counting all would cost a pass.
     ///
@@ -320,6 +337,11 @@ pub trait Input: Send + Sync {
     fn write_extras(&self, target: &Path) -> Result<()> {
         create_empty_hdf5(target)
     }
+}
+
+/// Who asks for some rows of a matrix that is read whole.
+pub(crate) fn not_from_within(key: &MatrixKey) -> Error {
+    Error::new(ErrorKind::Internal, "its rows are read all or not at all").at(key)
 }
 
 /// Writes an HDF5 file with an empty root.

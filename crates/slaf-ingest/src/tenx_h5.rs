@@ -234,8 +234,12 @@ impl Input for TenX {
     }
 
     fn matrix(&self, key: &MatrixKey, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+        self.matrix_rows(key, 0..self.description.n_cells, options)
+    }
+
+    fn matrix_rows(&self, key: &MatrixKey, rows: Range<u64>, options: StreamOptions) -> Result<Box<dyn RowStream>> {
         only_x(key)?;
-        let rows = self.counts.stream_rows(options)?;
+        let rows = self.counts.stream_rows(rows, options)?;
         let Some(keep) = &self.keep else { return Ok(rows) };
         let mut next = 0;
         let numbers = keep.iter().map(|&k| {
@@ -244,6 +248,10 @@ impl Input for TenX {
             k.then_some(number)
         });
         Ok(Box::new(Kept { rows, numbers: numbers.collect() }))
+    }
+
+    fn has_cheap_rows(&self) -> bool {
+        true
     }
 
     fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {

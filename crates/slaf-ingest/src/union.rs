@@ -30,26 +30,51 @@ pub struct UnionOptions {
     pub fill_layers: bool,
 }
 
-struct Source {
-    name: String,
-    input: Box<dyn Input>,
-    first_cell: u64,
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) input: Box<dyn Input>,
+    pub(crate) first_cell: u64,
     /// The union's number of each gene, or [`DROP`].
-    genes: Arc<Vec<u32>>,
+    pub(crate) genes: Arc<Vec<u32>>,
 }
 
-struct Union {
-    sources: Vec<Source>,
-    description: Description,
-    var: Frame,
-    obs: Vec<United>,
-    source_column: Option<String>,
-    uns: bool,
+/// Several inputs as one; see [`union()`].
+pub struct Union {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) description: Description,
+    pub(crate) var: Frame,
+    pub(crate) obs: Vec<United>,
+    /// The column that names the input of a cell.
+    pub(crate) labels: Option<Labels>,
+    pub(crate) uns: bool,
     /// How many sources, the first ones, give their genes and columns and not their cells.
-    hidden: usize,
+    pub(crate) hidden: usize,
     /// Of all sources, those first ones among them.
-    measured: Measured,
-    matches: Vec<GeneMatch>,
+    pub(crate) measured: Measured,
+    pub(crate) matches: Vec<GeneMatch>,
+}
+
+/// The names of inputs as categories. An input that is given twice is one category.
+#[derive(Clone)]
+pub(crate) struct Labels {
+    pub(crate) categories: Arc<StringArray>,
+    /// The category of each source.
+    pub(crate) codes: Vec<i32>,
+}
+
+impl Labels {
+    fn of(sources: &[Source]) -> Labels {
+        let mut names: Vec<&str> = Vec::new();
+        let mut codes = Vec::new();
+        for source in sources {
+            let code = names.iter().position(|n| *n == source.name).unwrap_or(names.len());
+            if code == names.len() {
+                names.push(&source.name);
+            }
+            codes.push(code as i32);
+        }
+        Labels { categories: Arc::new(StringArray::from_iter_values(names)), codes }
+    }
 }
 
 /// Unites inputs, each with the name that its cells get in the source column.
@@ -64,8 +89,15 @@ struct Union {
 /// # Errors
 /// `ambiguous-name` when genes cannot be told apart, `invalid-argument` for an empty inner join
 /// or a source column that obs has already, and those of reading.
-pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> Result<Box<dyn Input>> {
-    Ok(Box::new(unite(inputs, options, 0)?))
+pub fn union(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions) -> Result<Union> {
+    unite(inputs, options, 0)
+}
+
+impl Union {
+    /// The inputs, by their names.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &dyn Input)> {
+        self.sources[self.hidden..].iter().map(|s| (s.name.as_str(), &*s.input))
+    }
 }
 
 /// The cells of inputs as they follow those of another one: with its genes first and its columns, in
@@ -122,7 +154,7 @@ impl Appended {
 
     /// The inputs whose cells these are, by their names.
     pub fn sources(&self) -> impl Iterator<Item = (&str, &dyn Input)> {
-        self.0.sources[1..].iter().map(|s| (s.name.as_str(), &*s.input))
+        self.0.sources()
     }
 }
 
@@ -233,17 +265,9 @@ fn unite(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions, hidden: 
         }
         source
     });
-    Ok(Union {
-        sources: sources.collect(),
-        description,
-        var,
-        obs,
-        source_column: options.source_column.clone(),
-        uns,
-        hidden,
-        measured,
-        matches,
-    })
+    let sources: Vec<Source> = sources.collect();
+    let labels = options.source_column.as_ref().map(|_| Labels::of(&sources));
+    Ok(Union { sources, description, var, obs, labels, uns, hidden, measured, matches })
 }
 
 /// The var of the union: each column that means the same wherever a gene comes more than once.
@@ -431,20 +455,9 @@ impl Input for Union {
             let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
             columns.push(Column { info: united.info.clone(), array: united.concat(&parts)? });
         }
-        if self.source_column.is_some() {
-            // An input that is given twice is one category.
-            let mut names: Vec<&str> = Vec::new();
-            let mut codes = Vec::new();
-            for source in &self.sources {
-                let code = names.iter().position(|n| *n == source.name).unwrap_or(names.len());
-                if code == names.len() {
-                    names.push(&source.name);
-                }
-                codes.push(code as i32);
-            }
-            let names = StringArray::from_iter_values(names);
+        if let Some(Labels { categories, codes }) = &self.labels {
             let keys: Int32Array = sources.into_iter().map(|i: usize| Some(codes[i])).collect();
-            let array: ArrayRef = Arc::new(DictionaryArray::try_new(keys, Arc::new(names)).map_err(arrow_error)?);
+            let array: ArrayRef = Arc::new(DictionaryArray::try_new(keys, categories.clone()).map_err(arrow_error)?);
             let info = self.description.obs.columns[self.description.obs.columns.len() - 1].clone();
             columns.push(Column { info, array });
         }

@@ -20,7 +20,7 @@ pub(crate) struct United {
     /// Where each input has it.
     pub(crate) places: Vec<Option<usize>>,
     /// For a categorical: the categories of all, and for each input the new code of each code.
-    categories: Option<(ArrayRef, Vec<Vec<i32>>)>,
+    pub(crate) categories: Option<(ArrayRef, Vec<Vec<i32>>)>,
 }
 
 fn internal(e: arrow::error::ArrowError) -> Error {

@@ -5,6 +5,7 @@
 //! writers who grow the same table at once do not meet here, and what one of them has not committed
 //! is in nobody else's version. Every file carries the id of its writer.
 
+use crate::data_files::{DataFiles, OpenFile, RowFiles};
 use crate::error::{from_lance, from_lance_reading};
 use crate::runtime::block_on;
 use crate::storage::Storage;
@@ -13,28 +14,21 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema as ArrowSchema};
 use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use lance::dataset::CommitBuilder;
 use lance::dataset::builder::DatasetBuilder;
 use lance::dataset::transaction::{Operation, TransactionBuilder};
 use lance::datatypes::Schema;
 use lance::io::ObjectStore;
-use lance::table::format::{DataFile, Fragment};
-use lance_file::version::ConcreteFileVersion;
-use lance_file::versions::create_writer;
-use lance_file::writer::{FileWriter, FileWriterOptions};
+use lance::table::format::Fragment;
 use lance_table::format::{DETACHED_VERSION_MASK, IndexMetadata, Manifest, Transaction};
 use lance_table::io::commit::{CommitError, CommitHandler, ManifestLocation, ManifestNamingScheme, ManifestWriter};
 use object_store::path::Path;
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashSet;
-use std::num::NonZero;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The version of the Lance file format that tables are written in.
-const FILE_VERSION: ConcreteFileVersion = ConcreteFileVersion::V2_2;
 /// Hexadecimal digits of a writer's id that the number of a table version holds.
 const DIGITS: usize = 12;
 /// Bits below these digits, which tell the versions of a writer apart.
@@ -116,27 +110,14 @@ pub struct Grown {
 
 /// A table that is about to get another version.
 pub struct Growth {
-    uri: String,
     path: String,
-    storage: Storage,
     names: Arc<WriteNames>,
     dataset: Arc<lance::Dataset>,
-    store: Arc<ObjectStore>,
+    files: DataFiles,
     schema: Schema,
     fragments: Vec<Fragment>,
     /// The rows that are being added.
-    appending: Option<Appending>,
-}
-
-struct Appending {
-    schema: Schema,
-    fragment_rows: usize,
-    open: Option<(OpenFile, usize)>,
-}
-
-struct OpenFile {
-    name: String,
-    writer: FileWriter,
+    appending: Option<RowFiles>,
 }
 
 impl Growth {
@@ -167,13 +148,11 @@ impl Growth {
         Ok(Growth {
             schema: dataset.schema().clone(),
             path: entry.path.clone(),
-            storage: storage.clone(),
             names: names.clone(),
+            files: DataFiles { storage: storage.clone(), store, folder: dataset.data_dir(), uri },
             dataset: Arc::new(dataset),
-            store,
             fragments,
             appending: None,
-            uri,
         })
     }
 
@@ -202,7 +181,7 @@ impl Growth {
             self.schema.set_field_id(Some(self.dataset.manifest().max_field_id()));
             Ok::<_, lance::Error>(())
         };
-        add().map_err(from_lance).at(&self.uri)
+        add().map_err(from_lance).at(&self.files.uri)
     }
 
     /// Adds columns with values, which `make` gives for ranges of rows that follow each other.
@@ -217,7 +196,7 @@ impl Growth {
     ) -> Result<()> {
         self.add_fields(fields)?;
         let names: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-        let schema = self.schema.project(&names).map_err(from_lance).at(&self.uri)?;
+        let schema = self.schema.project(&names).map_err(from_lance).at(&self.files.uri)?;
         let mut first = 0;
         for i in 0..self.fragments.len() {
             let end = first + self.fragments[i].physical_rows.unwrap_or_default() as u64;
@@ -227,9 +206,9 @@ impl Growth {
             let mut file = self.create(schema.clone())?;
             for start in (first..end).step_by(batch_rows.max(1)) {
                 let batch = make(start..(start + batch_rows.max(1) as u64).min(end))?;
-                self.write(&mut file, &batch)?;
+                self.files.write(&mut file, &batch)?;
             }
-            let (file, _) = self.close(file)?;
+            let (file, _) = self.files.close(file)?;
             self.fragments[i].files.push(file);
             first = end;
         }
@@ -242,8 +221,8 @@ impl Growth {
     /// Those of columns that the table does not have.
     pub fn begin_rows(&mut self, columns: &ArrowSchema, fragment_rows: usize) -> Result<()> {
         let names: Vec<&str> = columns.fields().iter().map(|f| f.name().as_str()).collect();
-        let schema = self.schema.project(&names).map_err(from_lance).at(&self.uri)?;
-        self.appending = Some(Appending { schema, fragment_rows: fragment_rows.max(1), open: None });
+        let schema = self.schema.project(&names).map_err(from_lance).at(&self.files.uri)?;
+        self.appending = Some(RowFiles::new(schema, fragment_rows));
         Ok(())
     }
 
@@ -252,34 +231,10 @@ impl Growth {
     /// # Errors
     /// Those of writing.
     pub fn send(&mut self, batch: &RecordBatch) -> Result<()> {
-        let mut done = 0;
-        while done < batch.num_rows() {
-            let Some(mut appending) = self.appending.take() else {
-                return Err(Error::new(ErrorKind::Internal, "rows for a table that does not grow by rows"));
-            };
-            let (mut file, rows) = match appending.open.take() {
-                Some(open) => open,
-                None => (self.create(appending.schema.clone())?, 0),
-            };
-            let n = (batch.num_rows() - done).min(appending.fragment_rows - rows);
-            self.write(&mut file, &batch.slice(done, n))?;
-            done += n;
-            if rows + n == appending.fragment_rows {
-                self.end_fragment(file)?;
-            } else {
-                appending.open = Some((file, rows + n));
-            }
-            self.appending = Some(appending);
-        }
-        Ok(())
-    }
-
-    fn end_fragment(&mut self, file: OpenFile) -> Result<()> {
-        let (file, rows) = self.close(file)?;
-        // Lance numbers new fragments when it commits.
-        let fragment = Fragment { files: vec![file], physical_rows: Some(rows), ..Fragment::new(0) };
-        self.fragments.push(fragment);
-        Ok(())
+        let Some(appending) = &mut self.appending else {
+            return Err(Error::new(ErrorKind::Internal, "rows for a table that does not grow by rows"));
+        };
+        appending.send(&self.files, batch, || self.names.data_file(&self.path), &mut self.fragments)
     }
 
     /// Writes the new version. Nobody sees it before a root manifest names it.
@@ -287,8 +242,8 @@ impl Growth {
     /// # Errors
     /// Those of writing.
     pub fn commit(mut self) -> Result<Grown> {
-        if let Some((file, _)) = self.appending.take().and_then(|a| a.open) {
-            self.end_fragment(file)?;
+        if let Some(mut appending) = self.appending.take() {
+            self.fragments.extend(appending.finish(&self.files)?);
         }
         let read_version = self.dataset.version().version;
         let rows = self.fragments.iter().map(|f| f.physical_rows.unwrap_or_default() as u64).sum();
@@ -309,37 +264,17 @@ impl Growth {
                 .await
                 .map_err(from_lance)
         };
-        let committed = block_on(self.storage.guard(commit)).at(&self.uri)?;
+        let committed = block_on(self.files.storage.guard(commit)).at(&self.files.uri)?;
         if committed.version().version != version {
-            return Err(Error::new(ErrorKind::Internal, "a table has another version than it was given").at(self.uri));
+            return Err(
+                Error::new(ErrorKind::Internal, "a table has another version than it was given").at(self.files.uri)
+            );
         }
         Ok(Grown { entry: TableEntry { path: self.path, version, rows }, files })
     }
 
     fn create(&self, schema: Schema) -> Result<OpenFile> {
-        let name = self.names.data_file(&self.path);
-        let path = self.dataset.data_dir().join(name.as_str());
-        let create = async {
-            let object = self.store.create(&path).boxed().await.map_err(from_lance)?;
-            create_writer(FILE_VERSION, object, schema, FileWriterOptions::default()).map_err(from_lance)
-        };
-        let writer = block_on(self.storage.guard(create)).at(&self.uri)?;
-        Ok(OpenFile { name, writer })
-    }
-
-    fn write(&self, file: &mut OpenFile, batch: &RecordBatch) -> Result<()> {
-        let write: BoxFuture<'_, _> = file.writer.write_batch(batch).boxed();
-        block_on(self.storage.guard(async { write.await.map_err(from_lance) })).at(&self.uri)
-    }
-
-    /// Ends a data file; gives its entry and its number of rows.
-    fn close(&self, mut file: OpenFile) -> Result<(DataFile, usize)> {
-        let columns = file.writer.field_id_to_column_indices().to_vec();
-        let finish = file.writer.finish().boxed();
-        let summary = block_on(self.storage.guard(async { finish.await.map_err(from_lance) })).at(&self.uri)?;
-        let (fields, indices) = columns.into_iter().map(|(field, column)| (field as i32, column as i32)).unzip();
-        let entry = DataFile::new(file.name, fields, indices, FILE_VERSION, NonZero::new(summary.size_bytes), None);
-        Ok((entry, summary.num_rows as usize))
+        self.files.create(self.names.data_file(&self.path), schema)
     }
 }
 

@@ -141,6 +141,11 @@ impl Storage {
         self.meter.stats()
     }
 
+    /// What tables are written through.
+    pub(crate) fn object_store(&self) -> &Arc<ObjectStore> {
+        &self.store
+    }
+
     pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
@@ -188,7 +193,7 @@ impl Storage {
         format!("{}/{relative}", self.uri)
     }
 
-    fn path(&self, relative: &str) -> Path {
+    pub(crate) fn path(&self, relative: &str) -> Path {
         relative.split('/').filter(|s| !s.is_empty()).fold(self.base.clone(), |p, s| p.join(s))
     }
 

@@ -15,6 +15,11 @@ pub(crate) fn stripe_cells() -> u64 {
     from_env("SLAF_FRAGMENT_ROWS", 1 << 30) as u64
 }
 
+/// The most cells of a part of a distributed conversion. `SLAF_PART_CELLS` overrides it.
+pub(crate) fn part_cells() -> u64 {
+    from_env("SLAF_PART_CELLS", usize::MAX) as u64
+}
+
 /// Rows that are read or converted at once. `SLAF_BATCH_ROWS` overrides it.
 pub(crate) fn batch_rows() -> usize {
     from_env("SLAF_BATCH_ROWS", 4096)

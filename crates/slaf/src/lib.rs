@@ -42,7 +42,9 @@ mod triplets;
 mod verify;
 
 pub use config::query_memory;
-pub use convert::{ConvertOptions, ConvertReport, Durability, convert};
+pub use convert::{
+    ConvertOptions, ConvertReport, Distributed, Durability, Workers, convert, convert_part, convert_with_workers, serve,
+};
 pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStatistics, GeneStats, Verify, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;

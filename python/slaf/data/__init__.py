@@ -1,5 +1,6 @@
 """Making stores from other data."""
 
 from slaf.data.converter import SLAFConverter
+from slaf.data.distributed import convert_distributed
 
-__all__ = ["SLAFConverter"]
+__all__ = ["SLAFConverter", "convert_distributed"]

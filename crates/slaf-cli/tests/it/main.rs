@@ -147,6 +147,31 @@ fn options_of_convert() {
 }
 
 #[test]
+fn workers_make_the_store_that_one_process_makes() {
+    let place = Place::new();
+    let inputs = ["convert", "tenx", "tenx", "tenx"];
+    place.ok(&[&inputs[..], &["one.slaf"]].concat());
+    let convert = [&inputs[..], &["many.slaf", "--workers", "2"]].concat();
+    let child =
+        place.command(&convert).env("SLAF_PART_CELLS", "4").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let output = finish(child.unwrap());
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("converted in 3 parts"), "{out}{err}");
+    assert_eq!(err, "");
+    for sql in ["SELECT * FROM cells", "SELECT * FROM genes", "SELECT * FROM expression ORDER BY 1, 2"] {
+        let of = |store: &str| place.ok(&["query", store, sql, "--output", "csv"]);
+        assert_eq!(of("one.slaf"), of("many.slaf"), "{sql}");
+    }
+    place.ok(&["verify", "many.slaf"]);
+    place.fails(&convert, "already-exists");
+    fs::write(place.path("tenx/matrix.mtx"), MATRIX.replace("3 4 6", "3 4 7")).unwrap();
+    let error = place.fails(&["convert", "tenx", "broken.slaf", "--workers", "2"], "malformed-input");
+    assert!(error.contains("tenx"), "{error}");
+    assert!(!place.path("broken.slaf").exists());
+    assert!(!place.ok(&["--help"]).contains("convert-parts"));
+}
+
+#[test]
 fn an_existing_target_is_refused() {
     let place = Place::with_store();
     place.fails(&["convert", "tenx", "a.slaf"], "already-exists");
@@ -237,7 +262,7 @@ fn a_wrong_command_line_is_status_2() {
 #[test]
 fn run_is_callable_from_another_program() {
     let place = Place::with_store();
-    let args = |args: &[&Path]| slaf_cli::run(args.iter().map(|a| a.as_os_str().to_owned()));
+    let args = |args: &[&Path]| slaf_cli::run(args.iter().map(|a| a.as_os_str().to_owned()), Vec::new());
     let store = place.path("a.slaf");
     assert_eq!(args(&[Path::new("slaf"), Path::new("info"), &store]), 0);
     assert_eq!(args(&[Path::new("slaf"), Path::new("info"), &place.path("b.slaf")]), 1);

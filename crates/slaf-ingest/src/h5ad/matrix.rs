@@ -3,7 +3,7 @@
 use super::columns::Refusal;
 use super::sparse::{Sparse, sample, sparsify};
 use crate::h5::{Dataset, Elem, Group, Node, unsupported};
-use crate::model::{MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions};
+use crate::model::{MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions, not_from_within};
 use crate::parallel::Ordered;
 use slaf_core::{CsrChunk, Dtype, Error, Result};
 use std::ops::Range;
@@ -59,12 +59,23 @@ impl MatrixSource {
     /// See [`crate::Input::matrix`].
     pub(crate) fn stream(&self, options: StreamOptions, open: &OpenOptions) -> Result<Box<dyn RowStream>> {
         match &self.storage {
-            Storage::Rows(s) => s.stream_rows(options),
             Storage::Columns(s) => s.stream_transposed(options, open),
-            Storage::Dense(d) => {
-                Ok(Box::new(dense_rows(d, self.info.dtype, self.info.n_rows, self.info.n_cols, options)?))
-            }
+            Storage::Rows(_) | Storage::Dense(_) => self.stream_some(0..self.info.n_rows, options),
         }
+    }
+
+    /// See [`crate::Input::matrix_rows`].
+    pub(crate) fn stream_some(&self, rows: Range<u64>, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+        match &self.storage {
+            Storage::Rows(s) => s.stream_rows(rows, options),
+            Storage::Columns(_) => Err(not_from_within(&self.info.key)),
+            Storage::Dense(d) => Ok(Box::new(dense_rows(d, self.info.dtype, rows, self.info.n_cols, options)?)),
+        }
+    }
+
+    /// See [`crate::Input::has_cheap_rows`].
+    pub(crate) fn has_cheap_rows(&self) -> bool {
+        !matches!(self.storage, Storage::Columns(_))
     }
 
     /// See [`crate::Input::column_counts`].
@@ -149,11 +160,11 @@ fn wrong_shape(stored: &[u64], expected: (u64, u64)) -> Error {
     Error::malformed(format!("shape {} instead of {} x {}", stored.join(" x "), expected.0, expected.1))
 }
 
-/// The rows of a dense matrix.
+/// Some rows of a dense matrix.
 fn dense_rows(
     d: &Dataset,
     dtype: Dtype,
-    n_rows: u64,
+    rows: Range<u64>,
     n_cols: u64,
     options: StreamOptions,
 ) -> Result<impl RowStream + use<>> {
@@ -165,7 +176,7 @@ fn dense_rows(
     if step > chunk_rows {
         step -= step % chunk_rows;
     }
-    let blocks = Ordered::new(cut(0..n_rows, step).map(Ok), || {
+    let blocks = Ordered::new(cut(rows, step).map(Ok), || {
         let mut reader = d.reader()?;
         Ok(move |rows: Range<u64>| {
             let n = (rows.end - rows.start) as usize;

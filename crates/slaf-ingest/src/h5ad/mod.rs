@@ -302,6 +302,15 @@ impl Input for H5ad {
         find_matrix(&self.matrices, key)?.stream(options, &self.options)
     }
 
+    fn matrix_rows(&self, key: &MatrixKey, rows: Range<u64>, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+        find_matrix(&self.matrices, key)?.stream_some(rows, options)
+    }
+
+    fn has_cheap_rows(&self) -> bool {
+        let of_cells = |m: &&MatrixSource| !matches!(m.info.key, MatrixKey::Varp(_));
+        self.matrices.iter().filter(of_cells).all(MatrixSource::has_cheap_rows)
+    }
+
     fn column_counts(&self, key: &MatrixKey) -> Result<Vec<u64>> {
         find_matrix(&self.matrices, key)?.column_counts()
     }

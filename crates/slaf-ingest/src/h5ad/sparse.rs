@@ -74,7 +74,7 @@ impl Sparse {
         self.data.shape().first().copied().unwrap_or(0)
     }
 
-    fn plan(&self, options: StreamOptions) -> Result<Blocks> {
+    fn plan(&self, major: Range<u64>, options: StreamOptions) -> Result<Blocks> {
         Ok(Blocks {
             indptr: self.indptr.reader()?,
             n_major: self.n_major,
@@ -83,13 +83,14 @@ impl Sparse {
             options,
             window: Vec::new(),
             window_start: 0,
-            next: 0,
+            next: major.start,
+            end: major.end.min(self.n_major),
         })
     }
 
-    /// Blocks of the major axis; `sorted` ones satisfy [`CsrChunk::validate`].
-    fn blocks(&self, options: StreamOptions, sorted: bool) -> Result<Ordered<Block, Read, Blocks>> {
-        Ordered::new(self.plan(options)?, || {
+    /// Blocks of some of the major axis; `sorted` ones satisfy [`CsrChunk::validate`].
+    fn blocks(&self, major: Range<u64>, options: StreamOptions, sorted: bool) -> Result<Ordered<Block, Read, Blocks>> {
+        Ordered::new(self.plan(major, options)?, || {
             let mut indices = self.indices.reader()?;
             let mut data = self.data.reader()?;
             let n_minor = self.n_minor;
@@ -100,9 +101,9 @@ impl Sparse {
         })
     }
 
-    /// The rows, where rows are the compressed axis.
-    pub(crate) fn stream_rows(&self, options: StreamOptions) -> Result<Box<dyn RowStream>> {
-        Ok(Box::new(SparseRows { blocks: self.blocks(options, true)?, duplicates: 0 }))
+    /// Some rows, where rows are the compressed axis.
+    pub(crate) fn stream_rows(&self, rows: Range<u64>, options: StreamOptions) -> Result<Box<dyn RowStream>> {
+        Ok(Box::new(SparseRows { blocks: self.blocks(rows, options, true)?, duplicates: 0 }))
     }
 
     /// The columns of a matrix that is compressed by columns, turned into rows.
@@ -112,7 +113,7 @@ impl Sparse {
         }
         let mut sorter = RowSorter::new(self.n_minor, self.n_major, self.dtype, open)?;
         let (mut rows, mut cols) = (Vec::new(), Vec::new());
-        for read in self.blocks(StreamOptions { max_rows: 1 << 16, max_nnz: 1 << 20 }, false)? {
+        for read in self.blocks(0..self.n_major, StreamOptions { max_rows: 1 << 16, max_nnz: 1 << 20 }, false)? {
             let read = read?;
             rows.clear();
             rows.extend(read.chunk.indices.iter().map(|&r| u64::from(r)));
@@ -150,7 +151,7 @@ impl Sparse {
     pub(crate) fn major_counts(&self) -> Result<Vec<u64>> {
         let mut counts = Vec::new();
         let all = StreamOptions { max_rows: usize::MAX, max_nnz: usize::MAX };
-        for block in self.plan(all)? {
+        for block in self.plan(0..self.n_major, all)? {
             counts.extend(block?.indptr.windows(2).map(|w| w[1] - w[0]));
         }
         Ok(counts)
@@ -186,6 +187,8 @@ struct Blocks {
     window: Vec<u64>,
     window_start: u64,
     next: u64,
+    /// Where the blocks end.
+    end: u64,
 }
 
 impl Blocks {
@@ -207,7 +210,7 @@ impl Blocks {
         let start = self.entry(first)?;
         let mut indptr = vec![start];
         let mut last = start;
-        while self.next < self.n_major && indptr.len() <= self.options.max_rows.max(1) {
+        while self.next < self.end && indptr.len() <= self.options.max_rows.max(1) {
             let end = self.entry(self.next + 1)?;
             if end < last {
                 return Err(Error::malformed(format!("not monotone at row {} ({last} > {end})", self.next))
@@ -241,10 +244,10 @@ impl Iterator for Blocks {
     type Item = Result<Block>;
 
     fn next(&mut self) -> Option<Result<Block>> {
-        (self.next < self.n_major).then(|| {
+        (self.next < self.end).then(|| {
             let block = self.block();
             if block.is_err() {
-                self.next = self.n_major;
+                self.next = self.end;
             }
             block
         })

@@ -1,7 +1,7 @@
 //! What the tests share.
 
 use slaf_core::{Dtype, Values};
-use slaf_ingest::{Input, MatrixKey, StreamOptions};
+use slaf_ingest::{Input, MatrixInfo, MatrixKey, RowStream, StreamOptions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -30,17 +30,37 @@ impl Matrix {
     }
 }
 
-/// Reads a matrix in small chunks, and checks each of them.
+/// Reads a matrix in small chunks, and checks each of them; also in parts, where that is possible.
 pub(crate) fn read(input: &dyn Input, key: &MatrixKey) -> slaf_core::Result<Matrix> {
     let info = input.description().matrices.iter().find(|m| m.key == *key).unwrap().clone();
-    let limits = StreamOptions { max_rows: 100, max_nnz: 10_000 };
-    let mut stream = input.matrix(key, limits)?;
+    let matrix = read_stream(input.matrix(key, LIMITS)?, &info)?;
+    assert_eq!(matrix.n_rows, info.n_rows);
+    let nnz = matrix.values.len() as u64;
+    assert!(info.nnz.is_none_or(|n| n == nnz + matrix.duplicates), "nnz {:?}, found {nnz}", info.nnz);
+    if input.has_cheap_rows() && !matches!(key, MatrixKey::Varp(_)) {
+        let (mut all, mut duplicates, n) = (BTreeMap::new(), 0, info.n_rows);
+        for rows in [0..n / 3, n / 3..n / 2, n / 2..n] {
+            let part = read_stream(input.matrix_rows(key, rows.clone(), LIMITS)?, &info)?;
+            assert_eq!(part.n_rows, rows.end - rows.start);
+            all.extend(part.values.into_iter().map(|((row, column), value)| ((rows.start + row, column), value)));
+            duplicates += part.duplicates;
+        }
+        let bits = |values: &BTreeMap<(u64, u32), f64>| -> Vec<_> {
+            values.iter().map(|(place, value)| (*place, value.to_bits())).collect()
+        };
+        assert_eq!((bits(&all), duplicates), (bits(&matrix.values), matrix.duplicates), "{key} in parts");
+    }
+    Ok(matrix)
+}
+
+const LIMITS: StreamOptions = StreamOptions { max_rows: 100, max_nnz: 10_000 };
+
+fn read_stream(mut stream: Box<dyn RowStream>, info: &MatrixInfo) -> slaf_core::Result<Matrix> {
     let mut matrix = Matrix { values: BTreeMap::new(), n_rows: 0, duplicates: 0 };
-    let mut nnz = 0;
     for chunk in stream.by_ref() {
         let chunk = chunk?;
         chunk.validate(info.n_cols, matrix.n_rows)?;
-        assert!(chunk.n_rows() <= limits.max_rows && (chunk.n_rows() == 1 || chunk.nnz() <= limits.max_nnz));
+        assert!(chunk.n_rows() <= LIMITS.max_rows && (chunk.n_rows() == 1 || chunk.nnz() <= LIMITS.max_nnz));
         assert_eq!(chunk.values.dtype(), info.dtype);
         let Values::F64(values) = chunk.values.cast(Dtype::F64) else { unreachable!() };
         for i in 0..chunk.n_rows() {
@@ -49,11 +69,8 @@ pub(crate) fn read(input: &dyn Input, key: &MatrixKey) -> slaf_core::Result<Matr
             }
         }
         matrix.n_rows += chunk.n_rows() as u64;
-        nnz += chunk.nnz() as u64;
     }
     matrix.duplicates = stream.duplicates();
-    assert_eq!(matrix.n_rows, info.n_rows);
-    assert!(info.nnz.is_none_or(|n| n == nnz), "nnz {:?}, found {nnz}", info.nnz);
     Ok(matrix)
 }
 

@@ -13,18 +13,36 @@ pub(crate) struct NamesWriter<'a> {
     place: Place<'a>,
     entries: Entries,
     first_row: u64,
+    first_number: usize,
     segments: Vec<NameSegment>,
 }
 
 impl<'a> NamesWriter<'a> {
     /// For the cells from `first_row` on.
     pub(crate) fn new(place: Place<'a>, first_row: u64) -> NamesWriter<'a> {
-        NamesWriter { place, entries: Entries::default(), first_row, segments: Vec::new() }
+        NamesWriter { place, entries: Entries::default(), first_row, first_number: 0, segments: Vec::new() }
+    }
+
+    /// With segments that are numbered from `first_number` on.
+    pub(crate) fn numbered(self, first_number: usize) -> NamesWriter<'a> {
+        NamesWriter { first_number, ..self }
     }
 
     /// Adds what a segment has of the next cells.
     pub(crate) fn extend(&mut self, entries: Entries) {
         self.entries.extend(entries);
+    }
+
+    /// Adds a segment of the next cells that somebody else wrote.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn push_segment(&mut self, entries: Entries) -> Result<()> {
+        if self.entries.len() + entries.len() > LONGEST {
+            self.write()?;
+        }
+        self.entries.extend(entries);
+        Ok(())
     }
 
     /// Adds the names of the next cells.
@@ -56,7 +74,7 @@ impl<'a> NamesWriter<'a> {
         if n_rows == 0 {
             return Ok(());
         }
-        let path = survey::names(self.place.write_id, self.segments.len());
+        let path = survey::names(self.place.write_id, self.first_number + self.segments.len());
         block_on(self.place.storage.write(&path, Bytes::from(entries.into_bytes(&path)?)))?;
         self.segments.push(NameSegment { path, first_row: self.first_row, n_rows });
         self.first_row += n_rows;

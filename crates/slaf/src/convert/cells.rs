@@ -19,7 +19,7 @@ use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
 use slaf_ingest::{Axis, Description, Frame, Input, MatrixInfo, MatrixKey, RowStream, StreamOptions};
 use slaf_lance::error::from_arrow;
 use slaf_lance::runtime::{in_pool, pool_threads};
-use slaf_lance::{Growth, TableWriter};
+use slaf_lance::{Growth, PartWriter, TableWriter, WrittenFile};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ use std::sync::Arc;
 pub(crate) enum RowSink {
     New(TableWriter),
     More(Box<Growth>),
+    /// Data files of a table that others write, too.
+    Part(Box<PartWriter>),
 }
 
 impl RowSink {
@@ -34,6 +36,7 @@ impl RowSink {
         match self {
             RowSink::New(writer) => writer.send(batch),
             RowSink::More(growth) => growth.send(&batch),
+            RowSink::Part(writer) => writer.send(&batch),
         }
     }
 
@@ -42,6 +45,15 @@ impl RowSink {
         match self {
             RowSink::New(writer) => Ok((writer.finish()?, None)),
             RowSink::More(growth) => growth.commit().map(|grown| (grown.entry, Some(grown.files))),
+            RowSink::Part(_) => Err(Error::new(ErrorKind::Internal, "a part of a table is no table")),
+        }
+    }
+
+    /// Ends a part of a table; gives its data files.
+    pub(crate) fn finish_part(self) -> Result<Vec<WrittenFile>> {
+        match self {
+            RowSink::Part(writer) => writer.finish(),
+            RowSink::New(_) | RowSink::More(_) => Err(Error::new(ErrorKind::Internal, "a table is no part of one")),
         }
     }
 }
@@ -62,6 +74,8 @@ pub(crate) struct CellsPlan<'a> {
     pub(crate) names: Option<NamesWriter<'a>>,
     /// The row of `by_gene` that comes next.
     pub(crate) first_row: u64,
+    /// The number of the first cell, for errors.
+    pub(crate) first_cell: u64,
 }
 
 impl CellsPlan<'_> {
@@ -88,6 +102,8 @@ pub(crate) struct CellsWritten {
     pub(crate) arrays: Vec<ArrayEntry>,
     pub(crate) sums: GeneSums,
     pub(crate) duplicates: u64,
+    /// For each matrix the first integer that float64 rounds.
+    pub(crate) rounded: Vec<Option<String>>,
 }
 
 /// A matrix on its way into a column of packed rows.
@@ -287,13 +303,13 @@ impl Job<'_> {
         Packing::new(self.input, info, column, self.options.memory, self.options.allow_loss)
     }
 
-    /// What a new store gets: tables of its own, columns by their numbers.
-    pub(crate) fn new_cells(
+    /// What a new store gets: columns by their numbers.
+    pub(crate) fn layout(
         &self,
         order: GeneOrder,
         counts_by_rank: Vec<u64>,
         raw_order: Option<GeneOrder>,
-    ) -> Result<CellsPlan<'_>> {
+    ) -> CellsPlan<'_> {
         let description = self.input.description();
         let matrices = description.matrices.iter().filter(|m| !matches!(m.key, MatrixKey::Varp(_))).enumerate();
         let matrices: Vec<_> = matrices
@@ -307,10 +323,11 @@ impl Job<'_> {
                 (info.clone(), column)
             })
             .collect();
-        let mut plan = CellsPlan {
+        CellsPlan {
             obs: FrameSchema::new(&description.obs, "o"),
             arrays: array_entries(description, Axis::Cells, "m"),
             first_row: 0,
+            first_cell: 0,
             cells: None,
             by_gene: None,
             names: None,
@@ -318,14 +335,29 @@ impl Job<'_> {
             order,
             counts_by_rank,
             raw_order,
-        };
+        }
+    }
+
+    /// Whether a new store has a gene-major copy of X.
+    pub(crate) fn has_by_gene(&self) -> bool {
+        self.options.by_gene && self.input.description().matrices.iter().any(|m| m.key == MatrixKey::X)
+    }
+
+    /// What a new store gets, with tables of its own.
+    pub(crate) fn new_cells(
+        &self,
+        order: GeneOrder,
+        counts_by_rank: Vec<u64>,
+        raw_order: Option<GeneOrder>,
+    ) -> Result<CellsPlan<'_>> {
+        let mut plan = self.layout(order, counts_by_rank, raw_order);
         let table = |name: &str, schema: &SchemaRef| {
             let writer =
                 TableWriter::create(self.place.storage, &self.place.table(name), schema, config::fragment_rows());
             Ok::<_, Error>(Some(RowSink::New(writer?)))
         };
         plan.cells = table("cells", &plan.schema())?;
-        if self.options.by_gene && plan.matrices.iter().any(|m| m.0.key == MatrixKey::X) {
+        if self.has_by_gene() {
             plan.by_gene = table("by_gene", &by_gene_schema())?;
         }
         Ok(plan)
@@ -336,6 +368,7 @@ impl Job<'_> {
         let description = self.input.description();
         let packings = plan.matrices.iter().map(|(info, column)| self.packing(info, column.clone()));
         let mut packings = packings.collect::<Result<Vec<_>>>()?;
+        packings.iter_mut().for_each(|p| p.rows.exact.begin_at(plan.first_cell));
         let schema = plan.schema();
         let mut by_gene = ByGene::new(&plan.counts_by_rank, plan.by_gene.take(), plan.first_row, self.options.memory)?;
         let mut writer = plan.cells.take().ok_or_else(|| Error::new(ErrorKind::Internal, "cells without a table"))?;
@@ -420,6 +453,7 @@ impl Job<'_> {
             arrays,
             sums: by_gene.sums,
             duplicates,
+            rounded: packings.iter().map(|p| p.rows.exact.first().map(str::to_string)).collect(),
         })
     }
 }

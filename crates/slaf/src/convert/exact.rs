@@ -19,6 +19,16 @@ impl Exact {
         Exact { key: info.key.clone(), dtype: info.dtype, rows: 0, first: None, allow_loss }
     }
 
+    /// Counts rows from this one on.
+    pub(super) fn begin_at(&mut self, row: u64) {
+        self.rows = row;
+    }
+
+    /// The first integer that float64 rounds, and its place.
+    pub(super) fn first(&self) -> Option<&str> {
+        self.first.as_deref()
+    }
+
     /// Adds the next chunk.
     pub(super) fn add(&mut self, chunk: &CsrChunk) -> Result<()> {
         self.dtype = self.dtype.promote(chunk.values.dtype());
@@ -31,18 +41,25 @@ impl Exact {
         }
         self.rows += chunk.n_rows() as u64;
         match &self.first {
-            Some(first) if self.dtype.is_float() && !self.allow_loss => Err(Error::new(
-                ErrorKind::WouldLoseData,
-                format!(
-                    "{first} would be rounded: other values need {}; give all inputs one type of values, or round \
-                     with --allow-loss (allow_loss=True)",
-                    self.dtype
-                ),
-            )
-            .at(&self.key)),
+            Some(first) if !self.allow_loss => refuse_rounding(&self.key, self.dtype, first),
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses an integer that float64 rounds, where all values have the type `dtype` in common.
+///
+/// # Errors
+/// `would-lose-data` for a type of floats.
+pub(super) fn refuse_rounding(key: &MatrixKey, dtype: Dtype, first: &str) -> Result<()> {
+    if !dtype.is_float() {
+        return Ok(());
+    }
+    let what = format!(
+        "{first} would be rounded: other values need {dtype}; give all inputs one type of values, or round with \
+         --allow-loss (allow_loss=True)"
+    );
+    Err(Error::new(ErrorKind::WouldLoseData, what).at(key))
 }
 
 #[cfg(test)]

@@ -96,6 +96,14 @@ impl Job<'_> {
         Ok((order, counts_by_rank))
     }
 
+    /// The order of the genes of raw, if there is a raw.
+    pub(crate) fn raw_order(&self) -> Result<Option<GeneOrder>> {
+        match &self.input.description().raw_var {
+            Some(_) => Ok(Some(self.gene_order(&[MatrixKey::RawX])?.0)),
+            None => Ok(None),
+        }
+    }
+
     pub(crate) fn tick(&self, phase: &'static str, cells_done: u64) -> Result<()> {
         tick(self.progress, phase, cells_done, self.input.description().n_cells)
     }

@@ -50,6 +50,13 @@ impl Default for ConvertOptions {
     }
 }
 
+impl ConvertOptions {
+    /// How inputs are opened: readers get a share of the memory.
+    pub(crate) fn open_options(&self) -> OpenOptions {
+        OpenOptions { memory: self.memory / 4, ..self.input.clone() }
+    }
+}
+
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {

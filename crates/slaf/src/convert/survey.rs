@@ -60,6 +60,21 @@ fn mark(id: &str) -> String {
     format!("{WRITING}/{id}")
 }
 
+/// What names of the data files begin with that an attempt at a part of a distributed conversion writes.
+/// They belong to the writer whose table they are in, and count if its version names them.
+pub(crate) fn part(part: usize, attempt: &str) -> String {
+    format!("part-{part}-{attempt}")
+}
+
+/// Whether a file is a data file of such an attempt.
+pub(crate) fn is_of_part(path: &str) -> bool {
+    let mut parts = path.split('/');
+    let (table, folder, name) = (parts.next(), parts.next(), parts.next());
+    table.is_some_and(|t| t.ends_with(".lance"))
+        && folder == Some("data")
+        && name.is_some_and(|n| n.starts_with("part-") && n.ends_with(".lance"))
+}
+
 /// The writer that a file tells by its name.
 fn writer_of(path: &str) -> Option<&str> {
     let path = whole_name(path).unwrap_or(path);
@@ -111,7 +126,7 @@ fn grower_of<'a>(path: &'a str, ids: impl IntoIterator<Item = &'a str>) -> Optio
 }
 
 /// A data file of a table that Lance is writing, or was: its name does not tell by whom.
-fn is_nameless(path: &str) -> bool {
+pub(crate) fn is_nameless(path: &str) -> bool {
     writer_of_table(path).is_some() && path.split('/').nth(2).is_some_and(|name| name.starts_with(".tmp"))
 }
 
@@ -240,6 +255,24 @@ pub(crate) async fn remove_names(storage: &Storage, id: &str, unwanted: impl Fn(
     Ok(())
 }
 
+/// Removes the data files of parts that lost: those that nobody names.
+pub(crate) async fn remove_parts(storage: &Storage, id: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+    for name in ["cells", "by_gene"] {
+        for (file, _) in storage.list(&format!("{}/data", table(id, name))).await? {
+            // Also one that was not whole when its writer died.
+            if unwanted(&file) {
+                storage.delete(&file).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a writer is at work, or was when it died: it has neither committed nor given up.
+pub(crate) async fn is_marked(storage: &Storage, id: &str) -> Result<bool> {
+    storage.exists(&mark(id)).await
+}
+
 /// Removes the mark of a writer that has committed.
 pub(crate) async fn end(storage: &Storage, id: &str) -> Result<()> {
     storage.delete(&mark(id)).await
@@ -351,7 +384,7 @@ impl Survey {
                 // A version has its files: what else has its name is its mark, was not whole, or was of an earlier try.
                 Some((id, _))
                     if committed.contains(&id)
-                        && (not_whole || [WRITING, NAMES].iter().any(|f| file.starts_with(f))) =>
+                        && (not_whole || is_of_part(&file) || [WRITING, NAMES].iter().any(|f| file.starts_with(f))) =>
                 {
                     self.debris.push(file);
                 }

@@ -93,7 +93,8 @@ impl Target {
         Place { storage: &self.storage, write_id: &self.write_id }
     }
 
-    /// Lists and hashes the files of this write, makes them durable and commits the manifest.
+    /// Lists and hashes the files of this write, makes them durable and commits the manifest, which has the
+    /// files of parts already.
     ///
     /// # Errors
     /// `already-exists`, or `conflict` with `overwrite`, if another writer was first. After
@@ -102,7 +103,9 @@ impl Target {
         if versions::newest(&self.storage).await? != self.before.versions.last().copied() {
             return Err(self.lost());
         }
-        let written = files_of(&self.storage, manifest).await?;
+        let mut written = files_of(&self.storage, manifest).await?;
+        // An attempt at a part may still write, although another one has won.
+        written.retain(|(path, _)| !survey::is_of_part(path) && !survey::is_nameless(path));
         let commit = Commit { storage: &self.storage, write_id: &self.write_id, durability: self.durability };
         commit.seal(manifest, written, || self.lost()).await
     }

@@ -197,6 +197,7 @@ impl Appending<'_> {
             by_gene: None,
             names,
             first_row: before.tables.by_gene.as_ref().map_or(0, |t| t.rows),
+            first_cell: 0,
         };
         growth.begin_rows(&plan.schema(), config::fragment_rows())?;
         plan.cells = Some(RowSink::More(Box::new(growth)));

@@ -8,6 +8,7 @@ mod byte_rows;
 mod cell_names;
 mod convert;
 mod damage;
+mod distributed;
 mod grow;
 mod loader;
 mod manifest;
