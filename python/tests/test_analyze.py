@@ -1,6 +1,7 @@
 """An analysis in one call: against scanpy in memory, and stopped and changed between its steps."""
 
 import json
+import logging
 import shutil
 import subprocess
 import warnings
@@ -573,10 +574,12 @@ def test_symbols_beside_numbers_of_ensembl(tmp_path, original):
     np.testing.assert_array_equal(mt, np.arange(adata.n_vars) < 8)
 
 
-def test_batches(tmp_path, original):
+def test_batches(tmp_path, original, capfd):
     pytest.importorskip("harmonypy")
     path = stored(original, tmp_path / "batches.slaf")
     report = analyze(path, batch_key="donor", **QUICK)
+    # Harmony logs by itself.
+    assert capfd.readouterr().err == ""
     adata = read_slaf(path)
     assert adata.uns["neighbors"]["params"]["use_rep"] == "X_pca_harmony"
     found = next(s["found"] for s in report.steps if s["name"] == "filter")
@@ -595,6 +598,26 @@ def test_batches(tmp_path, original):
     assert [s["name"] for s in told.steps if s["state"] == "redo"] == [
         "neighbors", "clusters", "markers",
     ]  # fmt: skip
+
+
+def test_what_harmony_says(tmp_path, original, capfd, monkeypatch):
+    harmonypy = pytest.importorskip("harmonypy")
+    run = harmonypy.run_harmony
+
+    def wordy(*args, **kwargs):
+        found = run(*args, **kwargs)
+        logger = logging.getLogger("harmonypy")
+        logger.info("Stopped before convergence")
+        logger.warning("something is odd")
+        return found
+
+    monkeypatch.setattr(harmonypy, "run_harmony", wordy)
+    report = analyze(stored(original, tmp_path / "a.slaf"), batch_key="donor", **QUICK)
+    found = next(s["found"] for s in report.steps if s["name"] == "harmony")
+    assert found["notes"] == ["Harmony stopped before it converged"]
+    told = capfd.readouterr().err
+    assert "something is odd" in told
+    assert "convergence" not in told
 
 
 def test_one_batch_and_missing_batches(tmp_path, original):

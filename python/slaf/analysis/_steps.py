@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -347,11 +349,32 @@ def _harmony(c: Context) -> Result:
         corrected = np.asarray(part.obsm[basis])
         notes.append(f"one batch in obs[{key!r}]: the components are as they were")
     else:
-        pp.harmony_integrate(part, key, basis=basis, adjusted_basis=adjusted)
+        with _progress_of("harmonypy") as told:
+            pp.harmony_integrate(part, key, basis=basis, adjusted_basis=adjusted)
+        if any("Stopped before convergence" in message for message in told):
+            notes.append("Harmony stopped before it converged")
         corrected = np.asarray(part.obsm[adjusted])
     result.put("obsm/X_pca_harmony", spread(corrected, cells))
     result.found = {"n_batches": int(n), "notes": notes}
     return result
+
+
+@contextmanager
+def _progress_of(name: str) -> Iterator[list[str]]:
+    """Keep what a logger tells below the level of warnings from being shown, and give it."""
+    told: list[str] = []
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            told.append(record.getMessage())
+        return record.levelno >= logging.WARNING
+
+    logger = logging.getLogger(name)
+    logger.addFilter(is_shown)
+    try:
+        yield told
+    finally:
+        logger.removeFilter(is_shown)
 
 
 def _neighbors(c: Context) -> Result:
