@@ -142,6 +142,44 @@ def test_groups(array, query_path, query_adata):
     assert list(groups["query"].unique()) == [f"k{i}" for i in range(8)]
 
 
+def test_cells_without_a_place(array, query_path):
+    expected = read_slaf(query_path)
+    tl.label_transfer(expected, array, "kind")
+    adata = read_slaf(query_path)
+    points = np.array(adata.obsm["X_pca"])
+    nowhere = np.arange(adata.n_obs) % 9 == 4
+    points[nowhere] = np.nan
+    adata.obsm["X_pca"] = points
+    n = int(nowhere.sum())
+    with pytest.warns(UserWarning, match=rf"{n} of 130 cells have no place .* get no label"):
+        tl.label_transfer(adata, array, "kind")
+    for name in ("kind_transferred", "kind_transferred_confidence"):
+        values = adata.obs[name]
+        assert list(values.isna()) == list(nowhere)
+        pd.testing.assert_series_equal(values[~nowhere], expected.obs[name][~nowhere])
+    cells = tl.annotate(expected, array, "kind", k=20)
+    with pytest.warns(UserWarning, match=rf"{n} of 130 cells .* are left out"):
+        some = tl.annotate(adata, array, "kind", k=20)
+    kept = cells[cells["query"].isin(adata.obs_names[~nowhere])]
+    pd.testing.assert_frame_equal(some, kept.reset_index(drop=True))
+    with pytest.warns(UserWarning, match="are left out"):
+        groups = tl.annotate(adata, array, "kind", k=20, groupby="kind")
+    other = tl.annotate(expected[~nowhere], array, "kind", k=20, groupby="kind")
+    pd.testing.assert_frame_equal(groups, other)
+    adata.obsm["X_pca"] = np.full_like(points, np.nan)
+    with pytest.warns(UserWarning, match="130 of 130"):
+        tl.label_transfer(adata, array, "kind")
+    assert adata.obs["kind_transferred"].isna().all()
+    # In part it is a mistake.
+    points[3, 1] = np.nan
+    adata.obsm["X_pca"] = points
+    with (
+        pytest.warns(UserWarning, match="no place"),
+        pytest.raises(slaf.InvalidArgumentError, match="NaN"),
+    ):
+        tl.label_transfer(adata, array, "kind")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

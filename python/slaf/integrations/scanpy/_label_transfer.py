@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,8 @@ def label_transfer(
     key_added
         ``obs[key_added]`` gets the labels (categorical, with all categories of the reference), and
         ``obs[f"{key_added}_confidence"]`` their share of the votes (float64); by default
-        ``f"{labels}_transferred"``. ``adata.save()`` writes them.
+        ``f"{labels}_transferred"``. ``adata.save()`` writes them. Cells without a place, whose
+        coordinates are NaN everywhere, get no label and no confidence; a warning says how many.
     copy
         Whether to change and return a copy.
 
@@ -88,12 +90,12 @@ def label_transfer(
     name = f"{labels}_transferred" if key_added is None else text("key_added", key_added)
     adata = changeable(adata, "label_transfer", copy)
     poll = _poll(reference, labels, key, reference_key, where)
-    wanted = _wanted(adata, key)
-    winners = np.full(wanted.n, -1)
-    confidence = np.full(wanted.n, np.nan)
+    wanted, placed = _placed(adata, key, "get no label")
+    winners = np.full(adata.n_obs, -1)
+    confidence = np.full(adata.n_obs, np.nan)
     k = whole("k", k, 1, _MOST)
     for ballot in poll.ballots(wanted, k, metric_name(metric), weights, False):
-        part = slice(ballot.first, ballot.first + len(ballot.votes))
+        part = placed[ballot.first : ballot.first + len(ballot.votes)]
         asked = ballot.counts.any(1)
         # Of labels with as many votes the first one, as there.
         winners[part] = np.where(asked, np.nan_to_num(ballot.votes).argmax(1), -1)
@@ -126,7 +128,8 @@ def annotate(
     groupby
         A categorical column of ``adata.obs``: the answer is for its groups, such as clusters, and
         not for each cell. Neighbours are counted for all cells of a group together, and votes are
-        the means of theirs. Cells without a group are left out.
+        the means of theirs. Cells without a group are left out, and so are those without a place,
+        with a warning.
 
     Returns
     -------
@@ -150,10 +153,12 @@ def annotate(
     """
     adata = checked(adata, "annotate")
     poll = _poll(reference, labels, key, reference_key, where)
-    wanted = _wanted(adata, key)
+    wanted, placed = _placed(adata, key, "are left out")
     ballots = poll.ballots(wanted, whole("k", k, 1, _MOST), metric_name(metric), weights, False)
     if groupby is not None:
-        wanted, ballots = _by_group(column(adata, groupby, "obs"), ballots, len(poll.base))
+        wanted, ballots = _by_group(
+            column(adata, groupby, "obs").iloc[placed], ballots, len(poll.base)
+        )
     frame = summary(poll, wanted, ballots)
     pandas = frame.to_pandas()
     if groupby is not None:
@@ -172,13 +177,24 @@ def _poll(
     return Poll(reference._store, key, text("labels", labels), reference._among("obs", where))
 
 
-def _wanted(adata: LazyAnnData, key: str) -> Wanted:
+def _placed(adata: LazyAnnData, key: str, fate: str) -> tuple[Wanted, npt.NDArray[np.int64]]:
+    """The cells that have a place, and their numbers; a warning says what becomes of others."""
     import polars as pl
 
     if key not in adata.obsm:
         raise invalid(f"there is no {key!r} in obsm; there are {list(adata.obsm)}")
     values = coordinates(adata.obsm[key], f"obsm[{key!r}]")
-    return points(values, pl.Series(list(adata.obs_names), dtype=pl.String))
+    placed = np.flatnonzero(~np.isnan(values).all(axis=1))
+    missing = len(values) - len(placed)
+    names = pl.Series(list(adata.obs_names), dtype=pl.String)
+    if missing:
+        message = (
+            f"{missing:,} of {len(values):,} cells have no place in obsm[{key!r}], where they are "
+            f"NaN everywhere: they {fate}"
+        )
+        warnings.warn(message, UserWarning, stacklevel=3)
+        values, names = values[placed], names.gather(placed)
+    return points(values, names), placed
 
 
 def _by_group(groups: pd.Series[Any], ballots: Any, n_labels: int) -> tuple[Wanted, Any]:
