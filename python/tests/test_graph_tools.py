@@ -179,6 +179,27 @@ def test_scrublet(opened, batch_key):
     assert_same(ours.uns["scrublet"], theirs.uns["scrublet"])
 
 
+def test_scrublet_in_processes(opened):
+    theirs, ours = opened("scrublet_jobs", counts)
+    how = {"threshold": 0.2, "n_prin_comps": 10, "random_state": 3}
+    sc.pp.scrublet(theirs, batch_key="sample", **how)
+    for n_jobs in (1, 2, 5):
+        found = slaf_sc.pp.scrublet(ours, batch_key="sample", n_jobs=n_jobs, copy=True, **how)
+        for name in ("doublet_score", "predicted_doublet"):
+            pd.testing.assert_series_equal(found.obs[name], theirs.obs[name], check_names=False)
+        assert_same(found.uns["scrublet"], theirs.uns["scrublet"])
+    few = ours[np.r_[0:3, 100:200]].copy()
+    few.obs["sample"] = ["few"] * 3 + ["many"] * 100
+    messages = []
+    for n_jobs in (1, 2):
+        with pytest.raises(slaf.InvalidArgumentError, match=r"the sample few .* of 3 cells") as e:
+            slaf_sc.pp.scrublet(few, batch_key="sample", n_jobs=n_jobs, **how)
+        messages.append(str(e.value))
+    assert messages[0] == messages[1]
+    with pytest.raises(slaf.InvalidArgumentError, match="n_jobs"):
+        slaf_sc.pp.scrublet(ours, n_jobs=0, threshold=0.2)
+
+
 def test_cells_that_scrublet_leaves_out(opened):
     def with_empty():
         adata = counts()

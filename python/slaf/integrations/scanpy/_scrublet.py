@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from slaf._errors import SlafError, from_kind, invalid
+from slaf._numbers import whole
+from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import changeable, column, matrix_of
 from slaf.integrations.scanpy._light import needed
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def scrublet(
@@ -23,12 +26,13 @@ def scrublet(
     batch_key: str | None = None,
     threshold: float | None = None,
     copy: bool = False,
+    n_jobs: int | None = None,
     **options: Any,
 ) -> LazyAnnData | None:
-    """Tell doublets from cells by Scrublet (Wolock 2019), with one sample in memory at a time.
+    """Tell doublets from cells by Scrublet (Wolock 2019), with a few samples in memory at a time.
 
     Calls ``scanpy.pp.scrublet`` with the counts of each sample; scores are those that it gives for
-    all samples in memory. Give it counts.
+    all samples in memory, whatever `n_jobs` is. Give it counts.
 
     Parameters
     ----------
@@ -44,6 +48,10 @@ def scrublet(
         The score above which cells are doublets; found between two modes by default.
     copy
         Whether to change and return a copy.
+    n_jobs
+        How many samples are worked on, and in memory, at a time, each by a process of its own: by
+        default as many as there are cores, or one by one if no two samples together have
+        20,000 cells, which takes less time than starting processes.
     **options
         Arguments of ``scanpy.pp.scrublet``.
 
@@ -63,22 +71,26 @@ def scrublet(
         raise from_kind("unsupported-feature", message)
     adata = changeable(adata, "scrublet", copy)
     options["threshold"] = threshold
+    samples = _samples(adata, batch_key)
+    n_jobs = _jobs(samples, None if n_jobs is None else whole("n_jobs", n_jobs, 1, 1 << 16))
     scores, predicted = np.full(adata.n_obs, np.nan), np.full(adata.n_obs, np.nan, dtype=object)
     found: dict[str, Any] = {}
-    for name, cells in _samples(adata, batch_key).items():
-        try:
-            obs, found[name] = _of_sample(adata, cells, options)
-        except (ValueError, IndexError, ZeroDivisionError) as e:
-            if isinstance(e, SlafError):
-                raise
+    matrix = matrix_of(adata)
+    parts = (matrix[cells] for cells in samples.values())
+    for (name, cells), done in zip(samples.items(), _each(parts, options, n_jobs), strict=True):
+        for told in done.warnings:
+            warnings.warn_explicit(told.message, told.category, told.filename, told.lineno)
+        if done.error is not None:
             what = "the data" if batch_key is None else f"the sample {name!s} in obs[{batch_key!r}]"
             raise invalid(
                 f"Scrublet cannot work with {what}, of {len(cells):,} cells and {adata.n_vars:,} "
-                f"genes: {e}. If these are too few, leave them out, or do not look for doublets"
-            ) from e
-        places = cells[obs.index.astype(np.int64)]
-        scores[places] = obs["doublet_score"].to_numpy()
-        predicted[places] = obs["predicted_doublet"].to_numpy()
+                f"genes: {done.error}. If these are too few, leave them out, or do not look for "
+                "doublets"
+            ) from done.error
+        found[name] = done.uns
+        places = cells[done.obs.index.astype(np.int64)]
+        scores[places] = done.obs["doublet_score"].to_numpy()
+        predicted[places] = done.obs["predicted_doublet"].to_numpy()
     adata.obs["doublet_score"] = scores
     is_left_out = np.isnan(scores).any()
     adata.obs["predicted_doublet"] = predicted if is_left_out else predicted.astype(np.bool_)
@@ -100,16 +112,74 @@ def _samples(adata: LazyAnnData, batch_key: str | None) -> dict[str, npt.NDArray
     return {name: np.flatnonzero(values == name) for name in np.unique(values)}
 
 
-def _of_sample(
-    adata: LazyAnnData, cells: npt.NDArray[np.int64], options: dict[str, Any]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """What scanpy says of a sample; rows are named by their place in it."""
+#: Fewer cells than these in the two largest samples are worked on sooner than processes start.
+WORTH_PROCESSES = 20_000
+
+
+def _jobs(samples: dict[str, npt.NDArray[np.int64]], n_jobs: int | None) -> int:
+    """How many samples are worked on at a time."""
+    largest = sorted(len(cells) for cells in samples.values())[-2:]
+    if n_jobs is None:
+        n_jobs = (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        )
+        n_jobs = n_jobs if sum(largest) >= WORTH_PROCESSES else 1
+    return min(n_jobs or 1, max(len(samples), 1))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A warning."""
+
+    message: str
+    category: type[Warning]
+    filename: str
+    lineno: int
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What scanpy says of a sample, or why it cannot; rows of obs have their place for a name."""
+
+    obs: Any = None
+    uns: Any = None
+    error: Exception | None = None
+    warnings: list[_Told] = field(default_factory=list)
+
+
+def _each(parts: Iterator[LazyMatrix], options: dict[str, Any], n_jobs: int) -> Iterator[_Done]:
+    """What there is to say of the samples, in their order."""
+    if n_jobs == 1:
+        yield from (_of_sample(part, options) for part in parts)
+        return
+    # Processes and not threads: the kernels that numba compiles must not be called by two threads.
+    # Those of joblib, which scikit-learn brings, do not run the script of the user again.
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator", max_nbytes=None)
+    yield from parallel(delayed(_of_sample)(part, options) for part in parts)
+
+
+def _of_sample(part: LazyMatrix, options: dict[str, Any]) -> _Done:
+    """Read a sample and let scanpy look for doublets."""
     import anndata
     import pandas as pd
     import scanpy
 
-    obs = pd.DataFrame(index=pd.RangeIndex(len(cells)).astype(str))
-    var = pd.DataFrame(index=pd.RangeIndex(adata.n_vars).astype(str))
-    sample = anndata.AnnData(matrix_of(adata)[cells].to_memory(), obs=obs, var=var)
-    scanpy.pp.scrublet(sample, **options)
-    return sample.obs.dropna(subset="doublet_score"), sample.uns["scrublet"]
+    n_cells, n_genes = part.shape
+    obs = pd.DataFrame(index=pd.RangeIndex(n_cells).astype(str))
+    var = pd.DataFrame(index=pd.RangeIndex(n_genes).astype(str))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sample = anndata.AnnData(part.to_memory(), obs=obs, var=var)
+        error = None
+        try:
+            scanpy.pp.scrublet(sample, **options)
+        except (ValueError, IndexError, ZeroDivisionError) as e:
+            if isinstance(e, SlafError):
+                raise
+            error = e
+    told = [_Told(str(w.message), w.category, w.filename, w.lineno) for w in caught]
+    if error is not None:
+        return _Done(error=error, warnings=told)
+    return _Done(sample.obs.dropna(subset="doublet_score"), sample.uns["scrublet"], None, told)
