@@ -17,3 +17,4 @@ mod random;
 pub mod rank_sums;
 pub mod sampling;
 pub mod tokenizers;
+mod wire;

@@ -49,6 +49,7 @@ pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStatistics, GeneStats,
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};
+pub use matrix::{Answer, Piece, Pieces, Question};
 pub use missing::with_nulls;
 pub use progress::{Progress, ProgressEvent};
 pub use query::name_with_nul;

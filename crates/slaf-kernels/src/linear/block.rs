@@ -11,6 +11,8 @@ const BLOCK_VALUES: usize = 1 << 21;
 
 /// Some rows in a row.
 pub(super) struct Block {
+    /// The first of them.
+    pub(super) first: usize,
     pub(super) n_cols: usize,
     /// Where each row begins, and the end of the last.
     pub(super) starts: Vec<usize>,
@@ -19,19 +21,28 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Calls `f` with the rows of a matrix, block by block, in their order.
+    /// Calls `f` with some rows of a matrix, block by block, in their order. No block has rows on both
+    /// sides of a multiple of `stretch`.
     ///
     /// # Errors
     /// Those of reading and of the plan; `invalid-argument` for NaN and infinite values.
-    pub(super) fn for_each(source: &Source<'_>, plan: &Plan, mut f: impl FnMut(&Block)) -> Result<()> {
-        let mut block = Block { n_cols: source.n_cols, starts: vec![0], columns: Vec::new(), values: Vec::new() };
+    pub(super) fn for_each(
+        source: &Source<'_>,
+        plan: &Plan,
+        rows: Range<usize>,
+        stretch: usize,
+        mut f: impl FnMut(&Block),
+    ) -> Result<()> {
+        let n_cols = source.n_cols;
+        let mut block = Block { first: rows.start, n_cols, starts: vec![0], columns: Vec::new(), values: Vec::new() };
         source.for_each(
+            rows,
             plan,
             |_, chunk| Ok(chunk),
             |_, chunk| {
                 let mut first = 0;
                 while first < chunk.n_rows() {
-                    let last = block.room(&chunk, first);
+                    let last = block.room(&chunk, first, stretch);
                     block.take(&chunk, first..last)?;
                     first = last;
                     if first < chunk.n_rows() {
@@ -53,12 +64,13 @@ impl Block {
     }
 
     /// The end of the rows from `first` that there is room for; at least one where the block is empty.
-    fn room(&self, chunk: &CsrChunk, first: usize) -> usize {
+    fn room(&self, chunk: &CsrChunk, first: usize, stretch: usize) -> usize {
         let base = chunk.indptr[first] as usize;
+        let most = BLOCK_ROWS.min(stretch - self.first % stretch);
         let fits = |row: &usize| {
             let rows = self.n_rows() + row + 1 - first;
             let values = self.values.len() + chunk.indptr[row + 1] as usize - base;
-            rows <= BLOCK_ROWS && values <= BLOCK_VALUES
+            rows <= most && values <= BLOCK_VALUES
         };
         let end = (first..chunk.n_rows()).find(|row| !fits(row)).unwrap_or(chunk.n_rows());
         if self.n_rows() == 0 { end.max(first + 1) } else { end }
@@ -82,6 +94,7 @@ impl Block {
     }
 
     fn forget(&mut self) {
+        self.first += self.n_rows();
         self.starts.truncate(1);
         self.columns.clear();
         self.values.clear();

@@ -3,7 +3,9 @@
 use super::block::Block;
 use crate::matrix::{Plan, Source};
 use crate::parallel::{next, on_threads};
+use crate::wire::{Reader, put_all};
 use slaf_core::{Error, Result};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// From one value stored of so many places on, products of dense rows are faster.
@@ -62,6 +64,63 @@ impl Gram {
         Ok(())
     }
 
+    /// Adds the products of the rows that follow.
+    ///
+    /// # Errors
+    /// `invalid-argument` for those of another number of columns.
+    pub fn add(&mut self, next: &Gram) -> Result<()> {
+        if next.n != self.n {
+            return Err(Error::invalid(format!("the products of {} columns, not {}", next.n, self.n)));
+        }
+        self.n_rows += next.n_rows;
+        self.products.iter_mut().zip(&next.products).for_each(|(sum, product)| *sum += product);
+        self.sums.iter_mut().zip(&next.sums).for_each(|(sum, more)| *sum += more);
+        Ok(())
+    }
+
+    /// Appends one of each pair of equal products, and the sums, for [`Gram::from_bytes`].
+    pub fn to_bytes(&self, to: &mut Vec<u8>) {
+        put_all(&self.sums, to);
+        for (i, row) in self.products.chunks(self.n.max(1)).enumerate() {
+            put_all(&row[i..], to);
+        }
+    }
+
+    /// What [`Gram::to_bytes`] wrote of so many rows and columns.
+    ///
+    /// # Errors
+    /// `invalid-argument` for other bytes.
+    pub fn from_bytes(bytes: &[u8], n_rows: usize, n: usize) -> Result<Gram> {
+        let mut gram = Gram::zeros(n_rows, n)?;
+        let mut reader = Reader(bytes);
+        gram.sums = reader.all(n)?;
+        for (i, row) in gram.products.chunks_mut(n.max(1)).enumerate() {
+            row[i..].copy_from_slice(&reader.all::<f64>(n - i)?);
+        }
+        reader.end()?;
+        gram.mirror();
+        Ok(gram)
+    }
+
+    /// Before the first row.
+    ///
+    /// # Errors
+    /// `invalid-argument` for more columns than have products.
+    pub fn zeros(n_rows: usize, n: usize) -> Result<Gram> {
+        let places = n.checked_mul(n).ok_or_else(|| Error::invalid(format!("the products of {n} columns")))?;
+        Ok(Gram { n_rows, n, products: vec![0.0; places], sums: vec![0.0; n] })
+    }
+
+    /// Copies the products of columns with those that follow to where they stand the other way round.
+    fn mirror(&mut self) {
+        let n = self.n;
+        for i in 0..n {
+            for j in 0..i {
+                self.products[i * n + j] = self.products[j * n + i];
+            }
+        }
+    }
+
     /// The sum of squares of each column.
     pub fn squares(&self) -> Vec<f64> {
         self.products.iter().step_by(self.n + 1).copied().collect()
@@ -70,21 +129,53 @@ impl Gram {
 
 /// The products of all pairs of columns of a matrix with the plan applied, and the sums of columns.
 ///
-/// Every product is a float64 to which one thread adds, in the order of the rows.
+/// Every product is a float64 to which one thread adds, in the order of the rows; those of a stretch
+/// of rows are added to those before it.
 ///
 /// # Errors
 /// Those of reading and of the plan; `invalid-argument` for NaN and infinite values.
 pub fn gram(source: &Source<'_>, plan: &Plan) -> Result<Gram> {
-    let n = source.n_cols;
-    let places = n.checked_mul(n).ok_or_else(|| Error::invalid(format!("the products of {n} columns")))?;
-    let mut gram = Gram { n_rows: source.n_rows, n, products: vec![0.0; places], sums: vec![0.0; n] };
-    Block::for_each(source, plan, |block| add(block, &mut gram, source.threads))?;
-    for i in 0..n {
-        for j in 0..i {
-            gram.products[i * n + j] = gram.products[j * n + i];
+    gram_of_rows(source, plan, 0..source.n_rows)
+}
+
+/// The same of some rows: [`gram`] adds those of stretches of [`Source::stretch_rows`] rows with
+/// [`Gram::add`].
+///
+/// # Errors
+/// As [`gram`].
+pub fn gram_of_rows(source: &Source<'_>, plan: &Plan, rows: Range<usize>) -> Result<Gram> {
+    let (n, stretch) = (source.n_cols, source.stretch_rows.max(1));
+    let mut all = Gram::zeros(0, n)?;
+    // Of the stretches after the first.
+    let mut later: Option<Gram> = None;
+    Block::for_each(source, plan, rows.clone(), stretch, |block| {
+        if block.first > rows.start && block.first.is_multiple_of(stretch) {
+            match &mut later {
+                Some(later) => {
+                    add_upper(later, &mut all);
+                    later.products.fill(0.0);
+                    later.sums.fill(0.0);
+                }
+                None => later = Some(Gram { n_rows: 0, n, products: vec![0.0; n * n], sums: vec![0.0; n] }),
+            }
         }
+        add(block, later.as_mut().unwrap_or(&mut all), source.threads);
+    })?;
+    if let Some(later) = later {
+        add_upper(&later, &mut all);
     }
-    Ok(gram)
+    all.n_rows = rows.len();
+    all.mirror();
+    Ok(all)
+}
+
+/// Adds sums, and products that are not yet mirrored.
+fn add_upper(from: &Gram, to: &mut Gram) {
+    let n = from.n.max(1);
+    for (i, (to, from)) in to.products.chunks_mut(n).zip(from.products.chunks(n)).enumerate() {
+        to[i..].iter_mut().zip(&from[i..]).for_each(|(sum, product)| *sum += product);
+    }
+    to.sums.iter_mut().zip(&from.sums).for_each(|(sum, more)| *sum += more);
 }
 
 /// Adds the products of a block.

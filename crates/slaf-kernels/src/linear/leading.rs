@@ -323,7 +323,7 @@ fn times(source: &Source<'_>, plan: &Plan, wanted: Wanted<'_>, vectors: &[f64]) 
     let Wanted { means, factors, .. } = wanted;
     let wide = means.len() * STRIP;
     let mut strips: Vec<Strip> = vectors.chunks(wide).map(|some| Strip::of(some, means, factors)).collect();
-    Block::for_each(source, plan, |block| {
+    Block::for_each(source, plan, 0..source.n_rows, usize::MAX, |block| {
         let waiting = Mutex::new(strips.iter_mut());
         on_threads(source.threads, || {
             while let Some(strip) = next(&waiting) {

@@ -4,7 +4,8 @@
 //! depends on the columns alone; [`largest`] its largest eigenvalues and their vectors. Of many
 //! columns [`leading()`] finds these without the products, in a pass for every 32 vectors of a Krylov
 //! space. None depends on the number of threads, bit by bit: every product is added by one thread, in
-//! the order of the rows.
+//! the order of the rows. Sums of stretches of rows are added in their order, so that these can be
+//! worked on apart ([`gram_of_rows`]).
 
 mod block;
 mod eigen;
@@ -14,5 +15,5 @@ mod panel;
 mod product;
 
 pub use eigen::{Eigen, largest};
-pub use gram::{Gram, gram};
+pub use gram::{Gram, gram, gram_of_rows};
 pub use leading::{Leading, Wanted, leading};

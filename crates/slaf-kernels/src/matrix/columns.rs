@@ -2,7 +2,8 @@
 
 use super::moments::{Moments, Number, Summed, with_wanted};
 use super::request::{Columns, Request, Stats};
-use slaf_core::{CsrChunk, Dtype, with_values};
+use crate::wire::{Reader, put_all};
+use slaf_core::{CsrChunk, Dtype, Result, with_values};
 
 /// Statistics of the columns of some rows, for each group.
 #[derive(Clone, Debug)]
@@ -82,6 +83,33 @@ impl Accumulator {
         of::<f64>(&mut self.moments, &next.moments);
         of::<i128>(&mut self.moments, &next.moments);
         self.left.iter_mut().zip(&next.left).for_each(|(a, b)| *a += b);
+    }
+
+    /// Takes over the statistics of columns that begin with column `first`.
+    pub(super) fn put(&mut self, first: usize, part: &Accumulator) {
+        fn of<S: Copy>(ours: &mut [S], all: usize, theirs: &[S], n: usize, first: usize) {
+            for (ours, theirs) in ours.chunks_mut(all.max(1)).zip(theirs.chunks(n.max(1))) {
+                ours[first..first + n].copy_from_slice(theirs);
+            }
+        }
+        let (all, n) = (self.n_cols, part.n_cols);
+        match (&mut self.moments, &part.moments) {
+            (Moments::Float(ours), Moments::Float(theirs)) => of(ours, all, theirs, n, first),
+            (Moments::Int(ours), Moments::Int(theirs)) => of(ours, all, theirs, n, first),
+            _ => {}
+        }
+        of(&mut self.left, all, &part.left, n, first);
+    }
+
+    pub(super) fn to_bytes(&self, to: &mut Vec<u8>) {
+        self.moments.to_bytes(to);
+        put_all(&self.left, to);
+    }
+
+    /// The same statistics of so many columns.
+    pub(super) fn like(&self, n_cols: usize, from: &mut Reader<'_>) -> Result<Accumulator> {
+        let (n_groups, k) = (self.moments.len() / self.n_cols.max(1), self.left.len() / self.n_cols.max(1));
+        Ok(Accumulator { n_cols, moments: self.moments.like(n_groups * n_cols, from)?, left: from.all(k * n_cols)? })
     }
 
     /// The answer about values of a type, for groups of these numbers of rows.

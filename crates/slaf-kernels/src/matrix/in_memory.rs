@@ -1,11 +1,14 @@
 //! Matrices in memory as sources.
 
-use super::{Plan, Source};
+use super::plan::Plan;
+use super::source::Source;
 use slaf_core::{CsrChunk, Result};
 use std::ops::Range;
 
 /// Rows that are worked on at once.
 pub const PART_ROWS: usize = 1024;
+/// Rows whose sums are added at once.
+pub const STRETCH_ROWS: usize = 64 * PART_ROWS;
 /// Values of a part of which every value is stored.
 const DENSE_PART: usize = 1 << 22;
 
@@ -23,7 +26,8 @@ pub fn with_memory<T>(
     let read = |rows: Range<usize>| Ok(matrix.slice(rows));
     let part_rows = plan.part_rows(PART_ROWS, n_cols);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    work(&Source { n_rows: matrix.n_rows(), n_cols, read: &read, part_rows, threads, progress })
+    let stretch_rows = STRETCH_ROWS;
+    work(&Source { n_rows: matrix.n_rows(), n_cols, read: &read, part_rows, stretch_rows, threads, progress })
 }
 
 impl Plan {

@@ -1,7 +1,8 @@
 //! Counts, sums and extremes of some values.
 
 use super::request::Stats;
-use slaf_core::{Dtype, Value, Values};
+use crate::wire::{Plain, Reader, put_all, wrong};
+use slaf_core::{Dtype, Result, Value, Values};
 
 /// The type of a sum: float64 of floats, and of integers and bool one that 2^32 of them never leave.
 pub(super) trait Number:
@@ -184,6 +185,32 @@ impl<S: Number> Moment<S> {
     }
 }
 
+impl<S: Number + Plain> Plain for Moment<S> {
+    const SIZE: usize = 3 * S::SIZE + f64::SIZE + 4 * u32::SIZE;
+
+    fn put(self, to: &mut Vec<u8>) {
+        [self.sum, self.min, self.max].into_iter().for_each(|number| number.put(to));
+        self.square.put(to);
+        [self.nonzero, self.positive, self.nan, self.fractional].into_iter().for_each(|count| count.put(to));
+    }
+
+    fn get(from: &[u8]) -> Self {
+        let number = |i: usize| S::get(&from[i * S::SIZE..(i + 1) * S::SIZE]);
+        let (square, counts) = from[3 * S::SIZE..].split_at(f64::SIZE);
+        let count = |i: usize| u32::get(&counts[i * u32::SIZE..(i + 1) * u32::SIZE]);
+        Moment {
+            sum: number(0),
+            min: number(1),
+            max: number(2),
+            square: f64::get(square),
+            nonzero: count(0),
+            positive: count(1),
+            nan: count(2),
+            fractional: count(3),
+        }
+    }
+}
+
 /// Statistics side by side.
 #[derive(Clone, Debug)]
 pub(super) enum Moments {
@@ -197,6 +224,36 @@ impl Moments {
             Moments::Float(vec![Moment::default(); n])
         } else {
             Moments::Int(vec![Moment::default(); n])
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Moments::Float(m) => m.len(),
+            Moments::Int(m) => m.len(),
+        }
+    }
+
+    /// Appends them, after their kind.
+    pub(super) fn to_bytes(&self, to: &mut Vec<u8>) {
+        match self {
+            Moments::Float(m) => {
+                0u8.put(to);
+                put_all(m, to);
+            }
+            Moments::Int(m) => {
+                1u8.put(to);
+                put_all(m, to);
+            }
+        }
+    }
+
+    /// As many of the same kind.
+    pub(super) fn like(&self, n: usize, from: &mut Reader<'_>) -> Result<Moments> {
+        match (self, from.one::<u8>()?) {
+            (Moments::Float(_), 0) => Ok(Moments::Float(from.all(n)?)),
+            (Moments::Int(_), 1) => Ok(Moments::Int(from.all(n)?)),
+            _ => Err(wrong()),
         }
     }
 

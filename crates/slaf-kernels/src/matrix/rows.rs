@@ -2,7 +2,8 @@
 
 use super::moments::{Moment, Moments, Number, SQUARES, Summed, with_wanted};
 use super::request::{Dot, Request, Rows, Stats};
-use slaf_core::{CsrChunk, Dtype};
+use crate::wire::{Reader, put_all};
+use slaf_core::{CsrChunk, Dtype, Result};
 
 /// Statistics of some rows.
 pub(super) struct RowStats {
@@ -40,6 +41,24 @@ impl RowStats {
         of::<i128>(&mut self.moments, &part.moments, first * self.n_groups);
         self.top[first * self.n_top..][..part.top.len()].copy_from_slice(&part.top);
         self.dot[first * self.k..][..part.dot.len()].copy_from_slice(&part.dot);
+    }
+
+    pub(super) fn to_bytes(&self, to: &mut Vec<u8>) {
+        self.moments.to_bytes(to);
+        put_all(&self.top, to);
+        put_all(&self.dot, to);
+    }
+
+    /// The same statistics of so many rows.
+    pub(super) fn like(&self, n_rows: usize, from: &mut Reader<'_>) -> Result<RowStats> {
+        Ok(RowStats {
+            moments: self.moments.like(n_rows * self.n_groups, from)?,
+            n_groups: self.n_groups,
+            n_top: self.n_top,
+            k: self.k,
+            top: from.all(n_rows * self.n_top)?,
+            dot: from.all(n_rows * self.k)?,
+        })
     }
 
     /// The answer about values of a type, for groups of these numbers of columns.

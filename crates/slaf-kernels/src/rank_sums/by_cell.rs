@@ -87,8 +87,8 @@ fn columns(chunk: &CsrChunk, columns: &Range<usize>) -> CsrChunk {
 }
 
 impl RankSums {
-    /// Adds genes that begin with gene `first`.
-    fn append(&mut self, more: RankSums, first: usize) {
+    /// Adds the genes that follow, which begin with gene `first`.
+    pub fn append(&mut self, more: RankSums, first: usize) {
         self.rank_sums.extend(more.rank_sums);
         self.sums.extend(more.sums);
         self.nonzero.extend(more.nonzero);

@@ -3,6 +3,7 @@
 use super::comparison::{Against, Comparison};
 use super::gene::{Found, Ranker};
 use crate::matrix::{Groups, in_order};
+use crate::wire::{Plain, Reader, put_all};
 use slaf_core::{CsrChunk, Error, ErrorKind, Result};
 use std::ops::Range;
 
@@ -95,7 +96,11 @@ fn sizes(groups: &Groups) -> Vec<u64> {
 }
 
 impl RankSums {
-    pub(super) fn empty(comparison: &Comparison, n_genes: usize, n_cells: usize) -> Result<RankSums> {
+    /// Of so many genes, before anything is known of them.
+    ///
+    /// # Errors
+    /// `invalid-argument` as of [`rank_sums`].
+    pub fn empty(comparison: &Comparison, n_genes: usize, n_cells: usize) -> Result<RankSums> {
         let n = comparison.groups.n;
         if comparison.groups.labels.len() != n_cells {
             let got = comparison.groups.labels.len();
@@ -137,6 +142,32 @@ impl RankSums {
         self.nan = [self.nan, nan].into_iter().flatten().min();
         self.is_counts &= !found.has_others;
         Ok(())
+    }
+
+    /// Appends all of it, for [`RankSums::from_bytes`].
+    pub fn to_bytes(&self, to: &mut Vec<u8>) {
+        [&self.rank_sums, &self.sums, &self.ties].into_iter().for_each(|array| put_all(array, to));
+        put_all(&self.nonzero, to);
+        let nan: Vec<u64> = self.nan.iter().map(|&gene| gene as u64).collect();
+        (nan.len() as u8).put(to);
+        put_all(&nan, to);
+        u8::from(self.is_counts).put(to);
+    }
+
+    /// What [`RankSums::to_bytes`] wrote of so many genes and cells.
+    ///
+    /// # Errors
+    /// `invalid-argument` for other bytes.
+    pub fn from_bytes(bytes: &[u8], comparison: &Comparison, n_genes: usize, n_cells: usize) -> Result<RankSums> {
+        let like = RankSums::empty(comparison, n_genes, n_cells)?;
+        let mut from = Reader(bytes);
+        let (rank_sums, sums) = (from.all(like.rank_sums.len())?, from.all(like.sums.len())?);
+        let (ties, nonzero) = (from.all(like.ties.len())?, from.all(like.nonzero.len())?);
+        let has_nan = from.one::<u8>()? != 0;
+        let nan = from.all::<u64>(usize::from(has_nan))?.first().map(|&gene| gene as usize);
+        let is_counts = from.one::<u8>()? != 0;
+        from.end()?;
+        Ok(RankSums { rank_sums, sums, nonzero, ties, nan, is_counts })
     }
 
     /// The same with the genes in another order: gene `i` of the result is gene `places[i]` of this.

@@ -17,7 +17,18 @@ fn chunk(rows: &[Vec<(u32, f64)>]) -> CsrChunk {
 
 fn found(matrix: &CsrChunk, n_cols: usize, plan: &Plan, part_rows: usize, threads: usize) -> Result<Gram> {
     let read = |rows: Range<usize>| -> Result<CsrChunk> { Ok(matrix.slice(rows)) };
-    gram(&Source { n_rows: matrix.n_rows(), n_cols, read: &read, part_rows, threads, progress: &|_| true }, plan)
+    gram(
+        &Source {
+            n_rows: matrix.n_rows(),
+            n_cols,
+            read: &read,
+            part_rows,
+            stretch_rows: 1 << 16,
+            threads,
+            progress: &|_| true,
+        },
+        plan,
+    )
 }
 
 fn noise(i: u64) -> u64 {
@@ -175,7 +186,9 @@ proptest! {
 fn lead(matrix: &CsrChunk, wanted: Wanted<'_>, part_rows: usize, threads: usize) -> Result<Leading> {
     let read = |rows: Range<usize>| -> Result<CsrChunk> { Ok(matrix.slice(rows)) };
     let n_cols = wanted.means.len();
-    let source = Source { n_rows: matrix.n_rows(), n_cols, read: &read, part_rows, threads, progress: &|_| true };
+    let stretch_rows = 1 << 16;
+    let source =
+        Source { n_rows: matrix.n_rows(), n_cols, read: &read, part_rows, stretch_rows, threads, progress: &|_| true };
     leading(&source, &Plan::default(), wanted)
 }
 

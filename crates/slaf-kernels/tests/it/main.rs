@@ -9,6 +9,7 @@ mod matrix;
 mod neighbors;
 mod numpy;
 mod parts;
+mod pieces;
 mod rank_sums;
 mod sampling;
 mod scgpt;

@@ -41,7 +41,8 @@ fn with_source<T>(
     f: impl FnOnce(&Source<'_>) -> T,
 ) -> T {
     let read = |rows: Range<usize>| -> Result<CsrChunk> { Ok(matrix.slice(rows)) };
-    let source = Source { n_rows: matrix.n_rows(), n_cols, read: &read, part_rows: part, threads, progress: &|_| true };
+    let (n_rows, stretch_rows) = (matrix.n_rows(), 1 << 16);
+    let source = Source { n_rows, n_cols, read: &read, part_rows: part, stretch_rows, threads, progress: &|_| true };
     f(&source)
 }
 
@@ -343,7 +344,9 @@ fn many_groups_are_added_in_place() {
 fn it_can_be_stopped() {
     let matrix = chunk(&vec![vec![1.0]; 100], Dtype::F64);
     let read = |rows: Range<usize>| -> Result<CsrChunk> { Ok(matrix.slice(rows)) };
-    let source = Source { n_rows: 100, n_cols: 1, read: &read, part_rows: 10, threads: 2, progress: &|done| done < 50 };
+    let progress = |done| done < 50;
+    let (read, progress): (&(dyn Fn(_) -> _ + Sync), &(dyn Fn(_) -> _ + Sync)) = (&read, &progress);
+    let source = Source { n_rows: 100, n_cols: 1, read, part_rows: 10, stretch_rows: 100, threads: 2, progress };
     let stopped = compute(&source, Dtype::F64, &Plan::default());
     assert_eq!(kind(stopped), ErrorKind::Interrupted);
 }

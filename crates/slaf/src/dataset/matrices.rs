@@ -1,7 +1,7 @@
 //! Matrices: reading, arithmetic, statistics, tokens.
 
 use super::handle::Dataset;
-use crate::matrix::{self, Part};
+use crate::matrix::{self, Part, Piece, Pieces, Question};
 use crate::progress::Progress;
 use crate::reader::{self, ReadOptions};
 use crate::selection::Selection;
@@ -154,6 +154,42 @@ impl Dataset {
         progress: Progress<'_>,
     ) -> Result<Leading> {
         matrix::leading(Part { snapshot: &self.snapshot, key, rows, cols }, plan, wanted, progress)
+    }
+
+    /// The work for the answer of [`Dataset::reduce`], [`Dataset::gram`] or [`Dataset::rank_sums`] in
+    /// pieces that are done apart, also on other machines, by so many workers. The answer does not
+    /// depend on how many they are, bit by bit.
+    ///
+    /// # Errors
+    /// Those of these methods.
+    pub fn pieces(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        question: Question,
+        workers: usize,
+    ) -> Result<Pieces> {
+        matrix::pieces(Part { snapshot: &self.snapshot, key, rows, cols }, plan, question, workers)
+    }
+
+    /// Does a piece of the work, in all threads, for [`Pieces::take`].
+    ///
+    /// # Errors
+    /// Those of these methods; `invalid-argument` for a piece of another question.
+    #[expect(clippy::too_many_arguments, reason = "a part of a matrix, and what to do with it")]
+    pub fn work(
+        &self,
+        key: &MatrixKey,
+        rows: &Selection,
+        cols: &Selection,
+        plan: &Plan,
+        question: &Question,
+        piece: &Piece,
+        progress: Progress<'_>,
+    ) -> Result<Vec<u8>> {
+        matrix::work(Part { snapshot: &self.snapshot, key, rows, cols }, plan, question, piece, progress)
     }
 
     /// The columns of var that may hold ids of a vocabulary: the names of the genes as `gene_id`,

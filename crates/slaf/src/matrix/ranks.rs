@@ -1,6 +1,6 @@
 //! Ranks of the cells of a matrix by their genes.
 
-use super::{Part, compute, streamed};
+use super::part::{Part, compute, streamed};
 use crate::config;
 use crate::progress::{Progress, ProgressEvent};
 use crate::reader::reads_genes;

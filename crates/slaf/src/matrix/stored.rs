@@ -1,7 +1,6 @@
 //! Statistics of X that the tables hold, so that its values are not read.
 
-use super::{Part, streamed};
-use crate::progress::Progress;
+use super::part::Part;
 use crate::selection::Selection;
 use crate::store::sums::Sums;
 use slaf_core::{Dtype, Result, Values};
@@ -18,47 +17,89 @@ const ROUNDING: f64 = f64::EPSILON / 2.0;
 /// If more than this share of the columns has to be read, all are.
 const READ_SHARE: usize = 4;
 
-/// Answers a request about X as it is stored as far as the tables can, and reads for the rest;
-/// `None` if the tables help with nothing.
-pub(super) fn reduce(part: Part<'_>, request: &Request, progress: Progress<'_>) -> Result<Option<Summary>> {
-    if *part.key != MatrixKey::X || request.signs || request.detail == Detail::All {
-        return Ok(None);
-    }
-    let (n_rows, n_cols) = part.shape()?;
-    let whole = |s: &Selection, n: usize| *s == Selection::All || *s == Selection::Range(0..n as u64);
-    let entry = part.snapshot.matrix(part.key)?;
-    let of_columns = request.columns.as_ref().filter(|_| whole(part.rows, entry.n_rows as usize));
-    let of_rows = request.rows.as_ref().filter(|_| whole(part.cols, entry.n_cols as usize));
-    let columns = match of_columns {
-        Some(columns) => self::columns(part, columns, request, progress)?,
-        None => None,
-    };
-    let rows = match of_rows {
-        Some(rows) => self::rows(part, rows, request)?,
-        None => None,
-    };
-    if columns.is_none() && rows.is_none() {
-        return Ok(None);
-    }
-    let mut summary = Summary::default();
-    let rest = Request {
-        rows: request.rows.clone().filter(|_| rows.is_none()),
-        columns: request.columns.clone().filter(|_| columns.is_none()),
-        ..flags(request)
-    };
-    if rest.rows.is_some() || rest.columns.is_some() {
-        summary = streamed(part, &Plan::default(), &rest, progress)?;
-    }
-    if let Some(columns) = columns {
-        summary.columns = columns;
-    }
-    if let Some(rows) = rows {
-        summary.rows = rows;
-        if let Some(dot) = of_rows.and_then(|rows| rows.dot.as_ref()) {
-            summary.dot = product(part, dot, (n_rows, n_cols), request, progress)?;
+/// What the tables tell of a request, and the passes over values that find the rest.
+pub(super) struct Known {
+    rows: Option<Stats>,
+    columns: Option<Stats>,
+    /// The product of the rows, where no column has a weight.
+    dot: Option<Vec<f64>>,
+    passes: Vec<(What, Pass)>,
+}
+
+/// Statistics that are found in values: of all rows.
+pub(super) struct Pass {
+    pub(super) cols: Selection,
+    pub(super) request: Request,
+}
+
+/// What a pass is for.
+enum What {
+    /// Whatever the tables do not tell.
+    Rest,
+    /// The squares of these columns.
+    Squares(Vec<usize>),
+    /// The product of the rows.
+    Product,
+}
+
+/// Finds out what the tables tell, which is nothing but of X as it is stored.
+pub(super) fn known(part: Part<'_>, plan: &Plan, request: &Request) -> Result<Known> {
+    let mut known = Known { rows: None, columns: None, dot: None, passes: Vec::new() };
+    let in_tables = plan.is_empty() && *part.key == MatrixKey::X;
+    if in_tables && !request.signs && request.detail != Detail::All {
+        let (n_rows, n_cols) = part.shape()?;
+        let whole = |s: &Selection, n: usize| *s == Selection::All || *s == Selection::Range(0..n as u64);
+        let entry = part.snapshot.matrix(part.key)?;
+        if let Some(columns) = request.columns.as_ref().filter(|_| whole(part.rows, entry.n_rows as usize)) {
+            known.columns = self::columns(part, columns, request, &mut known.passes)?;
+        }
+        if let Some(rows) = request.rows.as_ref().filter(|_| whole(part.cols, entry.n_cols as usize)) {
+            known.rows = self::rows(part, rows, request)?;
+            if let (Some(_), Some(dot)) = (&known.rows, &rows.dot) {
+                match product(dot, n_cols, request) {
+                    Some(pass) => known.passes.push((What::Product, pass)),
+                    None => known.dot = Some(vec![0.0; n_rows * dot.k]),
+                }
+            }
         }
     }
-    Ok(Some(summary))
+    let is_known = known.rows.is_some() || known.columns.is_some();
+    let rest = Request {
+        rows: request.rows.clone().filter(|_| known.rows.is_none()),
+        columns: request.columns.clone().filter(|_| known.columns.is_none()),
+        ..flags(request)
+    };
+    if !is_known || rest.rows.is_some() || rest.columns.is_some() {
+        known.passes.push((What::Rest, Pass { cols: part.cols.clone(), request: rest }));
+    }
+    Ok(known)
+}
+
+impl Known {
+    /// The passes that are left.
+    pub(super) fn passes(&self) -> impl Iterator<Item = &Pass> {
+        self.passes.iter().map(|(_, pass)| pass)
+    }
+
+    /// The answer, with what each pass found.
+    pub(super) fn finish(mut self, found: Vec<Summary>) -> Summary {
+        let mut summary = Summary::default();
+        let mut dot = self.dot;
+        for ((what, _), found) in self.passes.into_iter().zip(found) {
+            match (what, &mut self.columns) {
+                (What::Rest, _) => summary = found,
+                (What::Product, _) => dot = Some(found.dot),
+                (What::Squares(doubtful), Some(columns)) => {
+                    doubtful.into_iter().zip(found.columns.square).for_each(|(i, square)| columns.square[i] = square);
+                }
+                (What::Squares(_), None) => {}
+            }
+        }
+        summary.columns = self.columns.unwrap_or(summary.columns);
+        summary.rows = self.rows.unwrap_or(summary.rows);
+        summary.dot = dot.unwrap_or(summary.dot);
+        summary
+    }
 }
 
 fn flags(request: &Request) -> Request {
@@ -83,7 +124,12 @@ fn rows(part: Part<'_>, rows: &Rows, request: &Request) -> Result<Option<Stats>>
 }
 
 /// The statistics of columns over all rows.
-fn columns(part: Part<'_>, columns: &Columns, request: &Request, progress: Progress<'_>) -> Result<Option<Stats>> {
+fn columns(
+    part: Part<'_>,
+    columns: &Columns,
+    request: &Request,
+    passes: &mut Vec<(What, Pass)>,
+) -> Result<Option<Stats>> {
     let n_cols = part.shape()?.1;
     let centres = columns.centres.as_deref();
     if columns.groups.is_some() || columns.left.is_some() || columns.running {
@@ -100,7 +146,7 @@ fn columns(part: Part<'_>, columns: &Columns, request: &Request, progress: Progr
     if request.detail == Detail::Sums {
         return Ok(Some(stats(dtype, sums, None)));
     }
-    let Some((mut squares, doubtful)) = squares(part, &sums, centres, dtype)? else { return Ok(None) };
+    let Some((squares, doubtful)) = squares(part, &sums, centres, dtype)? else { return Ok(None) };
     if doubtful.len() > n_cols / READ_SHARE {
         return Ok(None);
     }
@@ -109,8 +155,7 @@ fn columns(part: Part<'_>, columns: &Columns, request: &Request, progress: Progr
         let cols = Selection::Ids(doubtful.iter().map(|&i| genes[i]).collect());
         let centres = centres.map(|c| doubtful.iter().map(|&i| c[i]).collect());
         let request = Request { columns: Some(Columns { centres, ..Columns::default() }), ..flags(request) };
-        let read = streamed(Part { cols: &cols, ..part }, &Plan::default(), &request, progress)?;
-        doubtful.iter().zip(read.columns.square).for_each(|(&i, square)| squares[i] = square);
+        passes.push((What::Squares(doubtful), Pass { cols, request }));
     }
     Ok(Some(stats(dtype, sums, Some(squares))))
 }
@@ -166,24 +211,18 @@ fn about(centre: f64, n: f64, sum: f64, squares: f64) -> f64 {
     (high + low).max(0.0)
 }
 
-/// The product of rows of finite values with weights, read from the columns that have one.
-fn product(
-    part: Part<'_>,
-    dot: &Dot,
-    (n_rows, n_cols): (usize, usize),
-    request: &Request,
-    progress: Progress<'_>,
-) -> Result<Vec<f64>> {
+/// The pass for the product of rows of finite values with weights: over the columns that have one.
+fn product(dot: &Dot, n_cols: usize, request: &Request) -> Option<Pass> {
     let of = |column: usize| &dot.weights[column * dot.k..(column + 1) * dot.k];
     let weighted: Vec<usize> = (0..n_cols).filter(|&c| of(c).iter().any(|w| *w != 0.0)).collect();
     if weighted.is_empty() {
-        return Ok(vec![0.0; n_rows * dot.k]);
+        return None;
     }
+    // Columns are all of the matrix, in their order.
     let cols = Selection::Ids(weighted.iter().map(|&c| c as u64).collect());
     let weights = weighted.iter().flat_map(|&c| of(c)).copied().collect();
     let rows = Rows { dot: Some(Dot { weights, k: dot.k }), ..Rows::default() };
-    let request = Request { rows: Some(rows), ..flags(request) };
-    Ok(streamed(Part { cols: &cols, ..part }, &Plan::default(), &request, progress)?.dot)
+    Some(Pass { cols, request: Request { rows: Some(rows), ..flags(request) } })
 }
 
 fn stats(dtype: Dtype, Sums { nonzero, sum }: Sums, square: Option<Vec<f64>>) -> Stats {

@@ -1,8 +1,9 @@
 //! Arithmetic and statistics of stored matrices against the dense matrix.
 
 use crate::{Fixture, QUIET};
-use slaf::plans::{Columns, Function, Op, Operand, Plan, Request, Rows, Step};
-use slaf::{ErrorKind, MatrixKey, Selection, Values};
+use slaf::plans::{Columns, Detail, Dot, Function, Groups, Op, Operand, Plan, Request, Rows, Step};
+use slaf::rank_sums::{Against, Comparison};
+use slaf::{Answer, ErrorKind, MatrixKey, Piece, Question, Selection, Values};
 use slaf_testing::{Random, dense};
 
 fn f64s(values: &Values) -> Vec<f64> {
@@ -69,4 +70,74 @@ fn a_pass_can_be_stopped_and_checks_its_selection() {
     };
     assert_eq!(reduce(Selection::All, &|_| false), ErrorKind::Interrupted);
     assert_eq!(reduce(Selection::Ids(vec![50]), QUIET), ErrorKind::OutOfRange);
+}
+
+#[test]
+fn pieces_make_the_same_answers() {
+    let (n_cells, n_genes) = (160usize, 70usize);
+    let fixture = Fixture::new(14, n_cells, n_genes as u64);
+    let dataset = fixture.dataset();
+    let labels = |n: usize| Groups { labels: (0..n).map(|i| (i % 3) as u32).collect(), n: 3 };
+    let dot = Some(Dot { weights: (0..n_genes).map(|g| (g % 4) as f64).collect(), k: 1 });
+    let of_columns = |columns| Request { columns: Some(columns), detail: Detail::Squares, ..Request::default() };
+    let requests = [
+        // Of X as it is stored from the tables, in part or all; the product of the rest in a pass.
+        Request {
+            rows: Some(Rows { dot, ..Rows::default() }),
+            columns: Some(Columns::default()),
+            ..Request::default()
+        },
+        of_columns(Columns::default()),
+        Request { rows: Some(Rows { top: vec![3], ..Rows::default() }), ..of_columns(Columns::default()) },
+        of_columns(Columns { groups: Some(labels(n_cells)), ..Columns::default() }),
+        of_columns(Columns { running: true, ..Columns::default() }),
+    ];
+    let scaled = Step::Combine {
+        op: Op::Divide,
+        operand: Operand::Columns(Values::F64((0..n_genes).map(|g| 1.0 + g as f64).collect())),
+        rows: None,
+    };
+    let steps = [Vec::new(), vec![Step::Cast(slaf::Dtype::F64), scaled, Step::Map(Function::Log1p)]];
+    for plan in steps.map(|steps| Plan::new(steps).unwrap()) {
+        let done = |question: &Question, workers| {
+            let (key, all) = (MatrixKey::X, Selection::All);
+            let mut pieces = dataset.pieces(&key, &all, &all, &plan, question.clone(), workers).unwrap();
+            let waiting: Vec<Piece> = pieces.waiting().cloned().collect();
+            if let Some(first) = waiting.first() {
+                let bytes = dataset.work(&key, &all, &all, &plan, question, first, QUIET).unwrap();
+                let mut other = dataset.pieces(&key, &all, &all, &plan, question.clone(), workers).unwrap();
+                assert_eq!(other.take(&bytes[1..]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+                assert_eq!(pieces_left(other), ErrorKind::InvalidArgument);
+            }
+            for piece in waiting {
+                let piece = Piece::from_numbers(piece.to_numbers()).unwrap();
+                pieces.take(&dataset.work(&key, &all, &all, &plan, question, &piece, QUIET).unwrap()).unwrap();
+            }
+            pieces.finish().unwrap()
+        };
+        for request in &requests {
+            let expected =
+                dataset.reduce(&MatrixKey::X, &Selection::All, &Selection::All, &plan, request, QUIET).unwrap();
+            for workers in [1, 2, 5] {
+                let Answer::Statistics(found) = done(&Question::Statistics(request.clone()), workers) else {
+                    panic!("no statistics")
+                };
+                assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+            }
+        }
+        let Answer::Products(found) = done(&Question::Products, 2) else { panic!("no products") };
+        assert_eq!(found, dataset.gram(&MatrixKey::X, &Selection::All, &Selection::All, &plan, QUIET).unwrap());
+        let comparison = Comparison { groups: labels(n_cells), against: Against::Rest, ties: true };
+        let expected =
+            dataset.rank_sums(&MatrixKey::X, &Selection::All, &Selection::All, &plan, &comparison, QUIET).unwrap();
+        for workers in [1, 2, 5] {
+            let Answer::Ranks(found) = done(&Question::Ranks(comparison.clone()), workers) else { panic!("no ranks") };
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+/// Why there is no answer yet.
+fn pieces_left(pieces: slaf::Pieces) -> ErrorKind {
+    pieces.finish().err().map_or(ErrorKind::Internal, |e| e.kind())
 }
