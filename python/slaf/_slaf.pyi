@@ -44,6 +44,7 @@ __all__ = [
     "Loader",
     "MatrixInfo",
     "Nearest",
+    "Pieces",
     "Principal",
     "RankSums",
     "Running",
@@ -82,6 +83,7 @@ __all__ = [
     "newest_version",
     "optimize",
     "output_path",
+    "pieces_stored",
     "query_memory",
     "rank_sums_csr",
     "rank_sums_stored",
@@ -97,6 +99,7 @@ __all__ = [
     "start_logging",
     "tag",
     "untag",
+    "work_stored",
 ]
 
 __version__: str
@@ -649,6 +652,30 @@ def rankings(
     dataset: Dataset, of: str, key: str, rows: _Rows, k: int, metric: str
 ) -> ArrowStream: ...
 def rows_where(what: str, condition: str) -> str: ...
+
+@final
+class Pieces:
+    @property
+    def waiting(self) -> list[list[int]]: ...
+    def take(self, result: bytes) -> None: ...
+    def finish(self) -> Summary | Gram | RankSums: ...
+
+def pieces_stored(
+    dataset: Dataset,
+    stored: Stored,
+    steps: Sequence[Step],
+    request: Request | None,
+    comparison: Comparison | None,
+    workers: int,
+) -> Pieces: ...
+def work_stored(
+    dataset: Dataset,
+    stored: Stored,
+    steps: Sequence[Step],
+    request: Request | None,
+    comparison: Comparison | None,
+    piece: Sequence[int],
+) -> bytes: ...
 def gram_stored(dataset: Dataset, stored: Stored, steps: Sequence[Step]) -> Gram: ...
 def gram_csr(matrix: Csr, n_cols: int, steps: Sequence[Step]) -> Gram: ...
 def leading_stored(

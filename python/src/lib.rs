@@ -16,6 +16,7 @@ mod linear;
 mod loader;
 mod matrix;
 mod output;
+mod pieces;
 mod search;
 mod temporary;
 mod tokenizer;
@@ -120,6 +121,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(matrix::rank_sums_stored, module)?)?;
     module.add_function(wrap_pyfunction!(matrix::rank_sums_csr, module)?)?;
     linear::register(module)?;
+    pieces::register(module)?;
     search::register(module)?;
     ending::register(module)?;
     distributed::register(module)?;

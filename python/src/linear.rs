@@ -28,7 +28,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Products and sums of the columns of a matrix.
 #[pyclass(module = "slaf._slaf", name = "Gram", frozen)]
-pub(crate) struct PyGram(Arc<Gram>);
+pub(crate) struct PyGram(pub(crate) Arc<Gram>);
 
 /// The largest eigenvalues of products, and their vectors one after another.
 #[pyclass(module = "slaf._slaf", frozen, get_all)]

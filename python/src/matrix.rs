@@ -176,7 +176,7 @@ from_attributes! {
 }
 
 impl ComparisonArguments<'_> {
-    fn comparison(self) -> PyResult<Comparison> {
+    pub(crate) fn comparison(self) -> PyResult<Comparison> {
         let groups = Groups { labels: self.groups.labels.to_vec()?, n: self.groups.n };
         let against = self.reference.map_or(Against::Rest, Against::Group);
         Ok(Comparison { groups, against, ties: self.ties })
@@ -231,7 +231,7 @@ pub(crate) struct PyRankSums {
 }
 
 impl PyRankSums {
-    fn of(py: Python<'_>, found: RankSums) -> PyRankSums {
+    pub(crate) fn of(py: Python<'_>, found: RankSums) -> PyRankSums {
         PyRankSums {
             rank_sums: array(py, found.rank_sums),
             sums: array(py, found.sums),
@@ -262,7 +262,7 @@ from_attributes! {
 }
 
 impl RequestArguments<'_> {
-    fn request(self) -> PyResult<Request> {
+    pub(crate) fn request(self) -> PyResult<Request> {
         let groups = |of: Option<Labels<'_>>| match of {
             Some(of) => Ok::<_, PyErr>(Some(Groups { labels: of.labels.to_vec()?, n: of.n })),
             None => Ok(None),
@@ -340,7 +340,7 @@ fn array<T: numpy::Element>(py: Python<'_>, values: Vec<T>) -> Py<PyAny> {
 }
 
 impl PySummary {
-    fn of(py: Python<'_>, summary: Summary) -> PyResult<PySummary> {
+    pub(crate) fn of(py: Python<'_>, summary: Summary) -> PyResult<PySummary> {
         let running = match summary.running {
             Some(Running { stored, mean, square }) => {
                 let running = PyRunning { stored: array(py, stored), mean: array(py, mean), square: array(py, square) };

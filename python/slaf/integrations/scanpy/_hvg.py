@@ -12,6 +12,7 @@ import numpy.typing as npt
 from slaf._errors import invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._statistics import Moments
+from slaf.integrations._workers import on_workers
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import (
     changeable,
@@ -45,6 +46,7 @@ def highly_variable_genes(
     inplace: bool = True,
     batch_key: str | None = None,
     check_values: bool = True,
+    client: Any = None,
 ) -> pd.DataFrame | None:
     """Genes that vary more than others of their mean.
 
@@ -81,6 +83,9 @@ def highly_variable_genes(
         A column of obs: genes are selected within each batch and merged.
     check_values
         Whether to warn if ``"seurat_v3"`` is given something else than counts.
+    client
+        A ``dask.distributed.Client`` whose workers take the passes over the matrix, each reading
+        the store itself. The result is the same, bit by bit.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def highly_variable_genes(
     ``n_top_genes``); its means count with ``"seurat"`` and ``"cell_ranger"``.
     """
     adata = changeable(adata, "highly_variable_genes") if inplace else checked(adata, "this")
-    matrix = matrix_of(adata, layer)
+    matrix = on_workers(matrix_of(adata, layer), client)
     if flavor in ("seurat_v3", "seurat_v3_paper"):
         top = 2000 if n_top_genes is None else n_top_genes
         frame = seurat_v3(adata, matrix, flavor, top, batch_key, check_values, span)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._plan import InMemory
+from slaf.integrations._workers import OnWorkers, on_workers, without_products
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, mask_of, matrix_of
 from slaf.integrations.scanpy._write import check_writable, put_results
@@ -56,6 +57,7 @@ def pca(
     key_added: str | None = None,
     copy: bool = False,
     write: bool = False,
+    client: Any = None,
 ) -> LazyAnnData | npt.NDArray[Any] | tuple[npt.NDArray[Any], ...] | None:
     """Principal components, exact and out of core.
 
@@ -107,6 +109,11 @@ def pca(
         Whether to change and return a copy.
     write
         Whether to write the results into the store, too, as one new version.
+    client
+        A ``dask.distributed.Client`` whose workers take the passes over the matrix, each reading
+        the store itself. The result is the same, bit by bit.
+        Of cells that are less than half as many as genes, which are read as a whole, and up to
+        8,192, this machine finds the components.
 
     Raises
     ------
@@ -114,7 +121,8 @@ def pca(
         For NaN and infinite values, for more components than there can be, and where all cells are
         the same.
     UnsupportedError
-        For ``chunked``, and for a dense matrix of few cells and more than 2**28 values.
+        For ``chunked``; for a dense matrix of few cells and more than 2**28 values; and with
+        ``client`` for more than 8,192 genes of more cells.
 
     Examples
     --------
@@ -135,7 +143,7 @@ def pca(
     if svd_solver is not None and svd_solver not in SOLVERS:
         warnings.warn(f"Ignoring {svd_solver=}: it is none of {SOLVERS}", UserWarning, stacklevel=2)
     if isinstance(data, LazyMatrix):
-        found = _components(data, n_comps, zero_center)
+        found = _components(on_workers(data, client), n_comps, zero_center)
         scores = found.scores.astype(dtype, copy=False)
         if not return_info:
             return scores
@@ -148,7 +156,7 @@ def pca(
     if write:
         check_writable(adata)
     chosen, mask = _chosen(adata, mask_var, use_highly_variable)
-    matrix = matrix_of(adata, layer)
+    matrix = on_workers(matrix_of(adata, layer), client)
     found = _components(matrix if mask is None else matrix[:, mask], n_comps, zero_center)
     kind = _kept(matrix.dtype)
     loadings = found.loadings.T.astype(kind)
@@ -245,6 +253,8 @@ def _components(matrix: LazyMatrix, n_comps: int | None, zero_center: bool) -> _
     if 2 * n < m and n <= MOST_COLUMNS:
         found = _from_cells(base, factors, n_comps, zero_center)
     elif m > MOST_COLUMNS:
+        if isinstance(base._source, OnWorkers):
+            raise without_products(m)
         found = _from_passes(base, factors, n_comps, zero_center)
     else:
         found = _from_genes(matrix, base, factors, n_comps, zero_center)

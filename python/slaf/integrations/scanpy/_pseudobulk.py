@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from slaf._errors import invalid
 from slaf._numbers import whole
+from slaf.integrations._workers import on_workers
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._aggregate import groups_of
 from slaf.integrations.scanpy._common import checked, column, matrix_of, row_groups
@@ -27,6 +28,7 @@ def pseudobulk(
     use_raw: bool = False,
     func: Literal["sum", "mean"] = "sum",
     min_cells: int = 1,
+    client: Any = None,
 ) -> anndata.AnnData:
     """Add up the counts of each combination of sample and group: what DESeq2 and edgeR take.
 
@@ -45,6 +47,9 @@ def pseudobulk(
         ``"sum"`` or ``"mean"``.
     min_cells
         Combinations of fewer cells are left out, and always those without any.
+    client
+        A ``dask.distributed.Client`` whose workers take the passes over the matrix, each reading
+        the store itself. The result is the same, bit by bit.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def pseudobulk(
         )
     if not keys:
         raise invalid("by names no column of obs")
-    matrix = matrix_of(adata, layer, use_raw)
+    matrix = on_workers(matrix_of(adata, layer, use_raw), client)
     var = adata.raw.var if use_raw and adata.raw is not None else adata.var
     labels, obs = groups_of({key: column(adata, key, "obs") for key in keys})
     sizes = np.bincount(labels[labels >= 0], minlength=len(obs))

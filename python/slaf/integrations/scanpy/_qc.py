@@ -11,6 +11,7 @@ import numpy.typing as npt
 from slaf._boundary import Factor
 from slaf._errors import from_kind, invalid
 from slaf.integrations._index import lookup_in
+from slaf.integrations._workers import on_workers
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, column, matrix_of
 
@@ -29,6 +30,7 @@ def calculate_qc_metrics(
     use_raw: bool = False,
     inplace: bool = False,
     log1p: bool = True,
+    client: Any = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Quality control metrics of cells and genes, in one pass.
 
@@ -53,6 +55,9 @@ def calculate_qc_metrics(
         Whether to put the columns into obs and var, or to return them as two frames.
     log1p
         Whether to add columns of ``log(1 + x)``.
+    client
+        A ``dask.distributed.Client`` whose workers take the passes over the matrix, each reading
+        the store itself. The result is the same, bit by bit.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def calculate_qc_metrics(
     import pandas as pd
 
     adata = checked(adata, "calculate_qc_metrics")
-    matrix = matrix_of(adata, layer, use_raw)
+    matrix = on_workers(matrix_of(adata, layer, use_raw), client)
     qc_vars = [qc_vars] if isinstance(qc_vars, str) else list(qc_vars)
     top = sorted(percent_top or ())
     if top and not (top[0] > 0 and top[-1] <= matrix.shape[1]):

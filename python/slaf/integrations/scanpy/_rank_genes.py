@@ -13,6 +13,7 @@ from slaf._boundary import Labels
 from slaf._errors import from_kind, invalid
 from slaf._numbers import whole
 from slaf.integrations._lazy import LazyMatrix
+from slaf.integrations._workers import on_workers
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, column, mask_of, matrix_of
 from slaf.integrations.scanpy._rank_tests import (
@@ -54,6 +55,7 @@ def rank_genes_groups(
     tie_correct: bool = False,
     layer: str | None = None,
     mean_in_log_space: bool = True,
+    client: Any = None,
     **kwds: Any,
 ) -> LazyAnnData | None:
     """Rank genes by how well they tell each group of cells from the others.
@@ -104,6 +106,9 @@ def rank_genes_groups(
     mean_in_log_space
         Whether fold changes are those of means of logarithms, as scanpy up to 1.12 has them, or
         of means of the values whose logarithms they are, which take one more pass.
+    client
+        A ``dask.distributed.Client`` whose workers take the passes over the matrix, each reading
+        the store itself. The result is the same, bit by bit.
     **kwds
         Arguments of ``sklearn.linear_model.LogisticRegression``.
 
@@ -119,7 +124,8 @@ def rank_genes_groups(
     Raises
     ------
     InvalidArgumentError
-        For groups of fewer than two cells, unknown groups, and NaN with ``"wilcoxon"``.
+        For groups of fewer than two cells, unknown groups, and NaN with ``"wilcoxon"``; for
+        ``"logreg"`` with ``client``.
 
     Examples
     --------
@@ -152,6 +158,8 @@ def rank_genes_groups(
         raise invalid(f"Correction method must be one of {CORRECTIONS}, not {corr_method!r}.")
     if kwds and method != "logreg":
         raise invalid(f"{method!r} takes no {', '.join(kwds)}")
+    if client is not None and method == "logreg":
+        raise invalid("method='logreg' is scikit-learn's, of a matrix in memory: it has no client")
     if layer is not None and use_raw:
         raise invalid("Cannot specify `layer` and have `use_raw=True`.")
     adata = adata.copy() if copy else adata
@@ -159,6 +167,7 @@ def rank_genes_groups(
     labels = column(adata, groupby, "obs")
     chosen = _groups(labels, groupby, groups, reference)
     matrix, names = _matrix(adata, layer, use_raw, mask)
+    matrix = on_workers(matrix, client)
     base = adata.uns.get("log1p", {}).get("base")
 
     def fold(ours: Floats, others: Floats) -> Floats:

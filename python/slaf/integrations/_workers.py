@@ -1,0 +1,164 @@
+"""Passes over the matrices of stores by the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from slaf import _boundary as boundary
+from slaf import _slaf
+from slaf._boundary import Comparison, Request
+from slaf._errors import SlafError, from_kind, invalid
+from slaf._selectors import Axis, for_rust
+from slaf._store import Key, Store
+from slaf.integrations._lazy import LazyMatrix
+from slaf.integrations._plan import Floats, Step, Stored
+
+#: Pieces that wait in the cluster for each thread of a worker, so that results do not pile up.
+AHEAD = 3
+
+
+def on_workers(matrix: LazyMatrix, client: Any) -> LazyMatrix:
+    """The matrix, whose passes the workers of a client of Dask take; as it is without a client.
+
+    Each worker opens the same version of the store and reads what it works on. What passes find is
+    the same, bit by bit.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For a client that is no ``dask.distributed.Client``, is asynchronous, or has no workers.
+    UnsupportedError
+        For a matrix that is not one of a store.
+    """
+    if client is None:
+        return matrix
+    _check(client)
+    source = matrix._source
+    if not isinstance(source, Stored):
+        raise from_kind(
+            "unsupported-feature",
+            f"{matrix.name} is not in a store, where workers could read it: leave client out, or "
+            "write() the data set and open the new store",
+        )
+    there = LazyMatrix(OnWorkers.of(source, client), matrix._steps)
+    there._known = matrix._known
+    return there
+
+
+def without_products(n_genes: int) -> SlafError:
+    """Make the error about components of so many genes that their products are not computed."""
+    return from_kind(
+        "unsupported-feature",
+        f"components of {n_genes:,} genes are found in many passes, which take no client: choose "
+        "genes with mask_var, or leave client out",
+    )
+
+
+def _check(client: Any) -> None:
+    try:
+        from distributed import Client
+    except ImportError as e:
+        message = "client= needs dask.distributed: pip install 'slaf[dask]'"
+        raise from_kind("unsupported-feature", message) from e
+    if not isinstance(client, Client):
+        raise invalid(f"client is a dask.distributed.Client, not a {type(client).__name__}")
+    if client.asynchronous:
+        raise invalid("client is asynchronous: give one that is not, as Client(address) makes it")
+    if not client.nthreads():
+        raise invalid("the cluster of client has no workers")
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What all pieces of a pass have in common, as workers get it."""
+
+    store: Store
+    write_id: str
+    stored: boundary.Stored
+    steps: list[Step]
+    request: Request | None
+    comparison: Comparison | None
+
+
+class OnWorkers(Stored):
+    """Rows and columns of a matrix of a store, whose passes workers take."""
+
+    def __init__(self, store: Store, key: Key, rows: Axis, cols: Axis, client: Any):
+        super().__init__(store, key, rows, cols)
+        self._client = client
+
+    @classmethod
+    def of(cls, stored: Stored, client: Any) -> OnWorkers:
+        """The same of a client."""
+        return cls(stored._store, stored._key, stored._rows, stored._cols, client)
+
+    def select(self, rows: Any, cols: Any) -> OnWorkers:
+        """Choose the rows and columns at these positions."""
+        return self.of(super().select(rows, cols), self._client)
+
+    def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
+        """Statistics, in one pass over the stored rows."""
+        found: _slaf.Summary = self._gathered(steps, request, None)
+        return found
+
+    def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
+        """Sums of ranks, gene by gene."""
+        found: _slaf.RankSums = self._gathered(steps, None, comparison)
+        return found
+
+    def gram(self, steps: list[Step]) -> _slaf.Gram:
+        """Products and sums of columns, in one pass over the stored rows."""
+        found: _slaf.Gram = self._gathered(steps, None, None)
+        return found
+
+    def leading(self, steps: list[Step], means: Floats, factors: Floats, k: int) -> _slaf.Leading:
+        """Refuse: each of the many passes needs what the one before found."""
+        raise without_products(self.shape[1])
+
+    def _gathered(
+        self, steps: list[Step], request: Request | None, comparison: Comparison | None
+    ) -> Any:
+        native, stored = self._store.native, self._native()
+        client, workers = self._client, max(sum(self._client.nthreads().values()), 1)
+        pieces = _slaf.pieces_stored(native, stored, steps, request, comparison, workers)
+        task = _Task(self._store, native.write_id, stored, steps, request, comparison)
+        there = client.scatter(task, broadcast=True, hash=False)
+        waiting, sent = deque(pieces.waiting), deque[Any]()
+        try:
+            while waiting or sent:
+                while waiting and len(sent) < AHEAD * workers:
+                    sent.append(client.submit(_work, there, waiting.popleft(), pure=False))
+                # In their order: sums are added in it.
+                pieces.take(sent[0].result())
+                sent.popleft().release()
+        finally:
+            client.cancel([*sent, there])
+        return pieces.finish()
+
+
+def _work(task: _Task, piece: list[int]) -> bytes:
+    """Do a piece, in a worker."""
+    native = task.store.native
+    if native.write_id != task.write_id:
+        message = "a worker finds another store here: all machines need the same one at this path"
+        raise from_kind("conflict", message, task.store.path)
+    stored, steps, request, comparison = (
+        _aligned(part) for part in (task.stored, task.steps, task.request, task.comparison)
+    )
+    return _slaf.work_stored(native, stored, steps, request, comparison, piece)
+
+
+def _aligned(value: Any) -> Any:
+    """The same with arrays at addresses that Rust can read; see :func:`for_rust`."""
+    if isinstance(value, np.ndarray):
+        return for_rust(value)
+    if isinstance(value, list):
+        return [_aligned(part) for part in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: _aligned(getattr(value, field.name)) for field in fields(value)}
+        return replace(value, **parts)
+    return value
