@@ -37,6 +37,8 @@ def on_workers(matrix: LazyMatrix, client: Any) -> LazyMatrix:
     if client is None:
         return matrix
     _check(client)
+    if not client.nthreads():
+        raise invalid("the cluster of client has no workers")
     source = matrix._source
     if not isinstance(source, Stored):
         raise from_kind(
@@ -68,8 +70,6 @@ def _check(client: Any) -> None:
         raise invalid(f"client is a dask.distributed.Client, not a {type(client).__name__}")
     if client.asynchronous:
         raise invalid("client is asynchronous: give one that is not, as Client(address) makes it")
-    if not client.nthreads():
-        raise invalid("the cluster of client has no workers")
 
 
 @dataclass(frozen=True, eq=False)
