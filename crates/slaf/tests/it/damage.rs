@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Everything that a reader can touch.
 pub(crate) fn read_all(dataset: &Dataset) -> slaf::Result<()> {
+    dataset.measured()?;
     dataset.obs(None, &Selection::All)?;
     dataset.var(None, &Selection::All)?;
     dataset.read(&MatrixKey::X, &Selection::All, &Selection::All)?;

@@ -14,9 +14,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Place {
+    /// A panel, if it has few cells.
     fn write(&self, n_cells: usize) -> PathBuf {
         let input = self.folder.path().join(format!("{n_cells}.h5ad"));
-        Sample::new(1, n_cells, 12).write_h5ad(&input, MatrixEncoding::Csr).unwrap();
+        Sample::new(1, n_cells, if n_cells < 10 { 9 } else { 12 }).write_h5ad(&input, MatrixEncoding::Csr).unwrap();
         input
     }
 
