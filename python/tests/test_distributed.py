@@ -93,7 +93,8 @@ def assert_same_store(one, other):
     sql = "SELECT gene_id, COUNT(*) AS n, SUM(value) AS s FROM expression GROUP BY 1 ORDER BY 1"
     assert x.query(sql).equals(y.query(sql))
     np.testing.assert_array_equal(x.to_csr(genes=[3]).toarray(), y.to_csr(genes=[3]).toarray())
-    assert x.sources().equals(y.sources()) and x.measured().equals(y.measured())
+    assert x.sources().equals(y.sources())
+    assert x.measured().equals(y.measured())
     (_, m), (_, n) = manifest_of(one), manifest_of(other)
     same = ("obs", "var", "raw_var", "matrices", "arrays", "n_cells", "n_genes", "reader_features")
     assert {k: m[k] for k in same} == {k: n[k] for k in same}
