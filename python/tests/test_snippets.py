@@ -140,7 +140,8 @@ def test_blocks_run(document, tmp_path, monkeypatch, request):
     if not found:
         return
     for package in ("scanpy", "torch", "distributed", "duckdb"):
-        pytest.importorskip(package)
+        if any(package in written for _, written, _ in found):
+            pytest.importorskip(package, exc_type=ImportError)
     if document.name == "slafdb.md":
         made_by_slafdb = request.getfixturevalue("shared_data") / "reference_small_v05.slaf"
         shutil.copytree(made_by_slafdb, tmp_path / "old.slaf")

@@ -20,7 +20,7 @@ from slaf.integrations import get, pp, read_slaf, tl
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._workers import _Task, _work, on_workers
 
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed", exc_type=ImportError)
 
 #: Rows of a part; 64 of them are a stretch, so that there are some.
 ROWS = 2
