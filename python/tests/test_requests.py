@@ -188,7 +188,7 @@ def test_no_memory_for_blocks(s3, large, tmp_path):
 
 
 def objects(s3, prefix):
-    import boto3
+    boto3 = pytest.importorskip("boto3", exc_type=ImportError)
 
     client = boto3.client(
         "s3",
