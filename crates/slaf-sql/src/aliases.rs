@@ -1,9 +1,10 @@
 //! Names of functions that other databases have for what DataFusion has, too, DuckDB's above all.
 //! Where the meaning differs, there is no alias: the error names the engine that has the function.
 
+use crate::walk::{walk, walk_mut};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
-    Select, SelectItem, Statement, TableFactor, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
+    Select, SelectItem, Statement, TableFactor, UnaryOperator, Value, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -92,7 +93,7 @@ const ARG_MIN: &str = "first_value($1 ORDER BY $2) FILTER (WHERE $1 IS NOT NULL 
 
 /// Calls functions by the names that DataFusion has for them.
 pub(crate) fn resolve(statement: &mut Statement) {
-    let _ = VisitMut::visit(statement, &mut Resolve);
+    let _ = walk_mut(statement, &mut Resolve);
 }
 
 /// Refuses `^`: a power in DuckDB and PostgreSQL, exclusive or in others, with another precedence.
@@ -110,7 +111,7 @@ pub(crate) fn check(statement: &Statement) -> Result<()> {
             }
         }
     }
-    match Visit::visit(statement, &mut Find) {
+    match walk(statement, &mut Find) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => {
             let message = "^ is a power to some and exclusive or to others: write power(a, b), or xor(a, b)";
@@ -128,7 +129,7 @@ impl VisitorMut for Resolve {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) = item {
                 let text = expr.to_string();
-                let _ = VisitMut::visit(expr, self);
+                let _ = walk_mut(expr, self);
                 if expr.to_string() != text {
                     // The column has the name that the user gave the function.
                     let alias = Ident::with_quote('"', text);
@@ -199,7 +200,7 @@ fn expression(text: &str, arguments: &[Expr]) -> Option<Expr> {
     }
     let dialect = GenericDialect {};
     let mut expr = Parser::new(&dialect).try_with_sql(text).and_then(|mut parser| parser.parse_expr()).ok()?;
-    let _ = VisitMut::visit(&mut expr, &mut Put(arguments));
+    let _ = walk_mut(&mut expr, &mut Put(arguments));
     Some(expr)
 }
 
@@ -237,7 +238,7 @@ pub(crate) fn minus_to_calls(statement: &mut Statement) {
             ControlFlow::Continue(())
         }
     }
-    let _ = VisitMut::visit(statement, &mut Minus);
+    let _ = walk_mut(statement, &mut Minus);
 }
 
 #[cfg(test)]

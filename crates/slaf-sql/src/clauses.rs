@@ -1,9 +1,10 @@
 //! Clauses that DataFusion reads and does not heed, and comparisons with a subquery that it gets
 //! wrong. The first are refused, the second written so that it gets them right.
 
+use crate::walk::{walk, walk_mut};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, GroupByExpr, GroupByWithModifier, Ident, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, Visitor, VisitorMut,
 };
 use slaf_core::{Error, ErrorKind, Result};
 use std::ops::ControlFlow;
@@ -13,51 +14,58 @@ use std::ops::ControlFlow;
 /// # Errors
 /// `invalid-query`.
 pub(crate) fn check(statement: &Statement) -> Result<()> {
-    match Visit::visit(statement, &mut Unheeded) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(message) => Err(Error::new(ErrorKind::InvalidQuery, message)),
-    }
+    let mut unheeded = Unheeded::default();
+    let _ = walk(statement, &mut unheeded);
+    unheeded.0.map_or(Ok(()), |message| Err(Error::new(ErrorKind::InvalidQuery, message)))
 }
 
-struct Unheeded;
+/// Looks for them, and has the message about the first.
+#[derive(Default)]
+struct Unheeded(Option<String>);
 
-fn refuse_if(is_there: bool, what: &str) -> ControlFlow<String> {
-    match is_there {
-        true => {
-            ControlFlow::Break(format!("there is no {what} here; if this is DuckDB's dialect, pass engine=\"duckdb\""))
+impl Unheeded {
+    fn refuse(&mut self, message: String) -> ControlFlow<()> {
+        self.0 = Some(message);
+        ControlFlow::Break(())
+    }
+
+    fn refuse_if(&mut self, is_there: bool, what: &str) -> ControlFlow<()> {
+        match is_there {
+            true => {
+                self.refuse(format!("there is no {what} here; if this is DuckDB's dialect, pass engine=\"duckdb\""))
+            }
+            false => ControlFlow::Continue(()),
         }
-        false => ControlFlow::Continue(()),
     }
 }
 
 impl Visitor for Unheeded {
-    type Break = String;
+    type Break = ();
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<String> {
-        refuse_if(!query.locks.is_empty() || query.for_clause.is_some(), "FOR")?;
-        refuse_if(query.settings.is_some(), "SETTINGS")?;
-        refuse_if(query.format_clause.is_some(), "FORMAT")
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        self.refuse_if(!query.locks.is_empty() || query.for_clause.is_some(), "FOR")?;
+        self.refuse_if(query.settings.is_some(), "SETTINGS")?;
+        self.refuse_if(query.format_clause.is_some(), "FORMAT")
     }
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<String> {
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         // The parser takes all that follows as the right side.
         let (Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)) = expr else {
             return ControlFlow::Continue(());
         };
         match &**right {
-            Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor), .. } => {
-                ControlFlow::Break(format!(
+            Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor), .. } => self
+                .refuse(format!(
                     "{op} after IS DISTINCT FROM: put the comparison into parentheses, (a IS DISTINCT FROM b) {op} ..."
-                ))
-            }
+                )),
             _ => ControlFlow::Continue(()),
         }
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<String> {
-        refuse_if(select.prewhere.is_some(), "PREWHERE")?;
-        refuse_if(!select.connect_by.is_empty(), "CONNECT BY")?;
-        refuse_if(select.value_table_mode.is_some(), "AS STRUCT or AS VALUE")?;
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        self.refuse_if(select.prewhere.is_some(), "PREWHERE")?;
+        self.refuse_if(!select.connect_by.is_empty(), "CONNECT BY")?;
+        self.refuse_if(select.value_table_mode.is_some(), "AS STRUCT or AS VALUE")?;
         let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = &select.group_by;
         if let Some(modifier) = modifiers.first() {
             let what = match modifier {
@@ -65,18 +73,18 @@ impl Visitor for Unheeded {
                 GroupByWithModifier::Cube => "WITH CUBE: write GROUP BY CUBE (a, b)",
                 _ => "modifier of GROUP BY: write GROUP BY GROUPING SETS ((a), ())",
             };
-            return ControlFlow::Break(format!("there is no {what}"));
+            return self.refuse(format!("there is no {what}"));
         }
         select.projection.iter().try_for_each(|item| match item {
             SelectItem::Wildcard(options)
             | SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(_), options) => {
-                refuse_if(options.opt_ilike.is_some(), "* ILIKE")
+                self.refuse_if(options.opt_ilike.is_some(), "* ILIKE")
             }
             _ => ControlFlow::Continue(()),
         })
     }
 
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<String> {
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         match factor {
             TableFactor::Table {
                 sample,
@@ -88,14 +96,14 @@ impl Visitor for Unheeded {
                 index_hints,
                 ..
             } => {
-                refuse_if(sample.is_some(), "TABLESAMPLE: write WHERE random() < 0.1")?;
-                refuse_if(version.is_some(), "version of a table")?;
-                refuse_if(*with_ordinality, "WITH ORDINALITY")?;
-                refuse_if(!partitions.is_empty() || json_path.is_some(), "part of a table")?;
-                refuse_if(!with_hints.is_empty() || !index_hints.is_empty(), "hint for a table")
+                self.refuse_if(sample.is_some(), "TABLESAMPLE: write WHERE random() < 0.1")?;
+                self.refuse_if(version.is_some(), "version of a table")?;
+                self.refuse_if(*with_ordinality, "WITH ORDINALITY")?;
+                self.refuse_if(!partitions.is_empty() || json_path.is_some(), "part of a table")?;
+                self.refuse_if(!with_hints.is_empty() || !index_hints.is_empty(), "hint for a table")
             }
             TableFactor::Derived { sample, .. } => {
-                refuse_if(sample.is_some(), "TABLESAMPLE: write WHERE random() < 0.1")
+                self.refuse_if(sample.is_some(), "TABLESAMPLE: write WHERE random() < 0.1")
             }
             _ => ControlFlow::Continue(()),
         }
@@ -124,7 +132,7 @@ pub(crate) fn name_compared(statement: &mut Statement) {
             ControlFlow::Continue(())
         }
     }
-    let _ = VisitMut::visit(statement, &mut Name);
+    let _ = walk_mut(statement, &mut Name);
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@
 //! become balanced trees, and what is too deep all the same is refused before it is planned.
 
 use crate::error::from_datafusion;
+use crate::walk::{walk, walk_mut};
 use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, Value, Visit,
-    VisitMut, Visitor, VisitorMut,
+    BinaryOperator, Expr, Query, Select, SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, Value, Visitor,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -75,7 +76,7 @@ pub(crate) fn balance(statement: &mut Statement) {
             ControlFlow::Continue(())
         }
     }
-    let _ = VisitMut::visit(statement, &mut Balance);
+    let _ = walk_mut(statement, &mut Balance);
 }
 
 /// A placeholder for what is moved out of a tree.
@@ -191,7 +192,7 @@ pub(crate) fn equalities_to_lists(statement: &mut Statement) {
             ControlFlow::Continue(())
         }
     }
-    let _ = VisitMut::visit(statement, &mut Lists);
+    let _ = walk_mut(statement, &mut Lists);
 }
 
 /// Below that many comparisons of a column a list is no gain.
@@ -260,10 +261,8 @@ fn constant(expr: &Expr) -> Option<bool> {
 /// `invalid-query`.
 pub(crate) fn check(statement: &Statement) -> Result<()> {
     let mut measure = Measure::default();
-    match Visit::visit(statement, &mut measure) {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(()),
-    }
+    let _ = walk(statement, &mut measure);
+    measure.refused.map_or(Ok(()), Err)
 }
 
 /// What a query costs wherever it is read.
@@ -289,30 +288,34 @@ struct Measure {
     /// The queries that define common table expressions, by their address.
     definitions: HashMap<*const Query, String>,
     depth: usize,
+    refused: Option<Error>,
 }
 
 impl Measure {
-    fn add(&mut self, cost: Cost) -> ControlFlow<Error> {
+    fn refuse(&mut self, what: &str, limit: usize, instead: &str) -> ControlFlow<()> {
+        self.refused = Some(too(what, limit, instead));
+        ControlFlow::Break(())
+    }
+
+    fn add(&mut self, cost: Cost) -> ControlFlow<()> {
         let Some(open) = self.open.last_mut() else { return ControlFlow::Continue(()) };
         open.cost.relations = open.cost.relations.saturating_add(cost.relations);
         open.cost.height = open.cost.height.max(cost.height);
         if open.cost.relations > MAX_RELATIONS {
-            let error = too("too many tables and SELECTs", MAX_RELATIONS, "ask several queries");
-            return ControlFlow::Break(error);
+            return self.refuse("too many tables and SELECTs", MAX_RELATIONS, "ask several queries");
         }
         if open.cost.height > MAX_RELATIONS_DEEP {
-            let error =
-                too("too many joins or queries inside of each other", MAX_RELATIONS_DEEP, "ask several queries");
-            return ControlFlow::Break(error);
+            let what = "too many joins or queries inside of each other";
+            return self.refuse(what, MAX_RELATIONS_DEEP, "ask several queries");
         }
         ControlFlow::Continue(())
     }
 }
 
 impl Visitor for Measure {
-    type Break = Error;
+    type Break = ();
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.definitions.insert(&raw const *cte.query, cte.alias.name.value.clone());
         }
@@ -320,7 +323,7 @@ impl Visitor for Measure {
         self.add(Cost { relations: 0, height: sets_deep(&query.body) })
     }
 
-    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         let Some(done) = self.open.pop() else { return ControlFlow::Continue(()) };
         self.depth = done.outside;
         let cost = Cost { height: done.cost.height + 1, ..done.cost };
@@ -335,12 +338,12 @@ impl Visitor for Measure {
         }
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Error> {
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
         let joins = select.from.iter().map(|from| from.joins.len() + 1).sum();
         self.add(Cost { relations: 1, height: joins })
     }
 
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         let mut cost = Cost { relations: 1, height: 0 };
         match factor {
             TableFactor::Table { name, .. } => {
@@ -354,16 +357,16 @@ impl Visitor for Measure {
         self.add(cost)
     }
 
-    fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<Error> {
+    fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            let error = too("expressions that are nested too deeply", MAX_DEPTH, "write it as parts in subqueries");
-            return ControlFlow::Break(error);
+            let what = "expressions that are nested too deeply";
+            return self.refuse(what, MAX_DEPTH, "write it as parts in subqueries");
         }
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<Error> {
+    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
         self.depth -= 1;
         ControlFlow::Continue(())
     }

@@ -3,9 +3,10 @@
 //! Whoever resolves tables gives `cells` the columns; here `*` is kept from showing them.
 
 use crate::names::plain_name;
+use crate::walk::walk_mut;
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Statement, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    Statement, TableFactor, TableWithJoins, VisitorMut, WildcardAdditionalOptions,
 };
 use std::ops::ControlFlow;
 
@@ -14,7 +15,7 @@ pub const CELLS: &str = "cells";
 
 /// Hides the columns of genes from `*`.
 pub(crate) fn hide(statement: &mut Statement, genes: &[&str]) {
-    let _ = VisitMut::visit(statement, &mut Hide { genes });
+    let _ = walk_mut(statement, &mut Hide { genes });
 }
 
 struct Hide<'a> {

@@ -45,6 +45,7 @@ mod string_agg;
 mod sums;
 mod template;
 mod unknown;
+mod walk;
 mod words;
 
 pub use columns::Columns;

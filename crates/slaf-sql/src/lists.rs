@@ -1,9 +1,10 @@
 //! Lists as values of parameters: `IN $list`, `= ANY($list)`, `unnest($list)`.
 
 use crate::parameters::{Parameter, ParameterType, Parameters};
+use crate::walk::walk_mut;
 use datafusion::sql::sqlparser::ast::{
     Array, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Statement, TimezoneInfo, UnaryOperator, Value,
-    VisitMut, VisitorMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -44,7 +45,7 @@ pub(crate) fn bind(parameters: &Parameters, statement: &mut Statement) -> Result
 /// Puts lists and typed values where their parameters stand. `value_of` gives the value of a
 /// parameter that has such a one.
 fn put<'a>(statement: &mut Statement, value_of: &dyn Fn(&str) -> Option<&'a Parameter>) {
-    let _ = VisitMut::visit(statement, &mut Put(value_of));
+    let _ = walk_mut(statement, &mut Put(value_of));
 }
 
 struct Put<'f, 'a>(&'f dyn Fn(&str) -> Option<&'a Parameter>);

@@ -1,8 +1,8 @@
 //! The names that a query uses and those that it defines.
 
+use crate::walk::walk;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, Visit,
-    Visitor,
+    Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, Visitor,
 };
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ pub(crate) fn plain_name(name: &ObjectName) -> Option<&Ident> {
 /// aliases stand for.
 pub(crate) fn defined(statement: &Statement) -> HashMap<String, Vec<Expr>> {
     let mut names = Defined(HashMap::new());
-    let _ = Visit::visit(statement, &mut names);
+    let _ = walk(statement, &mut names);
     names.0
 }
 
@@ -60,7 +60,7 @@ impl Defined {
 fn mentions(expr: &Expr, name: &str) -> bool {
     let mut found = false;
     let mut idents = Idents(|ident: &Ident, _: Option<&Ident>| found |= ident.value == name);
-    let _ = Visit::visit(expr, &mut idents);
+    let _ = walk(expr, &mut idents);
     found
 }
 
@@ -114,7 +114,7 @@ impl<F: FnMut(&Ident, Option<&Ident>)> Visitor for Idents<F> {
 
 /// Calls `each` with the identifiers of a statement.
 pub(crate) fn for_each_ident(statement: &Statement, each: impl FnMut(&Ident, Option<&Ident>)) {
-    let _ = Visit::visit(statement, &mut Idents(each));
+    let _ = walk(statement, &mut Idents(each));
 }
 
 /// The tables that a statement reads, with the names that it has for each: an alias, or the table's.
@@ -134,6 +134,6 @@ pub(crate) fn tables(statement: &Statement) -> HashMap<String, HashSet<String>> 
         }
     }
     let mut tables = Tables::default();
-    let _ = Visit::visit(statement, &mut tables);
+    let _ = walk(statement, &mut tables);
     tables.0
 }

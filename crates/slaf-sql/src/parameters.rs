@@ -1,8 +1,9 @@
 //! Values that are bound to `?`, `$1` or `$name`, and never become a part of the text.
 
+use crate::walk::{walk, walk_mut};
 use arrow::datatypes::DataType;
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, Visit, VisitMut, Visitor, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, Visitor, VisitorMut};
 use slaf_core::{Error, ErrorKind, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -166,7 +167,7 @@ fn placeholders(statement: &Statement) -> BTreeSet<String> {
         }
     }
     let mut find = Find(BTreeSet::new());
-    let _ = Visit::visit(statement, &mut find);
+    let _ = walk(statement, &mut find);
     find.0
 }
 
@@ -187,11 +188,11 @@ pub(crate) fn number(statement: &mut Statement) {
         }
     }
     let mut places = Vec::new();
-    let _ = VisitMut::visit(statement, &mut Number(|_: &mut String, place| places.push(place)));
+    let _ = walk_mut(statement, &mut Number(|_: &mut String, place| places.push(place)));
     places.sort_unstable();
     // One may stand in several places of an expression that was made of a function.
     places.dedup();
-    let _ = VisitMut::visit(
+    let _ = walk_mut(
         statement,
         &mut Number(|name: &mut String, place| {
             *name = format!("${}", places.partition_point(|p| *p < place) + 1);

@@ -5,6 +5,7 @@ use crate::kinds::Scope;
 use crate::names::{defined, for_each_ident, plain_name, tables};
 use crate::parameters::Parameters;
 use crate::unknown::{Hints, NearGenes};
+use crate::walk::walk;
 use crate::words::words_to_strings;
 use crate::{aliases, clauses, depth, from_first, genes, integers, lists, parameters, string_agg};
 use arrow::datatypes::DataType;
@@ -13,7 +14,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Statement as Ast, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Statement as Ast, TableFactor, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -213,7 +214,7 @@ impl Visitor for Tables<'_> {
 fn check_tables(statement: &Ast, tables: &[String]) -> Result<()> {
     let known: Vec<&str> = tables.iter().map(String::as_str).collect();
     let mut visitor = Tables { known, expressions: HashSet::new(), unknown: None };
-    let _ = Visit::visit(statement, &mut visitor);
+    let _ = walk(statement, &mut visitor);
     let Some(name) = visitor.unknown else { return Ok(()) };
     let hint = match near(&name, visitor.known.into_iter()).first() {
         Some(table) => format!("did you mean {table}?"),

@@ -1,14 +1,15 @@
 //! STRING_AGG of categoricals: what it joins, and what it orders by if that is the same, is cast
 //! to text. DataFusion casts the first alone, and then misses it in ORDER BY.
 
+use crate::walk::walk_mut;
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Statement,
-    VisitMut, VisitorMut,
+    VisitorMut,
 };
 use std::ops::ControlFlow;
 
 pub(crate) fn cast_arguments(statement: &mut Statement) {
-    let _ = VisitMut::visit(statement, &mut CastArguments);
+    let _ = walk_mut(statement, &mut CastArguments);
 }
 
 struct CastArguments;

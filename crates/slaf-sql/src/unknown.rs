@@ -2,7 +2,8 @@
 
 use crate::genes::CELLS;
 use crate::names::{for_each_ident, tables};
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Statement, Value, Visit, Visitor};
+use crate::walk::walk;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Statement, Value, Visitor};
 use slaf_core::{Error, ErrorKind, near};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -77,7 +78,7 @@ fn differences(statement: &Statement) -> Vec<Vec<String>> {
         }
     }
     let mut find = Find(Vec::new());
-    let _ = Visit::visit(statement, &mut find);
+    let _ = walk(statement, &mut find);
     find.0
 }
 

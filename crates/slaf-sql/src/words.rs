@@ -1,14 +1,15 @@
 //! Words in double quotes: names, and texts where they stand beside a comparison with text.
 
 use crate::kinds::{Scope, is_comparison, is_match};
-use datafusion::sql::sqlparser::ast::{Expr, Select, SelectItem, Statement, Value, VisitMut, VisitorMut};
+use crate::walk::walk_mut;
+use datafusion::sql::sqlparser::ast::{Expr, Select, SelectItem, Statement, Value, VisitorMut};
 use std::ops::ControlFlow;
 
 /// Makes strings of the double-quoted words that name nothing in `scope` and are compared with
 /// something that may be text and is no constant: `batch = "b1"`, but neither `"HLA-A" > 1` nor
 /// `"cel_type" = 'T'`, where the word can only be meant as a column.
 pub(crate) fn words_to_strings(statement: &mut Statement, scope: &Scope<'_>) {
-    let _ = VisitMut::visit(statement, &mut Words(scope));
+    let _ = walk_mut(statement, &mut Words(scope));
 }
 
 struct Words<'a>(&'a Scope<'a>);
@@ -51,7 +52,7 @@ impl VisitorMut for Words<'_> {
         });
         let outside = self.0.without(own);
         if let (Some(outside), Some(condition)) = (outside, &mut select.selection) {
-            let _ = VisitMut::visit(condition, &mut Words(&outside));
+            let _ = walk_mut(condition, &mut Words(&outside));
         }
         ControlFlow::Continue(())
     }
