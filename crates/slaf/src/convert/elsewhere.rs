@@ -1,6 +1,7 @@
 //! What lies at a path that is no store, and how it becomes one.
 
 use super::inputs::open_any;
+use super::slafdb;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::OpenOptions;
 use slaf_lance::Storage;
@@ -31,14 +32,26 @@ pub(crate) fn explain(error: Error, storage: &Storage) -> Error {
     let message = match storage.local() {
         Some(path) if path.is_file() || (!path.join("_slaf").is_dir() && !is_empty(path)) => of_path(path),
         Some(_) => return error,
-        None => match block_on(storage.is_file()) {
-            Ok(true) => "a single file and no store: download it, and convert it with `slaf convert FILE OUTPUT.slaf`"
-                .to_owned(),
-            Ok(false) => return error,
+        None => match block_on(in_bucket(storage)) {
+            Ok(Some(message)) => message.to_owned(),
+            Ok(None) => return error,
             Err(e) => return e,
         },
     };
     Error::new(ErrorKind::NotAStore, message).at(storage.uri())
+}
+
+async fn in_bucket(storage: &Storage) -> Result<Option<&'static str>> {
+    Ok(if storage.is_file().await? {
+        Some("a single file and no store: download it, and convert it with `slaf convert FILE OUTPUT.slaf`")
+    } else if slafdb::is_at(storage).await? {
+        Some(
+            "a data set of slafdb, which is not read in place: download the folder, and convert it with \
+             `slaf convert FOLDER s3://.../OUTPUT.slaf`",
+        )
+    } else {
+        None
+    })
 }
 
 fn is_empty(folder: &Path) -> bool {

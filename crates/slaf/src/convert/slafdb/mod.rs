@@ -17,6 +17,7 @@ use slaf_ingest::{
     ArrayKey, Axis, Description, Element, Frame, Input, MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowSorter,
     RowStream, StreamOptions, write_element,
 };
+use slaf_lance::Storage;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
@@ -36,6 +37,14 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Box<dyn 
         Some(config) => Ok(Some(Box::new(Slafdb::open(path, config, options).at(path.display())?))),
         None => Ok(None),
     }
+}
+
+/// Whether an object store has a data set of `slafdb` there, as far as names tell.
+///
+/// # Errors
+/// Those of asking.
+pub(crate) async fn is_at(storage: &Storage) -> Result<bool> {
+    Ok(storage.exists(CONFIG).await? && !storage.list_some("expression.lance", None, 1).await?.is_empty())
 }
 
 #[derive(Deserialize)]
