@@ -5,69 +5,40 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from slaf import _slaf
 from slaf._array import SLAFArray
-from slaf._errors import SlafError, from_kind, invalid
+from slaf._errors import SlafError, from_kind
 from slaf._growing import add_beside_uns
-from slaf._numbers import flag, path_text, text
+from slaf._numbers import flag
 from slaf._report import Report
 from slaf._store import Store
 from slaf.analysis._digest import digest
-from slaf.analysis._lineage import KEY, Names, Record, Stored, records, signature
+from slaf.analysis._lineage import KEY, Record, Stored, records
 from slaf.analysis._parameters import Parameters, parameters
-from slaf.analysis._quality import symbols_of
-from slaf.analysis._steps import STEPS, Context, Result, Step, planned
+from slaf.analysis._planning import (
+    Target,
+    check_installed,
+    check_writable,
+    planned_of,
+    refuse_foreign,
+    root_of,
+    target_of,
+)
+from slaf.analysis._report import free_file, write_page
+from slaf.analysis._steps import STEPS, Context, Result
 from slaf.analysis._summary import Planned, report_of
-from slaf.integrations._save import is_changed
-from slaf.integrations.anndata import LazyAnnData, of_store
-from slaf.integrations.scanpy._light import needed
+from slaf.integrations.anndata import LazyAnnData
 
 #: Tells of a step that begins: its number, how many there are, and its title. The context ends with
 #: the step, whose line it is given.
 Progress = Callable[[int, int, str], AbstractContextManager[Callable[[str], None]]]
-
-
-@dataclass(frozen=True)
-class _Target:
-    """The store, and what results are called in it."""
-
-    path: str
-    storage_options: Mapping[str, str]
-    names: Names
-
-    def open(self) -> Stored:
-        """The newest version."""
-        return Stored(of_store(Store(self.path, None, self.storage_options)))
-
-
-def _target(
-    store: Any, storage_options: Mapping[str, str] | None, key_added: str | None
-) -> _Target:
-    names = Names(None if key_added is None else text("key_added", key_added))
-    if key_added is not None and ("/" in key_added or not key_added):
-        raise invalid(f"key_added is a word without slashes, not {key_added!r}")
-    if isinstance(store, (SLAFArray, LazyAnnData)):
-        opened: Store = store._store
-        if isinstance(store, LazyAnnData):
-            _refuse_changed(store)
-        return _Target(opened.path, opened.storage_options, names)
-    return _Target(path_text("the store", store), dict(storage_options or {}), names)
-
-
-def _refuse_changed(adata: LazyAnnData) -> None:
-    """Refuse a data set that differs from its store."""
-    if is_changed(adata):
-        raise invalid(
-            "an analysis is of all that a store holds, and this data set is a part of it or was "
-            "changed: save() what was changed, or write() a store of the part"
-        )
 
 
 def plan(
@@ -86,8 +57,8 @@ def plan(
         ``steps``: of each its ``name``, ``state`` (``"done"``, ``"to do"`` or ``"redo"``), ``why``,
         and the ``slots`` that it may write.
     """
-    target = _target(store, storage_options, key_added)
-    stored, steps = _plan(target, parameters(preset, options))
+    target = target_of(store, storage_options, key_added)
+    stored, steps = planned_of(target, parameters(preset, options))
     return report_of(target.names, stored, steps, is_plan=True)
 
 
@@ -169,11 +140,11 @@ def analyze(
     ['qc', 'filter', 'normalize']
     """
     p = parameters(preset, {**options, "batch_key": batch_key})
-    target = _target(store, storage_options, key_added)
-    file = None if out is None else _free_file(out, flag("overwrite", overwrite))
-    stored, steps = _plan(target, p)
-    _check_installed([s.step for s in steps if s.state != "done"], p, file is not None)
-    _check_writable(target.path, steps)
+    target = target_of(store, storage_options, key_added)
+    file = None if out is None else free_file(out, flag("overwrite", overwrite))
+    stored, steps = planned_of(target, p)
+    check_installed([s.step for s in steps if s.state != "done"], p, file is not None)
+    check_writable(target.path, steps)
     shown = progress or (lambda *_: nullcontext(lambda _: None))
     base: list[Planned] = []
     run = _Run(target, p, stored)
@@ -219,7 +190,7 @@ def open_analyzed(
     NotFoundError
         If the store was not analysed as far as that, or lacks what says which cells and genes.
     """
-    target = _target(store, storage_options, key_added)
+    target = target_of(store, storage_options, key_added)
     stored = target.open()
     found = records(stored.uns, target.names, target.path)
     if "normalize" not in found:
@@ -238,174 +209,8 @@ def open_analyzed(
     return adata
 
 
-def _plan(target: _Target, p: Parameters) -> tuple[Stored, list[Planned]]:
-    """Which steps are to be done.
-
-    Raises
-    ------
-    AlreadyExistsError
-        For names that are not ours.
-    """
-    stored = target.open()
-    _check_input(stored, p)
-    known = records(stored.uns, target.names, target.path)
-    signatures = _signatures(stored, p)
-    steps: list[Planned] = []
-    for step in planned(p):
-        state, why = _state(stored, known, step, signatures, {s.step.name: s for s in steps})
-        record = known.get(step.name)
-        slots = [target.names.slot(slot) for slot in step.writes]
-        steps.append(
-            Planned(step, state, why, slots, signatures[step.name], record if why == "" else None)
-        )
-        if state != "done":
-            _refuse_foreign(stored, slots, known)
-    return stored, steps
-
-
-def _check_input(stored: Stored, p: Parameters) -> None:
-    """Refuse what no step could work with."""
-    adata, path = stored.adata, stored.store.path
-    if p.layer is None and adata.X is None:
-        raise from_kind("invalid-argument", "the store has no X: name a layer", path)
-    if p.layer is not None and p.layer not in adata.layers:
-        there = list(adata.layers)
-        raise from_kind("unknown-table", f"no layers[{p.layer!r}]; there are {there}", path)
-    if p.batch_key is not None:
-        if p.batch_key not in adata.obs:
-            message = f"no column {p.batch_key!r} in obs; there are {list(adata.obs.columns)}"
-            raise from_kind("unknown-column", message, path)
-        missing = adata.obs[p.batch_key].isna().to_numpy()
-        if missing.any():
-            first = adata.obs_names[int(missing.argmax())]
-            raise from_kind(
-                "invalid-argument",
-                f"{int(missing.sum()):,} cells have no value in obs[{p.batch_key!r}], the first is "
-                f"{first!r}: give them one with slaf annotate, or make a store without them with "
-                "slaf filter --where",
-                path,
-            )
-    # A column that is not there is refused.
-    symbols_of(adata, p.symbols)
-
-
-def _root(stored: Stored, p: Parameters) -> str:
-    """A digest of what the first steps read."""
-    _, symbols = symbols_of(stored.adata, p.symbols)
-    columns = [f"var/{symbols}"] if symbols is not None else []
-    columns += [f"obs/{p.batch_key}"] if p.batch_key is not None else []
-    return stored.input_digest(p.layer, columns)
-
-
-def _signatures(stored: Stored, p: Parameters) -> dict[str, str]:
-    """The signature of each planned step."""
-    found = {"": _root(stored, p)}
-    values = asdict(p)
-    for step in planned(p):
-        own = {name: values[name] for name in step.parameters}
-        before = [found[name] for name in step.after if name in found] or [found[""]]
-        found[step.name] = signature(step.name, own, before)
-    return found
-
-
-def _state(
-    stored: Stored,
-    known: Mapping[str, Record],
-    step: Step,
-    signatures: Mapping[str, str],
-    before: Mapping[str, Planned],
-) -> tuple[str, str]:
-    """Whether a step is ``"done"``, ``"to do"`` or to ``"redo"``, and why."""
-    record = known.get(step.name)
-    if record is None:
-        return "to do", "new"
-    redone = [name for name in step.after if name in before and before[name].state != "done"]
-    if redone:
-        return "redo", f"{redone[0]} is done again"
-    if record.shape != stored.adata.shape:
-        return "redo", "cells or genes were added or removed"
-    if record.signature != signatures[step.name]:
-        return "redo", "parameters or cells changed"
-    gone = [slot for slot in record.writes if not stored.has(slot)]
-    if gone:
-        return "redo", f"{gone[0]} is gone"
-    other = [slot for slot in record.writes if not stored.is_same(slot, record)]
-    return ("redo", f"{other[0]} was changed") if other else ("done", "")
-
-
-def _refuse_foreign(stored: Stored, slots: Sequence[str], known: Mapping[str, Record]) -> None:
-    """Refuse to write over what no analysis has written."""
-    makers = {slot: record for record in known.values() for slot in record.writes}
-    for slot in filter(stored.has, slots):
-        record = makers.get(slot)
-        if record is not None and stored.is_ours(slot, record):
-            continue
-        told = "and slaf analyze did not make it"
-        if record is not None:
-            told = f"and it was changed since slaf analyze made it in version {record.version}"
-        raise from_kind(
-            "already-exists",
-            f"the store has {slot}, {told}: rename or drop it, or give all results a prefix with "
-            "--key-added PREFIX (key_added=)",
-            stored.store.path,
-        )
-
-
-def _check_installed(steps: Sequence[Step], p: Parameters, with_report: bool) -> None:
-    """Refuse at the beginning what would fail later for a package."""
-    modules = {
-        "doublets": ["scanpy", "skimage"],
-        "hvg": ["skmisc"] if p.flavor.startswith("seurat_v3") else [],
-        "harmony": ["scanpy", "harmonypy"],
-        "umap": ["scanpy", "umap"],
-        "clusters": ["scanpy", "igraph"],
-    }
-    for step in steps:
-        for module in modules.get(step.name, []):
-            needed(module, f"the step {step.name!r} of an analysis")
-    if with_report:
-        needed("matplotlib", "the report of an analysis")
-
-
-def _check_writable(path: str, steps: Sequence[Planned]) -> None:
-    """Refuse a local store that cannot be written into, before anything is computed."""
-    local = _slaf.local_path(path)
-    if local is None or all(step.state == "done" for step in steps):
-        return
-    if not os.access(local, os.W_OK):
-        message = "the store cannot be written into, and each step of an analysis is written there"
-        raise from_kind("permission-denied", message, path)
-
-
-def _free_file(out: str | os.PathLike[str], overwrite: bool) -> Path:
-    path = path_text("out", out)
-    file = Path(path)
-    if not path or "\0" in path:
-        raise invalid(f"out is the path of a file, not {path!r}")
-    if not os.path.isdir(file.absolute().parent):
-        raise from_kind("not-found", "no such folder", str(file.absolute().parent))
-    if os.path.exists(file) and not os.path.isfile(file):
-        message = "the report would be a file, and this is a folder or device: name a file"
-        raise from_kind("invalid-argument", message, str(file))
-    if os.path.lexists(file) and not overwrite:
-        message = "there is a file already: replace it with --overwrite (overwrite=True)"
-        raise from_kind("already-exists", message, str(file))
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        # What permissions and file systems allow is known by trying.
-        beside.touch()
-        beside.unlink()
-    except OSError as e:
-        kind = "permission-denied" if isinstance(e, PermissionError) else "io"
-        what = f"the report cannot be written there: {e.strerror or e}"
-        raise from_kind(kind, what, str(file)) from e
-    return file
-
-
-def _write_report(file: Path, stored: Stored, target: _Target) -> None:
+def _write_report(file: Path, stored: Stored, target: Target) -> None:
     """Write the report at the end of an analysis; a failure says that only this is missing."""
-    from slaf.analysis._report import write_page
-
     done = "the analysis is done and in the store, and only its report is missing: run the same "
     done += "again, which makes just that"
     try:
@@ -425,10 +230,10 @@ class _Run:
         The records that hold, by the names of their steps.
     """
 
-    def __init__(self, target: _Target, p: Parameters, planned: Stored):
+    def __init__(self, target: Target, p: Parameters, planned: Stored):
         self.target, self.p, self.done = target, p, dict[str, Record]()
         self.shape = planned.adata.shape
-        self.root = _root(planned, p)
+        self.root = root_of(planned, p)
         self.seen: tuple[int, str] | None = _identity(planned)
         self.own: Record | None = None
 
@@ -479,7 +284,7 @@ class _Run:
         if stored.adata.shape != self.shape:
             return "cells or genes came or went"
         try:
-            is_same = _root(stored, self.p) == self.root
+            is_same = root_of(stored, self.p) == self.root
         except (KeyError, SlafError):
             is_same = False
         if not is_same:
@@ -587,7 +392,7 @@ def _commit(run: _Run, read: Stored, each: Planned, result: Result, record: Reco
         nonlocal written
         known = records(uns, names, target.path)
         slots = [names.slot(slot) for slot in step.writes]
-        _refuse_foreign(newest, slots, known)
+        refuse_foreign(newest, slots, known)
         stale = {step.name, *_built_on(step.name)}
         ours = ((s, r) for name, r in known.items() if name in stale for s in r.writes)
         # What somebody changed since is theirs, and stays.
@@ -610,7 +415,7 @@ def _commit(run: _Run, read: Stored, each: Planned, result: Result, record: Reco
     return written
 
 
-def _set_record(target: _Target, name: str, record: Record) -> None:
+def _set_record(target: Target, name: str, record: Record) -> None:
     """Replace a record."""
 
     def merged(uns: Mapping[str, Any]) -> Mapping[str, Any]:

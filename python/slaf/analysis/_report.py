@@ -12,11 +12,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from slaf._errors import from_kind
+from slaf._errors import from_kind, invalid
+from slaf._numbers import path_text
 from slaf.analysis import _pictures as pictures
 from slaf.analysis._digest import digest
 from slaf.analysis._lineage import Names, Record, Stored, records
 from slaf.analysis._parameters import Parameters
+from slaf.analysis._planning import signatures_of, target_of
 from slaf.analysis._quality import TOP, symbols_of
 from slaf.analysis._steps import STEPS, Context
 from slaf.analysis._summary import found_text
@@ -79,13 +81,37 @@ def write_report(
     UnsupportedError
         Without matplotlib: ``pip install 'slaf[analysis]'``.
     """
-    from slaf.analysis._analyze import _free_file, _target
     from slaf.integrations.scanpy._light import needed
 
     needed("matplotlib", "the report of an analysis")
-    file = _free_file(out, overwrite)
-    target = _target(store, storage_options, key_added)
+    file = free_file(out, overwrite)
+    target = target_of(store, storage_options, key_added)
     write_page(file, target.open(), target.names)
+
+
+def free_file(out: str | os.PathLike[str], overwrite: bool) -> Path:
+    path = path_text("out", out)
+    file = Path(path)
+    if not path or "\0" in path:
+        raise invalid(f"out is the path of a file, not {path!r}")
+    if not os.path.isdir(file.absolute().parent):
+        raise from_kind("not-found", "no such folder", str(file.absolute().parent))
+    if os.path.exists(file) and not os.path.isfile(file):
+        message = "the report would be a file, and this is a folder or device: name a file"
+        raise from_kind("invalid-argument", message, str(file))
+    if os.path.lexists(file) and not overwrite:
+        message = "there is a file already: replace it with --overwrite (overwrite=True)"
+        raise from_kind("already-exists", message, str(file))
+    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        # What permissions and file systems allow is known by trying.
+        beside.touch()
+        beside.unlink()
+    except OSError as e:
+        kind = "permission-denied" if isinstance(e, PermissionError) else "io"
+        what = f"the report cannot be written there: {e.strerror or e}"
+        raise from_kind(kind, what, str(file)) from e
+    return file
 
 
 def write_page(file: Path, stored: Stored, names: Names) -> None:
@@ -158,8 +184,6 @@ class _Page:
 
     def _check(self) -> None:
         """Refuse a store that the records do not describe any more."""
-        from slaf.analysis._analyze import _signatures
-
         stored, key = self.stored, self.p.batch_key
         again = "run slaf analyze again"
 
@@ -170,7 +194,7 @@ class _Page:
             refuse("conflict", f"cells or genes were added or removed since the analysis: {again}")
         if key is not None and key not in stored.adata.obs:
             refuse("not-found", f"obs/{key} is gone, which the analysis was made with")
-        if self.known["qc"].signature != _signatures(stored, self.p)["qc"]:
+        if self.known["qc"].signature != signatures_of(stored, self.p)["qc"]:
             refuse("conflict", f"counts or names were changed since the analysis: {again}")
         for step, record in self.known.items():
             for slot in filter(self._shows, record.writes):
