@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from slaf import _processors
 from slaf._errors import KINDS, SlafError, from_kind, invalid
 from slaf._slaf import query_memory
 
@@ -51,15 +52,9 @@ _ARGUMENTS = 16
 _WIDE = r"[0-9]{4}|\{[^}]*\{|%[^a-zA-Z]*\*"
 
 
-def _threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def set_limits(connection: duckdb.DuckDBPyConnection) -> None:
     """Bound the memory, threads and temporary files of a connection of our own."""
-    threads = _threads()
+    threads = _processors.count()
     folder = Path(tempfile.gettempdir()) / f".slaf-{os.getpid()}-{uuid.uuid4().hex}.tmp"
     connection.execute(f"SET memory_limit = '{query_memory()}B'")
     connection.execute(f"SET threads = {threads}")

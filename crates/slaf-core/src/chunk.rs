@@ -1,5 +1,6 @@
 use crate::dtype::{Dtype, Values};
 use crate::error::{Error, Result};
+use crate::order::rises;
 
 /// Some consecutive rows of a sparse matrix, in compressed sparse row form.
 ///
@@ -35,6 +36,11 @@ impl CsrChunk {
     /// The positions of row `i` in `indices` and `values`.
     pub fn row(&self, i: usize) -> std::ops::Range<usize> {
         self.indptr[i] as usize..self.indptr[i + 1] as usize
+    }
+
+    /// Whether the columns of every row rise strictly.
+    pub fn rises(&self) -> bool {
+        (0..self.n_rows()).all(|i| rises(&self.indices[self.row(i)]))
     }
 
     /// A copy of consecutive rows.

@@ -3,6 +3,11 @@
 /// In a map of columns: this column is left out.
 pub const DROP: u32 = u32::MAX;
 
+/// Whether columns rise strictly. All are compared, which lets the processor compare many at once.
+pub fn rises(columns: &[u32]) -> bool {
+    columns.iter().zip(columns.iter().skip(1)).fold(true, |all, (a, b)| all & (a < b))
+}
+
 /// The genes by popularity: rank 0 is the gene that most cells express.
 #[derive(Clone, Debug, Default)]
 pub struct GeneOrder {

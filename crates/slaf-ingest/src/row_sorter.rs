@@ -404,8 +404,7 @@ pub(crate) fn canonicalize(chunk: CsrChunk) -> Result<(CsrChunk, u64)> {
     if !sound {
         return Err(Error::malformed("indptr does not fit the indices and values"));
     }
-    let rises = |i| chunk.indices[chunk.row(i)].windows(2).all(|w| w[0] < w[1]);
-    if (0..chunk.n_rows()).all(rises) {
+    if chunk.rises() {
         return Ok((chunk, 0));
     }
     with_values!(&chunk.values, v => merge(&chunk, v))

@@ -105,7 +105,8 @@ impl RowFiles {
     }
 }
 
-fn fragment((file, rows): (DataFile, usize)) -> Fragment {
+/// A fragment of one data file.
+pub(crate) fn fragment((file, rows): (DataFile, usize)) -> Fragment {
     // Lance numbers new fragments when it commits.
     Fragment { files: vec![file], physical_rows: Some(rows), ..Fragment::new(0) }
 }

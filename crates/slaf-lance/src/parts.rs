@@ -1,7 +1,7 @@
 //! Tables that several processes write: each writes data files, and one of them makes the table of
 //! these.
 
-use crate::data_files::{DataFiles, FILE_VERSION, RowFiles};
+use crate::data_files::{DataFiles, FILE_VERSION, RowFiles, fragment};
 use crate::error::from_lance;
 use crate::runtime::block_on;
 use crate::storage::Storage;
@@ -50,7 +50,7 @@ impl WrittenFile {
     fn fragment(&self) -> Fragment {
         let WrittenFile { name, rows, bytes, fields, columns } = self.clone();
         let file = DataFile::new(name, fields, columns, FILE_VERSION, NonZero::new(bytes), None);
-        Fragment { files: vec![file], physical_rows: Some(rows as usize), ..Fragment::new(0) }
+        fragment((file, rows as usize))
     }
 
     /// Its path below the root, in a table.

@@ -1,6 +1,7 @@
 use super::decode::Row;
-use super::encode::{BlockValues, Blocks, counts, raw_bytes, raw_kind, rise, zigzag};
+use super::encode::{BlockValues, Blocks, counts, raw_bytes, raw_kind, zigzag};
 use super::layout::{BLOCK, Kind};
+use crate::order::rises;
 use crate::{Error, Result, Value};
 use std::marker::PhantomData;
 
@@ -40,7 +41,7 @@ impl<T: Value> RowBuilder<T> {
             )));
         }
         let Some((&first, &last)) = columns.first().zip(columns.last()) else { return Ok(()) };
-        if self.last.is_some_and(|before| before >= first) || !rise(columns) {
+        if self.last.is_some_and(|before| before >= first) || !rises(columns) {
             return Err(Error::invalid(format!(
                 "columns from {first} to {last} after {:?}: columns must rise",
                 self.last

@@ -1,5 +1,6 @@
 use super::bits;
 use super::layout::{BLOCK, Block, CHECKSUM, ENTRY, Kind, MINUS_ONE, UNCHECKED, VERSION, checksum};
+use crate::order::rises;
 use crate::{Dtype, Error, Result, Value};
 use std::collections::HashMap;
 
@@ -25,7 +26,7 @@ pub fn encode_row_into<T: Value>(columns: &[u32], values: &[T], out: &mut Vec<u8
     if columns.len() != values.len() {
         return Err(Error::invalid(format!("{} columns, but {} values", columns.len(), values.len())));
     }
-    if !rise(columns) {
+    if !rises(columns) {
         let w = columns.windows(2).find(|w| w[0] >= w[1]).unwrap_or(columns);
         return Err(Error::invalid(format!("column {} after column {}: columns must rise", w[1], w[0])));
     }
@@ -68,11 +69,6 @@ pub fn encode_row_into<T: Value>(columns: &[u32], values: &[T], out: &mut Vec<u8
     };
     blocks.write(kind, columns.len(), dict, out);
     Ok(())
-}
-
-/// Whether columns rise strictly; without a branch per column.
-pub(super) fn rise(columns: &[u32]) -> bool {
-    columns.iter().zip(columns.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a < b))
 }
 
 /// The counts of a block, if its values are counts.

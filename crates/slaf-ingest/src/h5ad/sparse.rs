@@ -96,7 +96,7 @@ impl Sparse {
             let n_minor = self.n_minor;
             Ok(move |block: Block| {
                 let read = read_block(&mut indices, &mut data, n_minor, block)?;
-                if sorted && !rises(&read.chunk) { canonical(read) } else { Ok(read) }
+                if sorted && !read.chunk.rises() { canonical(read) } else { Ok(read) }
             })
         })
     }
@@ -300,15 +300,6 @@ impl RowStream for SparseRows {
     }
 }
 
-/// Whether columns rise strictly within every row.
-fn rises(chunk: &CsrChunk) -> bool {
-    (0..chunk.n_rows()).all(|i| {
-        let row = &chunk.indices[chunk.row(i)];
-        // Without a branch per entry.
-        row.iter().zip(row.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a < b))
-    })
-}
-
 /// Sorts the rows and adds up duplicates.
 fn canonical(read: Read) -> Result<Read> {
     fn rebuild<T: Entry>(indptr: &[u64], indices: &[u32], values: &[T]) -> Result<(CsrChunk, u64)> {
@@ -375,7 +366,7 @@ mod tests {
             indices: vec![4, 1, 4, 0, 0, 0],
             values: Values::U8(vec![200, 2, 100, 1, 2, 3]),
         };
-        assert!(!rises(&chunk));
+        assert!(!chunk.rises());
         let Read { chunk: c, duplicates, .. } = canonical(Read { first: 0, chunk, duplicates: 0 }).unwrap();
         assert_eq!(duplicates, 3);
         assert_eq!((c.indptr, c.indices), (vec![0, 2, 2, 3], vec![1, 4, 0]));

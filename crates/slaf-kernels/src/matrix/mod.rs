@@ -27,7 +27,7 @@ pub use in_order::in_order;
 pub use partial::{Assembly, Partial, Piece, partial, pieces};
 pub use plan::Plan;
 pub use request::{Columns, Detail, Dot, Groups, Left, Request, Rows, Running, Stats, Summary};
-pub use source::Source;
+pub use source::{Source, steps};
 pub use step::{Function, Op, Operand, Step};
 
 use builder::Builder;

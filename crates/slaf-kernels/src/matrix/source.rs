@@ -55,8 +55,8 @@ impl Source<'_> {
     }
 }
 
-/// A range in steps of a length.
-pub(super) fn steps(range: Range<usize>, step: usize) -> Vec<Range<usize>> {
+/// A range in pieces of `step`, the last one perhaps shorter.
+pub fn steps(range: Range<usize>, step: usize) -> Vec<Range<usize>> {
     let step = step.max(1);
     range.clone().step_by(step).map(|start| start..(start + step).min(range.end)).collect()
 }

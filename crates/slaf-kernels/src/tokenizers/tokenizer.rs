@@ -10,6 +10,7 @@ use super::vocabulary::Vocabulary;
 use rand_mt::Mt;
 use rayon::prelude::*;
 use serde::Serialize;
+use slaf_core::order::rises;
 use slaf_core::{CsrChunk, Error, Result, Value, with_values};
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -321,9 +322,7 @@ impl Tokenizer {
 
 /// Whether columns rise strictly and end below `n_genes`.
 fn is_rising(columns: &[u32], n_genes: usize) -> bool {
-    // Without leaving early, which lets the processor compare many at once.
-    let rising = columns.iter().zip(columns.iter().skip(1)).fold(true, |all, (a, b)| all & (a < b));
-    rising && columns.last().is_none_or(|&c| (c as usize) < n_genes)
+    rises(columns) && columns.last().is_none_or(|&c| (c as usize) < n_genes)
 }
 
 impl Output<'_> {

@@ -8,7 +8,7 @@ use crate::reader::reads_genes;
 use crate::selection::Selection;
 use slaf_core::{Error, Result};
 use slaf_kernels::linear::{Gram, gram_of_rows};
-use slaf_kernels::matrix::{self, Assembly, Plan, Request, Source, Summary};
+use slaf_kernels::matrix::{self, Assembly, Plan, Request, Source, Summary, steps};
 use slaf_kernels::rank_sums::{Comparison, RankSums};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -188,7 +188,7 @@ pub(crate) fn pieces(part: Part<'_>, plan: &Plan, question: Question, workers: u
         Question::Products => {
             in_parts(part, plan, true, &|_| true, |source, _| {
                 let part_rows = source.part_rows;
-                for rows in steps(n_rows, source.stretch_rows) {
+                for rows in steps(0..n_rows, source.stretch_rows) {
                     waiting.push_back(Piece { pass: 0, rows_or_columns: matrix::Piece::Rows(rows), part_rows });
                 }
                 Ok(())
@@ -200,7 +200,7 @@ pub(crate) fn pieces(part: Part<'_>, plan: &Plan, question: Question, workers: u
             // Other matrices are read as a whole for each piece.
             let alone = reads_genes(&snapshot.manifest, key, snapshot.matrix(key)?, rows);
             let of_workers = n_cols.div_ceil(workers.max(1));
-            for genes in steps(n_cols, if alone { of_workers.min(GENES) } else { of_workers }) {
+            for genes in steps(0..n_cols, if alone { of_workers.min(GENES) } else { of_workers }) {
                 waiting.push_back(Piece { pass: 0, rows_or_columns: matrix::Piece::Columns(genes), part_rows: 0 });
             }
             let so_far = RankSums::empty(&comparison, 0, n_rows)?;
@@ -208,11 +208,6 @@ pub(crate) fn pieces(part: Part<'_>, plan: &Plan, question: Question, workers: u
         }
     };
     Ok(Pieces { waiting, state })
-}
-
-fn steps(n: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
-    let step = step.max(1);
-    (0..n).step_by(step).map(move |start| start..(start + step).min(n))
 }
 
 impl Pieces {

@@ -1,6 +1,7 @@
 //! Which genes were measured in which cells, in SQL: the tables that `sources()` and `measured()` give,
 //! and `source_of`, which joins cells with them.
 
+use super::made_table::{Make, Rows, made_table};
 use crate::selection::Selection;
 use crate::store::Snapshot;
 use crate::store::measured::place_of;
@@ -8,18 +9,14 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::streaming::StreamingTable;
-use datafusion::catalog::{MemTable, Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result as DfResult, ScalarValue};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, TableType, Volatility, create_udf};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, Volatility, create_udf};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::{Axis, Measured};
 use slaf_lance::error::from_arrow;
 use slaf_sql::error::to_datafusion;
+use slaf_sql::limits::Limits;
 use std::sync::Arc;
 
 /// `source_of(cell_integer_id)`: the `source_id` of a cell.
@@ -48,7 +45,7 @@ impl TableFunctionImpl for SourcesFunction {
         if !args.exprs().is_empty() {
             return Err(to_datafusion(Error::new(ErrorKind::InvalidQuery, "sources() takes nothing")));
         }
-        Ok(Arc::new(SourcesTable { snapshot: self.snapshot.clone(), schema: sources_schema() }))
+        Ok(made_table(sources_schema(), Sources { snapshot: self.snapshot.clone() }))
     }
 }
 
@@ -77,31 +74,15 @@ pub(crate) fn sources_batch(measured: &Measured) -> Result<RecordBatch> {
 }
 
 #[derive(Debug)]
-struct SourcesTable {
+struct Sources {
     snapshot: Arc<Snapshot>,
-    schema: SchemaRef,
 }
 
 #[async_trait]
-impl TableProvider for SourcesTable {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let measured = self.snapshot.sources().await.map_err(to_datafusion)?;
-        let batch = sources_batch(&measured).map_err(to_datafusion)?;
-        MemTable::try_new(self.schema.clone(), vec![vec![batch]])?.scan(session, projection, filters, limit).await
+impl Make for Sources {
+    async fn make(&self, _: &SchemaRef, _: Option<&Limits>) -> Result<Arc<dyn Rows>> {
+        let measured = self.snapshot.sources().await?;
+        Ok(Arc::new(sources_batch(&measured)?))
     }
 }
 
@@ -142,19 +123,18 @@ impl TableFunctionImpl for MeasuredFunction {
             Field::new("gene_id", DataType::Utf8, false),
             Field::new("n_cells", DataType::Int64, false),
         ]));
-        Ok(Arc::new(MeasuredTable { snapshot: self.snapshot.clone(), genes, schema }))
+        Ok(made_table(schema, MeasuredGenes { snapshot: self.snapshot.clone(), genes }))
     }
 }
 
 #[derive(Debug)]
-struct MeasuredTable {
+struct MeasuredGenes {
     snapshot: Arc<Snapshot>,
     /// All, if there are none.
     genes: Vec<Gene>,
-    schema: SchemaRef,
 }
 
-impl MeasuredTable {
+impl MeasuredGenes {
     /// The genes that are asked for, by their numbers.
     async fn chosen(&self) -> Result<Selection> {
         if self.genes.is_empty() {
@@ -176,63 +156,31 @@ impl MeasuredTable {
 }
 
 #[async_trait]
-impl TableProvider for MeasuredTable {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let rows = async {
-            let chosen = self.chosen().await?;
-            let names = self.snapshot.ids_of(Axis::Genes, &chosen).await?;
-            let numbers = chosen.iter(self.snapshot.manifest.n_genes).map(|gene| gene as i64).collect();
-            let measured = self.snapshot.sources().await?.into_owned();
-            Ok(MeasuredRows { measured, numbers, names, schema: self.schema.clone() })
-        };
-        let rows: Arc<dyn PartitionStream> = Arc::new(Shared(Arc::new(rows.await.map_err(to_datafusion)?)));
-        StreamingTable::try_new(self.schema.clone(), vec![rows])?.scan(session, projection, filters, limit).await
+impl Make for MeasuredGenes {
+    async fn make(&self, _: &SchemaRef, _: Option<&Limits>) -> Result<Arc<dyn Rows>> {
+        let chosen = self.chosen().await?;
+        let names = self.snapshot.ids_of(Axis::Genes, &chosen).await?;
+        let numbers = chosen.iter(self.snapshot.manifest.n_genes).map(|gene| gene as i64).collect();
+        let measured = self.snapshot.sources().await?.into_owned();
+        Ok(Arc::new(MeasuredRows { measured, numbers, names }))
     }
 }
 
-/// The rows of `measured()`, which are made source by source: of many sources, they are many.
+/// The rows of `measured()`, a piece for each source: of many sources, they are many.
 #[derive(Debug)]
 struct MeasuredRows {
     measured: Measured,
     /// The genes that are asked for, rising.
     numbers: Vec<i64>,
     names: ArrayRef,
-    schema: SchemaRef,
 }
 
-#[derive(Debug)]
-struct Shared(Arc<MeasuredRows>);
-
-impl PartitionStream for Shared {
-    fn schema(&self) -> &SchemaRef {
-        &self.0.schema
+impl Rows for MeasuredRows {
+    fn n_pieces(&self) -> usize {
+        self.measured.sources().len()
     }
 
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self.0.clone();
-        let sources = 0..rows.measured.sources().len();
-        let batches = sources.map(move |source| rows.batch(source).map_err(to_datafusion));
-        Box::pin(RecordBatchStreamAdapter::new(self.0.schema.clone(), futures::stream::iter(batches)))
-    }
-}
-
-impl MeasuredRows {
-    /// The genes of one source.
-    fn batch(&self, at: usize) -> Result<RecordBatch> {
+    fn piece(&self, at: usize, schema: &SchemaRef) -> Result<RecordBatch> {
         let source = &self.measured.sources()[at];
         let set = self.measured.genes(source);
         let places = (0..).zip(&self.numbers).filter(|(_, gene)| set.value(**gene as usize)).map(|(place, _)| place);
@@ -245,6 +193,6 @@ impl MeasuredRows {
             take(&self.names, &places, None).map_err(from_arrow)?,
             same(source.n_cells as i64),
         ];
-        RecordBatch::try_new(self.schema.clone(), columns).map_err(from_arrow)
+        RecordBatch::try_new(schema.clone(), columns).map_err(from_arrow)
     }
 }

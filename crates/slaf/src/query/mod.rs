@@ -14,6 +14,7 @@ mod frame_table;
 mod grouped_exec;
 mod grouping;
 mod ids;
+mod made_table;
 mod measured;
 mod nearest;
 mod options;

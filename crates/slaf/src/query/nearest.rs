@@ -1,5 +1,6 @@
 //! `nearest` and `nearest_genes` as functions that give a table.
 
+use super::made_table::{Make, Rows, made_table};
 use crate::search::{self, SearchOptions, SearchQuery};
 use crate::selection::Selection;
 use crate::store::{Snapshot, TableName};
@@ -7,10 +8,9 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBat
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::{MemTable, Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::Expr;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis};
 use slaf_kernels::neighbors::Measure;
@@ -53,7 +53,7 @@ impl TableFunctionImpl for NearestFunction {
             Field::new("distance", DataType::Float64, false),
             Field::new("rank", DataType::Int64, false),
         ]));
-        Ok(Arc::new(NearestTable { snapshot: self.snapshot.clone(), asked, schema }))
+        Ok(made_table(schema, Nearest { snapshot: self.snapshot.clone(), asked }))
     }
 }
 
@@ -144,14 +144,14 @@ fn numbers(value: &ScalarValue) -> Result<Option<Vec<f64>>> {
 
 /// What was asked, found when a query is about to run.
 #[derive(Debug)]
-struct NearestTable {
+struct Nearest {
     snapshot: Arc<Snapshot>,
     asked: Asked,
-    schema: SchemaRef,
 }
 
-impl NearestTable {
-    async fn find(&self, limits: Option<&Limits>) -> Result<RecordBatch> {
+#[async_trait]
+impl Make for Nearest {
+    async fn make(&self, schema: &SchemaRef, limits: Option<&Limits>) -> Result<Arc<dyn Rows>> {
         let Asked { key, target, k, measure } = &self.asked;
         let rows = |number: u64| SearchQuery::Rows(Selection::Ids(vec![number]));
         let query = match target {
@@ -166,28 +166,6 @@ impl NearestTable {
         let numbers = Int64Array::from_iter_values(hits.rows.iter().map(|&row| i64::from(row)));
         let distances = Float64Array::from(hits.distances.clone());
         let columns = vec![names, Arc::new(numbers), Arc::new(distances), search::ranks(&hits)];
-        RecordBatch::try_new(self.schema.clone(), columns).map_err(from_arrow)
-    }
-}
-
-#[async_trait]
-impl TableProvider for NearestTable {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let found = self.find(Limits::of(session.config_options())).await.map_err(to_datafusion)?;
-        MemTable::try_new(self.schema.clone(), vec![vec![found]])?.scan(session, projection, filters, limit).await
+        Ok(Arc::new(RecordBatch::try_new(schema.clone(), columns).map_err(from_arrow)?))
     }
 }

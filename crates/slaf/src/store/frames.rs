@@ -3,6 +3,7 @@
 //! A categorical is held as its codes; all its categories, used or not, are beside the tables in
 //! one Arrow IPC file with a list column for each categorical.
 
+use super::ipc::{from_ipc, to_ipc};
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, RecordBatch, make_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{Field, Int32Type, Schema};
@@ -31,20 +32,13 @@ pub(crate) fn categories_to_ipc(categories: &Categories) -> Result<Bytes> {
         fields.push(Field::new(id, list.data_type().clone(), false));
         columns.push(Arc::new(list));
     }
-    let schema = Arc::new(Schema::new(fields));
-    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(from_arrow)?;
-    let mut out = Vec::new();
-    let mut writer = arrow::ipc::writer::FileWriter::try_new(&mut out, &schema).map_err(from_arrow)?;
-    writer.write(&batch).and_then(|()| writer.finish()).map_err(from_arrow)?;
-    drop(writer);
-    Ok(out.into())
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(from_arrow)?;
+    to_ipc(&batch)
 }
 
 /// Reads what [`categories_to_ipc`] wrote.
 pub(crate) fn categories_from_ipc(bytes: Bytes) -> Result<Categories> {
-    let damaged = |e: arrow::error::ArrowError| Error::corrupt(format!("categories: {e}"));
-    let mut reader = arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None).map_err(damaged)?;
-    let batch = reader.next().ok_or_else(|| Error::corrupt("categories: no record batch"))?.map_err(damaged)?;
+    let batch = from_ipc(bytes, "categories")?;
     let schema = batch.schema();
     let lists = schema.fields().iter().zip(batch.columns());
     lists

@@ -1,6 +1,7 @@
 //! The table of which genes were measured in which cells: its sources are in the root manifest, the
 //! genes of each set in a file.
 
+use super::ipc;
 use super::manifest::{Manifest, MeasuredEntry, SourceEntry};
 use super::snapshot::Snapshot;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
@@ -19,19 +20,13 @@ pub(crate) fn sets_to_ipc(measured: &Measured) -> Result<Bytes> {
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let column = |set: &BooleanBuffer| Arc::new(BooleanArray::new(set.clone(), None)) as ArrayRef;
     let columns = measured.sets().iter().map(column).collect();
-    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(from_arrow)?;
-    let mut out = Vec::new();
-    let mut writer = arrow::ipc::writer::FileWriter::try_new(&mut out, &schema).map_err(from_arrow)?;
-    writer.write(&batch).and_then(|()| writer.finish()).map_err(from_arrow)?;
-    drop(writer);
-    Ok(out.into())
+    let batch = RecordBatch::try_new(schema, columns).map_err(from_arrow)?;
+    ipc::to_ipc(&batch)
 }
 
 /// What a root manifest and its file of sets say together.
 fn from_ipc(entry: &MeasuredEntry, n_genes: u64, bytes: Bytes) -> Result<Measured> {
-    let damaged = |e: arrow::error::ArrowError| Error::corrupt(format!("sets of genes: {e}"));
-    let mut reader = arrow::ipc::reader::FileReader::try_new(std::io::Cursor::new(bytes), None).map_err(damaged)?;
-    let batch = reader.next().ok_or_else(|| Error::corrupt("sets of genes: no record batch"))?.map_err(damaged)?;
+    let batch = ipc::from_ipc(bytes, "sets of genes")?;
     let (n_rows, n_sets) = (batch.num_rows() as u64, batch.num_columns() as u64);
     if (n_rows, n_sets) != (n_genes, entry.n_sets) {
         let what = format!("{n_sets} sets of {n_rows} genes, but the root manifest says {} of {n_genes}", entry.n_sets);
@@ -137,10 +132,6 @@ mod tests {
         }
         let texts: ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["a"; 11]));
         let batch = RecordBatch::try_from_iter([("0", texts.clone()), ("1", texts)]).unwrap();
-        let mut out = Vec::new();
-        let mut writer = arrow::ipc::writer::FileWriter::try_new(&mut out, &batch.schema()).unwrap();
-        writer.write(&batch).and_then(|()| writer.finish()).unwrap();
-        drop(writer);
-        assert_eq!(kind(&entry, 11, &out.into()), Err(ErrorKind::Corrupt));
+        assert_eq!(kind(&entry, 11, &ipc::to_ipc(&batch).unwrap()), Err(ErrorKind::Corrupt));
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod fields;
 pub(crate) mod frames;
+mod ipc;
 mod kept;
 pub(crate) mod kinds;
 mod lookup;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slaf import _processors
 from slaf._errors import SlafError, from_kind, invalid
 from slaf._numbers import whole
 from slaf.integrations._lazy import LazyMatrix
@@ -120,10 +120,7 @@ def _jobs(samples: dict[str, npt.NDArray[np.int64]], n_jobs: int | None) -> int:
     """How many samples are worked on at a time."""
     largest = sorted(len(cells) for cells in samples.values())[-2:]
     if n_jobs is None:
-        n_jobs = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        )
-        n_jobs = n_jobs if sum(largest) >= WORTH_PROCESSES else 1
+        n_jobs = _processors.count() if sum(largest) >= WORTH_PROCESSES else 1
     return min(n_jobs or 1, max(len(samples), 1))
 
 
