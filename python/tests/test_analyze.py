@@ -729,7 +729,7 @@ def test_a_report_that_fails_leaves_the_analysis(store, tmp_path, monkeypatch):
         raise RuntimeError("no fonts")
 
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("slaf.analysis._report.write_page", fails)
+    monkeypatch.setattr("slaf.analysis._analyze.write_page", fails)
     with pytest.raises(slaf.SlafError, match="no fonts; the analysis is done"):
         analyze(store, **SHORT, out=tmp_path / "r.html")
     assert set(states(analyze(store, **SHORT)).values()) == {"skipped"}
