@@ -8,7 +8,8 @@
 
 The data is cells around 40 centres, float32. slaf reads it from a store, which is made if it is not
 there; the peers have it in memory before they are timed, as slaf has it after its first search,
-which is a column of its own. Every library is a process of its own, on all cores.
+which is a column of its own. `slaf-index` is the same store with an index, which is printed with
+its seconds and its report. Every library is a process of its own, on all cores.
 FAISS (`IndexFlatL2`) and Lance have environments of their own, made when they are asked for:
 `lance` is a flat scan, `lance-ivf` IVF_FLAT of sqrt(n) lists, of which 20 are searched, `lance-pq`
 IVF_PQ, the best 10 k of 50 lists re-ranked; building an index is not timed with the queries, but
@@ -29,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 LANCE = ["lance", "lance-ivf", "lance-pq"]
-LIBRARIES = ["slaf", "numpy", "sklearn", "faiss", *LANCE]
+LIBRARIES = ["slaf", "slaf-index", "numpy", "sklearn", "faiss", *LANCE]
+STORES = {"slaf", "slaf-index"}
 PACKAGES = {"faiss": ("faiss-cpu>=1.9", "numpy")} | dict.fromkeys(LANCE, ("pylance", "numpy"))
 QUERIES, LABELS, MANY = 1000, 12, 10_000
 
@@ -120,14 +122,31 @@ def lance_search(points: Any, path: Path, kind: str) -> Callable[[Any, int], Any
     return lambda queries, k: np.stack([one(query, k) for query in queries])
 
 
+def opened(library: str, path: Path) -> Any:
+    """The store, or a copy of it with an index, which is made if it is not there."""
+    import shutil
+
+    from slaf import SLAFArray
+
+    if library == "slaf":
+        return SLAFArray(str(path / "store.slaf"), load_metadata=False)
+    copy = path / "indexed.slaf"
+    if not copy.exists():
+        shutil.copytree(path / "store.slaf", copy)
+        array = SLAFArray(str(copy), load_metadata=False)
+        started = time.perf_counter()
+        array.create_index("X_pca", kind="ivf")
+        print(f"slaf-index: built in {time.perf_counter() - started:.1f} s", file=sys.stderr)
+        print(array.index_report("X_pca"), file=sys.stderr)
+    return SLAFArray(str(copy), load_metadata=False)
+
+
 def searcher(library: str, path: Path) -> Callable[[Any, int], Any]:
     """A function that gives the numbers of the k nearest rows of each of some rows."""
     import numpy as np
 
-    if library == "slaf":
-        from slaf import SLAFArray
-
-        array = SLAFArray(str(path / "store.slaf"), load_metadata=False)
+    if library in STORES:
+        array = opened(library, path)
         include = ["cell_integer_id"]
 
         def by_slaf(cells: Any, k: int) -> Any:
@@ -163,10 +182,8 @@ def fractions(library: str, path: Path, search: Callable[[Any, int], Any]) -> Ca
     """A function that gives the fractions of the labels among the many nearest of a cell."""
     import numpy as np
 
-    if library == "slaf":
-        from slaf import SLAFArray
-
-        array = SLAFArray(str(path / "store.slaf"), load_metadata=False)
+    if library in STORES:
+        array = opened(library, path)
         return lambda cells: array.neighbors_summary(cells, "label", MANY)
     labels = np.load(path / "labels.npy")
     return lambda cells: np.bincount(labels[search(cells, MANY)[0]], minlength=LABELS) / MANY
@@ -238,7 +255,7 @@ def main() -> None:
         path.mkdir(parents=True, exist_ok=True)
         generate(args.cells, args.dims, path)
     libraries = args.library or LIBRARIES
-    if "slaf" in libraries and not (path / "store.slaf").exists():
+    if not STORES.isdisjoint(libraries) and not (path / "store.slaf").exists():
         make_store(path)
     columns = ["first", "top10", "labels", "batch"]
     print("| library | " + " | ".join(f"{c}, ms" for c in columns) + " | peak, MiB | recall |")

@@ -17,6 +17,7 @@ from slaf._async import Asynchronous
 from slaf._errors import invalid
 from slaf._expression import Expression
 from slaf._growing import Growing
+from slaf._indexing import Indexing
 from slaf._io_stats import KINDS, IoStats
 from slaf._keywords import keywords
 from slaf._measured import Measured
@@ -56,7 +57,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-class SLAFArray(Expression, Measured, Search, Growing, Asynchronous):
+class SLAFArray(Expression, Measured, Search, Indexing, Growing, Asynchronous):
     """A store of single-cell data, opened at one version.
 
     Whatever others commit later, an object answers from the version that it opened, until

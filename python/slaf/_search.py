@@ -140,7 +140,8 @@ class Search:
     ) -> pl.DataFrame:
         """Find the cells that are nearest to others, or to points, by an embedding.
 
-        Every cell is compared: the answer is exact, and the same bits with any number of threads.
+        The answer is that of comparing every cell, and the same bits with any number of threads and
+        with an index (:meth:`create_index`).
         Distances are computed in float64 from the stored values. Of cells at the same distance
         those of smaller number come first.
 

@@ -67,6 +67,7 @@ __all__ = [
     "convert",
     "convert_part",
     "convert_with_workers",
+    "create_index",
     "delete_cells",
     "diff",
     "drop_slots",
@@ -75,6 +76,7 @@ __all__ = [
     "gc",
     "gram_csr",
     "gram_stored",
+    "index_report",
     "keeps_zeros",
     "leading_csr",
     "leading_stored",
@@ -492,6 +494,15 @@ def optimize(
     grow: GrowOptions,
     progress: _Progress | None,
 ) -> _Told: ...
+def create_index(
+    store: str,
+    of: str,
+    key: str,
+    metric: str,
+    kind: str,
+    grow: GrowOptions,
+    progress: _Progress | None,
+) -> _Told: ...
 def drop_slots(store: str, names: Sequence[str], grow: GrowOptions) -> _Told: ...
 def rename(store: str, slot: str, new: str, grow: GrowOptions) -> _Told: ...
 def rollback(store: str, to: int, grow: GrowOptions) -> _Told: ...
@@ -648,6 +659,9 @@ def search(
     among: _Rows,
     exclude_self: bool,
 ) -> Hits: ...
+def index_report(
+    dataset: Dataset, of: str, key: str, metric: str | None, queries: int, k: int
+) -> tuple[str, str]: ...
 def rankings(
     dataset: Dataset, of: str, key: str, rows: _Rows, k: int, metric: str
 ) -> ArrowStream: ...

@@ -4,8 +4,9 @@ use crate::arguments::{Named, from_attributes};
 use crate::output::to_json;
 use crate::work;
 use pyo3::prelude::*;
-use slaf::grow::{self, Additions, GcOptions, GrowReport};
-use slaf::{DatasetOptions, Durability, Join};
+use slaf::grow::{self, Additions, GcOptions, GrowReport, IndexKind, IndexOptions};
+use slaf::neighbors::Measure;
+use slaf::{ArrayKey, Axis, DatasetOptions, Durability, Join};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -141,6 +142,26 @@ fn optimize(
     Ok((report.version, report.to_string(), to_json(py, &report)?))
 }
 
+/// [`slaf::grow::create_index`].
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the arguments of Python's function")]
+fn create_index(
+    py: Python<'_>,
+    store: String,
+    of: Named<Axis>,
+    key: String,
+    metric: Named<Measure>,
+    kind: Named<IndexKind>,
+    grow: GrowOptions,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Told> {
+    let report = work::run_with_progress(py, progress, move |progress| {
+        let options = IndexOptions { measure: metric.0, kind: kind.0, ..IndexOptions::default() };
+        grow::create_index(&store, &ArrayKey { axis: of.0, name: key }, &options, &grow.into(), progress)
+    })?;
+    told(py, &report)
+}
+
 #[pyfunction]
 fn drop_slots(py: Python<'_>, store: String, names: Vec<String>, grow: GrowOptions) -> PyResult<Told> {
     let report = work::run_with_progress(py, None, move |_| {
@@ -225,6 +246,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(append, module)?)?;
     module.add_function(wrap_pyfunction!(delete_cells, module)?)?;
     module.add_function(wrap_pyfunction!(optimize, module)?)?;
+    module.add_function(wrap_pyfunction!(create_index, module)?)?;
     module.add_function(wrap_pyfunction!(drop_slots, module)?)?;
     module.add_function(wrap_pyfunction!(rename, module)?)?;
     module.add_function(wrap_pyfunction!(rollback, module)?)?;

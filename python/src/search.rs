@@ -3,7 +3,7 @@
 use crate::arguments::{Chosen, Named, selection};
 use crate::dataset::Dataset;
 use crate::error;
-use crate::output::ArrowStream;
+use crate::output::{ArrowStream, to_json};
 use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -14,6 +14,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Hits>()?;
     module.add_function(wrap_pyfunction!(search, module)?)?;
     module.add_function(wrap_pyfunction!(rankings, module)?)?;
+    module.add_function(wrap_pyfunction!(index_report, module)?)?;
     module.add_function(wrap_pyfunction!(rows_where, module)?)
 }
 
@@ -56,6 +57,22 @@ fn search(
         rows: PyArray1::from_vec(py, found.rows).unbind(),
         distances: PyArray1::from_vec(py, found.distances).unbind(),
     })
+}
+
+/// [`slaf::Dataset::index_report`], as text and as JSON.
+#[pyfunction]
+fn index_report(
+    py: Python<'_>,
+    dataset: &Dataset,
+    of: Named<Axis>,
+    key: String,
+    metric: Option<Named<Measure>>,
+    queries: usize,
+    k: usize,
+) -> PyResult<(String, String)> {
+    let (dataset, key) = (dataset.dataset(py)?, ArrayKey { axis: of.0, name: key });
+    let report = work::run(py, move || dataset.index_report(&key, metric.map(|metric| metric.0), queries, k))?;
+    Ok((report.to_string(), to_json(py, &report)?))
 }
 
 /// [`slaf::Dataset::rankings`], each row without itself.

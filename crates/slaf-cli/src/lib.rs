@@ -18,6 +18,7 @@ mod failure;
 mod filter;
 mod format;
 mod gc;
+mod index;
 mod info;
 mod interrupt;
 pub mod logging;
@@ -57,6 +58,7 @@ enum Command {
     Info(info::Args),
     Query(query::Args),
     Search(search::Args),
+    Index(index::Args),
     Export(export::Args),
     Verify(verify::Args),
     Versions(versions::Args),
@@ -111,6 +113,7 @@ fn dispatch(command: Command, interrupt: &Interrupt, worker: Vec<OsString>) -> O
         Command::Info(args) => info::run(args, interrupt),
         Command::Query(args) => query::run(args, interrupt),
         Command::Search(args) => search::run(args, interrupt),
+        Command::Index(args) => index::run(args, interrupt),
         Command::Export(args) => export::run(args, interrupt),
         Command::Verify(args) => verify::run(args, interrupt),
         Command::Versions(args) => versions::run(args, interrupt),

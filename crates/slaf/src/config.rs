@@ -30,6 +30,16 @@ pub(crate) fn search_rows() -> usize {
     from_env("SLAF_BATCH_ROWS", 1 << 18)
 }
 
+/// Rows below which an array has no index unless it is asked for by name. `SLAF_INDEXED_ROWS` overrides it.
+pub(crate) fn indexed_rows() -> u64 {
+    from_env("SLAF_INDEXED_ROWS", 100_000) as u64
+}
+
+/// Rows of a list of an index, about. `SLAF_LIST_ROWS` overrides it.
+pub(crate) fn list_rows() -> usize {
+    from_env("SLAF_LIST_ROWS", 256)
+}
+
 /// The most rows whose packed form a loader reads at once. `SLAF_BATCH_ROWS` overrides it.
 pub(crate) fn loader_rows() -> usize {
     from_env("SLAF_BATCH_ROWS", 1 << 17)

@@ -24,7 +24,7 @@ pub struct Info {
     pub obs: Vec<ColumnSummary>,
     /// The columns of var, in order.
     pub var: Vec<ColumnSummary>,
-    /// `obsm/X_pca (50 x float32)`.
+    /// `obsm/X_pca (50 x float32, indexed by l2)`.
     pub arrays: Vec<String>,
     /// Elements that are kept as they came: `uns`.
     pub extras: Vec<String>,
@@ -107,7 +107,13 @@ impl Info {
             arrays: manifest
                 .arrays
                 .iter()
-                .map(|a| format!("{} ({} x {})", a.shown(), a.width, a.dtype.name()))
+                .map(|a| {
+                    let own = manifest.indexes.iter().filter(|index| index.array(manifest) == Some(a));
+                    let metrics: Vec<&str> = own.map(|index| index.metric.as_str()).collect();
+                    let indexed =
+                        if metrics.is_empty() { String::new() } else { format!(", indexed by {}", metrics.join(", ")) };
+                    format!("{} ({} x {}{indexed})", a.shown(), a.width, a.dtype.name())
+                })
                 .collect(),
             extras: manifest.extras.iter().flat_map(|e| e.elements.clone()).collect(),
             measured: manifest.measured.as_ref().map(|m| {

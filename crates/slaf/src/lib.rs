@@ -33,6 +33,7 @@ mod progress;
 mod query;
 mod reader;
 mod search;
+mod search_lists;
 mod selection;
 mod size;
 mod store;
@@ -45,7 +46,7 @@ pub use config::query_memory;
 pub use convert::{
     ConvertOptions, ConvertReport, Distributed, Durability, Workers, convert, convert_part, convert_with_workers, serve,
 };
-pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStatistics, GeneStats, Verify, VersionInfo};
+pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStatistics, GeneStats, IndexReport, Verify, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};
 pub use info::Info;
 pub use loader::{BatchData, EpochPart, Form, LoadedBatch, LoadedBatches, Loader, LoaderOptions, LoaderStats, Source};

@@ -1,10 +1,12 @@
 //! Search by similarity: the rows of an array beside an axis that are nearest to some points.
 //!
-//! A flat scan of the array, in blocks: it is exact, needs no index that could be older than the
-//! cells, and a condition only makes it shorter.
+//! A flat scan of the array, in blocks, which is exact, and which a condition only makes shorter. Where
+//! the array has an index, only what it cannot leave out is compared; the answer is the same.
 
 use crate::config;
+use crate::search_lists;
 use crate::selection::Selection;
+use crate::store::inverted::Inverted;
 use crate::store::manifest::ArrayEntry;
 use crate::store::table_columns::of_rows;
 use crate::store::values::{Coordinates, coordinates};
@@ -69,11 +71,11 @@ pub(crate) fn slot(key: &ArrayKey) -> String {
 }
 
 /// An array, and how many rows it has.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     snapshot: &'a Snapshot,
     key: &'a ArrayKey,
-    entry: &'a ArrayEntry,
-    n: u64,
+    pub(crate) entry: &'a ArrayEntry,
+    pub(crate) n: u64,
 }
 
 /// Whether this is an element that the store keeps as it came, and no array.
@@ -93,7 +95,7 @@ async fn refused_extra(snapshot: &Snapshot, key: &ArrayKey) -> Result<Error> {
 }
 
 impl<'a> Source<'a> {
-    async fn new(snapshot: &'a Snapshot, key: &'a ArrayKey) -> Result<Source<'a>> {
+    pub(crate) async fn new(snapshot: &'a Snapshot, key: &'a ArrayKey) -> Result<Source<'a>> {
         if is_extra(snapshot, key) {
             return Err(refused_extra(snapshot, key).await?);
         }
@@ -108,7 +110,7 @@ impl<'a> Source<'a> {
         Ok(Source { snapshot, key, entry, n })
     }
 
-    async fn read(&self, rows: &Selection) -> Result<Coordinates> {
+    pub(crate) async fn read(&self, rows: &Selection) -> Result<Coordinates> {
         self.of(&self.snapshot.array_column(self.key, rows).await?)
     }
 
@@ -117,13 +119,43 @@ impl<'a> Source<'a> {
     }
 
     /// All rows, if it is worth to keep them in memory for a search among some.
-    async fn whole(&self, among: &Selection) -> Result<Option<ArrayRef>> {
+    pub(crate) async fn whole(&self, among: &Selection) -> Result<Option<ArrayRef>> {
         let bytes = self.n * self.entry.width * self.entry.dtype.size() as u64;
-        if among.len(self.n) * FEW < self.n || bytes > config::kept_memory() as u64 / 2 {
+        if self.are_few(among) || bytes > config::kept_memory() as u64 / 2 {
             return Ok(None);
         }
         self.snapshot.array_column(self.key, &Selection::All).await.map(Some)
     }
+
+    /// Rows that are read from the array where they are few, from all of it otherwise.
+    pub(crate) async fn read_of(&self, whole: Option<&ArrayRef>, rows: &Selection) -> Result<Coordinates> {
+        match whole {
+            Some(whole) => self.of(&of_rows(whole, rows)?),
+            None => self.read(rows).await,
+        }
+    }
+
+    fn are_few(&self, among: &Selection) -> bool {
+        among.len(self.n) * FEW < self.n
+    }
+
+    /// The index that finds the `k` nearest of some rows, where it can be faster than comparing all.
+    async fn index(&self, k: usize, options: &SearchOptions) -> Result<Option<Arc<Inverted>>> {
+        let entry = self.snapshot.index(self.entry, options.measure);
+        match entry.filter(|entry| k > 0 && k as u64 <= entry.n_rows / 4 && !self.are_few(&options.among)) {
+            Some(entry) => self.snapshot.inverted(entry).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// How rows are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By an index where there is one.
+    Any,
+    /// By comparing all.
+    Scan,
 }
 
 /// The rows that are nearest to each query, the nearest first; of ties those of smaller number.
@@ -134,6 +166,18 @@ pub(crate) async fn nearest(
     options: &SearchOptions,
     going: Going<'_>,
 ) -> Result<Hits> {
+    nearest_by(snapshot, key, query, options, Way::Any, going).await.map(|(hits, _)| hits)
+}
+
+/// As [`nearest`], and how many pairs of a query and a row were compared.
+pub(crate) async fn nearest_by(
+    snapshot: &Snapshot,
+    key: &ArrayKey,
+    query: &SearchQuery,
+    options: &SearchOptions,
+    way: Way,
+    going: Going<'_>,
+) -> Result<(Hits, u64)> {
     let source = Source::new(snapshot, key).await.at(slot(key))?;
     let width = source.entry.width as usize;
     let axis = TableName::of_axis(key.axis).row();
@@ -154,17 +198,58 @@ pub(crate) async fn nearest(
     let scans = (HITS / k.max(1)).clamp(1, QUERIES);
     let mut hits = Hits { starts: vec![0], ..Hits::default() };
     let total = n_among * n_queries.div_ceil(scans) as u64;
-    let whole = source.whole(&options.among).await?;
+    let mut index = if way == Way::Scan { None } else { source.index(k, options).await.at(slot(key))? };
+    let (mut whole, mut compared) = (None, 0);
     for (i, start) in (0..n_queries).step_by(scans).enumerate() {
         let part = start..(start + scans).min(n_queries);
-        let targets = targets(&source, query, part, options.exclude_self).await?;
-        let scan = FlatScan::new(targets, k, options.measure).at(slot(key))?;
+        let targets = targets(&source, query, part.clone(), options.exclude_self).await?;
         let before = n_among * i as u64;
         let going = |done: u64| going(before + done, total);
-        compare(&source, whole.as_ref(), &scan, &options.among, &going).await?;
+        if let Some(lists) = &index {
+            let scan = FlatScan::new(targets.clone(), k, options.measure).at(slot(key))?;
+            match by_index(&source, lists, &scan, part.len(), &options.among, &going).await? {
+                Some(pairs) => {
+                    compared += pairs;
+                    hits.append(scan.finish(pool_threads()?));
+                    continue;
+                }
+                None => index = None,
+            }
+        }
+        let scan = FlatScan::new(targets, k, options.measure).at(slot(key))?;
+        if whole.is_none() {
+            whole = Some(source.whole(&options.among).await?);
+        }
+        compare(&source, whole.as_ref().and_then(Option::as_ref), &scan, &options.among, &going).await?;
+        compared += n_among * part.len() as u64;
         hits.append(scan.finish(pool_threads()?));
     }
-    Ok(hits)
+    Ok((hits, compared))
+}
+
+/// Compares the queries of a scan with what an index cannot leave out, and with the rows that it is not
+/// about; gives the number of pairs. `None` where comparing all is as fast.
+async fn by_index(
+    source: &Source<'_>,
+    index: &Inverted,
+    scan: &FlatScan,
+    n_queries: usize,
+    among: &Selection,
+    going: &(dyn Fn(u64) -> bool + Sync),
+) -> Result<Option<u64>> {
+    let (beyond, wanted) = match among {
+        Selection::All => (Selection::Range(index.n_rows..source.n), None),
+        rows => {
+            let mut wanted = vec![false; source.n as usize];
+            rows.iter(source.n).for_each(|row| wanted[row as usize] = true);
+            let beyond = (index.n_rows..source.n).filter(|row| wanted[*row as usize]);
+            (Selection::Ids(beyond.collect()), Some(wanted))
+        }
+    };
+    compare(source, None, scan, &beyond, &|_| going(0)).await?;
+    let going = || going(0);
+    let pairs = search_lists::compare(source.snapshot, index, scan, n_queries, wanted.as_deref(), &going).await;
+    Ok(pairs.at(slot(source.key))?.map(|pairs| pairs + beyond.len(source.n) * n_queries as u64))
 }
 
 async fn targets(source: &Source<'_>, query: &SearchQuery, part: Range<usize>, exclude_self: bool) -> Result<Targets> {
@@ -194,10 +279,7 @@ async fn compare(
     let step = config::search_rows() as u64;
     for start in (0..n).step_by(step as usize) {
         let part = among.part(start..(start + step).min(n));
-        let block = match whole {
-            Some(whole) => source.of(&of_rows(whole, &part)?)?,
-            None => source.read(&part).await?,
-        };
+        let block = source.read_of(whole, &part).await?;
         let each: Vec<u32> = match &part {
             Selection::Ids(ids) => ids.iter().map(|&id| id as u32).collect(),
             _ => Vec::new(),

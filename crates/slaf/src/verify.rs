@@ -2,9 +2,10 @@
 
 use crate::reader::PackedRows;
 use crate::selection::Selection;
-use crate::store::manifest::{FileEntry, Kind, MatrixEntry, NameSegment};
+use crate::store::inverted;
+use crate::store::manifest::{FileEntry, IndexEntry, Kind, MatrixEntry, NameSegment};
 use crate::store::name_index::Entries;
-use crate::store::values::primitive;
+use crate::store::values::{coordinates, primitive};
 use crate::store::{Snapshot, TableName, schema, versions};
 use arrow::array::AsArray;
 use arrow::datatypes::{UInt32Type, UInt64Type};
@@ -17,6 +18,8 @@ use std::collections::{BTreeSet, HashMap};
 const FILES_AT_ONCE: usize = 8;
 /// Packed rows that are counted at once: those of popular genes are long.
 const ROWS_AT_ONCE: u64 = 256;
+/// Lists of an index that are read at once.
+const LISTS_AT_ONCE: usize = 64;
 /// Names that are read at once.
 const NAMES_AT_ONCE: u64 = 1 << 18;
 
@@ -102,6 +105,9 @@ impl Snapshot {
             self.counts(entry).await.at(entry.key())?;
         }
         self.cell_names().await?;
+        for entry in self.manifest.indexes.iter().filter(|entry| entry.kind == inverted::KIND) {
+            self.indexed(entry).await.at(&entry.head)?;
+        }
         self.stripes().await?;
         self.not_measured().await.at("measured")
     }
@@ -119,6 +125,38 @@ impl Snapshot {
             }
             if self.storage.hash(path).await? != blake3::hash(&entries.into_bytes(path)?).to_hex().as_str() {
                 return Err(Error::corrupt("the index does not have the names of the cells").at(path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares an index with the rows of its array: one that lacks a row would hide it.
+    async fn indexed(&self, entry: &IndexEntry) -> Result<()> {
+        let Some(array) = entry.array(&self.manifest) else { return Ok(()) };
+        let (key, index) = (array.key(), self.inverted(entry).await?);
+        let read = async |rows: Vec<u64>| {
+            coordinates(&self.array_column(&key, &Selection::Ids(rows)).await?, array.dtype, array.width)
+        };
+        let mut seen = vec![false; entry.n_rows as usize];
+        let all: Vec<usize> = (0..index.lists.sizes.len()).collect();
+        for lists in all.chunks(LISTS_AT_ONCE) {
+            for (list, rows) in lists.iter().zip(self.lists(&index, lists).await?) {
+                let stored = read(rows.numbers.iter().map(|&row| u64::from(row)).collect()).await?;
+                let (listed, stored) = (rows.values.to_f64(), stored.to_f64());
+                let as_stored = listed.iter().zip(&stored).all(|(a, b)| a.to_bits() == b.to_bits());
+                let is_new = |row: &u32| !std::mem::replace(&mut seen[*row as usize], true);
+                let are_its = listed.chunks_exact(index.lists.dims).all(|row| index.lists.can_hold(*list, row));
+                if !as_stored || !are_its || !rows.numbers.iter().all(is_new) {
+                    return Err(Error::corrupt(format!("list {list} does not have the rows of {}", array.shown())));
+                }
+            }
+        }
+        let left: Vec<u64> = (0..entry.n_rows).filter(|row| !seen[*row as usize]).collect();
+        for rows in left.chunks(1 << 16) {
+            let stored = read(rows.to_vec()).await?.to_f64();
+            let hidden = stored.chunks_exact(index.lists.dims).position(|row| index.lists.is_listed(row));
+            if let Some(hidden) = hidden {
+                return Err(Error::corrupt(format!("no list has row {} of {}", rows[hidden], array.shown())));
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ const CLUSTER: usize = 256;
 /// Fewer points are one cluster: comparing all is as fast.
 const FEW: usize = 4096;
 /// Points of the sample for each centre, and rounds of k-means over it.
-const SAMPLE: usize = 32;
+pub(super) const SAMPLE: usize = 32;
 const ROUNDS: usize = 5;
 /// Rows of a product.
 pub(super) const BLOCK: usize = 256;
@@ -108,19 +108,19 @@ fn unit<T: Real>(row: &[T]) -> impl Iterator<Item = f32> {
     row.iter().map(move |&x| (x.into() / length) as f32)
 }
 
-fn norms(values: &[f32], dims: usize) -> Vec<f32> {
+pub(super) fn norms(values: &[f32], dims: usize) -> Vec<f32> {
     values.chunks_exact(dims).map(|row| row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() as f32).collect()
 }
 
 /// Centres by a few rounds of k-means (Lloyd 1982) over a sample at even distances.
-fn centres(values: &[f32], dims: usize, k: usize, threads: usize) -> Vec<f32> {
+pub(super) fn centres(values: &[f32], dims: usize, k: usize, threads: usize) -> Vec<f32> {
+    if k == 1 {
+        return vec![0.0; dims];
+    }
     let n = values.len() / dims;
     let evenly = |m: usize| (0..m).map(move |i| (i as u128 * n as u128 / m as u128) as usize);
     let row = |i: usize| &values[i * dims..(i + 1) * dims];
     let mut centres: Vec<f32> = evenly(k).flat_map(row).copied().collect();
-    if k == 1 {
-        return vec![0.0; dims];
-    }
     let sample: Vec<f32> = evenly(n.min(k * SAMPLE)).flat_map(row).copied().collect();
     for _ in 0..ROUNDS {
         let labels = nearest_centres(&sample, dims, &centres, &norms(&centres, dims), threads);

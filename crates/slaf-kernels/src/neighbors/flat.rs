@@ -14,7 +14,7 @@ pub const LARGEST: f64 = (1u64 << 53) as f64;
 
 /// Below this length squares of coordinates have few bits, or none. Such rows are multiplied by a power
 /// of two, which leaves their direction as it is.
-const TINY: f64 = 1e-100;
+pub(super) const TINY: f64 = 1e-100;
 const LIFT: f64 = f64::from_bits((1023 + 600) << 52);
 
 /// Rows and queries of a product.
@@ -109,6 +109,26 @@ impl Numbers<'_> {
             Numbers::Each(numbers) => numbers[row],
         }
     }
+}
+
+/// Rows that some of the queries are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Portion<'a, T> {
+    /// The rows, one after another.
+    pub values: &'a [T],
+    /// Their numbers.
+    pub numbers: &'a [u32],
+    /// The queries, rising.
+    pub queries: &'a [u32],
+}
+
+/// Rows that a thread compares at a time, the first one being row `first` of those that are numbered.
+struct Piece<'a, T> {
+    values: &'a [T],
+    first: usize,
+    numbers: Numbers<'a>,
+    /// The queries, rising; all by default.
+    queries: Option<&'a [u32]>,
 }
 
 /// What was found for each query, the nearest first; of ties those of smaller number.
@@ -231,18 +251,53 @@ impl FlatScan {
         threads: usize,
         going: &(dyn Fn() -> bool + Sync),
     ) -> Result<()> {
-        let dims = self.targets.dims;
-        let chunk = ROWS * dims;
-        let work = Mutex::new(values.chunks(chunk).enumerate());
+        let chunk = ROWS * self.targets.dims;
+        let pieces = values.chunks(chunk).enumerate().map(|(i, values)| Piece {
+            values,
+            first: i * ROWS,
+            numbers,
+            queries: None,
+        });
+        self.compare_all(pieces, threads.min(values.len().div_ceil(chunk)), going)
+    }
+
+    /// As [`FlatScan::offer`], each portion with its queries.
+    ///
+    /// # Errors
+    /// As [`FlatScan::offer`].
+    pub fn offer_some<T: Real>(
+        &self,
+        portions: &[Portion<'_, T>],
+        threads: usize,
+        going: &(dyn Fn() -> bool + Sync),
+    ) -> Result<()> {
+        let pieces = portions.iter().flat_map(|portion| {
+            portion.values.chunks(ROWS * self.targets.dims).enumerate().map(|(i, values)| Piece {
+                values,
+                first: i * ROWS,
+                numbers: Numbers::Each(portion.numbers),
+                queries: Some(portion.queries),
+            })
+        });
+        self.compare_all(pieces, threads.min(portions.len()), going)
+    }
+
+    fn compare_all<'a, T: Real>(
+        &self,
+        pieces: impl Iterator<Item = Piece<'a, T>> + Send,
+        threads: usize,
+        going: &(dyn Fn() -> bool + Sync),
+    ) -> Result<()> {
+        let work = Mutex::new(pieces.enumerate());
         let (stop, failed) = (AtomicBool::new(false), Mutex::new(None::<(usize, Error)>));
-        on_threads(threads.min(values.len().div_ceil(chunk)), || {
+        on_threads(threads, || {
             let mut space = Space::default();
-            while let Some((i, rows)) = next(&work) {
+            while let Some((i, piece)) = next(&work) {
                 if stop.load(Ordering::Relaxed) || !going() {
                     stop.store(true, Ordering::Relaxed);
                     return;
                 }
-                if let Err(e) = self.compare(rows, i * ROWS, numbers, &mut space) {
+                if let Err(e) = self.compare(&piece, &mut space) {
                     let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                     // The first row at fault, whichever thread came to it first: earlier chunks were
                     // taken before.
@@ -262,15 +317,15 @@ impl FlatScan {
         }
     }
 
-    /// Compares rows, of which the first is row `first` of its block.
-    fn compare<T: Real>(&self, rows: &[T], first: usize, numbers: Numbers<'_>, space: &mut Space) -> Result<()> {
+    fn compare<T: Real>(&self, piece: &Piece<'_, T>, space: &mut Space) -> Result<()> {
         let dims = self.targets.dims;
+        let Piece { values: rows, first, numbers, queries } = *piece;
         if let Some(at) = first_unusable(rows, dims) {
             let (number, x): (u32, f64) = (numbers.of(first + at / dims), rows[at].into());
             return Err(Error::invalid(format!("row {number} has the coordinate {x}: {NEEDED}")));
         }
         let n = rows.len() / dims;
-        let Space { values, norms, bases, products, found } = space;
+        let Space { values, norms, bases, products, found, places, some } = space;
         values.resize(n * dims, 0.0);
         norms.resize(n, 0.0);
         prepare(self.measure, &self.shift, rows, values, norms);
@@ -284,18 +339,41 @@ impl FlatScan {
             Measure::Cosine => 0.0,
             Measure::InnerProduct => -unit * norm,
         }));
-        products.resize(n * QUERIES, 0.0);
         for block in &self.blocks {
-            if !block.is_zero {
-                match block.range.len() <= FEW {
-                    true => few_products(&block.values, values, dims, products),
-                    false => product(&block.values, values, dims, products),
+            places.clear();
+            match queries {
+                None => places.extend(0..block.range.len()),
+                Some(queries) => {
+                    let from = queries.partition_point(|&query| (query as usize) < block.range.start);
+                    let of_block = queries[from..].iter().map(|&query| query as usize);
+                    places.extend(of_block.take_while(|query| *query < block.range.end).map(|q| q - block.range.start));
                 }
             }
-            let limits: Vec<f64> = lock(&block.best).iter().map(Best::limit).collect();
+            if places.is_empty() {
+                continue;
+            }
+            if !block.is_zero {
+                let queries = match places.len() == block.range.len() {
+                    true => &block.values,
+                    false => {
+                        some.clear();
+                        places.iter().for_each(|i| some.extend_from_slice(&block.values[i * dims..(i + 1) * dims]));
+                        &*some
+                    }
+                };
+                products.resize(n * places.len(), 0.0);
+                match places.len() <= FEW {
+                    true => few_products(queries, values, dims, products),
+                    false => product(queries, values, dims, products),
+                }
+            }
+            let limits: Vec<f64> = {
+                let best = lock(&block.best);
+                places.iter().map(|&i| best[i].limit()).collect()
+            };
             found.clear();
-            for (i, (query, limit)) in block.range.clone().zip(limits).enumerate() {
-                let products = &products[i * n..(i + 1) * n];
+            for (at, (&i, limit)) in places.iter().zip(limits).enumerate() {
+                let query = block.range.start + i;
                 let limit = self.limit(limit, block.norms[i]);
                 let point = &self.targets.values[query * dims..(query + 1) * dims];
                 let own = self.targets.own.get(query).copied();
@@ -307,13 +385,31 @@ impl FlatScan {
                 };
                 match block.is_zero {
                     true => near_by_bases(bases, limit, &mut measured),
-                    false => near(bases, products, self.factor(), limit, &mut measured),
+                    false => near(bases, &products[at * n..(at + 1) * n], self.factor(), limit, &mut measured),
                 }
             }
             let mut best = lock(&block.best);
             found.iter().for_each(|(i, key, number)| best[*i].offer(*key, *number));
         }
         Ok(())
+    }
+
+    /// The queries.
+    pub(super) fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Beyond which keys rows are not among the nearest, of each of these queries.
+    pub(super) fn limits(&self, queries: Range<usize>) -> Vec<f64> {
+        let of = |block: &Block| lock(&block.best).iter().map(Best::limit).collect::<Vec<_>>();
+        let blocks = self.blocks.iter().filter(|b| b.range.start < queries.end && b.range.end > queries.start);
+        let (mut first, mut limits) = (queries.start, Vec::with_capacity(queries.len()));
+        for block in blocks {
+            let end = block.range.end.min(queries.end);
+            limits.extend_from_slice(&of(block)[first - block.range.start..end - block.range.start]);
+            first = end;
+        }
+        limits
     }
 
     /// What products are multiplied with.
@@ -376,9 +472,12 @@ struct Space {
     bases: Vec<f32>,
     products: Vec<f32>,
     found: Vec<(usize, f64, u32)>,
+    /// The queries of a block that are compared, and their values.
+    places: Vec<usize>,
+    some: Vec<f32>,
 }
 
-const NEEDED: &str = "distances need finite values below 2^53";
+pub(super) const NEEDED: &str = "distances need finite values below 2^53";
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
@@ -389,7 +488,7 @@ fn usable(x: f64) -> bool {
 }
 
 /// Rows that are NaN everywhere have no place: they are usable, and near nothing.
-fn first_unusable<T: Real>(values: &[T], dims: usize) -> Option<usize> {
+pub(super) fn first_unusable<T: Real>(values: &[T], dims: usize) -> Option<usize> {
     // Without a branch for each value in the usual case.
     let all = values.chunks(ROWS).all(|some| some.iter().fold(true, |all, &x| all & usable(x.into())));
     if all {
@@ -425,12 +524,12 @@ fn prepare<T: Real>(measure: Measure, shift: &[f32], rows: &[T], values: &mut [f
     }
 }
 
-fn length<T: Real>(row: &[T]) -> f64 {
+pub(super) fn length<T: Real>(row: &[T]) -> f64 {
     in_lanes(row, row, |x, y| x * y).sqrt()
 }
 
 /// A tiny row, times a power of two that makes it none.
-fn lifted<T: Real>(row: &[T]) -> Vec<f64> {
+pub(super) fn lifted<T: Real>(row: &[T]) -> Vec<f64> {
     row.iter().map(|&x| x.into() * LIFT).collect()
 }
 

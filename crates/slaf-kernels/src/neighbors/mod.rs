@@ -6,7 +6,8 @@
 //! could be a neighbour is measured in float64, from the values as they were given. The result is
 //! what comparing every pair in float64 gives, ties by row number, with any number of threads.
 //!
-//! [`FlatScan`] compares points that come in blocks with some queries, in the same way.
+//! [`FlatScan`] compares points that come in blocks with some queries, in the same way. [`Lists`] are
+//! points in lists around centres: a [`Walk`] tells which lists can hold what is nearest to a query.
 //!
 //! [`umap_connectivities`] makes the graph of UMAP of them.
 
@@ -14,9 +15,11 @@ mod clusters;
 mod exact;
 mod flat;
 mod graph;
+mod lists;
 mod search;
 
 pub use exact::{Metric, Real};
-pub use flat::{FlatScan, Hits, LARGEST, Measure, Numbers, Targets};
+pub use flat::{FlatScan, Hits, LARGEST, Measure, Numbers, Portion, Targets};
 pub use graph::{Graph, umap_connectivities};
+pub use lists::{Lists, ListsBuilder, Walk};
 pub use search::{Nearest, all_nearest, nearest};

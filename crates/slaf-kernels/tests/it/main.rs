@@ -5,6 +5,7 @@
 mod geneformer;
 mod grouped;
 mod linear;
+mod lists;
 mod matrix;
 mod neighbors;
 mod numpy;

@@ -51,6 +51,14 @@ pub(crate) fn names(id: &str, number: usize) -> String {
     format!("{NAMES}/{id}-{number}.bin")
 }
 
+/// The folder of the indexes of arrays.
+pub(crate) const INDEXES: &str = "_slaf/indexes";
+
+/// The `number`th file of the indexes of arrays.
+pub(crate) fn index(id: &str, number: usize) -> String {
+    format!("{INDEXES}/{id}-{number}.bin")
+}
+
 /// The name of its root manifest until that is whole.
 pub(crate) fn staging(id: &str) -> String {
     format!("{WRITING}/{id}.json")
@@ -83,7 +91,9 @@ fn writer_of(path: &str) -> Option<&str> {
         Some(("writing", name)) => name.strip_suffix(".json").unwrap_or(name),
         Some(("categories" | "measured", name)) => name.strip_suffix(".arrow")?,
         Some(("extras", name)) => name.strip_suffix(".h5")?,
-        Some(("names", name)) => name.strip_suffix(".bin")?.split_once('-').filter(|(_, n)| is_number(n))?.0,
+        Some(("names" | "indexes", name)) => {
+            name.strip_suffix(".bin")?.split_once('-').filter(|(_, n)| is_number(n))?.0
+        }
         _ => return None,
     };
     Some(id).filter(is_id)
@@ -238,18 +248,20 @@ pub(crate) async fn remove_write(storage: &Storage, id: &str) -> Result<()> {
     for name in TABLES {
         storage.remove(&table(id, name)).await?;
     }
-    remove_names(storage, id, |_| true).await?;
+    remove_indexes(storage, id, |_| true).await?;
     for file in [categories(id), extras(id), measured(id), staging(id), mark(id)] {
         storage.delete(&file).await?;
     }
     Ok(())
 }
 
-/// Removes the segments of an index of names that a writer wrote, as far as they are unwanted.
-pub(crate) async fn remove_names(storage: &Storage, id: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
-    for (file, _) in storage.list(NAMES).await? {
-        if writer_of(&file) == Some(id) && unwanted(&file) {
-            storage.delete(&file).await?;
+/// Removes the numbered files of indexes that a writer wrote, as far as they are unwanted.
+pub(crate) async fn remove_indexes(storage: &Storage, id: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+    for folder in [NAMES, INDEXES] {
+        for (file, _) in storage.list(folder).await? {
+            if writer_of(&file) == Some(id) && unwanted(&file) {
+                storage.delete(&file).await?;
+            }
         }
     }
     Ok(())
@@ -384,7 +396,9 @@ impl Survey {
                 // A version has its files: what else has its name is its mark, was not whole, or was of an earlier try.
                 Some((id, _))
                     if committed.contains(&id)
-                        && (not_whole || is_of_part(&file) || [WRITING, NAMES].iter().any(|f| file.starts_with(f))) =>
+                        && (not_whole
+                            || is_of_part(&file)
+                            || [WRITING, NAMES, INDEXES].iter().any(|f| file.starts_with(f))) =>
                 {
                     self.debris.push(file);
                 }
@@ -469,6 +483,7 @@ mod tests {
             "_slaf/measured/ID.arrow",
             "_slaf/names/ID-0.bin",
             "_slaf/names/ID-12.bin#1",
+            "_slaf/indexes/ID-3.bin",
             "cells-ID.lance/data/.tmpX1",
             "raw_genes-ID.lance/_versions/1.manifest",
         ] {
@@ -483,6 +498,7 @@ mod tests {
             "_slaf/categories/ID",
             "_slaf/names/ID.bin",
             "_slaf/names/ID-x.bin",
+            "_slaf/indexes/ID.bin",
             "_slaf/names/ID-.bin",
             "cells-ID.lance/notes.txt",
             "cells-ID.lance/mine/notes.txt",

@@ -156,7 +156,8 @@ impl Target {
             remove_empty(&root.join(table));
         }
         let slaf = root.join("_slaf");
-        let ours = ["categories", "extras", "measured", "names", "versions", "writing", ""].map(|f| slaf.join(f));
+        let ours =
+            ["categories", "extras", "indexes", "measured", "names", "versions", "writing", ""].map(|f| slaf.join(f));
         let ours = ours.into_iter().chain((!self.keep_root).then(|| root.clone()));
         for folder in ours {
             // Fails, as it should, for a folder that is not empty.

@@ -168,6 +168,7 @@ impl Job<'_> {
             categories: written.categories,
             cell_names: written.cell_names,
             measured: None,
+            indexes: Vec::new(),
             extras: written.extras,
             files: hashed,
         };

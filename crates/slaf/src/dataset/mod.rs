@@ -2,6 +2,7 @@
 
 mod annotations;
 mod handle;
+mod index;
 mod matrices;
 mod measured;
 mod queries;
@@ -9,4 +10,5 @@ mod search;
 
 pub use annotations::{CellStats, GeneStats};
 pub use handle::{Dataset, DatasetOptions, Verify, VersionInfo};
+pub use index::IndexReport;
 pub use measured::GeneStatistics;

@@ -1,5 +1,6 @@
 //! A version whose small pieces are merged, and whose genes are ranked by their present popularity.
 
+use super::index::carry;
 use super::options::GrowOptions;
 use super::rewrite::{RewriteOptions, rewrite};
 use super::store_input::StoreInput;
@@ -85,7 +86,14 @@ pub fn optimize(
             reasons.push(if force { "it was asked for" } else { "there is little to gain" }.to_string());
         }
         let input = StoreInput::new(Dataset::of(head.snapshot.clone()))?;
-        let next = if rewritten { Some(rewrite(head, &input, options, progress)?) } else { None };
+        let next = match rewritten {
+            true => {
+                let mut next = rewrite(head, &input, options, progress)?;
+                carry(head.manifest(), next.manifest());
+                Some(next)
+            }
+            false => None,
+        };
         Ok((next, (before, reasons, rewritten)))
     };
     let (manifest, (before, reasons, rewritten)) = commit_over(uri, grow, "optimize", change)?;

@@ -1,6 +1,7 @@
 //! All of a version written anew, into new tables, by the pass of a conversion: without some cells
 //! (`delete_cells`, `filter`), or without what many small changes left behind (`optimize`).
 
+use super::index::indexed;
 use super::options::{GrowOptions, GrowReport};
 use super::store_input::StoreInput;
 use super::writer::{Head, Next, commit_over};
@@ -56,18 +57,24 @@ pub fn delete_cells(
         let dataset = Dataset::of(head.snapshot.clone());
         let gone = cells_where(&dataset, condition)?;
         if gone.is_empty() {
-            return Ok((None, 0));
+            return Ok((None, (0, Vec::new())));
         }
         let kept = (0..dataset.n_cells()).filter(|cell| !gone.contains(cell)).collect();
         let input = StoreInput::of_cells(dataset, Selection::Ids(kept))?;
-        Ok((Some(rewrite(head, &input, options, progress)?), gone.len()))
+        Ok((Some(rewrite(head, &input, options, progress)?), (gone.len(), indexed(head.manifest()))))
     };
-    let (manifest, gone) = commit_over(uri, grow, &format!("delete cells where {condition}"), change)?;
+    let (manifest, (gone, indexed)) = commit_over(uri, grow, &format!("delete cells where {condition}"), change)?;
     let (written, removed) = match gone {
         0 => (Vec::new(), Vec::new()),
         n => (vec![format!("{} cells", manifest.n_cells)], vec![format!("{n} cells")]),
     };
-    let notes = if gone == 0 { vec!["no cell fulfils the condition: nothing was written".to_string()] } else { vec![] };
+    let mut notes = Vec::new();
+    if gone == 0 {
+        notes.push("no cell fulfils the condition: nothing was written".to_string());
+    }
+    if !indexed.is_empty() {
+        notes.push(format!("the index of {} went with the numbers of the cells: make it again", indexed.join(", ")));
+    }
     let report = GrowReport::new(&manifest, written, removed);
     Ok(GrowReport { notes, seconds: started.elapsed().as_secs_f64(), ..report })
 }
@@ -150,6 +157,7 @@ pub(super) fn rewrite(
         stripes: written.stripes,
         categories: written.categories,
         cell_names: written.cell_names,
+        indexes: Vec::new(),
         extras: written.extras,
         ..manifest.clone()
     };

@@ -162,6 +162,7 @@ impl Writer {
                 changed => changed?,
             };
             let Some(Next { mut manifest, new }) = next else { return Ok((before.clone(), told)) };
+            manifest.retain_indexes();
             manifest.version = next_version(&[newest]).at(self.storage.uri())?;
             manifest.write_id = self.names.id().to_string();
             manifest.created = now();
@@ -237,7 +238,7 @@ impl Writer {
                     remove_empty(&root.join(&table));
                 }
             }
-            survey::remove_names(&self.storage, id, &unwanted).await?;
+            survey::remove_indexes(&self.storage, id, &unwanted).await?;
             self.storage.delete(&survey::staging(id)).await?;
             survey::end(&self.storage, id).await
         });

@@ -3,6 +3,7 @@
 //! least goes first.
 
 use crate::config;
+use crate::store::inverted::{Inverted, ListRows};
 use crate::store::names::Names;
 use crate::store::table_name::TableName;
 use arrow::array::{Array, ArrayRef};
@@ -27,6 +28,10 @@ pub(crate) enum Key {
     Symbols,
     /// The gene order of a table.
     Order(TableName),
+    /// The index of an array whose head is in this file.
+    Inverted(String),
+    /// A list of an index, in this file.
+    List(Arc<str>, u32),
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ enum Value {
     Column(ArrayRef),
     Names(Option<Arc<Names>>),
     Order(Arc<GeneOrder>),
+    Inverted(Arc<Inverted>),
+    List(Arc<ListRows>),
 }
 
 impl Value {
@@ -41,6 +48,8 @@ impl Value {
         match self {
             Value::Column(array) => array.get_array_memory_size(),
             Value::Names(names) => names.as_ref().map_or(0, |n| n.bytes()),
+            Value::Inverted(index) => index.head_bytes(),
+            Value::List(rows) => rows.bytes(),
             Value::Order(order) => size_of_val(&order.rank_of[..]) + size_of_val(&order.gene_of[..]),
         }
     }
@@ -109,6 +118,18 @@ impl Kept {
         self.cache.insert(Key::Column(table, column.to_string()), Value::Column(array.clone()));
     }
 
+    /// A list of an index, if it is here.
+    pub(crate) fn list(&self, (file, list): (Arc<str>, u32)) -> Option<Arc<ListRows>> {
+        match self.get(&Key::List(file, list)) {
+            Some(Value::List(rows)) => Some(rows),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn keep_list(&self, (file, list): (Arc<str>, u32), rows: &Arc<ListRows>) {
+        self.cache.insert(Key::List(file, list), Value::List(rows.clone()));
+    }
+
     /// Whether the rows of a table by name are here.
     pub(crate) fn has_names(&self, table: TableName) -> bool {
         self.cache.peek(&Key::Names(table)).is_some()
@@ -123,6 +144,20 @@ impl Kept {
         let load = async { Ok::<_, Error>(Value::Names(load.await?.map(Arc::new))) };
         match self.get_or(&key, load).await? {
             Value::Names(names) => Ok(names),
+            other => Err(mistaken(&key, &other)),
+        }
+    }
+
+    /// What the head of an index tells, as [`Kept::names`].
+    pub(crate) async fn inverted(
+        &self,
+        head: &str,
+        load: impl Future<Output = Result<Inverted>>,
+    ) -> Result<Arc<Inverted>> {
+        let key = Key::Inverted(head.to_string());
+        let load = async { Ok::<_, Error>(Value::Inverted(Arc::new(load.await?))) };
+        match self.get_or(&key, load).await? {
+            Value::Inverted(index) => Ok(index),
             other => Err(mistaken(&key, &other)),
         }
     }

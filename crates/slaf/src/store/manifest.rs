@@ -91,6 +91,9 @@ pub struct Manifest {
     /// Which genes were measured in which cells; none where all were in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<MeasuredEntry>,
+    /// Indexes of arrays for the search by similarity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<IndexEntry>,
     /// What no table holds.
     pub extras: Option<Extras>,
     /// Every file of this version.
@@ -169,7 +172,7 @@ pub struct MatrixEntry {
 }
 
 /// A dense array beside an axis: an entry of obsm or varm.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ArrayEntry {
     /// Cells for obsm, genes for varm.
@@ -240,6 +243,31 @@ pub struct SourceEntry {
     pub set: u64,
 }
 
+/// An index of an array, which finds what comparing all of its rows finds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct IndexEntry {
+    /// How it is made: `ivf`. Readers leave out what they do not know.
+    pub kind: String,
+    /// Cells for obsm, genes for varm.
+    #[serde(with = "kinds")]
+    pub axis: Axis,
+    /// The path of the table that the array is in.
+    pub table: String,
+    /// The Lance column of the array.
+    pub column: String,
+    /// How far apart its rows are: `l2`, `cosine` or `ip`.
+    pub metric: String,
+    /// It is about so many rows, from the first one on.
+    pub n_rows: u64,
+    /// Into so many lists they are put.
+    pub n_lists: u64,
+    /// The file that tells of the lists.
+    pub head: String,
+    /// The files of the lists, in their order.
+    pub parts: Vec<String>,
+}
+
 /// Elements that are kept as they came, in one HDF5 file in AnnData's on-disk format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -296,6 +324,21 @@ impl ArrayEntry {
     }
 }
 
+impl IndexEntry {
+    /// Its files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &String> {
+        [&self.head].into_iter().chain(&self.parts)
+    }
+
+    /// The array of a version that it is of.
+    pub(crate) fn array<'a>(&self, manifest: &'a Manifest) -> Option<&'a ArrayEntry> {
+        let tables = &manifest.tables;
+        let table = if self.axis == Axis::Cells { &tables.cells } else { &tables.genes };
+        let is_its = |a: &&ArrayEntry| a.axis == self.axis && a.column.as_ref() == Some(&self.column);
+        manifest.arrays.iter().find(is_its).filter(|_| table.path == self.table && table.rows >= self.n_rows)
+    }
+}
+
 impl FrameSchema {
     /// A schema whose Lance columns are named `prefix` and a number.
     pub(crate) fn new(info: &FrameInfo, prefix: &str) -> FrameSchema {
@@ -344,6 +387,14 @@ impl Manifest {
             self.writer_features.push(MEASURED.to_string());
         }
         self.measured = measured;
+    }
+
+    /// Leaves out the indexes of arrays that are other ones by now, or gone.
+    pub(crate) fn retain_indexes(&mut self) {
+        let all = std::mem::take(&mut self.indexes);
+        let (kept, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|index| index.array(self).is_some());
+        self.files.retain(|f| !gone.iter().flat_map(IndexEntry::files).any(|path| *path == f.path));
+        self.indexes = kept;
     }
 
     /// The file's content, with its checksum.

@@ -4,10 +4,10 @@
 
 use super::kinds::Named;
 use super::manifest::{
-    FileEntry, FrameSchema, Kind, LINEAGE, MEASURED, Manifest, MatrixEntry, MeasuredEntry, NameSegment, SHORT_STRIPES,
-    Slot, SourceEntry, Stripe, TableEntry,
+    FileEntry, FrameSchema, IndexEntry, Kind, LINEAGE, MEASURED, Manifest, MatrixEntry, MeasuredEntry, NameSegment,
+    SHORT_STRIPES, Slot, SourceEntry, Stripe, TableEntry,
 };
-use super::name_index;
+use super::{inverted, name_index};
 use slaf_core::{Context, Error, Result};
 use slaf_ingest::Axis;
 use std::collections::HashSet;
@@ -85,6 +85,9 @@ pub(crate) fn check(m: &Manifest) -> Result<()> {
     matrices(m)?;
     arrays(m)?;
     cell_names(m)?;
+    for (i, entry) in m.indexes.iter().enumerate() {
+        index(m, entry).at(format!("indexes.{i}"))?;
+    }
     if let Some(entry) = &m.measured {
         measured(m, entry).at("measured")?;
     }
@@ -262,6 +265,25 @@ fn cell_names(m: &Manifest) -> Result<()> {
         row += n_rows;
     }
     if m.cell_names.is_empty() { Ok(()) } else { equal("cell_names", row, "cells", m.n_cells) }
+}
+
+/// An index is of an array of this version, and tells of its lists as long as that takes.
+fn index(m: &Manifest, entry: &IndexEntry) -> Result<()> {
+    let Some(array) = entry.array(m) else {
+        return Err(Error::corrupt(format!("no array is {:?} of {:?} with its rows", entry.column, entry.table)));
+    };
+    let mut seen = HashSet::new();
+    for path in entry.files() {
+        if !seen.insert(path) || m.files.iter().all(|f| f.path != *path) {
+            return Err(Error::corrupt(format!("{path:?} is no file of this version, or comes twice")));
+        }
+    }
+    if entry.kind == inverted::KIND {
+        let length = m.files.iter().find(|f| f.path == entry.head).map_or(0, |f| f.length);
+        let expected = inverted::head_length(entry.n_lists, array.width).unwrap_or(u64::MAX);
+        equal("n_lists", expected, "bytes of its file", length)?;
+    }
+    Ok(())
 }
 
 /// The sources follow each other and cover all cells, and each has one of the sets of genes. A writer

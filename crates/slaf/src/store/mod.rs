@@ -5,9 +5,11 @@
 
 pub(crate) mod fields;
 pub(crate) mod frames;
+pub(crate) mod inverted;
 mod ipc;
 mod kept;
 pub(crate) mod kinds;
+mod lists;
 mod lookup;
 pub mod manifest;
 pub(crate) mod manifest_check;

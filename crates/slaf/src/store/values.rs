@@ -81,6 +81,7 @@ pub(crate) fn from_lists(array: &dyn Array, dtype: Dtype, width: u64) -> Result<
 }
 
 /// Row-major coordinates; of whole numbers, in float64.
+#[derive(Debug)]
 pub(crate) enum Coordinates {
     F32(Float32Array),
     F64(Float64Array),

@@ -10,6 +10,7 @@ mod convert;
 mod damage;
 mod distributed;
 mod grow;
+mod index;
 mod loader;
 mod manifest;
 mod matrix;

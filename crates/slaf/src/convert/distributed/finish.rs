@@ -168,7 +168,7 @@ impl Distributed {
         }
         let segments = writer.finish()?;
         let unwanted = |file: &str| segments.iter().all(|s| s.path != file);
-        block_on(survey::remove_names(storage, place.write_id, unwanted))?;
+        block_on(survey::remove_indexes(storage, place.write_id, unwanted))?;
         Ok(segments)
     }
 }
