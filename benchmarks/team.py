@@ -6,7 +6,7 @@
 - verify: seconds of `verify()`, and GB for each second of CPU;
 - clients: threads that share one handle and ask mixed questions for some seconds; each answer is
   compared with that of one thread before, and memory with that after the first second;
-- cells: one thread that asks for cells by number, and by name in SQL;
+- cells: one thread, and as many as clients, that ask one kind of question about single cells each;
 - committers: threads with handles of their own, each of which appends 10 cells at once with all
   others; in the end every cell is there once.
 
@@ -162,24 +162,43 @@ def clients(store: Path, n_threads: int, seconds: float) -> None:
         print(f"  {text}")
 
 
-def single(store: Path, seconds: float) -> None:
-    """Asks for cells from one thread."""
+def cells(store: Path, n_threads: int, seconds: float) -> None:
+    """Asks for single cells, from one thread and from many that share a handle."""
     array = SLAFArray(store)
     names = list(array.obs["cell_id"])
-    random = np.random.default_rng(1)
-    text = "SELECT SUM(value) FROM expression WHERE cell_id = ?"
+    values = "SELECT gene_id, value FROM expression WHERE cell_id = ?"
+    total = "SELECT SUM(value) FROM expression WHERE cell_id = ?"
+    kinds: dict[str, Callable[[int], Any]] = {
+        "get_cell_expression by number": lambda i: array.get_cell_expression(i),
+        "get_cell_expression by name": lambda i: array.get_cell_expression(names[i]),
+        "SQL, values of a cell": lambda i: array.query(values, [names[i]]),
+        "SQL, sum of a cell": lambda i: array.query(total, [names[i]]),
+    }
 
-    def rate(ask: Callable[[Any], Any]) -> float:
-        ask(0)
-        n, began = 0, time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            ask(int(random.integers(len(names))))
-            n += 1
-        return n / (time.perf_counter() - began)
+    def rate(ask: Callable[[int], Any], n: int) -> float:
+        for i in range(10):
+            ask(i)
+        end, asked = time.perf_counter() + seconds, [0] * n
 
-    by_number = rate(lambda i: array.get_cell_expression(i))
-    by_sql = rate(lambda i: array.query(text, [names[i]]))
-    print(f"one client: get_cell_expression {by_number:,.0f}/s, SQL by cell {by_sql:,.0f}/s")
+        def client(number: int) -> None:
+            random = np.random.default_rng(number)
+            while time.perf_counter() < end:
+                ask(int(random.integers(len(names))))
+                asked[number] += 1
+
+        if n == 1:
+            client(0)
+        else:
+            threads = [threading.Thread(target=client, args=(number,)) for number in range(n)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        return sum(asked) / seconds
+
+    for kind, ask in kinds.items():
+        one, many = rate(ask, 1), rate(ask, n_threads)
+        print(f"{kind}: one client {one:,.0f}/s, {n_threads} clients {many:,.0f}/s")
 
 
 def committers(folder: Path, n: int) -> None:
@@ -231,13 +250,17 @@ def main() -> None:
     parser.add_argument("--committers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only-cells", action="store_true", help="ask for single cells alone")
     args = parser.parse_args()
     if not args.store.exists():
         SLAFConverter().convert(str(args.source), str(args.store))
+    if args.only_cells:
+        cells(args.store, args.clients, args.seconds / 4)
+        return
     with tempfile.TemporaryDirectory() as folder:
         append(args.source, args.store, Path(folder), args.rounds)
         verify(args.store)
-        single(args.store, args.seconds / 4)
+        cells(args.store, args.clients, args.seconds / 4)
         clients(args.store, args.clients, args.seconds)
         committers(Path(folder), args.committers)
 

@@ -412,8 +412,6 @@ class SLAFArray(Expression, Measured, Search, Indexing, Growing, Asynchronous):
         ... ).rows()
         [('Bern', 1), ('Ulm', 2)]
         """
-        import polars as pl
-
         if engine not in ("datafusion", "duckdb"):
             raise invalid(f"no engine {engine!r}; there are 'datafusion' and 'duckdb'")
         asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect, measured)
@@ -422,7 +420,7 @@ class SLAFArray(Expression, Measured, Search, Indexing, Growing, Asynchronous):
             if measured:
                 raise invalid("measured= is about genes as columns, which DuckDB does not have")
             return _tables.query_duckdb(self._store, sql, params, timeout, dict(frames), dialect)
-        return pl.DataFrame(self._store.native.query(*asked))
+        return _frames.of_stream(self._store.native.query(*asked))
 
     def query_stream(
         self,

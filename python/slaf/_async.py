@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from slaf import _parameters
+from slaf import _frames, _parameters
 from slaf._slaf import Cancel
 from slaf._store import Store
 
@@ -87,13 +87,11 @@ class Asynchronous:
         """
         import asyncio
 
-        import polars as pl
-
         native, cancel = self._store.native, Cancel()
         asked = _parameters.asked(self._store, sql, params, timeout, tables, dialect, measured)
 
         def ask() -> pl.DataFrame:
-            return pl.DataFrame(native.query(*asked, cancel))
+            return _frames.of_stream(native.query(*asked, cancel))
 
         try:
             return await _wait_for(ask)

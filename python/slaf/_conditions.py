@@ -47,8 +47,11 @@ def mask(column: Column, condition: Any) -> npt.NDArray[np.bool_]:
     if column.categories is not None:
         # Each category is looked at once; -1, a missing value, takes the last entry.
         codes = np.asarray(values)
-        of_codes = np.append(mask(Column(name, column.categories), condition), missing_too)
-        return np.asarray(of_codes[codes], dtype=np.bool_)
+        of_categories = mask(Column(name, column.categories), condition)
+        wanted = np.flatnonzero(of_categories)
+        if len(wanted) == 1 and not missing_too:
+            return np.asarray(codes == wanted[0], dtype=np.bool_)
+        return np.append(of_categories, missing_too)[codes]
     if isinstance(values, list):
         present = np.array([v is not None for v in values], dtype=np.bool_)
         found = _match_text(name, values, condition)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from slaf import _frames
 from slaf._keywords import keywords
 from slaf._numbers import flag
 from slaf._selectors import Axis
@@ -57,9 +58,7 @@ class Expression:
         """
         rows, cols = self._store.axis("obs"), self._store.select("var", genes)
         if flag("measured", measured):
-            import polars as pl
-
-            return pl.DataFrame(self._store.native.values_where_measured(cols.native()))
+            return _frames.of_stream(self._store.native.values_where_measured(cols.native()))
         return self._triplets(Key("X"), rows, cols, by_gene=True)
 
     @keywords(renamed={"layer_name": "layer"}, ignored={"table_name": "expression"})
@@ -96,6 +95,11 @@ class Expression:
         >>> slaf_array.get_submatrix("cell1", ["gene1", "gene0"]).rows()
         [('cell1', 'gene1', 3.0)]
         """
+        if isinstance(cell_selector, str):
+            # In one call: the name is known, and need not be read again.
+            key, cols = self._key(layer), self._store.select("var", gene_selector)
+            native = self._store.native
+            return _frames.of_stream(native.triplets_of_cell(key, cell_selector, cols.native()))
         rows = self._store.select("obs", cell_selector)
         cols = self._store.select("var", gene_selector)
         return self._triplets(self._key(layer), rows, cols, by_gene=False)
@@ -106,10 +110,9 @@ class Expression:
         return key
 
     def _triplets(self, key: Key, rows: Axis, cols: Axis, by_gene: bool) -> pl.DataFrame:
-        import polars as pl
-
         # Names are views of bytes that are there once, and no objects of Python.
-        return pl.DataFrame(self._store.native.triplets(key, rows.native(), cols.native(), by_gene))
+        stream = self._store.native.triplets(key, rows.native(), cols.native(), by_gene)
+        return _frames.of_stream(stream)
 
     def to_csr(
         self, cells: Any = None, genes: Any = None, layer: str | None = None

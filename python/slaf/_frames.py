@@ -29,11 +29,20 @@ def public_names(columns: list[str], of: str) -> list[str]:
     return names
 
 
-def names(store: Store, of: str, rows: Axis) -> pl.Series:
-    """Names of cells or genes, without an object of Python for each."""
+def of_stream(stream: ArrowStream) -> pl.DataFrame:
+    """Give the batches of a stream as a frame.
+
+    A batch is a struct to polars. Its columns are taken out here: ``pl.DataFrame`` of polars 1
+    makes a lazy query of that, which takes longer than an answer about one cell.
+    """
     import polars as pl
 
-    return pl.DataFrame(store.native.names(of, rows.native()))["name"]
+    return pl.Series("", stream).struct.unnest()
+
+
+def names(store: Store, of: str, rows: Axis) -> pl.Series:
+    """Names of cells or genes, without an object of Python for each."""
+    return of_stream(store.native.names(of, rows.native()))["name"]
 
 
 def to_polars(
@@ -50,12 +59,12 @@ def to_polars(
     public = dict(zip(all_columns, public_names(all_columns, of), strict=True))
     columns = all_columns if columns is None else columns
     # The stream numbers the columns: names of users may repeat those of the ids.
-    frame = pl.DataFrame(stream)
+    frame = of_stream(stream)
     series = [frame["0"].alias(f"{what}_id"), pl.Series(f"{what}_integer_id", rows.array())]
     for i, name in enumerate(columns):
         column = frame[str(i + 1)].alias(public[name])
         if column.dtype == pl.Categorical:
-            column = column.cast(pl.Enum(store.categories(of, name)))
+            column = column.cast(store.enum(of, name))
         series.append(column)
     return pl.DataFrame(series)
 

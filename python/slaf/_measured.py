@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from slaf import _frames
 from slaf._numbers import flag
 from slaf._store import Key, Store
 
@@ -50,9 +51,7 @@ class Measured:
         >>> SLAFArray(store_path).sources().rows()
         [(0, None, 0, 6, 4)]
         """
-        import polars as pl
-
-        return pl.DataFrame(self._store.native.source_table())
+        return _frames.of_stream(self._store.native.source_table())
 
     def measured(self, genes: Any = None) -> pl.DataFrame:
         """Tell in how many cells, and by which sources, genes were measured.
@@ -74,10 +73,8 @@ class Measured:
         >>> SLAFArray(store_path).measured("gene1").rows()
         [('gene1', 1, 6, [0])]
         """
-        import polars as pl
-
         cols = self._store.select("var", genes)
-        return pl.DataFrame(self._store.native.measured_table(cols.native()))
+        return _frames.of_stream(self._store.native.measured_table(cols.native()))
 
     def is_measured(self, cells: Any = None, genes: Any = None) -> npt.NDArray[np.bool_]:
         """Tell of each gene in each cell whether it was measured there.
@@ -132,8 +129,6 @@ class Measured:
         >>> frame.select("gene_id", "n_cells", "n_expressing", "total").rows()
         [('gene1', 6, 2, 11.0)]
         """
-        import polars as pl
-
         key, cols = self._key(layer), self._store.select("var", genes)
-        native = self._store.native
-        return pl.DataFrame(native.gene_statistics(key, cols.native(), flag("measured", measured)))
+        native, only = self._store.native, flag("measured", measured)
+        return _frames.of_stream(native.gene_statistics(key, cols.native(), only))

@@ -35,7 +35,7 @@ def asked(
     """Give the arguments of a query as Rust takes them; see :meth:`slaf.SLAFArray.query`."""
     _check_text(sql)
     values = plain(params)
-    frames = _user_tables.frames(tables, store.native.tables())
+    frames = {} if tables is None else _user_tables.frames(tables, store.native.tables())
     return sql, values, timeout, list(frames.items()), dialect, flag("measured", measured)
 
 
@@ -76,6 +76,8 @@ def plain(params: Any) -> dict[str, Any] | list[Any] | None:
 
 
 def _value(value: Any) -> Any:
+    if type(value) in (str, int, float, bool):
+        return _plain_scalar(value)
     elements = _elements(value)
     if elements is None:
         return _scalar(value)
@@ -119,16 +121,8 @@ def _scalar(value: Any) -> Any:
         return None
     if isinstance(value, np.generic):
         return _of_numpy(value)
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as e:
-            raise invalid(f"a parameter is no text of Unicode: {e}") from e
-        return str(value)
-    if isinstance(value, (bool, float)):
-        return value
-    if isinstance(value, int):
-        return _within(int(value), abs(value))
+    if isinstance(value, (str, bool, float, int)):
+        return _plain_scalar(value)
     if isinstance(value, Decimal):
         if not value.is_finite():
             return float(value)
@@ -142,6 +136,18 @@ def _scalar(value: Any) -> Any:
         f"a parameter of type {type(value).__name__}; pass None, bool, int, float, str, Decimal, "
         "date, time, datetime, timedelta or a list of these"
     )
+
+
+def _plain_scalar(value: str | float) -> Any:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as e:
+            raise invalid(f"a parameter is no text of Unicode: {e}") from e
+        return str(value)
+    if isinstance(value, (bool, float)):
+        return value
+    return _within(int(value), abs(value))
 
 
 def _within(value: int, size: int) -> int:

@@ -43,7 +43,8 @@ class Axis:
             if positions == range(len(self)):
                 return self
             return Axis(self.n_stored, self.rows[_slice_of(positions)])
-        return Axis(self.n_stored, self.array()[positions])
+        # Positions among all rows are the rows.
+        return Axis(self.n_stored, positions if self.is_all else self.array()[positions])
 
     def array(self) -> npt.NDArray[np.int64]:
         """The stored rows as an array."""

@@ -16,6 +16,7 @@ from slaf._numbers import text, whole
 from slaf._selectors import Axis, Positions, positions
 
 if TYPE_CHECKING:
+    import polars as pl
     import scipy.sparse as sp
 
 WHAT = {"obs": "cell", "var": "gene"}
@@ -107,6 +108,9 @@ class Store:
             Key(m.slot, m.name): MatrixInfo(m.encoding, np.dtype(m.dtype), m.shape, m.nnz)
             for m in self.native.matrices()
         }
+        # What never changes of this version, once it was asked for.
+        self._column_names: dict[str, list[str]] = {}
+        self._enums: dict[tuple[str, str], pl.Enum] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.path, self.version, self.storage_options, self.verify)
@@ -148,13 +152,24 @@ class Store:
 
     def column_names(self, of: str) -> list[str]:
         """Names of the user's columns of obs or var, in order."""
-        info = self.native.frame_info(of)
-        return [] if info is None else [column.name for column in info.columns]
+        if of not in self._column_names:
+            info = self.native.frame_info(of)
+            names = [] if info is None else [column.name for column in info.columns]
+            self._column_names[of] = names
+        return list(self._column_names[of])
 
     def categories(self, of: str, column: str) -> list[str]:
         """All categories of a categorical column of strings, in order."""
         _, read = self.native.columns(of, [column], (0, 0))
         return _texts(read.categories)
+
+    def enum(self, of: str, column: str) -> pl.Enum:
+        """The type that polars has for a categorical column of strings."""
+        import polars as pl
+
+        if (of, column) not in self._enums:
+            self._enums[of, column] = pl.Enum(self.categories(of, column))
+        return self._enums[of, column]
 
     def matrix(self, key: Key) -> MatrixInfo:
         """Describe a matrix.

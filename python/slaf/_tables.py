@@ -24,14 +24,12 @@ _BATCH = 1 << 20
 
 
 def _schema(store: Store, table: str) -> pl.Schema:
-    import polars as pl
-
     if table not in store.native.tables():
         there = ", ".join(store.native.tables())
         raise from_kind("unknown-table", f"no table {table!r}; the store has {there}", store.path)
     quoted = table.replace('"', '""')
     sql = f'SELECT * FROM "{quoted}" LIMIT 0'
-    return pl.DataFrame(store.native.query(sql, None, None, [], "slaf", False)).schema
+    return _frames.of_stream(store.native.query(sql, None, None, [], "slaf", False)).schema
 
 
 def scan(store: Store, table: str) -> pl.LazyFrame:

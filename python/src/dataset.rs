@@ -312,7 +312,8 @@ impl Dataset {
         names: Vec<String>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let (dataset, of) = (self.dataset(py)?, of.0);
-        let found = work::run(py, move || {
+        let is_small = names.len() <= FEW && dataset.cells_at_hand(true);
+        let found = work::run_small(py, is_small, move || {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             match of {
                 Axis::Cells => dataset.resolve_cells(&names),
@@ -374,7 +375,8 @@ impl Dataset {
     fn read(&self, py: Python<'_>, key: Key, rows: Chosen, cols: Chosen) -> PyResult<Csr> {
         let dataset = self.dataset(py)?;
         let n_cols = width(&dataset);
-        let chunk = work::run(py, move || dataset.read(&key.0, &rows.0, &cols.0))?;
+        let is_small = is_small(&dataset, &rows.0);
+        let chunk = work::run_small(py, is_small, move || dataset.read(&key.0, &rows.0, &cols.0))?;
         Ok(Csr::of(py, chunk, n_cols))
     }
 
@@ -382,7 +384,16 @@ impl Dataset {
     fn triplets(&self, py: Python<'_>, key: Key, rows: Chosen, cols: Chosen, by_gene: bool) -> PyResult<ArrowStream> {
         let dataset = self.dataset(py)?;
         let order = if by_gene { TripletOrder::ByGene } else { TripletOrder::ByCell };
-        let batch = work::run(py, move || dataset.triplets(&key.0, &rows.0, &cols.0, order))?;
+        let is_small = is_small(&dataset, &rows.0);
+        let batch = work::run_small(py, is_small, move || dataset.triplets(&key.0, &rows.0, &cols.0, order))?;
+        Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
+    }
+
+    /// As `triplets`, of the cell with this name.
+    fn triplets_of_cell(&self, py: Python<'_>, key: Key, name: String, cols: Chosen) -> PyResult<ArrowStream> {
+        let dataset = self.dataset(py)?;
+        let is_small = dataset.cells_at_hand(true);
+        let batch = work::run_small(py, is_small, move || dataset.triplets_of_cell(&key.0, &name, &cols.0))?;
         Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
     }
 
@@ -463,8 +474,12 @@ impl Dataset {
         if let Some(cancel) = cancel {
             options.cancel = cancel.0;
         }
-        let cancel = options.cancel.clone();
-        let result = work::run_or_cancel(py, &cancel, move || dataset.query_with(&sql, &options))?;
+        let (is_point, cancel) = (dataset.is_point(&sql, &options), options.cancel.clone());
+        let ask = move || dataset.query_with(&sql, &options)?.with_used_names();
+        let result = match is_point {
+            true => work::run_small(py, true, ask)?,
+            false => work::run_or_cancel(py, &cancel, ask)?,
+        };
         ArrowStream::for_polars(py, result.schema, result.batches)
     }
 
@@ -534,6 +549,14 @@ impl Dataset {
         })?;
         Ok((report.to_string(), to_json(py, &report)?))
     }
+}
+
+/// Cells whose values are soon read.
+const FEW: usize = 64;
+
+/// Whether the values of these cells are soon read.
+fn is_small(dataset: &slaf::Dataset, rows: &Selection) -> bool {
+    rows.len(dataset.n_cells()) <= FEW as u64 && dataset.cells_at_hand(false)
 }
 
 /// More columns than this has no matrix of a store.

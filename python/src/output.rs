@@ -170,7 +170,10 @@ pub(crate) fn columns(py: Python<'_>, batch: &RecordBatch) -> PyResult<Vec<Colum
 fn column(py: Python<'_>, name: &str, array: &dyn Array) -> PyResult<Column> {
     let name = name.to_string();
     if let Some(dictionary) = array.as_dictionary_opt::<types::Int32Type>() {
-        let codes: Vec<i32> = dictionary.keys().iter().map(|key| key.unwrap_or(-1)).collect();
+        let codes: Vec<i32> = match dictionary.keys().null_count() {
+            0 => dictionary.keys().values().to_vec(),
+            _ => dictionary.keys().iter().map(|key| key.unwrap_or(-1)).collect(),
+        };
         let categories = Some(plain(py, dictionary.values().as_ref())?.unbind());
         return Ok(Column { name, values: PyArray1::from_vec(py, codes).into_any().unbind(), mask: None, categories });
     }

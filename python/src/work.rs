@@ -1,15 +1,18 @@
 //! Rust work that Python can interrupt.
 //!
-//! The work runs in a thread of its own, and the calling thread waits for it without the GIL,
+//! The work runs in another thread, and the calling thread waits for it without the GIL,
 //! looking for signals ten times a second. So Ctrl-C ends every call within a second, whatever
-//! the work is waiting for.
+//! the work is waiting for. Where Python handles no signals, in all threads but the main one, work
+//! that is soon done runs in the calling thread.
 
 use crate::ending::detached;
 use crate::error::to_py;
 use pyo3::prelude::*;
 use slaf::{Cancel, Error, ErrorKind, ProgressEvent};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +34,43 @@ impl PyCancel {
 }
 
 const POLL: Duration = Duration::from_millis(100);
+/// Bytes of stack that work which is soon done may need.
+const SMALL_STACK: usize = 4 << 20;
+/// Threads that wait for work.
+const MOST_IDLE: usize = 4;
+
+/// Runs `work` as [`run`] does, or in the calling thread if `is_small` and no signal can come there.
+pub(crate) fn run_small<T, F>(py: Python<'_>, is_small: bool, work: F) -> PyResult<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> slaf::Result<T> + Send + 'static,
+{
+    let has_stack = || stacker::remaining_stack().is_some_and(|left| left >= SMALL_STACK);
+    if !is_small || !has_stack() || gets_signals(py)? {
+        return run(py, work);
+    }
+    let result = detached(py, || catch_unwind(AssertUnwindSafe(work))).unwrap_or_else(|_| Err(panicked()));
+    result.map_err(|e| to_py(py, &e))
+}
+
+/// Whether this is the thread in which Python handles signals.
+fn gets_signals(py: Python<'_>) -> PyResult<bool> {
+    thread_local! {
+        // With the process: the thread that forks is the main one of its child.
+        static KNOWN: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
+    }
+    let here = std::process::id();
+    if let Some((process, is_main)) = KNOWN.get()
+        && process == here
+    {
+        return Ok(is_main);
+    }
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    let is_main = threading.call_method0("get_ident")?.eq(main)?;
+    KNOWN.set(Some((here, is_main)));
+    Ok(is_main)
+}
 
 /// Runs `work`; an interrupted call leaves it to finish in the background, its result unused.
 pub(crate) fn run<T, F>(py: Python<'_>, work: F) -> PyResult<T>
@@ -121,12 +161,8 @@ where
     F: FnOnce() -> slaf::Result<T> + Send + 'static,
 {
     let (sender, receiver) = sync_channel(1);
-    std::thread::Builder::new()
-        .name("slaf-call".into())
-        .stack_size(slaf::STACK)
-        // The receiver is gone when the call was interrupted.
-        .spawn(move || drop(sender.send(work())))
-        .map_err(|e| to_py(py, &e.into()))?;
+    // The receiver is gone when the call was interrupted.
+    hand_over(Box::new(move || drop(sender.send(work())))).map_err(|e| to_py(py, &e.into()))?;
     Ok(receiver)
 }
 
@@ -138,11 +174,60 @@ fn wait<T: Send + 'static>(py: Python<'_>, results: Receiver<slaf::Result<T>>) -
         let received = match results.recv_timeout(POLL) {
             Ok(result) => Some(result),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Err(Error::new(
-                ErrorKind::Internal,
-                "a worker thread panicked (see stderr); this is a defect of slaf, please report it",
-            ))),
+            Err(RecvTimeoutError::Disconnected) => Some(Err(panicked())),
         };
         (received, results)
     })
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Internal, "a worker thread panicked (see stderr); this is a defect of slaf, please report it")
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that wait for a job, and the process that they are in: to start one takes longer than
+/// much of the work.
+static IDLE: Mutex<(u32, Vec<SyncSender<Job>>)> = Mutex::new((0, Vec::new()));
+
+/// The idle threads of this process; `None` where others have them just now.
+fn idle<T>(with: impl FnOnce(&mut Vec<SyncSender<Job>>) -> T) -> Option<T> {
+    // A fork may have left the lock with a thread that is not in the child.
+    let mut idle = IDLE.try_lock().ok()?;
+    let here = std::process::id();
+    if idle.0 != here {
+        // Dropped, they would wake threads that are not here.
+        std::mem::forget(std::mem::replace(&mut *idle, (here, Vec::new())));
+    }
+    Some(with(&mut idle.1))
+}
+
+/// Lets a thread do a job.
+fn hand_over(mut job: Job) -> std::io::Result<()> {
+    while let Some(thread) = idle(Vec::pop).flatten() {
+        match thread.send(job) {
+            Ok(()) => return Ok(()),
+            Err(SendError(back)) => job = back,
+        }
+    }
+    let thread = std::thread::Builder::new().name("slaf-call".into()).stack_size(slaf::STACK);
+    thread.spawn(move || do_jobs(job)).map(drop)
+}
+
+/// Does a job, and then those that come; ends where enough others wait.
+fn do_jobs(first: Job) {
+    first();
+    loop {
+        let (sender, jobs) = sync_channel(1);
+        // Dropped where there is no room, it sends no job.
+        idle(|idle| {
+            if idle.len() < MOST_IDLE {
+                idle.push(sender);
+            }
+        });
+        match jobs.recv() {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
+    }
 }

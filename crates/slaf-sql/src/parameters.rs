@@ -68,7 +68,9 @@ pub enum Parameters {
 }
 
 impl Parameter {
-    fn scalar(&self) -> ScalarValue {
+    /// The value for DataFusion; NULL for a list or a value of a type that a text tells, which goes into
+    /// the place of its parameter.
+    pub fn scalar(&self) -> ScalarValue {
         match self {
             Parameter::Null => ScalarValue::Null,
             Parameter::Bool(v) => ScalarValue::Boolean(Some(*v)),
@@ -88,7 +90,7 @@ impl Parameters {
     }
 
     /// The value of `$1` or `$name`.
-    fn value(&self, name: &str) -> Option<&Parameter> {
+    pub fn value(&self, name: &str) -> Option<&Parameter> {
         let name = name.strip_prefix('$')?;
         match self {
             Parameters::None => None,
@@ -134,7 +136,7 @@ impl Parameters {
         }
     }
 
-    /// The name and type of each value; `None` if one of them goes into the place of its parameter,
+    /// The parameter, `$1` or `$name`, and type of each value; `None` if one of them goes into the place of its parameter,
     /// so that a plan has it.
     pub fn types(&self) -> Option<Vec<(String, DataType)>> {
         let of = |name: String, value: &Parameter| match value {

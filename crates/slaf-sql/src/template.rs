@@ -42,6 +42,26 @@ impl Template {
         self.is_optimized
     }
 
+    /// The conditions of the scan of a plan that has one, if the plan is optimized, has no parameters
+    /// elsewhere, and consists of columns, conditions and aggregates.
+    pub fn conditions_of_scan(&self) -> Option<&[Expr]> {
+        let mut node = Some(&self.plan).filter(|_| self.is_optimized)?;
+        loop {
+            node = match node {
+                LogicalPlan::TableScan(scan) => return scan.fetch.is_none().then_some(&scan.filters),
+                LogicalPlan::SubqueryAlias(alias) => &alias.input,
+                LogicalPlan::Projection(projection) if are_constant(&projection.expr) => &projection.input,
+                LogicalPlan::Filter(filter) if are_constant([&filter.predicate]) => &filter.input,
+                LogicalPlan::Aggregate(aggregate)
+                    if are_constant(aggregate.group_expr.iter().chain(&aggregate.aggr_expr)) =>
+                {
+                    &aggregate.input
+                }
+                _ => return None,
+            };
+        }
+    }
+
     /// The optimized plan with these values.
     ///
     /// # Errors
@@ -59,6 +79,22 @@ impl Template {
         };
         bound.map_err(from_datafusion)
     }
+}
+
+/// Whether expressions have no parameters and no queries of their own.
+fn are_constant<'a>(expressions: impl IntoIterator<Item = &'a Expr>) -> bool {
+    let is_other = |e: &Expr| {
+        matches!(
+            e,
+            Expr::Placeholder(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..)
+        )
+    };
+    expressions.into_iter().all(|expr| expr.exists(|e| Ok(is_other(e))).is_ok_and(|other| !other))
 }
 
 fn simplifying() -> Optimizer {

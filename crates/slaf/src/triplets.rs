@@ -4,7 +4,7 @@ use crate::reader::ReadOptions;
 use crate::selection::Selection;
 use crate::store::Snapshot;
 use crate::store::values::{dense_columns, to_arrow};
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewArray, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{concat, filter, take};
 use slaf_core::{CsrChunk, Error, ErrorKind, Result, Values};
@@ -54,24 +54,42 @@ impl Places {
     }
 }
 
+/// The cells of a batch.
+#[derive(Clone, Copy)]
+pub(crate) enum Cells<'a> {
+    Rows(&'a Selection),
+    /// A cell by its row and its name, which need not be read again.
+    Named(u64, &'a str),
+}
+
 /// A batch of `cell_id`, `gene_id` and `value`.
 pub(crate) async fn read(
     snapshot: &Snapshot,
     key: &MatrixKey,
-    rows: &Selection,
+    cells: Cells<'_>,
     cols: &Selection,
     order: TripletOrder,
 ) -> Result<RecordBatch> {
     let entry = snapshot.matrix(key)?;
+    let one;
+    let rows = match cells {
+        Cells::Rows(rows) => rows,
+        Cells::Named(row, _) => {
+            one = Selection::Range(row..row + 1);
+            &one
+        }
+    };
     let chunk = snapshot.read(key, entry, rows, cols, ReadOptions::default()).await?;
-    let n_genes = cols.len(entry.n_cols) as usize;
-    let places = Places::new(&chunk, n_genes, order)?;
+    let places = Places::new(&chunk, cols.len(entry.n_cols) as usize, order)?;
     let n_rows = chunk.n_rows();
-    let cells = names(snapshot, Axis::Cells, rows, entry.n_rows, n_rows, places.cells).await?;
-    let genes = names(snapshot, Axis::Genes, cols, entry.n_cols, n_genes, places.genes).await?;
+    let cells = match cells {
+        Cells::Rows(rows) => cell_names(snapshot, rows, entry.n_rows, n_rows, places.cells).await?,
+        Cells::Named(_, name) => at(&StringViewArray::from(vec![name]), places.cells)?,
+    };
+    let genes = gene_names(snapshot, cols, places.genes).await?;
     let values = shown(chunk.values);
     let values = match places.values {
-        Some(at) => take(&values, &UInt32Array::from(at), None).map_err(from_arrow)?,
+        Some(order) => at(&*values, order)?,
         None => values,
     };
     RecordBatch::try_from_iter([("cell_id", cells), ("gene_id", genes), ("value", values)]).map_err(from_arrow)
@@ -113,15 +131,29 @@ pub(crate) async fn read_measured(snapshot: &Snapshot, cols: &Selection) -> Resu
         true => shown(Values::empty(entry.dtype)),
         false => concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>()).map_err(from_arrow)?,
     };
-    let cells = names(snapshot, Axis::Cells, &Selection::All, entry.n_rows, n_cells, cells).await?;
-    let genes = names(snapshot, Axis::Genes, cols, entry.n_cols, genes.len(), places).await?;
+    let cells = cell_names(snapshot, &Selection::All, entry.n_rows, n_cells, cells).await?;
+    let genes = gene_names(snapshot, cols, places).await?;
     RecordBatch::try_from_iter([("cell_id", cells), ("gene_id", genes), ("value", values)]).map_err(from_arrow)
 }
 
-/// The names at places of a selection: each is read once, and stands there as a view of its bytes.
-async fn names(
+/// The values at places of an array.
+fn at(array: &dyn Array, places: Vec<u32>) -> Result<ArrayRef> {
+    take(array, &UInt32Array::from(places), None).map_err(from_arrow)
+}
+
+/// The names at places of a selection of genes.
+async fn gene_names(snapshot: &Snapshot, selection: &Selection, mut places: Vec<u32>) -> Result<ArrayRef> {
+    match selection {
+        Selection::All => {}
+        Selection::Range(genes) => places.iter_mut().for_each(|place| *place += genes.start as u32),
+        Selection::Ids(genes) => places.iter_mut().for_each(|place| *place = genes[*place as usize] as u32),
+    }
+    at(&*snapshot.gene_views().await?, places)
+}
+
+/// The names at places of a selection of cells: each is read once, and stands there as a view of its bytes.
+async fn cell_names(
     snapshot: &Snapshot,
-    axis: Axis,
     selection: &Selection,
     n: u64,
     n_selected: usize,
@@ -143,9 +175,9 @@ async fn names(
             Selection::Ids(selection.iter(n).zip(occurs).filter(|(_, o)| *o).map(|(i, _)| i).collect())
         }
     };
-    let names = snapshot.ids_of(axis, &selection).await?;
+    let names = snapshot.ids_of(Axis::Cells, &selection).await?;
     let names = names.as_string_opt::<i32>().ok_or_else(|| Error::corrupt("names that are no text"))?;
-    take(&StringViewArray::from(names), &UInt32Array::from(places), None).map_err(from_arrow)
+    at(&StringViewArray::from(names), places)
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use crate::matrix::{self, Part, Piece, Pieces, Question};
 use crate::progress::Progress;
 use crate::reader::{self, ReadOptions};
 use crate::selection::Selection;
+use crate::store::TableName;
 use crate::store::manifest::MatrixEntry;
 use crate::tokenize::{self, Tokens};
-use crate::triplets::{self, TripletOrder};
+use crate::triplets::{self, Cells, TripletOrder};
 use arrow::array::RecordBatch;
 use slaf_core::{Context, CsrChunk, Result};
-use slaf_ingest::MatrixKey;
+use slaf_ingest::{Axis, MatrixKey};
 use slaf_kernels::linear::{Gram, Leading, Wanted};
 use slaf_kernels::matrix::{Plan, Request, Summary};
 use slaf_kernels::rank_sums::{Comparison, RankSums};
@@ -51,7 +52,24 @@ impl Dataset {
         cols: &Selection,
         order: TripletOrder,
     ) -> Result<RecordBatch> {
-        block_on(triplets::read(&self.snapshot, key, rows, cols, order)).at(key)
+        block_on(triplets::read(&self.snapshot, key, Cells::Rows(rows), cols, order)).at(key)
+    }
+
+    /// The values of one cell by its name, as [`Dataset::triplets`] gives them.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::resolve_cells`] and [`Dataset::triplets`].
+    pub fn triplets_of_cell(&self, key: &MatrixKey, name: &str, cols: &Selection) -> Result<RecordBatch> {
+        block_on(async {
+            let row = self.snapshot.resolve(Axis::Cells, &[name]).await?.swap_remove(0);
+            triplets::read(&self.snapshot, key, Cells::Named(row, name), cols, TripletOrder::ByCell).await.at(key)
+        })
+    }
+
+    /// Whether the values of cells are read without waiting for others: they are on a local disk, and
+    /// what tells where they are has been read before; `by_name`, also where each name is.
+    pub fn cells_at_hand(&self, by_name: bool) -> bool {
+        self.snapshot.is_at_hand() && (!by_name || self.snapshot.kept.has_names(TableName::Cells))
     }
 
     /// Reads a part of a matrix in chunks of at most `batch_rows` rows.

@@ -26,6 +26,12 @@ impl Dataset {
         query::run(self.session()?, sql, options)
     }
 
+    /// Whether a query is one for the values of single cells whose plan is kept, and what it needs is at
+    /// hand: it is answered in the calling thread, and soon.
+    pub fn is_point(&self, sql: &str, options: &QueryOptions) -> bool {
+        self.session.get().is_some_and(|session| query::is_point(session, sql, options))
+    }
+
     /// Runs an SQL query and hands its rows out as they come.
     ///
     /// # Errors

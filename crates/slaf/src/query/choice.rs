@@ -43,7 +43,7 @@ pub(super) fn choice(filter: &Expr) -> Option<(String, Choice)> {
                 _ => return None,
             };
             let choice = match (op, number(value)) {
-                (Operator::Eq, _) => of_values(std::slice::from_ref(value))?,
+                (Operator::Eq, _) => equal_to(value)?,
                 (Operator::Lt, Some(n)) => Choice::Between(i64::MIN, n.saturating_sub(1)),
                 (Operator::LtEq, Some(n)) => Choice::Between(i64::MIN, n),
                 (Operator::Gt, Some(n)) => Choice::Between(n.saturating_add(1), i64::MAX),
@@ -108,6 +108,11 @@ fn number(value: &ScalarValue) -> Option<i64> {
         ScalarValue::Int64(n) => *n,
         _ => None,
     }
+}
+
+/// The choice of what is equal to a value.
+pub(super) fn equal_to(value: &ScalarValue) -> Option<Choice> {
+    of_values(std::slice::from_ref(value))
 }
 
 fn of_values(values: &[ScalarValue]) -> Option<Choice> {

@@ -31,13 +31,19 @@ impl GroupedExec {
     ) -> Result<()> {
         let n_rows = self.leaf.view.shape().0;
         let at_once = reading.at_once(pool_threads()?);
-        let mut tallied = stream::iter(reading.pieces())
+        let pieces = reading.pieces();
+        let is_small = pieces.len() == 1 && reading.is_small();
+        let mut tallied = stream::iter(pieces)
             .map(|piece| {
                 let reading = reading.clone();
                 async move {
                     let of = piece.clone();
                     let tally = async move { reading.tally::<T>(of).await };
-                    Ok::<_, slaf_core::Error>((piece, SpawnedTask::spawn(tally).join().await.map_err(lost)??))
+                    let tallies = match is_small {
+                        true => tally.await?,
+                        false => SpawnedTask::spawn(tally).join().await.map_err(lost)??,
+                    };
+                    Ok::<_, slaf_core::Error>((piece, tallies))
                 }
             })
             .buffered(at_once);

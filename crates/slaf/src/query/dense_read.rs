@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Up to this many columns are looked up in a row in place of decoding it.
 const LOOKUP: usize = 64;
+/// Cells that are soon read.
+const FEW_CELLS: u64 = 16;
 /// Genes of one piece of work.
 const GENES: usize = 64;
 /// Bytes of gene-major rows that are read at once, about.
@@ -108,14 +110,15 @@ impl Reading {
     /// Fills in the tables of numbers.
     fn number(&mut self, order: Option<&GeneOrder>, n_rows: u64, n_cols: u64) {
         let chosen = &self.sides.chosen;
+        let is_one = matches!(self.sides.cols.group_of, GroupOf::One) && chosen.cols == Selection::All;
+        if is_one && self.orientation == Orientation::ByCell {
+            return;
+        }
         let rank = |gene: u64| order.map_or(gene as u32, |o| o.rank_of[gene as usize]);
         self.genes = chosen.cols.iter(n_cols).zip(0..).map(|(gene, place)| (rank(gene), place)).collect();
         self.genes.sort_unstable();
         match self.orientation {
             Orientation::ByCell => {
-                if matches!(self.sides.cols.group_of, GroupOf::One) && chosen.cols == Selection::All {
-                    return;
-                }
                 let mut table = vec![Places::NONE; n_cols as usize];
                 for &(rank, place) in &self.genes {
                     table[rank as usize] = self.col_group(place);
@@ -167,6 +170,11 @@ impl Reading {
         let places = (self.n_row_groups * self.n_col_groups) as u64;
         let rows = VALUES_A_PLACE * places / (matrix.nnz / matrix.n_rows.max(1)).max(1);
         rows.clamp(batch, batch * 64) / batch * batch
+    }
+
+    /// Whether so few cells are read that to wake another thread takes longer.
+    pub(super) fn is_small(&self) -> bool {
+        self.orientation == Orientation::ByCell && self.sides.chosen.rows.len(self.view.shape().0) <= FEW_CELLS
     }
 
     /// How many pieces may be in work at once, of so many threads.

@@ -92,6 +92,16 @@ impl ExpressionExec {
         ExpressionExec { chosen: Arc::default(), ..self.clone() }
     }
 
+    /// Whether nothing but its rows and columns decides what it reads.
+    pub(super) fn is_alone(&self) -> bool {
+        self.dynamic.is_empty() && self.limit.is_none()
+    }
+
+    /// The same scan of other rows and columns.
+    pub(super) fn of(&self, rows: Selection, cols: Selection) -> ExpressionExec {
+        ExpressionExec { rows, cols, ..self.afresh() }
+    }
+
     /// Stored values in a selection, if cells and genes are average ones.
     fn estimate(&self, rows: &Selection, cols: &Selection) -> f64 {
         let nnz = self.view.matrices.iter().map(|m| m.nnz).max().unwrap_or(0) as f64;

@@ -136,6 +136,18 @@ impl GroupedExec {
         })
     }
 
+    /// The scan, if it is all that this reads, and is never read by what this stands for: where there is
+    /// one group, there are not too many.
+    pub(super) fn leaf_alone(&self) -> Option<&ExpressionExec> {
+        let is_alone = self.builds.is_empty() && self.columns.is_empty() && self.dense.is_some();
+        Some(&self.leaf).filter(|leaf| is_alone && leaf.is_alone())
+    }
+
+    /// The same aggregates over another scan.
+    pub(super) fn with_leaf(&self, leaf: ExpressionExec) -> GroupedExec {
+        GroupedExec { leaf, prepared: Arc::default(), ..self.clone() }
+    }
+
     /// Whether each stored value of the chosen cells and genes counts as it is.
     pub(super) fn is_unfiltered(&self) -> bool {
         // Conditions on ids are part of the choice.

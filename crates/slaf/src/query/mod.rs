@@ -20,12 +20,14 @@ mod nearest;
 mod options;
 mod planning;
 mod plans;
+mod point;
 mod running;
 mod session;
 mod side_groups;
 mod sides;
 mod stopping;
 mod stored_sums;
+mod used_names;
 mod user_tables;
 mod view;
 mod view_table;
@@ -50,6 +52,12 @@ use view_table::ViewTable;
 /// Runs a query.
 pub(crate) fn run(session: &Arc<Session>, sql: &str, options: &QueryOptions) -> Result<QueryResult> {
     Running::plan(session, sql, options)?.collect()
+}
+
+/// Whether a query is answered by a plan that is kept for single cells.
+pub(crate) fn is_point(session: &Session, sql: &str, options: &QueryOptions) -> bool {
+    let kept = session.plans.get(sql, options);
+    kept.is_some_and(|plan| plan.point().is_some_and(|point| point.is_at_hand()))
 }
 
 /// Runs a query and hands its rows out as they come.

@@ -2,6 +2,7 @@
 
 use super::frame_table::FrameTable;
 use super::options::QueryOptions;
+use super::plans::Plan;
 use super::session::Session;
 use super::user_tables::Catalog;
 use arrow::datatypes::SchemaRef;
@@ -25,30 +26,28 @@ pub(super) struct Ready {
 /// Plans a query.
 pub(super) async fn plan(session: &Session, sql: &str, options: &QueryOptions, limits: &Limits) -> Result<Ready> {
     let (plan, state) = logical(session, sql, options, limits).await?;
-    let template = Arc::new(Template::new(plan, &options.parameters, &state)?);
-    session.plans.keep(sql, options, &template);
-    physical(&template.bind(&options.parameters, &state)?, &state).await
+    let plan = Arc::new(Plan::new(Template::new(plan, &options.parameters, &state)?));
+    session.plans.keep(sql, options, &plan);
+    physical(&plan, options, &state).await
 }
 
-/// Plans a query from its template.
-pub(super) async fn again(
-    session: &Session,
-    template: &Template,
-    options: &QueryOptions,
-    limits: &Limits,
-) -> Result<Ready> {
-    let mut state = match template.is_optimized() {
+/// Plans a query from what is kept of it.
+pub(super) async fn again(session: &Session, plan: &Plan, options: &QueryOptions, limits: &Limits) -> Result<Ready> {
+    let mut state = match plan.template.is_optimized() {
         true => session.without_names.clone(),
         false => session.context.state(),
     };
     limits.put_into(&mut state);
-    physical(&template.bind(&options.parameters, &state)?, &state).await
+    physical(plan, options, &state).await
 }
 
-async fn physical(plan: &LogicalPlan, state: &SessionState) -> Result<Ready> {
-    let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
-    let plan = state.query_planner().create_physical_plan(plan, state).await.map_err(from_datafusion)?;
-    Ok(Ready { schema, plan, context: state.task_ctx() })
+async fn physical(plan: &Plan, options: &QueryOptions, state: &SessionState) -> Result<Ready> {
+    let bound = plan.template.bind(&options.parameters, state)?;
+    let schema: SchemaRef = Arc::new(bound.schema().as_arrow().clone());
+    let physical = state.query_planner().create_physical_plan(&bound, state).await.map_err(from_datafusion)?;
+    let ready = Ready { schema, plan: physical, context: state.task_ctx() };
+    plan.look_at(&ready, &options.parameters);
+    Ok(ready)
 }
 
 /// The logical plan, and the state of the session with what the query sees.

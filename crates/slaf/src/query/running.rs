@@ -23,6 +23,7 @@ use slaf_sql::error::from_datafusion;
 use slaf_sql::limits::Limits;
 use std::collections::HashSet;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -30,7 +31,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::Span;
+use tracing::{Instrument, Span};
 
 /// How often a waiting caller looks whether the user stopped the query.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,6 +42,8 @@ pub(super) struct Running {
     plan: Option<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)>,
     options: QueryOptions,
     limits: Limits,
+    /// It is soon done, in the calling thread: to wake others takes longer.
+    is_small: bool,
     /// The time that the query has used of its limit.
     used: Duration,
     /// Ends with the query.
@@ -49,7 +52,15 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(schema: SchemaRef, options: &QueryOptions, limits: Limits) -> Running {
-        Running { schema, plan: None, options: options.clone(), limits, used: Duration::ZERO, span: Span::none() }
+        Running {
+            schema,
+            plan: None,
+            options: options.clone(),
+            limits,
+            is_small: false,
+            used: Duration::ZERO,
+            span: Span::none(),
+        }
     }
 
     /// Plans a query.
@@ -58,11 +69,23 @@ impl Running {
         let mut running = Running::new(Arc::new(Schema::empty()), options, limits.clone());
         let store = session.snapshot.storage.uri();
         running.span = tracing::debug_span!("query", store = %Address(store), characters = sql.len());
-        let ready = match session.plans.get(sql, options) {
-            Some(template) => {
+        let kept = session.plans.get(sql, options);
+        let point = kept.as_ref().and_then(|plan| plan.point());
+        if let Some(point) = point.filter(|point| point.is_at_hand() && running.over().is_none()) {
+            let _runtime = runtime()?.enter();
+            if let Some(plan) = running.wait(point.bind(&options.parameters))?? {
+                running.schema = point.schema.clone();
+                running.plan = Some((plan, session.of_points.clone()));
+                running.is_small = true;
+                return Ok(running);
+            }
+        }
+        let span = tracing::debug_span!(parent: &running.span, "plan");
+        let ready = match kept {
+            Some(plan) => {
                 let (session, options) = (session.clone(), options.clone());
-                let plan = async move { planning::again(&session, &template, &options, &limits).await };
-                let mut task = Task(runtime()?.spawn(plan.boxed()));
+                let plan = async move { planning::again(&session, &plan, &options, &limits).await };
+                let mut task = Task(runtime()?.spawn(plan.boxed().instrument(span)));
                 running.wait(&mut task.0)?.map_err(|_| panicked())??
             }
             None => {
@@ -71,6 +94,7 @@ impl Running {
                 let runtime = runtime()?;
                 // It is large, and would be copied from frame to frame.
                 let plan = async move { planning::plan(&session, &sql, &options, &limits).await }.boxed();
+                let plan = plan.instrument(span);
                 // The receiver is gone when the time is over.
                 let work = move || drop(done.send(runtime.block_on(plan)));
                 thread::Builder::new().name("slaf-plan".into()).stack_size(PLANNING_STACK).spawn(work)?;
@@ -98,15 +122,25 @@ impl Running {
     pub(super) fn collect(mut self) -> Result<QueryResult> {
         let mut stream = self.execute()?;
         let mut held = Held { bytes: 0, seen: HashSet::new() };
-        let mut task = Task(runtime()?.spawn(async move {
+        let collect = async move {
             let mut batches = Vec::new();
             while let Some(batch) = stream.next().await.transpose().map_err(from_datafusion)? {
                 held.add(&batch)?;
                 batches.push(batch);
             }
             Ok::<_, Error>(batches)
-        }));
-        let batches = self.wait(&mut task.0)?.map_err(|_| panicked())??;
+        };
+        let batches = match self.is_small {
+            true => {
+                let _runtime = runtime()?.enter();
+                let batches = self.wait(AssertUnwindSafe(collect).catch_unwind())?.map_err(|_| panicked())??;
+                self.over().map_or(Ok(batches), Err)?
+            }
+            false => {
+                let mut task = Task(runtime()?.spawn(collect));
+                self.wait(&mut task.0)?.map_err(|_| panicked())??
+            }
+        };
         let schema = batches.first().map_or(self.schema, RecordBatch::schema);
         Ok(QueryResult { schema, batches })
     }
@@ -163,19 +197,22 @@ impl Running {
             if let Poll::Ready(value) = done {
                 return Ok(value);
             }
+            if let Some(error) = self.over() {
+                self.limits.stop();
+                return Err(error);
+            }
             let left = self.options.time_limit.map(|limit| limit.saturating_sub(self.used));
-            let error = if self.options.cancel.is_cancelled() {
-                Error::new(ErrorKind::Interrupted, "the query was stopped")
-            } else if left.is_some_and(|left| left.is_zero()) {
-                let seconds = self.options.time_limit.unwrap_or_default().as_secs_f64();
-                Error::new(ErrorKind::TimeLimit, format!("the query took longer than {seconds} s"))
-            } else {
-                thread::park_timeout(left.map_or(LOOK, |left| left.min(LOOK)));
-                continue;
-            };
-            self.limits.stop();
-            return Err(error);
+            thread::park_timeout(left.map_or(LOOK, |left| left.min(LOOK)));
         }
+    }
+
+    /// The error of a query that the user stopped, or that has used its time.
+    fn over(&self) -> Option<Error> {
+        if self.options.cancel.is_cancelled() {
+            return Some(Error::new(ErrorKind::Interrupted, "the query was stopped"));
+        }
+        let limit = self.options.time_limit.filter(|limit| self.used >= *limit)?.as_secs_f64();
+        Some(Error::new(ErrorKind::TimeLimit, format!("the query took longer than {limit} s")))
     }
 }
 

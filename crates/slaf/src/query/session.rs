@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::Result as DfResult;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::Axis;
@@ -44,6 +44,8 @@ pub(crate) struct Session {
     /// any more, and which are most of what a query copies.
     pub(super) without_names: SessionState,
     pub(super) plans: Plans,
+    /// What kept plans for single cells run in.
+    pub(super) of_points: Arc<TaskContext>,
 }
 
 // DataFusion's context has no Debug.
@@ -101,7 +103,8 @@ impl Session {
             .with_window_functions(Vec::new())
             .with_table_function_list(Vec::new())
             .build();
-        Ok(Session { snapshot: inner.clone(), context, tables: names, columns, without_names, plans: Plans::new() })
+        let (snapshot, of_points) = (inner.clone(), without_names.task_ctx());
+        Ok(Session { snapshot, context, tables: names, columns, without_names, plans: Plans::new(), of_points })
     }
 }
 

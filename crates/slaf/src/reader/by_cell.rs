@@ -16,13 +16,16 @@ use std::ops::Range;
 
 /// Up to this many columns are looked up one by one in the blocks that may have them.
 const LOOKUP: usize = 64;
+/// Rows, and bytes of them, that the calling thread decodes: to wake others takes as long.
+const FEW_ROWS: usize = 64;
+const FEW_BYTES: u64 = 64 << 10;
 
 /// What becomes of a row's columns.
-enum Columns {
+enum Columns<'a> {
     /// They stay as they are.
     Same,
     /// All stay, under new numbers.
-    All(Vec<u32>),
+    All(&'a [u32]),
     /// Some stay, under new numbers.
     Some { map: Vec<u32>, n_out: usize },
     /// Few stay: their numbers in the packed row, rising, and their new ones.
@@ -51,7 +54,7 @@ impl Snapshot {
         let Unique { ids, repeats } = Unique::new(cols);
         let columns = match (&ids, gene_of) {
             (None, None) => Columns::Same,
-            (None, Some(gene_of)) => Columns::All(gene_of.to_vec()),
+            (None, Some(gene_of)) => Columns::All(gene_of),
             (Some(ids), _) if ids.len() <= LOOKUP => {
                 let mut pairs: Vec<(u32, u32)> = ids
                     .iter()
@@ -70,13 +73,14 @@ impl Snapshot {
                 Columns::Some { map, n_out: ids.len() }
             }
         };
-        in_pool(|| {
+        let decode = || {
             let chunk = decode::<T>(&packed, &columns, n_cols, unsorted)?;
             Ok(match repeats {
                 Some(repeats) => repeat_columns::<T>(&chunk, &repeats),
                 None => chunk,
             })
-        })
+        };
+        if is_little(&packed) { decode() } else { in_pool(decode) }
     }
 }
 
@@ -110,13 +114,31 @@ impl Unique {
     }
 }
 
+/// Whether rows are decoded in one thread.
+fn is_little(packed: &PackedRows) -> bool {
+    packed.len() <= FEW_ROWS && packed.bytes_read <= FEW_BYTES
+}
+
 /// Rows that one thread decodes at a time.
-fn parts(n_rows: usize) -> Vec<Range<usize>> {
+fn parts(packed: &PackedRows) -> Vec<Range<usize>> {
+    let n_rows = packed.len();
+    if is_little(packed) {
+        return vec![0..n_rows];
+    }
     let n = (rayon::current_num_threads() * 4).min(n_rows).max(1);
     (0..n).map(|i| n_rows * i / n..n_rows * (i + 1) / n).collect()
 }
 
-fn decode<T: Value>(packed: &PackedRows, columns: &Columns, n_cols: u64, unsorted: bool) -> Result<CsrChunk> {
+/// What is made of each of several, by all threads if these are more than one.
+fn each<T: Send, R: Send>(of: Vec<T>, make: impl Fn(T) -> Result<R> + Sync + Send) -> Result<Vec<R>> {
+    match of.len() {
+        // Outside of the pool even one would be handed to another thread.
+        0 | 1 => of.into_iter().map(make).collect(),
+        _ => of.into_par_iter().map(make).collect(),
+    }
+}
+
+fn decode<T: Value>(packed: &PackedRows, columns: &Columns<'_>, n_cols: u64, unsorted: bool) -> Result<CsrChunk> {
     match columns {
         Columns::Same => decode_all::<T>(packed, None, n_cols, unsorted),
         Columns::All(map) => decode_all::<T>(packed, Some(map), n_cols, unsorted),
@@ -169,19 +191,19 @@ impl<T: Value> Scratch<T> {
 }
 
 /// Every value of every row, decoded straight into the result: the headers tell the lengths.
-fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64, unsorted: bool) -> Result<CsrChunk> {
+fn decode_all<T: Value>(packed: &PackedRows, map: Option<&[u32]>, n_cols: u64, unsorted: bool) -> Result<CsrChunk> {
     let n = packed.len();
-    let lengths: Vec<u64> = (0..n).into_par_iter().map(|i| Ok(packed.row(i)?.nnz() as u64)).collect::<Result<_>>()?;
+    let lengths = |rows: Range<usize>| rows.map(|i| Ok(packed.row(i)?.nnz() as u64)).collect::<Result<Vec<_>>>();
     let mut indptr = Vec::with_capacity(n + 1);
     indptr.push(0);
-    for length in lengths {
+    for length in each(parts(packed), lengths)?.into_iter().flatten() {
         indptr.push(indptr[indptr.len() - 1] + length);
     }
     let nnz = indptr[n] as usize;
     let (mut indices, mut values) = (zeros::<u32>(nnz), zeros::<T>(nnz));
     let mut jobs = Vec::new();
     let (mut indices_left, mut values_left) = (indices.as_mut_slice(), values.as_mut_slice());
-    for rows in parts(n) {
+    for rows in parts(packed) {
         let length = (indptr[rows.end] - indptr[rows.start]) as usize;
         let (i, rest) = indices_left.split_at_mut(length);
         indices_left = rest;
@@ -189,7 +211,7 @@ fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64
         values_left = rest;
         jobs.push((rows, i, v));
     }
-    jobs.into_par_iter().try_for_each(|(rows, indices, values)| {
+    each(jobs, |(rows, indices, values)| {
         let mut scratch = Scratch::default();
         let first = indptr[rows.start];
         for i in rows {
@@ -209,7 +231,7 @@ fn decode_all<T: Value>(packed: &PackedRows, map: Option<&Vec<u32>>, n_cols: u64
             let renumber = scratch.renumber.get_or_insert_with(|| Renumber::new(map.len()));
             renumber.row(map, &scratch.columns, &scratch.values, columns_out, values_out);
         }
-        Ok::<(), slaf_core::Error>(())
+        Ok(())
     })?;
     Ok(CsrChunk { indptr, indices, values: T::wrap(values) })
 }
@@ -241,19 +263,15 @@ fn decode_some<T: Value>(
     packed: &PackedRows,
     pick: impl Fn(&Row<'_>, &mut Scratch<T>, &mut Picked<T>) -> Result<()> + Sync,
 ) -> Result<CsrChunk> {
-    let done: Vec<Picked<T>> = parts(packed.len())
-        .into_par_iter()
-        .map(|rows| {
-            let ends = Vec::with_capacity(rows.len());
-            let (mut picked, mut scratch) =
-                (Picked { ends, columns: Vec::new(), values: Vec::new() }, Scratch::default());
-            for i in rows {
-                pick(&packed.row(i)?, &mut scratch, &mut picked)?;
-                picked.ends.push(picked.columns.len() as u64);
-            }
-            Ok(picked)
-        })
-        .collect::<Result<_>>()?;
+    let done = each(parts(packed), |rows| {
+        let ends = Vec::with_capacity(rows.len());
+        let (mut picked, mut scratch) = (Picked { ends, columns: Vec::new(), values: Vec::new() }, Scratch::default());
+        for i in rows {
+            pick(&packed.row(i)?, &mut scratch, &mut picked)?;
+            picked.ends.push(picked.columns.len() as u64);
+        }
+        Ok(picked)
+    })?;
     let nnz = done.iter().map(|d| d.columns.len()).sum();
     let mut indptr = Vec::with_capacity(packed.len() + 1);
     indptr.push(0);

@@ -24,6 +24,8 @@ pub(crate) enum Key {
     Column(TableName, String),
     /// The rows of `cells` or `genes` by name.
     Names(TableName),
+    /// The names of a table, as views of their bytes.
+    Views(TableName),
     /// The genes by symbol.
     Symbols,
     /// The gene order of a table.
@@ -158,6 +160,20 @@ impl Kept {
         let load = async { Ok::<_, Error>(Value::Inverted(Arc::new(load.await?))) };
         match self.get_or(&key, load).await? {
             Value::Inverted(index) => Ok(index),
+            other => Err(mistaken(&key, &other)),
+        }
+    }
+
+    /// The names of a table as views, as [`Kept::names`].
+    pub(crate) async fn views(
+        &self,
+        table: TableName,
+        load: impl Future<Output = Result<ArrayRef>>,
+    ) -> Result<ArrayRef> {
+        let key = Key::Views(table);
+        let load = async { Ok::<_, Error>(Value::Column(load.await?)) };
+        match self.get_or(&key, load).await? {
+            Value::Column(views) => Ok(views),
             other => Err(mistaken(&key, &other)),
         }
     }

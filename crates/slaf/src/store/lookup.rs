@@ -8,7 +8,7 @@ use crate::store::names::Names;
 use crate::store::schema;
 use crate::store::snapshot::Snapshot;
 use crate::store::table_name::TableName;
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringViewArray};
 use arrow::datatypes::{DataType, UInt32Type};
 use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::order::GeneOrder;
@@ -45,6 +45,15 @@ impl Snapshot {
             .filter(|s| s.null_count() == 0)
             .ok_or_else(|| Error::corrupt(format!("column {} holds no names", table.index())))?;
         Ok(Arc::new(strings.clone()))
+    }
+
+    /// The names of all genes, as views of their bytes.
+    pub(crate) async fn gene_views(&self) -> Result<ArrayRef> {
+        let load = async {
+            let views: ArrayRef = Arc::new(StringViewArray::from(&*self.ids(Axis::Genes).await?));
+            Ok(views)
+        };
+        self.storage.guard(self.kept.views(TableName::Genes, load)).await
     }
 
     /// The names of some cells or genes.

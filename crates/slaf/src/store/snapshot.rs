@@ -98,6 +98,11 @@ impl Snapshot {
         self.storage.guard(cell.get_or_try_init(open)).await
     }
 
+    /// Whether it is on a local disk, and its cells and genes are open.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        self.storage.local().is_some() && self.cells.initialized() && self.genes.initialized()
+    }
+
     /// Tables of a store that was removed and made again have the same names.
     async fn check_is_ours(&self, table: &Table, entry: &TableEntry) -> Result<()> {
         let Some(name) = table.transaction() else { return Ok(()) };

@@ -2,7 +2,7 @@
 
 use crate::Fixture;
 use arrow::util::pretty::pretty_format_batches;
-use slaf::{Dataset, ErrorKind};
+use slaf::{Dataset, ErrorKind, Parameter, Parameters, QueryOptions, QueryResult};
 use slaf_testing::dense;
 
 fn one(dataset: &Dataset, sql: &str) -> f64 {
@@ -86,4 +86,37 @@ fn streams_give_the_same_rows() {
     let stream = fixture.dataset().query_stream("SELECT * FROM expression", &Default::default()).unwrap();
     let rows: usize = stream.map(|b| b.unwrap().num_rows()).sum();
     assert_eq!(rows, fixture.sample.x.nnz());
+}
+
+/// A plan that is kept gives, for other cells, what a handle that has kept nothing gives.
+#[test]
+fn plans_of_single_cells_are_kept() {
+    let fixture = Fixture::new(5, 60, 30);
+    let kept = fixture.dataset();
+    let bound =
+        |value: Parameter| QueryOptions { parameters: Parameters::Positional(vec![value]), ..QueryOptions::default() };
+    let names = |cell: usize| (format!("'c{cell}'"), Parameter::Text(format!("c{cell}")));
+    let numbers = |cell: usize| (cell.to_string(), Parameter::Int(cell as i128));
+    let tables: [(&str, bool, bool); 8] = [
+        ("SELECT gene_id, value FROM expression WHERE cell_id = ?", true, true),
+        ("SELECT * FROM expression WHERE cell_integer_id = ?", false, true),
+        ("SELECT SUM(value), AVG(value), COUNT(*) FROM expression WHERE cell_id = ?", true, true),
+        ("SELECT value + 1 FROM expression e WHERE ? = e.cell_integer_id AND value > 1", false, true),
+        ("SELECT value FROM expression WHERE cell_id = ? AND gene_id = 'g3'", true, true),
+        ("SELECT gene_id, SUM(value) FROM expression WHERE cell_id = ? GROUP BY gene_id ORDER BY 1", true, false),
+        ("SELECT sqrt(value) FROM expression WHERE cell_id = ?", true, false),
+        ("SELECT value FROM expression WHERE cell_id > ? ORDER BY 1", true, false),
+    ];
+    for (sql, by_name, is_point) in tables {
+        for cell in [3, 59, 0, 60, 3, 17] {
+            let (text, value) = if by_name { names(cell) } else { numbers(cell) };
+            let found = kept.query_with(sql, &bound(value)).unwrap();
+            let expected = fixture.dataset().query(&sql.replace('?', &text)).unwrap();
+            assert_eq!(found.schema.fields(), expected.schema.fields(), "{sql}");
+            let table = |result: &QueryResult| pretty_format_batches(&result.batches).unwrap().to_string();
+            assert_eq!(table(&found), table(&expected), "{sql} of {text}");
+        }
+        assert_eq!(kept.is_point(sql, &bound(names(1).1)), is_point && by_name, "{sql}");
+        assert_eq!(kept.is_point(sql, &bound(numbers(1).1)), is_point && !by_name, "{sql}");
+    }
 }
