@@ -23,6 +23,8 @@ from test_plans import literal
 from slaf import InvalidArgumentError, SLAFArray, TimeLimitError, UnknownNameError
 from slaf.data import SLAFConverter
 
+pytestmark = pytest.mark.filterwarnings("ignore:Observation names are not unique")
+
 N, M = 40, 30
 ODD = ["it's", 'quo"te', "", "a b", "Ünï🧬", "'; DROP TABLE cells; --", "$1", "?", "n" * 300]
 
@@ -96,7 +98,7 @@ def test_cells_by_name_and_number(pair):
             by_number = all_rows[all_rows.cell == i]
             assert triplets(array.get_cell_expression(i)) == expected_triplets(by_number)
             if list(adata.obs_names).count(name) > 1:
-                with pytest.raises(InvalidArgumentError, match="more than one"):
+                with pytest.raises(UnknownNameError, match="more than one"):
                     array.get_cell_expression(name)
                 continue
             found = array.get_cell_expression(name)
@@ -143,9 +145,10 @@ def answer(array: SLAFArray, *args):
         return type(e)
 
 
-def same(found, expected, numbers_too: bool = True) -> None:
+def same(found, expected, dtypes: bool = True, order: bool = True) -> None:
     if isinstance(expected, pl.DataFrame):
-        assert_frame_equal(found, expected, check_dtypes=numbers_too, check_exact=True)
+        options = {"check_dtypes": dtypes, "check_exact": True, "check_row_order": order}
+        assert_frame_equal(found, expected, **options)
     else:
         assert found is expected
 
@@ -158,9 +161,13 @@ def test_values_in_a_text_and_bound_to_it(pair, text):
     expected = {name: answer(SLAFArray(path), text.format(literal(name))) for name in set(names)}
     for _ in range(2):
         for name in names:
-            same(answer(array, text.format("?"), [name]), expected[name])
-            same(answer(array, text.format("$name"), {"name": name}), expected[name])
-            same(answer(array, text.format(literal(name))), expected[name])
+            # Two cells may come from two threads, in any order.
+            is_one = list(adata.obs_names).count(name) < 2
+            if not is_one and "LIMIT 2" in text:
+                continue
+            for args in (("?", [name]), ("$name", {"name": name}), (literal(name),)):
+                found = answer(array, text.format(args[0]), *args[1:])
+                same(found, expected[name], order=is_one)
 
 
 @pytest.mark.parametrize("text", range(len(NUMBERED)))
@@ -181,7 +188,9 @@ def test_answers_are_those_of_pandas(pair):
             rows = all_rows[all_rows.cell_id == name]
             text = "SELECT cell_id, gene_id, value FROM expression WHERE cell_id = ?"
             found = array.query(text, [name])
-            assert triplets(found) == expected_triplets(rows)
+            if rows.cell.nunique() < 2:
+                assert triplets(found) == expected_triplets(rows)
+            assert sorted(triplets(found)) == sorted(expected_triplets(rows))
             assert found.schema["gene_id"] == pl.Categorical
             n = array.query("SELECT COUNT(*) FROM expression WHERE cell_id = ?", [name]).item()
             assert n == len(rows)
@@ -211,7 +220,8 @@ def test_any_columns_and_conditions(pair, data):
     for cell in data.draw(st.lists(st.integers(0, N - 1), min_size=3, max_size=5)):
         value = adata.obs_names[cell] if by_name else cell
         expected = answer(SLAFArray(path), text.format(literal(value)))
-        same(answer(array, text.format("?"), [value]), expected)
+        is_one = not by_name or list(adata.obs_names).count(value) < 2
+        same(answer(array, text.format("?"), [value]), expected, order=is_one)
 
 
 def test_no_plan_is_made_twice(tmp_path):

@@ -22,6 +22,8 @@ use datafusion::logical_expr::{Cast, Expr, Operator};
 use datafusion::physical_expr::expressions::{
     self, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NegativeExpr, NotExpr,
 };
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -151,6 +153,11 @@ fn leaf(plan: &Arc<dyn ExecutionPlan>) -> Option<&ExpressionExec> {
         projection.expr().iter().all(|column| is_plain(&column.expr))
     } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         filter.fetch().is_none() && is_plain(filter.predicate())
+    } else if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        // It ends what is below it, of one group.
+        *aggregate.mode() == AggregateMode::Final && aggregate.group_expr().is_empty()
+    } else if let Some(coalesce) = plan.downcast_ref::<CoalescePartitionsExec>() {
+        coalesce.fetch().is_none()
     } else {
         plan.downcast_ref::<CooperativeExec>().is_some()
     };

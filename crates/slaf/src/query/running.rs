@@ -69,9 +69,12 @@ impl Running {
         let mut running = Running::new(Arc::new(Schema::empty()), options, limits.clone());
         let store = session.snapshot.storage.uri();
         running.span = tracing::debug_span!("query", store = %Address(store), characters = sql.len());
+        if let Some(error) = running.over() {
+            return Err(error);
+        }
         let kept = session.plans.get(sql, options);
         let point = kept.as_ref().and_then(|plan| plan.point());
-        if let Some(point) = point.filter(|point| point.is_at_hand() && running.over().is_none()) {
+        if let Some(point) = point.filter(|point| point.is_at_hand()) {
             let _runtime = runtime()?.enter();
             if let Some(plan) = running.wait(point.bind(&options.parameters))?? {
                 running.schema = point.schema.clone();
