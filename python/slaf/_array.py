@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Frames of larger data sets are read when they are touched, not in the background.
 _BACKGROUND_LIMIT = 2_000_000
+# Of a frame that was read, so many times the rows that were given cost as much to show as all.
+_ROWS_AT_ONCE = 8
 
 
 class Version(NamedTuple):
@@ -285,11 +287,13 @@ class SLAFArray(Expression, Measured, Search, Indexing, Growing, Asynchronous):
     def _rows(self, of: str, rows: Axis) -> pl.DataFrame:
         """Some rows of obs or var, read alone unless the frame is there already.
 
-        Once as many rows were given as there are, the whole frame has been paid for, and it stays.
+        Once as many rows were given as there are, or a part of them where the frame was read in the
+        background, the whole frame has been paid for, and it stays.
         """
         self._rows_given[of] += len(rows)
         n_rows = len(self._store.axis(of))
-        if of in self._frames or n_rows <= min(self._rows_given[of], _BACKGROUND_LIMIT):
+        paid = self._rows_given[of] * (_ROWS_AT_ONCE if self.is_metadata_ready() else 1)
+        if of in self._frames or n_rows <= min(paid, _BACKGROUND_LIMIT):
             return self._frame(of)[rows.array()]
         return self._to_polars(self._store.native.frame_rows(of, rows.native()), of, rows)
 
