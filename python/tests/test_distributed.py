@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -424,6 +425,32 @@ def test_an_input_that_changes_is_noticed(tmp_path, inputs):
     with pytest.raises(slaf.ConflictError, match="since the conversion began"):
         plan.finish(results, None)
     assert not (tmp_path / "a.slaf").exists()
+
+
+def test_what_is_written_beside_the_files_of_an_input(tmp_path):
+    """The target and a log in the folder that is read, and links that lead nowhere or round."""
+    folder = tmp_path / "10x"
+    folder.mkdir()
+    (folder / "matrix.mtx").write_text(
+        "%%MatrixMarket matrix coordinate integer general\n3 2 2\n1 1 5\n3 2 7\n"
+    )
+    (folder / "features.tsv").write_text(
+        "".join(f"g{i}\tg{i}\tGene Expression\n" for i in range(3))
+    )
+    (folder / "barcodes.tsv").write_text("c0\nc1\n")
+    (folder / "broken").symlink_to("nowhere")
+    (folder / "round").symlink_to(".")
+    for path in (folder, folder / "matrix.mtx"):
+        plan = plan_of([path], folder / "out.slaf")
+        (folder / "convert.log").write_text(str(path))
+        results = [_slaf.convert_part(plan.task(part)) for part in range(len(plan.cells))]
+        plan.finish(results, None)
+        assert SLAFArray(folder / "out.slaf").to_csr().toarray().tolist() == [[5, 0, 0], [0, 0, 7]]
+        shutil.rmtree(folder / "out.slaf")
+    plan = plan_of([folder / "matrix.mtx"], folder / "out.slaf")
+    (folder / "barcodes.tsv").write_text("c1\nc0\n\n")
+    with pytest.raises(slaf.ConflictError, match="since the conversion began"):
+        _slaf.convert_part(plan.task(0))
 
 
 def test_a_plan_that_is_dropped_leaves_nothing(tmp_path, inputs):

@@ -6,7 +6,10 @@ use crate::plain::MARK;
 use crate::{h5ad, loom, mtx, tenx_h5, text, unpacked};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What a matrix of the Matrix Market begins with.
+const MATRIX_MARKET: &[u8] = b"%%MatrixMarket";
 
 const ACCEPTED: &str = "expected an h5ad, h5mu, 10x HDF5 or loom file, a Zarr store of AnnData, an mtx file or a folder \
                         with one (10x, STARsolo, kb-python, Parse, alevin-fry), or a csv, tsv or blank-delimited table";
@@ -21,7 +24,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
 
 fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     if std::fs::metadata(path)?.is_dir() {
-        if [".zgroup", "zarr.json"].iter().any(|name| path.join(name).exists()) {
+        if is_zarr(path) {
             return open_zarr_store(path, options);
         }
         return mtx::open(path, options);
@@ -31,7 +34,7 @@ fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
     }
     let begin = beginning(path)?;
     let begin = begin.strip_prefix(MARK).unwrap_or(&begin);
-    if begin.starts_with(b"%%MatrixMarket") {
+    if begin.starts_with(MATRIX_MARKET) {
         return mtx::open(path, options);
     }
     if begin.starts_with(unpacked::HDF5) {
@@ -46,6 +49,21 @@ fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
         b if b.contains(&0) => Err(unknown("a binary file of unknown content")),
         _ => text::open(path, options),
     }
+}
+
+/// What an input is read from: the files of a data set in Matrix Market form, beside which others may lie,
+/// otherwise the file or folder itself.
+pub fn files_of(path: &Path, options: &OpenOptions) -> Vec<PathBuf> {
+    let is_mtx = match path.is_dir() {
+        true => !is_zarr(path),
+        false => beginning(path).is_ok_and(|b| b.strip_prefix(MARK).unwrap_or(&b).starts_with(MATRIX_MARKET)),
+    };
+    let files = if is_mtx { mtx::files_of(path, options) } else { None };
+    files.unwrap_or_else(|| vec![path.to_owned()])
+}
+
+fn is_zarr(folder: &Path) -> bool {
+    [".zgroup", "zarr.json"].iter().any(|name| folder.join(name).exists())
 }
 
 /// What a file is that another program has to unpack or export, and how.

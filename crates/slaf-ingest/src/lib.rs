@@ -39,7 +39,7 @@ mod union_uns;
 mod unpacked;
 
 pub use arrow_types::arrow_type;
-pub use detect::open;
+pub use detect::{files_of, open};
 pub use folder::h5ads_in;
 pub use h5ad::kind_of_extra;
 pub use h5ad_writer::{Compression, Element, H5adWriter, WriteOptions, check_name, join_extras, write_element};

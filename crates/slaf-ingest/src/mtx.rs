@@ -101,6 +101,11 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>>
     Ok(Box::new(Mtx { description, obs, var, matrices, options: options.clone() }))
 }
 
+/// The files that [`open`] reads; `None` for what it does not open.
+pub(crate) fn files_of(path: &Path, options: &OpenOptions) -> Option<Vec<PathBuf>> {
+    Layout::find(path, options.genome.as_deref()).ok().map(Layout::files)
+}
+
 /// Whether the cells are in the rows of a matrix.
 fn orientation(shape: (u64, u64), n_cells: u64, n_genes: u64, layout: &Layout, matrix: &Path) -> Result<bool> {
     let expected = if layout.cells_in_rows { (n_cells, n_genes) } else { (n_genes, n_cells) };

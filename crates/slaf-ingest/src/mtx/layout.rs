@@ -74,6 +74,19 @@ impl Layout {
         Ok(layout)
     }
 
+    /// All of them.
+    pub(super) fn files(self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.matrices.into_iter().map(|(_, matrix)| matrix).collect();
+        match self.genes {
+            Genes::Features(path) | Genes::Table(path) | Genes::Fry(path) => files.push(path),
+            Genes::Lines { ids, names } => files.extend([ids].into_iter().chain(names)),
+        }
+        match self.cells {
+            Cells::Barcodes(path) | Cells::Table(path) => files.push(path),
+        }
+        files
+    }
+
     fn of_10x(matrix: PathBuf, features: PathBuf, barcodes: PathBuf) -> Layout {
         Layout {
             program: "10x",

@@ -68,7 +68,7 @@ impl Distributed {
             }
         }
         for (path, fingerprint) in &self.inputs {
-            fingerprint.check(path)?;
+            fingerprint.check(path, &self.options.input, self.target.storage.local().map(|t| &**t))?;
         }
         let job = self.job(progress);
         job.tick("cells", self.n_cells_of_all())?;

@@ -66,7 +66,8 @@ impl Distributed {
         let mut states = Vec::new();
         for path in expand(inputs, &mut Vec::new())? {
             let path = std::path::absolute(&path).at(path.display())?;
-            states.push((path.clone(), Fingerprint::of(&path)?));
+            let state = Fingerprint::of(&path, &options.input, target.storage.local().map(|t| &**t))?;
+            states.push((path, state));
         }
         let sources = Sources::open(inputs, options, progress, &mut notes)?;
         sources.refuse_losses(options.allow_loss)?;

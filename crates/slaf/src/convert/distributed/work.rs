@@ -168,7 +168,8 @@ impl<'a> Attempt<'a> {
     }
 
     fn check_inputs(&self) -> Result<()> {
-        self.task.inputs.iter().try_for_each(|i| i.fingerprint.check(&i.path))
+        let (options, target) = (&self.options.input, self.storage.local().map(|t| &**t));
+        self.task.inputs.iter().try_for_each(|i| i.fingerprint.check(&i.path, options, target))
     }
 
     /// Names the input in an error of reading; see `Sources::name`.
