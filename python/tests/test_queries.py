@@ -188,3 +188,17 @@ def test_tiny_fragments(tmp_path_factory, n, m, seed, fragment):
             expected = case.oracle.execute(sql).fetchall()
             assert_same(case.fast.query(sql), expected, sql)
             assert_same(case.slow.query(sql), expected, f"without pushdown: {sql}")
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64, np.float64])
+def test_genes_as_columns_of_every_type(tmp_path, dtype):
+    X = (np.arange(12).reshape(4, 3) % 3).astype(dtype)
+    adata = ad.AnnData(X, var=pd.DataFrame(index=list("abc")))
+    SLAFConverter().convert_anndata(adata, tmp_path / "a.slaf")
+    array = SLAFArray(tmp_path / "a.slaf")
+    for measured in (False, True):
+        found = array.query("SELECT a, c FROM cells", measured=measured)
+        np.testing.assert_array_equal(found.to_numpy(), X[:, [0, 2]])
+        assert array.query("SELECT COUNT(b) FROM cells", measured=measured).item() == 4
+    if dtype == np.bool_:
+        assert array.query("SELECT COUNT(*) FROM cells WHERE b").item() == X[:, 1].sum()

@@ -135,7 +135,8 @@ async fn lengths(view: &View, rows: &Selection, cols: &Selection, columns: &[Vie
     Ok(Some(CsrChunk { indptr, indices: Vec::new(), values: Values::empty(Dtype::U8) }))
 }
 
-fn sql_values(values: Values) -> ArrayRef {
+/// Values of a matrix as SQL has them: floats in one form, those of bool as truth values.
+pub(super) fn sql_values(values: Values) -> ArrayRef {
     match values {
         Values::Bool(v) => Arc::new(arrow::array::BooleanArray::from(v)),
         Values::F32(mut v) => {

@@ -1,7 +1,7 @@
 //! `cells` and `genes` as tables: names and numbers, obs or var, obsm or varm. Only the columns
 //! that a query uses are read. A missing number of obs or var is null.
 
-use super::block::in_slices;
+use super::block::{in_slices, sql_values};
 use super::choice::{Choice, choice, is_plain};
 use super::ids;
 use crate::config;
@@ -10,7 +10,7 @@ use crate::reader::ReadOptions;
 use crate::selection::Selection;
 use crate::store::manifest::Slot;
 use crate::store::schema;
-use crate::store::values::{dense_columns, to_arrow};
+use crate::store::values::dense_columns;
 use crate::store::{Snapshot, TableName};
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, make_array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
@@ -335,7 +335,7 @@ impl FramePart {
         let inner = &self.snapshot;
         let x = inner.matrix(&MatrixKey::X)?;
         let chunk = inner.read(&MatrixKey::X, x, rows, &Selection::Ids(genes.to_vec()), ReadOptions::default()).await?;
-        let columns = dense_columns(&chunk, genes.len()).into_iter().map(|values| one_form(&to_arrow(values)));
+        let columns = dense_columns(&chunk, genes.len()).into_iter().map(sql_values);
         let measured = if self.measured { inner.measured().await? } else { None };
         let Some(measured) = measured else { return Ok(columns.collect()) };
         let sets = measured.sets_of(rows.iter(inner.manifest.n_cells));
