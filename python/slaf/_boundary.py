@@ -15,7 +15,7 @@ import numpy.typing as npt
 from slaf._selectors import for_rust
 
 if TYPE_CHECKING:
-    from slaf._slaf import Tokenizer
+    from slaf._slaf import Measured, Tokenizer
     from slaf._store import Key
 
 #: All rows, a range of them, or their numbers.
@@ -37,6 +37,7 @@ class ConvertOptions:
     feature_type: str | None
     modality: str | None
     genes_in_rows: bool | None
+    measured: Measured | None
     durability: Literal["full", "os"]
     storage_options: dict[str, str]
 
@@ -62,7 +63,11 @@ class AddOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AppendOptions:
-    """How cells are appended; see :meth:`slaf.SLAFArray.append`."""
+    """How cells are appended; see :meth:`slaf.SLAFArray.append`.
+
+    Of sources that are opened stores, by their places: the version, and the options of the object
+    store.
+    """
 
     join: Literal["outer", "inner", "reference"]
     source_name: str | None
@@ -70,6 +75,8 @@ class AppendOptions:
     allow_loss: bool
     fill_layers: bool
     allow_disjoint: bool
+    measured: Measured | None
+    stores: dict[int, tuple[int, dict[str, str]]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,7 +184,8 @@ class Growing(Versions, Rewriting):
         ----------
         source
             What a conversion reads: a path, or several; a folder of h5ad files; the path or
-            address of another store; a :class:`SLAFArray`; an AnnData or lazy AnnData.
+            address of another store; a :class:`SLAFArray`, in the version that it shows; an AnnData
+            or lazy AnnData.
         join
             The genes of the new version: those of any (``"outer"``), or those of the store
             (``"reference"``). ``"inner"`` is refused where it would take genes from the store.
@@ -233,19 +234,24 @@ class Growing(Versions, Rewriting):
             allow_loss=flag("allow_loss", allow_loss),
             fill_layers=flag("fill_layers", fill_layers),
             allow_disjoint=flag("allow_disjoint", allow_disjoint),
+            measured=None,
+            stores={},
         )
-        if isinstance(source, Growing):
-            source = source._store.path
-        if isinstance(source, (str, os.PathLike)):
-            return self._append([_path_of(source)], options)
+        if isinstance(source, (str, os.PathLike, Growing)):
+            source = [source]
         if hasattr(source, "obs_names") and hasattr(source, "var_names"):
             from slaf.data.converter import h5ad_beside
+            from slaf.integrations._origin import measured_in
+            from slaf.integrations.anndata import LazyAnnData
 
+            measured = measured_in(source) if isinstance(source, LazyAnnData) else None
             with h5ad_beside(source, self._store.path) as file:
                 shown = options.source_name or _IN_MEMORY
-                return self._append([str(file)], replace(options, shown=shown))
+                return self._append([str(file)], replace(options, shown=shown, measured=measured))
         if isinstance(source, Sequence) and not isinstance(source, (bytes, bytearray)):
-            return self._append([_path_of(s) for s in source], options)
+            stores = {i: s._store for i, s in enumerate(source) if isinstance(s, Growing)}
+            opened = {i: (s.version, s.storage_options) for i, s in stores.items()}
+            return self._append([_path_of(s) for s in source], replace(options, stores=opened))
         raise invalid(f"append takes paths, stores and AnnData, not a {type(source).__name__}")
 
     def _append(self, sources: list[str], options: AppendOptions) -> Report:

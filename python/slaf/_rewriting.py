@@ -110,6 +110,7 @@ class Rewriting(Changing):
             feature_type=None,
             modality=None,
             genes_in_rows=None,
+            measured=None,
             durability="full",
             storage_options=self._store.storage_options,
         )

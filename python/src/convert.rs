@@ -1,6 +1,7 @@
 //! Conversion into a store.
 
 use crate::arguments::{Named, from_attributes};
+use crate::dataset::PyMeasured;
 use crate::output::to_json;
 use crate::work;
 use pyo3::prelude::*;
@@ -22,6 +23,7 @@ from_attributes! {
         feature_type: Option<String>,
         modality: Option<String>,
         genes_in_rows: Option<bool>,
+        measured: Option<PyMeasured>,
         durability: Named<Durability>,
         storage_options: HashMap<String, String>,
     }
@@ -44,6 +46,7 @@ impl From<ConvertOptions> for slaf::ConvertOptions {
                 feature_type: given.feature_type,
                 modality: given.modality,
                 genes_in_rows: given.genes_in_rows,
+                measured: given.measured.map(|m| m.0),
                 ..defaults.input
             },
             durability: given.durability.0,

@@ -114,6 +114,11 @@ pub(crate) struct VersionInfo {
     tags: Vec<String>,
 }
 
+/// Which genes were measured in which cells.
+#[pyclass(module = "slaf._slaf", name = "Measured", frozen, from_py_object)]
+#[derive(Clone)]
+pub(crate) struct PyMeasured(pub(crate) slaf::Measured);
+
 #[pyclass(module = "slaf._slaf", frozen)]
 pub(crate) struct Dataset {
     uri: String,
@@ -416,6 +421,13 @@ impl Dataset {
         let dataset = self.dataset(py)?;
         let batch = work::run(py, move || dataset.measured_table(&genes.0))?;
         Ok(ArrowStream::of_batches(batch.schema(), vec![batch]))
+    }
+
+    /// What was measured of some cells and genes, for a store that is made of these; `None` where there is nothing to
+    /// tell.
+    fn measured_of(&self, py: Python<'_>, cells: Chosen, genes: Chosen) -> PyResult<Option<PyMeasured>> {
+        let dataset = self.dataset(py)?;
+        Ok(work::run(py, move || dataset.measured_of(&cells.0, &genes.0))?.map(PyMeasured))
     }
 
     /// Whether genes were measured in cells, flat and cell by cell.

@@ -1,6 +1,7 @@
 //! Changes of a store, and its versions.
 
 use crate::arguments::{Named, from_attributes};
+use crate::dataset::PyMeasured;
 use crate::output::to_json;
 use crate::work;
 use pyo3::prelude::*;
@@ -54,6 +55,8 @@ from_attributes! {
         allow_loss: bool,
         fill_layers: bool,
         allow_disjoint: bool,
+        measured: Option<PyMeasured>,
+        stores: HashMap<usize, (u64, HashMap<String, String>)>,
     }
 }
 
@@ -100,9 +103,26 @@ fn append(
     grow: GrowOptions,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Told> {
-    let AppendOptions { join, source_name, shown, allow_loss, fill_layers, allow_disjoint } = options;
+    let AppendOptions { join, source_name, shown, allow_loss, fill_layers, allow_disjoint, .. } = options;
     let (join, defaults) = (join.0, grow::AppendOptions::default());
-    let options = grow::AppendOptions { join, source_name, shown, allow_loss, fill_layers, allow_disjoint, ..defaults };
+    let input = slaf::OpenOptions { measured: options.measured.map(|m| m.0), ..defaults.input.clone() };
+    let opened = |(version, storage_options)| DatasetOptions {
+        version: Some(version),
+        storage_options,
+        ..DatasetOptions::default()
+    };
+    let stores = options.stores.into_iter().map(|(i, store)| (i, opened(store))).collect();
+    let options = grow::AppendOptions {
+        join,
+        source_name,
+        shown,
+        allow_loss,
+        fill_layers,
+        allow_disjoint,
+        input,
+        stores,
+        ..defaults
+    };
     let report = work::run_with_progress(py, progress, move |progress| {
         let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
         grow::append(&store, &sources, &options, &grow.into(), progress)

@@ -83,6 +83,7 @@ fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add_class::<dataset::Dataset>()?;
+    module.add_class::<dataset::PyMeasured>()?;
     module.add_class::<csr::Csr>()?;
     module.add_class::<work::PyCancel>()?;
     module.add_class::<dataset::MatrixInfo>()?;

@@ -143,6 +143,22 @@ def test_sources_of_every_kind(tmp_path, two):
     assert array.refresh() == 6
 
 
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_a_store_is_appended_in_the_version_that_is_shown(tmp_path, two):
+    first, second = two
+    other = stored(second, tmp_path / "b.slaf")
+    other.append(first)
+    old = SLAFArray(tmp_path / "b.slaf", version=1)
+    array = stored(first, tmp_path / "a.slaf")
+    array.append(old)
+    assert array.append([old, tmp_path / "b.slaf"]).n_cells == 30 + 20 + 20 + 50
+    assert_concat(tmp_path / "a.slaf", [first, second, second, second, first])
+    # So is the store itself.
+    SLAFArray(tmp_path / "a.slaf").append(SLAFArray(tmp_path / "a.slaf", version=1))
+    assert array.refresh() == 4
+    assert array.obs["cell_id"].to_list()[-30:] == list(first.obs_names)
+
+
 def test_names_of_sources(tmp_path, two):
     first, second = two
     array = stored(first, tmp_path / "a.slaf")

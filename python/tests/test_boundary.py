@@ -23,6 +23,7 @@ CONVERT = {
     "feature_type": None,
     "modality": None,
     "genes_in_rows": None,
+    "measured": None,
     "durability": "os",
     "storage_options": {},
 }

@@ -14,7 +14,7 @@ from processes import run_slaf
 import slaf
 from slaf import SLAFArray
 from slaf.data import SLAFConverter
-from slaf.integrations import read_slaf
+from slaf.integrations import pp, read_slaf
 from slaf.ml import SLAFDataLoader
 
 
@@ -410,3 +410,50 @@ def test_all_genes_are_measured_where_nothing_is_recorded(tmp_path, panels):
     assert nothing.sources().height == 0
     assert nothing.is_measured().shape == (0, 6)
     assert nothing.gene_statistics(measured=True)["mean"].to_list() == [None] * 6
+
+
+def test_statistics_of_a_layer_that_has_values_everywhere(array, panels):
+    expected = Panels(panels)
+    layer = np.random.default_rng(0).normal(3, 1, expected.mask.shape)
+    layer[::3] = 0
+    array.add_layer("imputed", layer)
+    genes = ["h", "a", "g", "a"]
+    frame = array.gene_statistics(genes, layer="imputed", measured=True)
+    assert frame["gene_id"].to_list() == genes
+    for row in frame.rows(named=True):
+        i = row["gene_integer_id"]
+        values = layer[expected.mask[:, i], i]
+        assert (row["n_cells"], row["n_expressing"]) == (len(values), np.count_nonzero(values))
+        found = [row["total"], row["mean"], row["variance"]]
+        assert found == pytest.approx([values.sum(), values.mean(), values.var(ddof=1)], rel=1e-12)
+
+
+def test_stores_that_are_made_of_lazy_data_keep_it(tmp_path, array, panels, recwarn):
+    adata = read_slaf(array.path)
+    adata.write(tmp_path / "whole.slaf")
+    Panels(panels).check(SLAFArray(tmp_path / "whole.slaf"))
+    assert SLAFArray(tmp_path / "whole.slaf").sources().equals(array.sources())
+    expected = Panels(panels)
+    cells, genes = np.r_[70:76, 31:40, 3], [7, 0, 2]
+    SLAFConverter().convert_anndata(adata[cells, genes], tmp_path / "part.slaf")
+    part = SLAFArray(tmp_path / "part.slaf")
+    np.testing.assert_array_equal(part.is_measured(), expected.mask[cells][:, genes])
+    assert part.verify() == []
+    grown = stored(panels[0], tmp_path / "grown.slaf")
+    lazy = adata.copy()
+    pp.log1p(lazy)
+    grown.append(lazy)
+    np.testing.assert_array_equal(
+        grown.is_measured(), np.vstack([Panels([panels[0], *panels]).mask])
+    )
+    assert grown.sources()["source"].to_list() == [None, "AnnData", "night 0", "night 1", "night 2"]
+    assert grown.verify() == []
+    assert not [w for w in recwarn if "measured" in str(w.message)]
+    # What was zero may have a value.
+    lazy.X = lazy.X + 1
+    for change in (lambda: lazy.write(tmp_path / "other.slaf"), lambda: grown.append(lazy)):
+        with pytest.warns(
+            UserWarning, match="which genes were measured in which cells is not kept"
+        ):
+            change()
+    assert SLAFArray(tmp_path / "other.slaf").is_measured().all()

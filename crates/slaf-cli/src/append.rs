@@ -47,12 +47,12 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let options = AppendOptions {
         join: args.join,
         source_name: args.source_name,
-        shown: None,
         allow_loss: args.allow_loss,
         fill_layers: args.fill_layers,
         allow_disjoint: args.allow_disjoint,
         memory: args.memory.unwrap_or(defaults.memory),
-        input: args.part.of(defaults.input),
+        input: args.part.of(defaults.input.clone()),
+        ..defaults
     };
     let inputs: Vec<&str> = args.inputs.iter().map(String::as_str).collect();
     let bar = Bar::new(interrupt);

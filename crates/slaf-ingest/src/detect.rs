@@ -1,6 +1,7 @@
 //! What a path holds, by content.
 
 use crate::h5::{Group, H5File, Node};
+use crate::known::Known;
 use crate::model::{Input, OpenOptions};
 use crate::plain::MARK;
 use crate::{h5ad, loom, mtx, tenx_h5, text, unpacked};
@@ -17,9 +18,14 @@ const ACCEPTED: &str = "expected an h5ad, h5mu, 10x HDF5 or loom file, a Zarr st
 /// Opens whatever is at `path`: the format is found from the content.
 ///
 /// # Errors
-/// `not-found`, `unknown-format` (naming what is accepted), or those of [`Input`].
+/// `not-found`, `unknown-format` (naming what is accepted), `invalid-argument` where
+/// [`OpenOptions::measured`] is not of these cells and genes, or those of [`Input`].
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {
-    open_any(path, options).at(path.display())
+    let known = |input| match options.measured.clone() {
+        Some(measured) => Ok(Box::new(Known::new(input, measured)?) as Box<dyn Input>),
+        None => Ok(input),
+    };
+    open_any(path, options).and_then(known).at(path.display())
 }
 
 fn open_any(path: &Path, options: &OpenOptions) -> Result<Box<dyn Input>> {

@@ -15,6 +15,7 @@ mod h5;
 mod h5_out;
 mod h5ad;
 mod h5ad_writer;
+mod known;
 mod loom;
 mod measured;
 mod model;

@@ -116,6 +116,18 @@ impl Measured {
         found
     }
 
+    /// Those of some genes, in their order.
+    #[must_use]
+    pub fn of_genes(&self, genes: &[u64]) -> Measured {
+        let chosen = |set: &BooleanBuffer| genes.iter().map(|&gene| set.value(gene as usize)).collect();
+        let sets: Vec<BooleanBuffer> = self.sets.iter().map(chosen).collect();
+        let mut found = Measured::new(genes.len() as u64);
+        for source in &self.sources {
+            found.push(source.name.as_deref(), source.n_cells, &sets[source.set]);
+        }
+        found
+    }
+
     /// The set of each of some cells, as a place among [`Measured::sets`].
     pub fn sets_of(&self, cells: impl Iterator<Item = u64>) -> Vec<usize> {
         self.runs(cells).flat_map(|(source, n)| std::iter::repeat_n(source.set, n as usize)).collect()
@@ -231,6 +243,18 @@ mod tests {
         assert_eq!(measured.sets_of([8, 0, 4, 9, 5].into_iter()), [0, 0, 1, 1]);
         // The set of what is left comes first.
         assert_eq!(runs(&of(&[4])), [(Some("b"), 0, 1, 0)]);
+    }
+
+    #[test]
+    fn some_genes_keep_where_they_were_measured() {
+        let mut measured = Measured::new(3);
+        measured.push(Some("a"), 3, &set("110"));
+        measured.push(Some("a"), 2, &set("111"));
+        measured.push(Some("b"), 1, &set("010"));
+        let of = measured.of_genes(&[1, 0, 1]);
+        assert_eq!(runs(&of), [(Some("a"), 0, 5, 0), (Some("b"), 5, 1, 1)]);
+        assert_eq!(of.sets(), [set("111"), set("101")]);
+        assert!(measured.of_genes(&[1]).is_all() && measured.of_genes(&[]).is_all());
     }
 
     #[test]

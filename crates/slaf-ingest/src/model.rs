@@ -233,6 +233,8 @@ pub struct OpenOptions {
     pub temp_dir: Option<PathBuf>,
     /// Bytes that the reader may hold for sorting and buffering; 0 means 256 MiB.
     pub memory: usize,
+    /// Which genes were measured in the cells, where the file does not tell.
+    pub measured: Option<Measured>,
 }
 
 /// How to cut a matrix into chunks. A chunk ends at whichever limit comes first, and has at

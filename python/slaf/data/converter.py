@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,6 +113,7 @@ class SLAFConverter:
             feature_type=feature_type,
             modality=modality,
             genes_in_rows=genes_in_rows,
+            measured=None,
             durability=durability,
             storage_options=dict(storage_options or {}),
         )
@@ -160,7 +162,8 @@ class SLAFConverter:
         Every slot that anndata can write is kept, by way of a temporary h5ad file beside the
         target. Columns of text in which some are missing become categorical, as `write_h5ad` makes
         them. Of a backed object the file is converted, and must hold all that the object does.
-        The matrices of a lazy object stream, in bounded memory.
+        The matrices of a lazy object stream, in bounded memory; what its store knows of genes that
+        were not measured is kept, with a warning where X was changed so that it is not certain.
 
         Parameters
         ----------
@@ -178,6 +181,7 @@ class SLAFConverter:
         """
         import anndata as ad
 
+        from slaf.integrations._origin import measured_in
         from slaf.integrations.anndata import LazyAnnData
 
         if not isinstance(adata, (ad.AnnData, LazyAnnData)):
@@ -190,14 +194,21 @@ class SLAFConverter:
             _check_backed(adata)
             return self._convert([str(adata.filename)], output)
         whole = adata.to_memory() if adata.isbacked and not is_lazy else adata
+        measured = measured_in(adata) if isinstance(adata, LazyAnnData) else None
         with h5ad_beside(whole, os.fspath(output)) as file:
-            return self._convert([file], output)
+            return self._convert([file], output, measured)
 
-    def _convert(self, inputs: Sequence[PathLike], output: PathLike) -> Report:
+    def _convert(
+        self,
+        inputs: Sequence[PathLike],
+        output: PathLike,
+        measured: _slaf.Measured | None = None,
+    ) -> Report:
         if not inputs:
             raise invalid("no inputs")
+        options = replace(self._options, measured=measured)
         with bar() as progress:
-            report = _slaf.convert(inputs, os.fspath(output), self._options, progress)
+            report = _slaf.convert(inputs, os.fspath(output), options, progress)
         return Report(*report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slaf._errors import invalid
@@ -12,6 +13,7 @@ from slaf.integrations._plan import Stored
 if TYPE_CHECKING:
     import pandas as pd
 
+    from slaf import _slaf
     from slaf.integrations.anndata import LazyAnnData
 
 
@@ -44,6 +46,31 @@ def origin(adata: LazyAnnData, key: Key) -> Origin:
             "the loader, or write the data and convert them"
         )
     return Origin(source._store, source._rows, source._cols)
+
+
+def measured_in(adata: LazyAnnData) -> _slaf.Measured | None:
+    """Give which genes were measured in which cells, for a store that is made of a lazy AnnData.
+
+    ``None`` where there is nothing to tell; with a warning, where X was changed so that zeros of
+    genes that were not measured may be values.
+    """
+    known = adata._store.native.measured_of(
+        adata._axis("obs").native(), adata._axis("var").native()
+    )
+    X = adata.X
+    if known is None or X is None:
+        return known
+    source, steps = X._source, [step.kind for step in X._steps]
+    is_stored = isinstance(source, Stored) and source._key == Key("X")
+    if is_stored and not {"densify", "product"} & set(steps):
+        return known
+    warnings.warn(
+        "which genes were measured in which cells is not kept: X was changed in memory, so that "
+        "what was zero may have values",
+        UserWarning,
+        stacklevel=3,
+    )
+    return None
 
 
 def changed(adata: LazyAnnData, of: str) -> list[str]:

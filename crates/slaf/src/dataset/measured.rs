@@ -133,6 +133,17 @@ impl Dataset {
         Ok(mask)
     }
 
+    /// What was measured of some cells and genes, in their order; `None` where all were in all of the store.
+    ///
+    /// # Errors
+    /// `out-of-range`, `corrupt`.
+    pub fn measured_of(&self, cells: &Selection, genes: &Selection) -> Result<Option<Measured>> {
+        cells.check(self.n_cells(), "cell")?;
+        genes.check(self.n_genes(), "gene")?;
+        let numbers: Vec<u64> = genes.iter(self.n_genes()).collect();
+        Ok(self.measured()?.map(|all| all.of_cells(cells.iter(self.n_cells())).of_genes(&numbers)))
+    }
+
     /// The values of X of some genes in all cells in which they were measured, zeros among them: as
     /// [`Dataset::triplets`], gene by gene in the order of the selection, within a gene cells rise.
     ///
@@ -157,38 +168,100 @@ impl Dataset {
         if !matches!(key, MatrixKey::X | MatrixKey::Layer(_)) {
             return Err(Error::invalid("statistics of genes are those of X or of a layer").at(key));
         }
-        let (n, plan) = (self.n_genes(), Plan::default());
+        let n = self.n_genes();
         genes.check(n, "gene")?;
-        let of_columns = |centres, detail| {
-            let columns = Some(Columns { centres, ..Columns::default() });
-            let request = Request { columns, detail, ..Request::default() };
-            self.reduce(key, &Selection::All, genes, &plan, &request, progress).map(|summary| summary.columns)
-        };
-        let n_cells: Vec<u64> = match self.measured()?.filter(|_| measured) {
+        let measured = self.measured()?.filter(|_| measured);
+        let n_cells: Vec<u64> = match measured {
             Some(measured) => {
                 let all = measured.cells_per_gene();
                 genes.iter(n).map(|gene| all[gene as usize]).collect()
             }
             None => vec![self.n_cells(); genes.len(n) as usize],
         };
-        let sums = of_columns(None, Detail::Sums)?;
-        let total = sums.sum.ok_or_else(|| Error::invalid("a sum overflows 64 bits").at(key))?;
-        let total: Vec<f64> = with_values!(&total, v => v.iter().map(|x| x.as_f64()).collect());
-        let mean: Vec<f64> = total.iter().zip(&n_cells).map(|(total, &n)| total / n as f64).collect();
+        // X has no values that were not measured; a layer that was added may have some.
+        let parts = match measured.filter(|_| *key != MatrixKey::X) {
+            Some(measured) => parts_of(measured, &genes.iter(n).collect::<Vec<_>>()),
+            None => vec![GenesOfCells { cells: Selection::All, genes: genes.clone(), places: None }],
+        };
+        let sums = self.sums_of(key, &parts, n_cells.len(), None, progress)?;
+        let mean: Vec<f64> = sums.total.iter().zip(&n_cells).map(|(total, &n)| total / n as f64).collect();
         // About the mean, so that nothing cancels.
         let centres: Vec<f64> = mean.iter().map(|mean| if mean.is_finite() { *mean } else { 0.0 }).collect();
-        let squares = of_columns(Some(centres.clone()), Detail::Squares)?;
+        let squares = self.sums_of(key, &parts, n_cells.len(), Some(&centres), progress)?;
         let variance = |i: usize| {
-            let zeros = n_cells[i] as f64 - f64::from(squares.nonzero[i]);
+            let zeros = n_cells[i] as f64 - squares.nonzero[i] as f64;
             let square = squares.square[i] + zeros * centres[i] * centres[i];
             if n_cells[i] < 2 || !mean[i].is_finite() { f64::NAN } else { square / (n_cells[i] - 1) as f64 }
         };
         Ok(GeneStatistics {
             variance: (0..mean.len()).map(variance).collect(),
-            n_expressing: sums.nonzero.into_iter().map(u64::from).collect(),
+            n_expressing: sums.nonzero,
             n_cells,
-            total,
+            total: sums.total,
             mean,
         })
     }
+
+    /// Adds up the values of `n` genes, part by part: their squares about `centres`, or else the values.
+    fn sums_of(
+        &self,
+        key: &MatrixKey,
+        parts: &[GenesOfCells],
+        n: usize,
+        centres: Option<&[f64]>,
+        progress: Progress<'_>,
+    ) -> Result<Sums> {
+        let mut sums = Sums { nonzero: vec![0; n], total: vec![0.0; n], square: vec![0.0; n] };
+        for GenesOfCells { cells, genes, places } in parts {
+            let place = |i: usize| places.as_ref().map_or(i, |places| places[i]);
+            let detail = if centres.is_some() { Detail::Squares } else { Detail::Sums };
+            let centres = centres.map(|all| (0..genes.len(self.n_genes()) as usize).map(|i| all[place(i)]).collect());
+            let columns = Some(Columns { centres, ..Columns::default() });
+            let request = Request { columns, detail, ..Request::default() };
+            let found = self.reduce(key, cells, genes, &Plan::default(), &request, progress)?.columns;
+            found.nonzero.iter().enumerate().for_each(|(i, &x)| sums.nonzero[place(i)] += u64::from(x));
+            if detail == Detail::Squares {
+                found.square.iter().enumerate().for_each(|(i, x)| sums.square[place(i)] += x);
+                continue;
+            }
+            let total = found.sum.ok_or_else(|| Error::invalid("a sum overflows 64 bits").at(key))?;
+            with_values!(&total, v => v.iter().enumerate().for_each(|(i, x)| sums.total[place(i)] += x.as_f64()));
+        }
+        Ok(sums)
+    }
+}
+
+/// Genes that were measured in some cells.
+struct GenesOfCells {
+    cells: Selection,
+    genes: Selection,
+    /// The place of each among the genes that are asked for; `None` where they are these.
+    places: Option<Vec<usize>>,
+}
+
+/// Those of each set of genes.
+fn parts_of(measured: &Measured, genes: &[u64]) -> Vec<GenesOfCells> {
+    let of_set = |(set, bits): (usize, &BooleanBuffer)| {
+        let sources = measured.sources().iter().filter(|s| s.set == set);
+        let places: Vec<usize> = (0..genes.len()).filter(|&i| bits.value(genes[i] as usize)).collect();
+        GenesOfCells {
+            cells: Selection::Ids(sources.flat_map(|s| s.cells()).collect()),
+            genes: Selection::Ids(places.iter().map(|&i| genes[i]).collect()),
+            places: Some(places),
+        }
+    };
+    measured
+        .sets()
+        .iter()
+        .enumerate()
+        .map(of_set)
+        .filter(|part| part.places.as_ref().is_some_and(|p| !p.is_empty()))
+        .collect()
+}
+
+/// What is added up for each gene.
+struct Sums {
+    nonzero: Vec<u64>,
+    total: Vec<f64>,
+    square: Vec<f64>,
 }

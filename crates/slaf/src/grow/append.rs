@@ -4,7 +4,7 @@
 //! them would make, so that the answer is that of such a conversion; only the new cells are written.
 
 use super::labelled::Labelled;
-use super::options::{AppendedSource, GrowOptions, GrowReport};
+use super::options::{AppendOptions, AppendedSource, GrowOptions, GrowReport};
 use super::store_input::{StoreInput, open_source};
 use super::writer::{Head, Next, commit_over};
 use crate::config;
@@ -12,7 +12,7 @@ use crate::convert::cell_names::NamesWriter;
 use crate::convert::cells::{CellsPlan, RowSink, array_entries, frame_columns};
 use crate::convert::job::{Job, tick};
 use crate::convert::{ConvertOptions, expand};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, DatasetOptions};
 use crate::progress::Progress;
 use crate::reader;
 use crate::selection::Selection;
@@ -39,44 +39,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How to append.
-#[derive(Clone, Debug)]
-pub struct AppendOptions {
-    /// Which genes the next version has.
-    pub join: Join,
-    /// What the obs column `source` says of the new cells; by default the name of their input, where
-    /// the store has that column.
-    pub source_name: Option<String>,
-    /// What a single source is called in place of its path: in `source`, in `uns`, and where the version
-    /// tells what made it.
-    pub shown: Option<String>,
-    /// Leave out what the next version cannot hold instead of failing.
-    pub allow_loss: bool,
-    /// Take a layer that the source or the store lacks as zeros in their cells.
-    pub fill_layers: bool,
-    /// Append a source that has no gene in common with the store.
-    pub allow_disjoint: bool,
-    /// Bytes that may be held, about.
-    pub memory: usize,
-    /// How to read the inputs.
-    pub input: OpenOptions,
-}
-
-impl Default for AppendOptions {
-    fn default() -> Self {
-        AppendOptions {
-            join: Join::Outer,
-            source_name: None,
-            shown: None,
-            allow_loss: false,
-            fill_layers: false,
-            allow_disjoint: false,
-            memory: 1 << 30,
-            input: OpenOptions::default(),
-        }
-    }
-}
-
 /// The obs column that names the input of a cell.
 const SOURCE: &str = "source";
 
@@ -102,13 +64,14 @@ pub fn append(
 ) -> Result<GrowReport> {
     let started = Instant::now();
     let mut notes = Vec::new();
-    let mut paths: Vec<String> = Vec::new();
-    for source in sources {
+    let own = DatasetOptions { storage_options: grow.storage_options.clone(), ..DatasetOptions::default() };
+    let mut paths: Vec<(String, &DatasetOptions)> = Vec::new();
+    for (i, source) in sources.iter().enumerate() {
         match source.contains("://") || Path::new(source).join("_slaf").is_dir() {
-            true => paths.push(source.to_string()),
+            true => paths.push((source.to_string(), options.stores.get(&i).unwrap_or(&own))),
             false => {
                 let files: Vec<PathBuf> = expand(&[Path::new(source)], &mut notes)?;
-                paths.extend(files.iter().map(|f| f.display().to_string()));
+                paths.extend(files.iter().map(|f| (f.display().to_string(), &own)));
             }
         }
     }
@@ -119,11 +82,11 @@ pub fn append(
         return Err(Error::invalid("several sources cannot be called the same"));
     }
     let operation = match &paths[..] {
-        [one] => format!("append {}", options.shown.as_ref().unwrap_or(one)),
+        [(one, _)] => format!("append {}", options.shown.as_ref().unwrap_or(one)),
         several => format!("append {} inputs", several.len()),
     };
     let change = |head: &Head<'_>| {
-        let appending = Appending { paths: &paths, options, grow, progress };
+        let appending = Appending { paths: &paths, options, progress };
         appending.next(head).map(|(next, told)| (Some(next), told))
     };
     let (manifest, told) = commit_over(uri, grow, &operation, change)?;
@@ -140,9 +103,9 @@ struct Told {
 }
 
 struct Appending<'a> {
-    paths: &'a [String],
+    /// The sources, and how one that is a store is opened.
+    paths: &'a [(String, &'a DatasetOptions)],
     options: &'a AppendOptions,
-    grow: &'a GrowOptions,
     progress: Progress<'a>,
 }
 
@@ -228,8 +191,8 @@ impl Appending<'_> {
         let labelled = store.description().obs.columns.iter().any(|c| c.name == SOURCE);
         let open = OpenOptions { memory: self.options.memory / 4, ..self.options.input.clone() };
         let mut sources: Vec<(String, Box<dyn Input>)> = Vec::new();
-        for path in self.paths {
-            let input = open_source(path, &open, &self.grow.storage_options).map_err(|e| e.at(path))?;
+        for (path, store) in self.paths {
+            let input = open_source(path, &open, store).map_err(|e| e.at(path))?;
             let shown = self.options.shown.as_ref().unwrap_or(path);
             let has_own = input.description().obs.columns.iter().any(|c| c.name == SOURCE);
             let input = match &self.options.source_name {

@@ -20,11 +20,11 @@ mod table;
 mod writer;
 
 pub use add::{AddOptions, Additions, add};
-pub use append::{AppendOptions, append};
+pub use append::append;
 pub use edit::{drop_slots, rename};
 pub use history::{Collected, Difference, GcOptions, diff, gc, newest, rollback, tag, untag};
 pub use index::{IndexKind, IndexOptions, create_index};
 pub use optimize::{Optimized, optimize};
-pub use options::{AppendedSource, Base, GrowOptions, GrowReport};
+pub use options::{AppendOptions, AppendedSource, Base, GrowOptions, GrowReport};
 pub use rewrite::{RewriteOptions, delete_cells, filter};
 pub use table::AnnotationTable;

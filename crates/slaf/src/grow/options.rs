@@ -1,8 +1,10 @@
 //! How to change a store, and what was done.
 
 use crate::convert::Durability;
+use crate::dataset::DatasetOptions;
 use crate::store::manifest::Manifest;
 use serde::Serialize;
+use slaf_ingest::{Join, OpenOptions};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -25,6 +27,48 @@ pub struct Base {
     pub version: u64,
     /// The id of its write.
     pub write_id: String,
+}
+
+/// How to append.
+#[derive(Clone, Debug)]
+pub struct AppendOptions {
+    /// Which genes the next version has.
+    pub join: Join,
+    /// What the obs column `source` says of the new cells; by default the name of their input, where
+    /// the store has that column.
+    pub source_name: Option<String>,
+    /// What a single source is called in place of its path: in `source`, in `uns`, and where the version
+    /// tells what made it.
+    pub shown: Option<String>,
+    /// Leave out what the next version cannot hold instead of failing.
+    pub allow_loss: bool,
+    /// Take a layer that the source or the store lacks as zeros in their cells.
+    pub fill_layers: bool,
+    /// Append a source that has no gene in common with the store.
+    pub allow_disjoint: bool,
+    /// Bytes that may be held, about.
+    pub memory: usize,
+    /// How to read the inputs.
+    pub input: OpenOptions,
+    /// How to open sources that are stores, by their places among the sources; by default in their newest
+    /// version, with the options of the object store of the one that grows.
+    pub stores: HashMap<usize, DatasetOptions>,
+}
+
+impl Default for AppendOptions {
+    fn default() -> Self {
+        AppendOptions {
+            join: Join::Outer,
+            source_name: None,
+            shown: None,
+            allow_loss: false,
+            fill_layers: false,
+            allow_disjoint: false,
+            memory: 1 << 30,
+            input: OpenOptions::default(),
+            stores: HashMap::new(),
+        }
+    }
 }
 
 /// What a change did. [`Display`](fmt::Display) prints it for people.

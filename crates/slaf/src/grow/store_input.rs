@@ -10,7 +10,6 @@ use slaf_ingest::{
     ArrayInfo, ArrayKey, Axis, Description, Frame, Input, Loss, MatrixInfo, MatrixKey, OpenOptions, RowStream,
     StreamOptions,
 };
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -18,16 +17,10 @@ use std::path::Path;
 ///
 /// # Errors
 /// Those of opening a store, and of opening an input.
-pub(super) fn open_source(
-    source: &str,
-    options: &OpenOptions,
-    storage_options: &HashMap<String, String>,
-) -> Result<Box<dyn Input>> {
+pub(super) fn open_source(source: &str, options: &OpenOptions, store: &DatasetOptions) -> Result<Box<dyn Input>> {
     let path = Path::new(source);
     if source.contains("://") || path.join("_slaf").is_dir() {
-        let storage_options = storage_options.clone();
-        let dataset = Dataset::open_with(source, &DatasetOptions { storage_options, ..DatasetOptions::default() })?;
-        return Ok(Box::new(StoreInput::new(dataset)?));
+        return Ok(Box::new(StoreInput::new(Dataset::open_with(source, store)?)?));
     }
     open_any(path, options)
 }

@@ -79,6 +79,8 @@ impl<'a> Attempt<'a> {
                 genes_in_rows: reading.genes_in_rows,
                 temp_dir: reading.temp_dir.clone(),
                 memory: 0,
+                // The plan has it.
+                measured: None,
             },
             durability: if task.durable { Durability::Full } else { Durability::Os },
             ..ConvertOptions::default()
