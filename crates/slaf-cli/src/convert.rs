@@ -126,44 +126,10 @@ where
     PossibleValuesParser::new(all.iter().map(|value| name(*value))).try_map(|name| name.parse())
 }
 
-/// A number of bytes: `1000000`, `800M`, `4GB`, `2GiB`. K, M, G and T are powers of 1024, with a
-/// `B` behind them powers of 1000.
+/// A number of bytes above 0, with a unit or without.
 pub(crate) fn bytes(text: &str) -> Result<usize, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "k" | "kib" => 1_usize.checked_shl(10),
-        "m" | "mib" => 1_usize.checked_shl(20),
-        "g" | "gib" => 1_usize.checked_shl(30),
-        "t" | "tib" => 1_usize.checked_shl(40),
-        "kb" => 1000_usize.checked_pow(1),
-        "mb" => 1000_usize.checked_pow(2),
-        "gb" => 1000_usize.checked_pow(3),
-        "tb" => 1000_usize.checked_pow(4),
-        _ => None,
-    };
-    number
-        .parse()
-        .ok()
-        .and_then(|n: usize| n.checked_mul(unit?))
+    slaf::parse_bytes(text)
+        .and_then(|n| usize::try_from(n).ok())
         .filter(|&n| n > 0)
         .ok_or_else(|| "expected a number of bytes such as 800M or 4G".to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(bytes("1000"), Ok(1000));
-        assert_eq!(bytes("2K"), Ok(2048));
-        assert_eq!(bytes("2kb"), Ok(2000));
-        assert_eq!(bytes("1G"), Ok(1 << 30));
-        assert_eq!(bytes("1GiB"), Ok(1 << 30));
-        for wrong in ["", "G", "-1", "0", "1X", "1.5G", "99999999999T"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -22,6 +22,7 @@ mod names;
 mod near;
 pub mod order;
 pub mod packed;
+mod size;
 pub mod uri;
 
 pub use chunk::CsrChunk;
@@ -29,6 +30,7 @@ pub use dtype::{Dtype, Value, Values};
 pub use error::{Context, Error, ErrorKind, Result, cause};
 pub use names::unknown_name;
 pub use near::near;
+pub use size::parse_bytes;
 
 /// Bytes of stack of a thread that works for a call: expressions are evaluated as deep as a query
 /// nests them, and without optimisation large futures are copied from frame to frame.

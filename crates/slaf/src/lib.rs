@@ -57,7 +57,9 @@ pub use query::name_with_nul;
 pub use query::{Cancel, Dialect, Parameter, ParameterType, Parameters, QueryOptions, QueryResult, UserTable};
 pub use search::{SearchOptions, SearchQuery};
 pub use selection::Selection;
-pub use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, STACK, Value, Values, with_dtype, with_values};
+pub use slaf_core::{
+    CsrChunk, Dtype, Error, ErrorKind, Result, STACK, Value, Values, parse_bytes, with_dtype, with_values,
+};
 pub use slaf_ingest::{
     ArrayKey, Axis, ColumnInfo, ColumnKind, FrameInfo, Join, MatrixEncoding, MatrixKey, Measured, MeasuredSource,
     OpenOptions,
