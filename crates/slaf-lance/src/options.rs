@@ -228,6 +228,37 @@ pub(crate) fn checked(uri: &str, is_local: bool, options: &HashMap<String, Strin
     Ok(known)
 }
 
+/// What says, beside an address, which server answers, and whose container it is: options, or else, where
+/// the name of a kind of store is in it, a variable of the environment in capitals.
+const WHERE: [&str; 13] = [
+    "account_name",
+    "aws_endpoint",
+    "aws_endpoint_url",
+    "aws_endpoint_url_s3",
+    "azure_endpoint",
+    "azure_storage_account_name",
+    "azure_storage_endpoint",
+    "azure_storage_use_emulator",
+    "base_url",
+    "endpoint",
+    "endpoint_url",
+    "google_base_url",
+    "use_emulator",
+];
+
+/// The address of a store with the server that it is on: two servers may have buckets of one name.
+pub(crate) fn place(uri: &str, options: &HashMap<String, String>) -> String {
+    let mut place = uri.to_string();
+    for name in WHERE {
+        let is_of_kind = ["aws_", "azure_", "google_"].iter().any(|kind| name.starts_with(kind));
+        let of_environment = || is_of_kind.then(|| std::env::var(name.to_ascii_uppercase()).ok()).flatten();
+        if let Some(value) = options.get(name).cloned().or_else(of_environment) {
+            place.push_str(&format!("\n{name}={}", value.trim_end_matches('/')));
+        }
+    }
+    place
+}
+
 /// Options that differ in a letter or two, then those that differ by whole words.
 fn near_options(name: &str, all: &[String]) -> Vec<String> {
     let mut found = near(name, all.iter().map(String::as_str));
@@ -279,6 +310,17 @@ mod tests {
         }
         let twice = HashMap::from([("region", "a"), ("REGION", "b")].map(|(k, v)| (k.to_string(), v.to_string())));
         assert!(checked("s3://b/a.slaf", false, &twice).is_err());
+    }
+
+    #[test]
+    fn a_server_is_part_of_a_place() {
+        let at =
+            |name: &str, value: &str| place("s3://b/a.slaf", &HashMap::from([(name.to_string(), value.to_string())]));
+        assert_eq!(at("endpoint", "http://a:9000"), at("endpoint", "http://a:9000/"));
+        assert_ne!(at("endpoint", "http://a:9000"), at("endpoint", "http://b:9000"));
+        assert_ne!(at("account_name", "a"), at("account_name", "b"));
+        assert_eq!(at("aws_secret_access_key", "a"), at("aws_secret_access_key", "b"));
+        assert!(WHERE.iter().all(|w| [OF_S3, OF_GOOGLE, OF_AZURE].iter().flat_map(Names::all).any(|n| n == *w)));
     }
 
     /// The library knows these and no others: what it would ignore is not let through.

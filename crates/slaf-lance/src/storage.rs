@@ -56,6 +56,8 @@ pub struct Storage {
     store: Arc<ObjectStore>,
     base: Path,
     options: HashMap<String, String>,
+    /// The address with the server that answers: by it blocks are known.
+    place: String,
     /// The folder, where the store is on a local disk.
     local: Option<PathBuf>,
     /// Where it is not.
@@ -105,7 +107,8 @@ impl Storage {
         let params = Self::params(&options, &layers);
         let connect = ObjectStore::from_uri_and_params(Arc::new(ObjectStoreRegistry::default()), &absolute, &params);
         let (store, base) = connect.boxed().await.map_err(crate::error::from_lance).at(uri)?;
-        Ok(Storage { uri: absolute, store, base, options, local, watch, meter, cached, blocks })
+        let place = options::place(&absolute, &options);
+        Ok(Storage { uri: absolute, store, base, options, place, local, watch, meter, cached, blocks })
     }
 
     fn params(options: &HashMap<String, String>, layers: &Option<Arc<Layers>>) -> ObjectStoreParams {
@@ -121,7 +124,7 @@ impl Storage {
     /// what is read of them is kept.
     pub fn know_files<'a>(&self, files: impl Iterator<Item = (&'a str, u64, &'a str)>) {
         if let Some(blocks) = &self.blocks {
-            blocks.know(&self.uri, files.map(|(path, length, hash)| (self.path(path), length, hash)));
+            blocks.know(&self.place, files.map(|(path, length, hash)| (self.path(path), length, hash)));
         }
     }
 
