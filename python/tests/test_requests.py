@@ -61,9 +61,8 @@ def test_questions_take_few_requests_and_again_none(s3, large):
 
     values, io = asked(array, lambda: cell(31_415))
     assert values["value"].sum() == pytest.approx(adata.X[31_415].sum(), rel=1e-6)
-    # The index of names; of the cells the manifest, the end of the file, two parts of the names,
-    # where the row is and the row; of the genes the manifest and the file.
-    assert io.n_requests <= 9
+    # The index of names, the heads of all files, the name, where the row is and the row.
+    assert io.n_requests <= 5
     assert io.bytes_read <= 1_000_000
     _, io = asked(array, lambda: cell(31_415))
     assert io.n_requests == 0
@@ -75,7 +74,8 @@ def test_questions_take_few_requests_and_again_none(s3, large):
     expected = adata.obs[adata.obs["batch"] == "b1"].groupby("cell_type", observed=True)["total"]
     assert frame["n"].to_list() == expected.size().to_list()
     np.testing.assert_allclose(frame["mean"], expected.mean())
-    assert io.n_requests <= 5
+    # What it needs of three columns lies side by side.
+    assert io.n_requests <= 2
     again, io = asked(array, lambda: array.query(SQL).sort("cell_type"))
     assert again.equals(frame)
     assert io.n_requests == 0
@@ -83,7 +83,8 @@ def test_questions_take_few_requests_and_again_none(s3, large):
     other = SLAFArray(address, storage_options=s3)
     column, io = asked(other, lambda: other.to_csr(genes=["gene7"]))
     assert (column != adata[:, "gene7"].X).nnz == 0
-    assert io.n_requests <= 6
+    # The heads, where the rows are, and the rows.
+    assert io.n_requests <= 3
     _, io = asked(other, lambda: other.to_csr(genes=["gene7"]))
     assert io.n_requests == 0
 
@@ -135,7 +136,7 @@ def test_processes_share_blocks_on_the_disk(s3, large, tmp_path):
     address, _ = large
     folder = tmp_path / "cache"
     first, requests, log = in_a_process(s3, address, folder)
-    assert requests > 5
+    assert requests > 4
     assert "cannot be written" not in log
     # Only what may change is asked for: which version is the newest, and what it consists of.
     assert in_a_process(s3, address, folder)[:2] == (first, 2)
@@ -264,7 +265,7 @@ def test_empty_objects_are_named(s3, small):
 
 
 @pytest.mark.parametrize("name", ["SLAF_CACHE_SIZE", "SLAF_CACHE_MEMORY"])
-@pytest.mark.parametrize("value", ["abc", "-5", "1e9", "10GB", ""])
+@pytest.mark.parametrize("value", ["abc", "-5", "1e9", "10 furlongs", "1.5GB", ""])
 def test_sizes_that_are_none(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     # Nobody is asked.

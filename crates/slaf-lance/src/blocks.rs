@@ -19,9 +19,9 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Bytes of a block. Lance reads the ends of files in parts of this length.
-const BLOCK: u64 = 64 << 10;
+pub(crate) const BLOCK: u64 = 64 << 10;
 /// A file of so many bytes is read whole: one request costs more than these.
-const SMALL: u64 = 4 * BLOCK;
+pub const SMALL: u64 = 4 * BLOCK;
 /// Bytes of blocks that a handle keeps.
 const DEFAULT_MEMORY: u64 = 256 << 20;
 /// The environment's variable for it.
@@ -49,6 +49,17 @@ type Guard<'a> = PlaceholderGuard<
     quick_cache::sync::DefaultLifecycle<Key, Bytes>,
 >;
 
+/// A block that is not kept yet.
+struct Missing<'a> {
+    number: u64,
+    /// Where it comes among those that are wanted.
+    place: usize,
+    guard: Guard<'a>,
+}
+
+/// The parts of a file that its head has: where each begins, and its bytes. They rise, and do not overlap.
+pub type Head = Vec<(u64, Bytes)>;
+
 /// A file that never changes.
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -63,6 +74,8 @@ pub(crate) struct Blocks {
     disk: Option<Arc<DiskCache>>,
     largest: u64,
     files: RwLock<HashMap<Path, Known>>,
+    /// What was told of files at once; not part of the memory of blocks, but bounded with it.
+    heads: RwLock<HashMap<[u8; 32], Head>>,
     meter: Arc<Meter>,
 }
 
@@ -78,21 +91,28 @@ impl Blocks {
 
     fn new(memory: u64, disk: Option<Arc<DiskCache>>, meter: Arc<Meter>) -> Blocks {
         let kept = Cache::with_weighter(EXPECTED, memory, Length);
-        Blocks { kept, disk, largest: memory / LARGEST_PART, files: RwLock::default(), meter }
+        Blocks { kept, disk, largest: memory / LARGEST_PART, files: RwLock::default(), heads: RwLock::default(), meter }
     }
 
     /// Takes files of the store at an address for ones that never change, by path, length and BLAKE3 in
     /// hexadecimal.
     pub(crate) fn know<'a>(&self, store: &str, files: impl Iterator<Item = (Path, u64, &'a str)>) {
         let files = files.filter_map(|(path, length, hash)| {
-            // A store may name a hash that its file does not have: it deceives itself alone.
-            let mut key = blake3::Hasher::new();
-            key.update(blake3::Hash::from_hex(hash).ok()?.as_bytes());
-            key.update(store.as_bytes());
-            let hash = *key.finalize().as_bytes();
+            let hash = key_of(store, blake3::Hash::from_hex(hash).ok()?);
             Some((path, Known { length, hash }))
         });
         self.files.write().unwrap_or_else(PoisonError::into_inner).extend(files);
+    }
+
+    /// The most bytes of heads that [`Blocks::put_heads`] takes.
+    pub(crate) fn longest_heads(&self) -> u64 {
+        self.largest
+    }
+
+    /// Takes the heads of files of the store at an address, by BLAKE3 of each, in place of earlier ones.
+    pub(crate) fn put_heads(&self, store: &str, heads: impl Iterator<Item = ([u8; 32], Head)>) {
+        let heads = heads.map(|(hash, head)| (key_of(store, hash.into()), head)).collect();
+        *self.heads.write().unwrap_or_else(PoisonError::into_inner) = heads;
     }
 
     /// Drops what is kept of the files below a path, since something of it was damaged.
@@ -102,6 +122,7 @@ impl Blocks {
             files.iter().filter(|(path, _)| path.prefix_matches(below)).map(|(_, known)| *known).collect()
         };
         for known in files {
+            self.heads.write().unwrap_or_else(PoisonError::into_inner).remove(&known.hash);
             self.kept.retain(|key, _| key.0 != known.hash);
             if let Some(disk) = &self.disk {
                 disk.forget(known.hash);
@@ -121,32 +142,22 @@ impl Blocks {
     /// Bytes of a file, by way of its blocks; `None` for those that are not to be kept.
     pub(crate) async fn read(&self, store: &dyn ObjectStore, path: &Path, range: Range<u64>) -> Result<Option<Bytes>> {
         let Some(file) = self.known(path) else { return Ok(None) };
-        if range.start >= range.end || range.end > file.length || range.end - range.start > self.largest {
+        if range.start >= range.end || range.end > file.length {
+            return Ok(None);
+        }
+        if let Some(bytes) = self.in_head(file, &range) {
+            self.meter.hit(1);
+            return Ok(Some(bytes));
+        }
+        if range.end - range.start > self.largest {
             return Ok(None);
         }
         let (first, last) = match file.length <= SMALL.min(self.largest) {
             true => (0, (file.length - 1) / BLOCK),
             false => (range.start / BLOCK, (range.end - 1) / BLOCK),
         };
-        let mut blocks = Vec::new();
-        let mut missing = Vec::new();
-        // Whoever waits for a block of somebody else holds lower ones only, so that nobody waits for ever.
-        for block in first..=last {
-            match self.kept.get_value_or_guard_async(&(file.hash, block)).await {
-                Ok(bytes) => {
-                    self.meter.hit(1);
-                    blocks.push(bytes);
-                }
-                Err(guard) => {
-                    missing.push((block, guard));
-                    blocks.push(Bytes::new());
-                }
-            }
-        }
-        let missing = self.from_disk(file, missing, first, &mut blocks).await;
-        if !self.fetch(store, path, file, missing, first, &mut blocks).await? {
-            return Ok(None);
-        }
+        let wanted: Vec<u64> = (first..=last).collect();
+        let Some(blocks) = self.blocks(store, path, file, &wanted).await? else { return Ok(None) };
         let skipped = (range.start - first * BLOCK) as usize;
         let length = (range.end - range.start) as usize;
         if let [block] = &blocks[..] {
@@ -156,25 +167,77 @@ impl Blocks {
         Ok(Some(joined.slice(skipped..skipped + length)))
     }
 
-    /// Puts blocks that are on the disk in their places; gives the others.
-    async fn from_disk<'a>(
+    /// Reads the blocks of parts of a file that will be asked for one after another, close ones in one
+    /// request, and keeps them; nothing if they would push all others out.
+    pub(crate) async fn read_ahead(&self, store: &dyn ObjectStore, path: &Path, ranges: &[Range<u64>]) -> Result<()> {
+        let Some(file) = self.known(path).filter(|file| file.length > SMALL) else { return Ok(()) };
+        let wanted = self.close_blocks(file, ranges);
+        if wanted.len() as u64 * BLOCK <= self.largest {
+            self.blocks(store, path, file, &wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// The blocks of parts of a file that its head does not have, and those in gaps that are not worth a
+    /// request; rising.
+    fn close_blocks(&self, file: Known, ranges: &[Range<u64>]) -> Vec<u64> {
+        let outside = |range: &&Range<u64>| {
+            range.start < range.end && range.end <= file.length && self.in_head(file, range).is_none()
+        };
+        let runs = ranges.iter().filter(outside).map(|range| range.start / BLOCK..(range.end - 1) / BLOCK + 1);
+        let mut runs: Vec<Range<u64>> = runs.collect();
+        runs.sort_unstable_by_key(|run| run.start);
+        let mut wanted: Vec<u64> = Vec::new();
+        for run in runs {
+            let from = match wanted.last() {
+                Some(last) if run.start <= last + 1 + SMALL / BLOCK => last + 1,
+                _ => run.start,
+            };
+            wanted.extend(from..run.end);
+        }
+        wanted
+    }
+
+    /// Blocks of a file, in rising order; `None` if the file is not as long as it should be.
+    async fn blocks(
         &self,
+        store: &dyn ObjectStore,
+        path: &Path,
         file: Known,
-        missing: Vec<(u64, Guard<'a>)>,
-        first: u64,
-        blocks: &mut [Bytes],
-    ) -> Vec<(u64, Guard<'a>)> {
+        wanted: &[u64],
+    ) -> Result<Option<Vec<Bytes>>> {
+        let mut blocks = Vec::with_capacity(wanted.len());
+        let mut missing = Vec::new();
+        // Whoever waits for a block of somebody else holds lower ones only, so that nobody waits for ever.
+        for &number in wanted {
+            match self.kept.get_value_or_guard_async(&(file.hash, number)).await {
+                Ok(bytes) => {
+                    self.meter.hit(1);
+                    blocks.push(bytes);
+                }
+                Err(guard) => {
+                    missing.push(Missing { number, place: blocks.len(), guard });
+                    blocks.push(Bytes::new());
+                }
+            }
+        }
+        let missing = self.from_disk(file, missing, &mut blocks).await;
+        Ok(self.fetch(store, path, file, missing, &mut blocks).await?.then_some(blocks))
+    }
+
+    /// Puts blocks that are on the disk in their places; gives the others.
+    async fn from_disk<'a>(&self, file: Known, missing: Vec<Missing<'a>>, blocks: &mut [Bytes]) -> Vec<Missing<'a>> {
         let Some(disk) = self.disk.as_ref().filter(|_| !missing.is_empty()) else { return missing };
-        let found = join_all(missing.iter().map(|(block, _)| disk.get((file.hash, *block)))).await;
+        let found = join_all(missing.iter().map(|block| disk.get((file.hash, block.number)))).await;
         let mut left = Vec::new();
-        for ((block, guard), bytes) in missing.into_iter().zip(found) {
-            match bytes.filter(|bytes| bytes.len() as u64 == length_of(file, block)) {
+        for (block, bytes) in missing.into_iter().zip(found) {
+            match bytes.filter(|bytes| bytes.len() as u64 == length_of(file, block.number)) {
                 Some(bytes) => {
                     self.meter.hit(1);
-                    blocks[(block - first) as usize] = bytes.clone();
-                    let _ = guard.insert(bytes);
+                    blocks[block.place] = bytes.clone();
+                    let _ = block.guard.insert(bytes);
                 }
-                None => left.push((block, guard)),
+                None => left.push(block),
             }
         }
         left
@@ -187,15 +250,14 @@ impl Blocks {
         store: &dyn ObjectStore,
         path: &Path,
         file: Known,
-        missing: Vec<(u64, Guard<'_>)>,
-        first: u64,
+        missing: Vec<Missing<'_>>,
         blocks: &mut [Bytes],
     ) -> Result<bool> {
         let mut runs: Vec<Range<u64>> = Vec::new();
-        for (block, _) in &missing {
+        for Missing { number, .. } in &missing {
             match runs.last_mut() {
-                Some(run) if run.end == *block => run.end += 1,
-                _ => runs.push(*block..*block + 1),
+                Some(run) if run.end == *number => run.end += 1,
+                _ => runs.push(*number..*number + 1),
             }
         }
         let requests = runs.iter().map(|run| {
@@ -203,24 +265,34 @@ impl Blocks {
             async move { store.get_range(path, range).await }
         });
         let read = try_join_all(requests).await?;
-        let mut guards = missing.into_iter();
+        let mut missing = missing.into_iter();
         let mut writes = Vec::new();
         for (run, bytes) in runs.into_iter().zip(read) {
             if bytes.len() as u64 != (run.end * BLOCK).min(file.length) - run.start * BLOCK {
                 return Ok(false);
             }
-            for (block, guard) in guards.by_ref().take((run.end - run.start) as usize) {
-                let from = ((block - run.start) * BLOCK) as usize;
-                let part = bytes.slice(from..from + length_of(file, block) as usize);
+            for Missing { number, place, guard } in missing.by_ref().take((run.end - run.start) as usize) {
+                let from = ((number - run.start) * BLOCK) as usize;
+                let part = bytes.slice(from..from + length_of(file, number) as usize);
                 // Not a part of what was read along with others.
                 let part = if part.len() == bytes.len() { part } else { Bytes::copy_from_slice(&part) };
-                blocks[(block - first) as usize] = part.clone();
+                blocks[place] = part.clone();
                 let _ = guard.insert(part.clone());
-                writes.extend(self.disk.as_ref().map(|disk| disk.put((file.hash, block), part)));
+                writes.extend(self.disk.as_ref().map(|disk| disk.put((file.hash, number), part)));
             }
         }
         join_all(writes).await;
         Ok(true)
+    }
+
+    /// Bytes of a file that came with its head.
+    fn in_head(&self, file: Known, range: &Range<u64>) -> Option<Bytes> {
+        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+        let parts = heads.get(&file.hash)?;
+        let at = parts.partition_point(|(start, _)| *start <= range.start).checked_sub(1)?;
+        let (start, bytes) = &parts[at];
+        let (from, to) = ((range.start - start) as usize, (range.end - start) as usize);
+        (to <= bytes.len()).then(|| bytes.slice(from..to))
     }
 }
 
@@ -236,6 +308,15 @@ impl Doubt {
     pub fn forget(&self) {
         self.blocks.forget(&self.folder);
     }
+}
+
+/// What blocks of a file are known by.
+fn key_of(store: &str, hash: blake3::Hash) -> [u8; 32] {
+    // A store may name a hash that its file does not have: it deceives itself alone.
+    let mut key = blake3::Hasher::new();
+    key.update(hash.as_bytes());
+    key.update(store.as_bytes());
+    *key.finalize().as_bytes()
 }
 
 fn length_of(file: Known, block: u64) -> u64 {
@@ -313,6 +394,48 @@ mod tests {
         store.put(&path, PutPayload::from(bytes[..5 * BLOCK as usize + 9].to_vec())).await.unwrap();
         assert_eq!(blocks.read(&store, &path, 5 * BLOCK..5 * BLOCK + 20).await.unwrap(), None);
         assert!(blocks.read(&store, &path, 0..9).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_head_needs_no_store_and_goes_when_the_file_is_in_doubt() {
+        let (_, path, bytes) = store_with(6 * BLOCK as usize).await;
+        let blocks = blocks(16 << 20, None, &path, &bytes);
+        let part = |range: Range<usize>| (range.start as u64, Bytes::copy_from_slice(&bytes[range]));
+        let head = vec![part(5..9), part(100..200), part(bytes.len() - 70_000..bytes.len())];
+        blocks.put_heads("s3://bucket/a.slaf", [(*blake3::hash(&bytes).as_bytes(), head)].into_iter());
+        let (empty, n) = (InMemory::new(), bytes.len() as u64);
+        for range in [5..9, 6..7, 100..200, 199..200, n - 70_000..n, n - 1..n] {
+            let read = blocks.read(&empty, &path, range.clone()).await.unwrap().unwrap();
+            assert_eq!(read, bytes[range.start as usize..range.end as usize]);
+        }
+        for range in [4..6, 8..10, 5..101, 200..201, n - 70_001..n] {
+            assert!(blocks.read(&empty, &path, range).await.is_err());
+        }
+        blocks.put_heads("s3://other/a.slaf", [(*blake3::hash(&bytes).as_bytes(), vec![part(0..9)])].into_iter());
+        assert!(blocks.read(&empty, &path, 0..9).await.is_err(), "of another store");
+        blocks.put_heads("s3://bucket/a.slaf", [(*blake3::hash(&bytes).as_bytes(), vec![part(0..9)])].into_iter());
+        assert!(blocks.read(&empty, &path, 0..9).await.unwrap().is_some());
+        blocks.forget(&Path::from("a/data/b"));
+        assert!(blocks.read(&empty, &path, 0..9).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn close_parts_are_read_ahead_in_one_request() {
+        let (store, path, bytes) = store_with(64 * BLOCK as usize).await;
+        let blocks = blocks(512 * BLOCK, None, &path, &bytes);
+        let at = |block: u64| block * BLOCK + 7..block * BLOCK + 9;
+        assert_eq!(blocks.close_blocks(blocks.known(&path).unwrap(), &[at(8), at(3), at(20)]), [3, 4, 5, 6, 7, 8, 20]);
+        blocks.read_ahead(&store, &path, &[at(8), at(3), at(20)]).await.unwrap();
+        let empty = InMemory::new();
+        for block in [3, 6, 8, 20] {
+            let read = blocks.read(&empty, &path, at(block)).await.unwrap().unwrap();
+            assert_eq!(read, bytes[at(block).start as usize..at(block).end as usize]);
+        }
+        assert!(blocks.read(&empty, &path, at(9)).await.is_err());
+        // So many that all others would go.
+        blocks.read_ahead(&empty, &path, &[0..64 * BLOCK]).await.unwrap_err();
+        let small = self::blocks(64 * BLOCK, None, &path, &bytes);
+        small.read_ahead(&empty, &path, &[0..64 * BLOCK]).await.unwrap();
     }
 
     #[tokio::test]

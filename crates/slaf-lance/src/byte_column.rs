@@ -11,7 +11,10 @@ use crate::error::from_lance_reading;
 use crate::meter::Meter;
 use bytes::Bytes;
 use lance::dataset::fragment::FileFragment;
+use lance::table::format::DataFile;
+use lance_file::reader::CachedFileMetadata;
 use lance_io::scheduler::{FileScheduler, ScanScheduler, SchedulerConfig};
+use object_store::path::Path;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use slaf_core::{Context, Error, ErrorKind, Result};
@@ -92,6 +95,34 @@ pub(crate) enum DataFolder {
     Remote(KeptPlaces),
 }
 
+/// Where a column is.
+pub(crate) struct Found<'a> {
+    file: &'a DataFile,
+    /// The number of the field.
+    id: i32,
+    /// Which column of the file it is.
+    pub(crate) index: usize,
+    pub(crate) in_store: Path,
+    scheduler: FileScheduler,
+    pub(crate) metadata: Arc<CachedFileMetadata>,
+}
+
+/// Finds a column of a fragment in the store; `None` where it is not in a file of its own or of the table.
+pub(crate) async fn find<'a>(fragment: &'a FileFragment, column: &str) -> Result<Option<Found<'a>>> {
+    let Some(field) = fragment.schema().field(column) else { return Ok(None) };
+    let Some(file) = fragment.data_file_for_field(field.id as u32).filter(|f| f.base_id.is_none()) else {
+        return Ok(None);
+    };
+    let index = file.fields.iter().position(|&id| id == field.id).and_then(|i| file.column_indices.get(i));
+    let Some(index) = index.and_then(|&i| usize::try_from(i).ok()) else { return Ok(None) };
+    let store = fragment.dataset().object_store(None).await.map_err(from_lance_reading)?;
+    let scheduler = ScanScheduler::new(store.clone(), SchedulerConfig::max_bandwidth(&store));
+    let in_store = fragment.dataset().data_dir().join(file.path.as_str());
+    let scheduler = scheduler.open_file(&in_store, &file.file_size_bytes).await.map_err(from_lance_reading)?;
+    let metadata = fragment.get_file_metadata(&scheduler).await.map_err(from_lance_reading)?;
+    Ok(Some(Found { file, id: field.id, index, in_store, scheduler, metadata }))
+}
+
 impl ByteColumn {
     /// Opens a column of a fragment, the `number`th of a table; `None` if it is for Lance to read.
     pub(crate) async fn open(
@@ -100,20 +131,12 @@ impl ByteColumn {
         column: &str,
         data: &DataFolder,
     ) -> Result<Option<ByteColumn>> {
-        let Some(field) = fragment.schema().field(column) else { return Ok(None) };
         if fragment.metadata().deletion_file.is_some() {
             return Ok(None);
         }
-        let Some(file) = fragment.data_file_for_field(field.id as u32).filter(|f| f.base_id.is_none()) else {
+        let Some(Found { file, id, index, in_store, scheduler, metadata }) = find(fragment, column).await? else {
             return Ok(None);
         };
-        let index = file.fields.iter().position(|&id| id == field.id).and_then(|i| file.column_indices.get(i));
-        let Some(index) = index.and_then(|&i| usize::try_from(i).ok()) else { return Ok(None) };
-        let store = fragment.dataset().object_store(None).await.map_err(from_lance_reading)?;
-        let scheduler = ScanScheduler::new(store.clone(), SchedulerConfig::max_bandwidth(&store));
-        let in_store = fragment.dataset().data_dir().join(file.path.as_str());
-        let scheduler = scheduler.open_file(&in_store, &file.file_size_bytes).await.map_err(from_lance_reading)?;
-        let metadata = fragment.get_file_metadata(&scheduler).await.map_err(from_lance_reading)?;
         let Some(pages) = metadata.column_infos.get(index).and_then(|info| pages(info)) else { return Ok(None) };
         let rows = pages.last().map_or(0, |p| p.first + p.rows);
         if rows != metadata.num_rows {
@@ -130,7 +153,7 @@ impl ByteColumn {
                 if pages.iter().any(|page| page.end() > size) {
                     return Err(damaged("a page ends behind its file".to_string())).at(&in_store);
                 }
-                let remote = Remote { file: scheduler, column: (number, field.id), kept: kept.clone() };
+                let remote = Remote { file: scheduler, column: (number, id), kept: kept.clone() };
                 (Source::Remote(remote), in_store.to_string())
             }
         };

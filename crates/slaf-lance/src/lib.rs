@@ -13,6 +13,7 @@ mod cached;
 mod data_files;
 mod disk_cache;
 pub mod error;
+mod file_heads;
 mod first_touch;
 mod foreign;
 mod growth;
@@ -28,8 +29,9 @@ mod storage;
 mod table;
 mod watch;
 
-pub use blocks::Doubt;
+pub use blocks::{Doubt, Head, SMALL};
 pub use byte_rows::ByteRows;
+pub use file_heads::head_of_data_file;
 pub use first_touch::FirstTouch;
 pub use foreign::ForeignTable;
 pub use growth::{Grown, Growth, WriteNames};

@@ -4,7 +4,7 @@
 //! one that watches it, one that counts, and those that tests add. On a local disk files are reached directly where
 //! that gives more than the trait does: links, locks, syncing.
 
-use crate::blocks::{Blocks, Doubt};
+use crate::blocks::{Blocks, Doubt, Head};
 use crate::error::from_object_store;
 use crate::identity::Identity;
 use crate::layer::Layer;
@@ -128,6 +128,24 @@ impl Storage {
         }
     }
 
+    /// Whether heads of so many bytes are of use here: where nothing is kept, and on a local disk, they are not.
+    pub fn takes_heads(&self, bytes: u64) -> bool {
+        self.blocks.as_ref().is_some_and(|blocks| bytes <= blocks.longest_heads())
+    }
+
+    /// Takes the heads of files, by BLAKE3 of each: what is in them is not asked for.
+    pub fn put_heads(&self, heads: impl Iterator<Item = ([u8; 32], Head)>) {
+        if let Some(blocks) = &self.blocks {
+            blocks.put_heads(&self.place, heads);
+        }
+    }
+
+    /// Reads parts of a file that will be asked for one after another, close ones in one request.
+    pub(crate) async fn read_ahead(&self, path: &Path, ranges: &[Range<u64>]) -> Result<()> {
+        let Some(blocks) = &self.blocks else { return Ok(()) };
+        blocks.read_ahead(&*self.store.inner, path, ranges).await.map_err(from_object_store)
+    }
+
     /// The files below a folder of which something may be damaged; `None` if nothing of them is kept.
     pub fn doubt(&self, folder: &str) -> Option<Doubt> {
         self.blocks.clone().map(|blocks| Doubt { blocks, folder: self.path(folder) })
@@ -214,10 +232,22 @@ impl Storage {
     /// # Errors
     /// As [`Storage::read`]; `corrupt` for bytes behind its end.
     pub async fn read_range(&self, relative: &str, range: Range<u64>) -> Result<Bytes> {
+        self.read_part(relative, range, self.blocks.as_deref()).await
+    }
+
+    /// Some bytes of a file as they are now, whatever is kept of it.
+    ///
+    /// # Errors
+    /// As [`Storage::read_range`].
+    pub async fn read_anew(&self, relative: &str, range: Range<u64>) -> Result<Bytes> {
+        self.read_part(relative, range, None).await
+    }
+
+    async fn read_part(&self, relative: &str, range: Range<u64>, blocks: Option<&Blocks>) -> Result<Bytes> {
         let path = self.path(relative);
         let length = range.end - range.start;
         let read = async {
-            if let Some(blocks) = &self.blocks
+            if let Some(blocks) = blocks
                 && let Some(bytes) = blocks.read(&*self.store.inner, &path, range.clone()).boxed().await?
             {
                 return Ok(bytes);

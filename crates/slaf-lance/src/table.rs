@@ -1,7 +1,7 @@
 //! The Lance tables of a store: writing one in a stream, and reading rows of a pinned version.
 
 use crate::blocks::Doubt;
-use crate::byte_column::{ByteColumn, DataFolder, KeptPlaces};
+use crate::byte_column::{ByteColumn, DataFolder, KeptPlaces, find};
 use crate::byte_rows::ByteRows;
 use crate::error::{from_lance, from_lance_reading, while_reading};
 use crate::first_touch::FirstTouch;
@@ -18,6 +18,7 @@ use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use lance::dataset::builder::DatasetBuilder;
 use lance::dataset::fragment::{FileFragment, FragReadConfig, FragmentReader};
 use lance::dataset::{InsertBuilder, WriteMode, WriteParams};
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
@@ -296,6 +297,7 @@ impl Table {
             let parts = self.checked_parts(ranges).await?;
             let mut batches = Vec::new();
             for (i, local) in parts {
+                self.read_pages(i, columns, &local).await?;
                 let reader = self.reader(i, columns).await?;
                 let stream = reader.read_ranges(local.into(), batch_rows as u32).await;
                 let stream = stream.map_err(from_lance_reading)?;
@@ -345,6 +347,57 @@ impl Table {
             futures::stream::iter(reads).buffered(READ_AHEAD).try_collect().await.map(Some)
         };
         self.explained(read).boxed()
+    }
+
+    /// Asks an object store for what will be read of columns in all of `later`, as far as it is in the files of
+    /// the rows that come next.
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub fn read_ahead<'a>(
+        &'a self,
+        columns: &'a [&'a str],
+        next: &'a [Range<u64>],
+        later: &'a [Range<u64>],
+    ) -> BoxFuture<'a, Result<()>> {
+        let read = async move {
+            let touched: Vec<usize> = self.checked_parts(next).await?.into_iter().map(|(i, _)| i).collect();
+            for (i, local) in self.split(later).into_iter().filter(|(i, _)| touched.contains(i)) {
+                self.read_pages(i, columns, &local).await?;
+            }
+            Ok(())
+        };
+        self.explained(read).boxed()
+    }
+
+    /// Asks an object store for the pages of columns of a fragment of which all rows are wanted, those of a
+    /// file together: Lance asks for each.
+    async fn read_pages(&self, fragment: usize, columns: &[&str], ranges: &[Range<u64>]) -> Result<()> {
+        if self.is_local() {
+            return Ok(());
+        }
+        let ahead = async {
+            let mut files: HashMap<Path, Vec<Range<u64>>> = HashMap::new();
+            for column in columns {
+                let Some(found) = find(&self.fragments[fragment].1, column).await? else { continue };
+                let Some(info) = found.metadata.column_infos.get(found.index) else { continue };
+                let mut first = 0;
+                for page in info.page_infos.iter() {
+                    let rows = first..first + page.num_rows;
+                    first = rows.end;
+                    if ranges.iter().any(|range| range.start <= rows.start && rows.end <= range.end) {
+                        let buffers = page.buffer_offsets_and_sizes.iter();
+                        let buffers = buffers.map(|(start, size)| *start..start.saturating_add(*size));
+                        files.entry(found.in_store.clone()).or_default().extend(buffers);
+                    }
+                }
+            }
+            let reads = files.iter().map(|(path, ranges)| self.storage.read_ahead(path, ranges));
+            futures::future::try_join_all(reads).await.map(|_| ())
+        };
+        // Lance's arithmetic may panic over a damaged file.
+        let ahead = AssertUnwindSafe(ahead.boxed()).catch_unwind().await;
+        ahead.unwrap_or_else(|_| Err(Error::corrupt("the structure of a data file is damaged")))
     }
 
     async fn byte_column(&self, fragment: usize, column: &str) -> Result<Option<Arc<ByteColumn>>> {

@@ -101,6 +101,7 @@ impl Snapshot {
         if depth == Depth::Lengths {
             return Ok(());
         }
+        self.verify_heads().await?;
         for entry in &self.manifest.matrices {
             self.counts(entry).await.at(entry.key())?;
         }

@@ -43,6 +43,14 @@ pub(crate) fn measured(id: &str) -> String {
     format!("_slaf/measured/{id}.arrow")
 }
 
+/// The folder of the heads of files.
+pub(crate) const HEADS: &str = "_slaf/heads/";
+
+/// The heads of the files of a version.
+pub(crate) fn heads(id: &str) -> String {
+    format!("{HEADS}{id}.bin")
+}
+
 /// The folder of the indexes of names.
 pub(crate) const NAMES: &str = "_slaf/names";
 
@@ -91,6 +99,7 @@ fn writer_of(path: &str) -> Option<&str> {
         Some(("writing", name)) => name.strip_suffix(".json").unwrap_or(name),
         Some(("categories" | "measured", name)) => name.strip_suffix(".arrow")?,
         Some(("extras", name)) => name.strip_suffix(".h5")?,
+        Some(("heads", name)) => name.strip_suffix(".bin")?,
         Some(("names" | "indexes", name)) => {
             name.strip_suffix(".bin")?.split_once('-').filter(|(_, n)| is_number(n))?.0
         }
@@ -249,7 +258,7 @@ pub(crate) async fn remove_write(storage: &Storage, id: &str) -> Result<()> {
         storage.remove(&table(id, name)).await?;
     }
     remove_indexes(storage, id, |_| true).await?;
-    for file in [categories(id), extras(id), measured(id), staging(id), mark(id)] {
+    for file in [categories(id), extras(id), heads(id), measured(id), staging(id), mark(id)] {
         storage.delete(&file).await?;
     }
     Ok(())
@@ -480,6 +489,7 @@ mod tests {
             "_slaf/categories/ID.arrow",
             "_slaf/categories/ID.arrow#2",
             "_slaf/extras/ID.h5",
+            "_slaf/heads/ID.bin",
             "_slaf/measured/ID.arrow",
             "_slaf/names/ID-0.bin",
             "_slaf/names/ID-12.bin#1",

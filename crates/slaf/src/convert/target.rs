@@ -5,12 +5,12 @@ use super::options::{ConvertOptions, Durability};
 use super::survey::{self, Survey};
 use crate::store::manifest::{FileEntry, Manifest};
 use crate::store::manifest_check::next_version;
-use crate::store::versions;
+use crate::store::{heads, versions};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::temporary::folder_of;
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -156,8 +156,8 @@ impl Target {
             remove_empty(&root.join(table));
         }
         let slaf = root.join("_slaf");
-        let ours =
-            ["categories", "extras", "indexes", "measured", "names", "versions", "writing", ""].map(|f| slaf.join(f));
+        let ours = ["categories", "extras", "heads", "indexes", "measured", "names", "versions", "writing", ""]
+            .map(|f| slaf.join(f));
         let ours = ours.into_iter().chain((!self.keep_root).then(|| root.clone()));
         for folder in ours {
             // Fails, as it should, for a folder that is not empty.
@@ -214,6 +214,9 @@ impl Commit<'_> {
             let blake3 = self.storage.hash(path).await?;
             manifest.files.push(FileEntry { path: path.clone(), length: *length, blake3 });
         }
+        if !written.is_empty() {
+            written.extend(self.write_heads(manifest, &written).await?);
+        }
         let durable = self.durability == Durability::Full;
         if durable {
             self.storage.sync(&written.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>())?;
@@ -227,6 +230,27 @@ impl Commit<'_> {
             })?;
         }
         Ok(())
+    }
+}
+
+impl Commit<'_> {
+    /// Writes the heads of the files of a version, of which `written` are new, and names them in place of those
+    /// before.
+    async fn write_heads(&self, manifest: &mut Manifest, written: &[(String, u64)]) -> Result<Option<(String, u64)>> {
+        let before = heads::of_version(self.storage, manifest).await?;
+        manifest.heads = None;
+        // Also those that a writer has left here which does not know them.
+        manifest.files.retain(|file| !file.path.starts_with(survey::HEADS));
+        let new: HashSet<&str> = written.iter().map(|(path, _)| path.as_str()).collect();
+        // Others may have written for a conversion, which has no version before it.
+        let is_new = |path: &str| manifest.lineage.is_empty() || new.contains(path);
+        let Some(content) = heads::collect(self.storage, manifest, is_new, &before).await? else { return Ok(None) };
+        let (path, length) = (survey::heads(self.write_id), content.len() as u64);
+        let blake3 = blake3::hash(&content).to_hex().to_string();
+        self.storage.write(&path, content).await?;
+        manifest.files.push(FileEntry { path: path.clone(), length, blake3 });
+        manifest.heads = Some(path.clone());
+        Ok(Some((path, length)))
     }
 }
 

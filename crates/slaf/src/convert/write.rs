@@ -169,6 +169,7 @@ impl Job<'_> {
             cell_names: written.cell_names,
             measured: None,
             indexes: Vec::new(),
+            heads: None,
             extras: written.extras,
             files: hashed,
         };

@@ -223,7 +223,7 @@ impl Writer {
     fn remove(&self, unwanted: impl Fn(&str) -> bool) {
         self.held.release_files();
         let id = self.names.id();
-        let own = [survey::categories(id), survey::extras(id), survey::measured(id)];
+        let own = [survey::categories(id), survey::extras(id), survey::heads(id), survey::measured(id)];
         let tables = survey::TABLES.map(|name| survey::table(id, name));
         let _ = block_on(async {
             for file in self.names.given().iter().chain(&own).filter(|f| unwanted(f)) {

@@ -8,7 +8,7 @@ use crate::config;
 use crate::missing::nan_to_null;
 use crate::reader::ReadOptions;
 use crate::selection::Selection;
-use crate::store::manifest::Slot;
+use crate::store::manifest::{FrameSchema, Slot};
 use crate::store::schema;
 use crate::store::values::dense_columns;
 use crate::store::{Snapshot, TableName};
@@ -28,7 +28,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis, MatrixKey, arrow_type};
 use slaf_lance::error::from_arrow;
@@ -299,6 +299,9 @@ impl FramePart {
         let n = selection.len(0);
         let names: Vec<String> = self.sources.iter().filter_map(Source::frame_column).collect();
         let wants_index = self.sources.iter().any(|s| matches!(s, Source::Name));
+        let lance: Vec<&str> = self.sources.iter().filter_map(|s| self.lance_column(s, table, frame)).collect();
+        let all = self.rows.part(0..self.n_rows());
+        inner.read_ahead(table, &lance, &selection, &all).boxed().await?;
         let mut frame_columns = match names.is_empty() && !wants_index {
             true => Vec::new(),
             false => inner.frame_columns(table, frame, &names, wants_index, &selection).await?,
@@ -325,6 +328,17 @@ impl FramePart {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(n as usize));
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(from_arrow)
+    }
+
+    /// The name in Lance of the column of a source.
+    fn lance_column<'a>(&'a self, source: &'a Source, table: TableName, frame: &'a FrameSchema) -> Option<&'a str> {
+        match source {
+            Source::Name => Some(table.index()),
+            Source::System(name) => Some(name),
+            Source::Frame(name) => frame.columns.iter().find(|c| c.name == *name).map(|c| c.id.as_str()),
+            Source::Array(key) => self.snapshot.array_entry(key).ok()?.column.as_deref(),
+            Source::Number | Source::Gene(_) => None,
+        }
     }
 
     /// A column for each gene, with 0 where a cell has no value, or null if it was not measured there.

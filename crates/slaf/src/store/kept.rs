@@ -116,6 +116,11 @@ impl Kept {
         }
     }
 
+    /// Whether a column is here.
+    pub(crate) fn has_column(&self, table: TableName, column: &str) -> bool {
+        self.cache.peek(&Key::Column(table, column.to_string())).is_some()
+    }
+
     pub(crate) fn keep_column(&self, table: TableName, column: &str, array: &ArrayRef) {
         self.cache.insert(Key::Column(table, column.to_string()), Value::Column(array.clone()));
     }

@@ -94,6 +94,9 @@ pub struct Manifest {
     /// Indexes of arrays for the search by similarity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<IndexEntry>,
+    /// A file with the parts of the others that tell where everything in them is; none without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads: Option<String>,
     /// What no table holds.
     pub extras: Option<Extras>,
     /// Every file of this version.

@@ -143,6 +143,7 @@ fn paths(m: &Manifest, tables: &[(&str, &TableEntry)]) -> Result<()> {
         ("categories", m.categories.as_ref()),
         ("extras.path", m.extras.as_ref().map(|e| &e.path)),
         ("measured.path", m.measured.as_ref().map(|e| &e.path)),
+        ("heads", m.heads.as_ref()),
     ];
     for (field, path) in single.into_iter().filter_map(|(field, path)| Some((field, path?))) {
         below_root(path).at(field)?;

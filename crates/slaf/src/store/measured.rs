@@ -75,6 +75,7 @@ impl Snapshot {
     pub(crate) async fn measured(&self) -> Result<Option<&Measured>> {
         let Some(entry) = &self.manifest.measured else { return Ok(None) };
         let load = || async {
+            self.heads().await?;
             let bytes = self.read_file(&entry.path).await?;
             from_ipc(entry, self.manifest.n_genes, bytes).at(self.storage.full(&entry.path))
         };

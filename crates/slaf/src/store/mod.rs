@@ -5,6 +5,7 @@
 
 pub(crate) mod fields;
 pub(crate) mod frames;
+pub(crate) mod heads;
 pub(crate) mod inverted;
 mod ipc;
 mod kept;

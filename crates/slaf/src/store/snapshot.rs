@@ -30,6 +30,7 @@ pub(crate) struct Snapshot {
     genes: OnceCell<Table>,
     by_gene: OnceCell<Table>,
     raw_genes: OnceCell<Table>,
+    pub(super) heads: OnceCell<()>,
     categories: OnceCell<Categories>,
     pub(super) measured: OnceCell<Measured>,
     pub(crate) kept: Kept,
@@ -57,6 +58,7 @@ impl Snapshot {
             genes: OnceCell::new(),
             by_gene: OnceCell::new(),
             raw_genes: OnceCell::new(),
+            heads: OnceCell::new(),
             categories: OnceCell::new(),
             measured: OnceCell::new(),
             kept: Kept::new()?,
@@ -76,6 +78,7 @@ impl Snapshot {
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::Internal, format!("the store has no table {name:?}")))?;
         let open = async || {
             let opened = async {
+                self.heads().await?;
                 let table = Table::open(&self.storage, entry, self.pinned.clone()).await?;
                 self.check_is_ours(&table, entry).await?;
                 Ok::<_, Error>(table)
@@ -150,6 +153,7 @@ impl Snapshot {
         let load = || async {
             match &self.manifest.categories {
                 Some(path) => {
+                    self.heads().await?;
                     let bytes = self.read_file(path).await?;
                     categories_from_ipc(bytes).at(self.storage.full(path))
                 }

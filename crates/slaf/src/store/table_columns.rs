@@ -4,11 +4,13 @@ use crate::config;
 use crate::selection::Selection;
 use crate::store::frames::join_dictionary;
 use crate::store::manifest::{ArrayEntry, ColumnSchema, FrameSchema, Kind};
+use crate::store::schema;
 use crate::store::snapshot::Snapshot;
 use crate::store::table_name::TableName;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Schema};
+use futures::FutureExt;
 use slaf_core::{Context, Error, ErrorKind, Result, near};
 use slaf_ingest::{ArrayKey, Axis};
 use slaf_lance::error::from_arrow;
@@ -23,7 +25,14 @@ const VALUE_BYTES: u64 = 32;
 impl Snapshot {
     /// One column of a table, whole.
     pub(crate) async fn column(&self, name: TableName, column: &str) -> Result<ArrayRef> {
-        self.column_of(name, column, &Selection::All).await
+        // What is asked of genes takes both: of an object store, at once.
+        let both = [schema::GENE_ID, schema::RANK];
+        match both.iter().position(|one| name == TableName::Genes && *one == column) {
+            Some(at) if !self.table(name).await?.is_local() => {
+                Ok(self.columns_of(name, &both, &Selection::All).boxed().await?.swap_remove(at))
+            }
+            _ => self.column_of(name, column, &Selection::All).await,
+        }
     }
 
     /// Columns of obs or var with the users' names; names come first.
@@ -115,6 +124,25 @@ impl Snapshot {
             Some(rows) => arrays.iter().map(|array| of_rows(array, rows)).collect(),
             None => Ok(arrays),
         }
+    }
+
+    /// Asks an object store for columns of a table, by their names in Lance, of which the rows of `part` are read
+    /// next, and all of `rows` by and by.
+    pub(crate) async fn read_ahead(
+        &self,
+        name: TableName,
+        columns: &[&str],
+        part: &Selection,
+        rows: &Selection,
+    ) -> Result<()> {
+        let table = self.table(name).await?;
+        let columns: Vec<&str> = columns.iter().copied().filter(|c| !self.kept.has_column(name, c)).collect();
+        // Single rows are no pages.
+        if table.is_local() || columns.is_empty() || matches!(rows, Selection::Ids(_)) {
+            return Ok(());
+        }
+        let (next, later) = (part.resolve(table.rows()), rows.resolve(table.rows()));
+        table.read_ahead(&columns, &next.ranges, &later.ranges).await
     }
 
     /// One column of a table, by its name in Lance, for some rows.

@@ -10,6 +10,7 @@ mod convert;
 mod damage;
 mod distributed;
 mod grow;
+mod heads;
 mod index;
 mod loader;
 mod manifest;

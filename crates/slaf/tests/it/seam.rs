@@ -220,6 +220,9 @@ fn bytes_that_changed_or_are_missing_are_damage() {
     let place = Place::new();
     place.convert(2, false).unwrap();
     let good = read_values(&place.open().unwrap()).unwrap();
+    // Small files are whole in the heads: without these, they are asked for.
+    let heads = place.open().unwrap().manifest().heads.clone().unwrap();
+    block_on(place.storage().delete(&heads)).unwrap();
     let mut damaged = 0;
     // A small file is one request: bytes all over it change.
     let corrupt = (0..8000).step_by(160).map(Fault::Corrupt);
@@ -259,7 +262,7 @@ fn a_request_without_an_answer_ends() {
     place.faults.clear();
     // What was read is kept.
     let dataset = Dataset::open_with(&place.address, &options).unwrap();
-    place.faults.add(Rule::new(Fault::Timeout).operation(Operation::Get).path("/data/"));
+    place.faults.add(Rule::new(Fault::Timeout).operation(Operation::Get));
     let started = Instant::now();
     for _ in 0..2 {
         let error = dataset.read(&MatrixKey::X, &Selection::All, &Selection::All).unwrap_err();
