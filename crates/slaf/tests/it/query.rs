@@ -101,7 +101,7 @@ fn plans_of_single_cells_are_kept() {
         ("SELECT gene_id, value FROM expression WHERE cell_id = ?", true, true),
         ("SELECT * FROM expression WHERE cell_integer_id = ?", false, true),
         ("SELECT SUM(value), AVG(value), COUNT(*) FROM expression WHERE cell_id = ?", true, true),
-        ("SELECT value + 1 FROM expression e WHERE ? = e.cell_integer_id AND value > 1", false, true),
+        ("SELECT COUNT(*) FROM expression e WHERE ? = e.cell_integer_id AND value > 1", false, true),
         ("SELECT value FROM expression WHERE cell_id = ? AND gene_id = 'g3'", true, true),
         ("SELECT gene_id, SUM(value) FROM expression WHERE cell_id = ? GROUP BY gene_id ORDER BY 1", true, false),
         ("SELECT sqrt(value) FROM expression WHERE cell_id = ?", true, false),
