@@ -113,7 +113,10 @@ class Store:
         self._enums: dict[tuple[str, str], pl.Enum] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store, (self.path, self.version, self.storage_options, self.verify)
+        # Another process may be in another folder.
+        local = _slaf.local_path(self.path)
+        path = self.path if local is None else os.path.abspath(local)
+        return Store, (path, self.version, self.storage_options, self.verify)
 
     def verified(self, verify: Literal["first-touch"]) -> Store:
         """Give this version with another `verify`."""

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -18,7 +19,7 @@ import slaf
 from slaf.data import SLAFConverter
 from slaf.integrations import get, pp, read_slaf, tl
 from slaf.integrations._lazy import LazyMatrix
-from slaf.integrations._workers import _Task, _work, on_workers
+from slaf.integrations._workers import _result, _Task, _work, on_workers
 
 distributed = pytest.importorskip("distributed", exc_type=ImportError)
 
@@ -240,6 +241,38 @@ def test_another_store_at_the_same_path_is_found_out(path):
     task = _Task(matrix._source._store, "of another", matrix._source._native(), [], None, None)
     with pytest.raises(slaf.ConflictError, match="another store here"):
         _work(pickle.loads(pickle.dumps(task)), [0, 0, 0, 1, ROWS])
+
+
+def test_a_store_that_workers_do_not_see_is_named(path, client, tmp_path, monkeypatch):
+    expected = pp.calculate_qc_metrics(read_slaf(path), percent_top=[5])[0]
+    # Workers may be in other folders.
+    monkeypatch.chdir(os.path.dirname(path))
+    client.run(os.chdir, "/")
+    relative = read_slaf(os.path.basename(path))
+    found = pp.calculate_qc_metrics(relative, percent_top=[5], client=client)[0]
+    pd.testing.assert_frame_equal(found, expected)
+    copy = shutil.copytree(path, tmp_path / "b.slaf")
+    source = read_slaf(copy).X._source
+    task = _Task(source._store, source._store.native.write_id, source._native(), [], None, None)
+    copy.rename(tmp_path / "moved.slaf")
+    there = pickle.loads(pickle.dumps(task))
+    with pytest.raises(slaf.NotFoundError, match="finds no store at this path") as e:
+        _work(there, [0, 0, 0, 1, ROWS])
+    assert str(copy) in str(e.value)
+
+
+def test_a_client_that_is_closed_and_workers_that_end(path, client):
+    closed = distributed.Client(client.cluster)
+    closed.close()
+    with pytest.raises(slaf.InvalidArgumentError, match="client is closed"):
+        pp.calculate_qc_metrics(read_slaf(path), client=closed)
+
+    class Lost:
+        def result(self):
+            raise distributed.client.FutureCancelledError("piece", "lost dependencies")
+
+    with pytest.raises(slaf.StorageError, match=r"ended while they worked.*lost dependencies"):
+        _result(Lost())
 
 
 def test_settings_that_differ_are_found_out(path, client):

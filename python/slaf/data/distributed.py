@@ -180,6 +180,8 @@ class _Dask:
     def __init__(self, client: Any):
         if getattr(client, "asynchronous", False):
             raise invalid("an asynchronous client: pass one that was made with asynchronous=False")
+        if client.status != "running":
+            raise invalid(f"the client is {client.status}: connect to the cluster again")
         self._client = client
 
     def slots(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from slaf import _boundary as boundary
 from slaf import _slaf
 from slaf._boundary import Comparison, Request
-from slaf._errors import SlafError, from_kind, invalid
+from slaf._errors import NotFoundError, SlafError, from_kind, invalid
 from slaf._selectors import Axis, for_rust
 from slaf._store import Key, Store
 from slaf.integrations._lazy import LazyMatrix
@@ -70,18 +71,53 @@ def _check(client: Any) -> None:
         raise invalid(f"client is a dask.distributed.Client, not a {type(client).__name__}")
     if client.asynchronous:
         raise invalid("client is asynchronous: give one that is not, as Client(address) makes it")
+    if client.status != "running":
+        raise invalid(f"client is {client.status}: connect to the cluster again")
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
     """What all pieces of a pass have in common, as workers get it."""
 
-    store: Store
+    store: Store | _There
     write_id: str
     stored: boundary.Stored
     steps: list[Step]
     request: Request | None
     comparison: Comparison | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "store": _There(*self.store.__reduce__()[1])}
+
+
+class _There:
+    """A store that a worker opens when it works on it.
+
+    Opened when it arrives, one that is not there would end the connection, without a word of why.
+    """
+
+    def __init__(self, *how: Any):
+        self._how = how
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _There, self._how
+
+    @property
+    def native(self) -> _slaf.Dataset:
+        """The store, opened."""
+        with self._lock:
+            if self._store is None:
+                try:
+                    self._store = Store(*self._how)
+                except NotFoundError as e:
+                    message = (
+                        "a worker of the cluster finds no store at this path, where all machines "
+                        f"need it: {e}"
+                    )
+                    raise from_kind("not-found", message, self._how[0]) from e
+            return self._store.native
 
 
 class OnWorkers(Stored):
@@ -133,11 +169,26 @@ class OnWorkers(Stored):
                 while waiting and len(sent) < AHEAD * workers:
                     sent.append(client.submit(_work, there, waiting.popleft(), pure=False))
                 # In their order: sums are added in it.
-                pieces.take(sent[0].result())
+                pieces.take(_result(sent[0]))
                 sent.popleft().release()
         finally:
             client.cancel([*sent, there])
         return pieces.finish()
+
+
+def _result(piece: Any) -> bytes:
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+
+    try:
+        result: bytes = piece.result()
+    except (KilledWorker, FutureCancelledError) as e:
+        message = (
+            f"workers of the cluster ended while they worked ({e}): a system ends processes that "
+            "take too much memory; try again when workers are there"
+        )
+        raise from_kind("io", message) from e
+    return result
 
 
 def _work(task: _Task, piece: list[int]) -> bytes:
@@ -145,7 +196,7 @@ def _work(task: _Task, piece: list[int]) -> bytes:
     native = task.store.native
     if native.write_id != task.write_id:
         message = "a worker finds another store here: all machines need the same one at this path"
-        raise from_kind("conflict", message, task.store.path)
+        raise from_kind("conflict", message, native.uri)
     stored, steps, request, comparison = (
         _aligned(part) for part in (task.stored, task.steps, task.request, task.comparison)
     )
