@@ -457,3 +457,13 @@ def test_stores_that_are_made_of_lazy_data_keep_it(tmp_path, array, panels, recw
         ):
             change()
     assert SLAFArray(tmp_path / "other.slaf").is_measured().all()
+
+
+def test_a_source_that_comes_again_has_the_name_that_it_is_given(tmp_path, panels):
+    array = stored(panels[0], tmp_path / "a.slaf")
+    panels[1].write_h5ad(tmp_path / "p.h5ad")
+    array.append(tmp_path / "p.h5ad")
+    array.append(tmp_path / "p.h5ad", source_name="night 2")
+    names = [None, str(tmp_path / "p.h5ad"), "night 2"]
+    assert array.sources()["source"].to_list() == names
+    assert array.sources()["n_cells"].to_list() == [30, 20, 20]

@@ -162,9 +162,10 @@ impl Measured {
     pub fn rename_from(&mut self, first_cell: u64, name: &str) {
         let named = std::mem::replace(self, Measured::new(self.n_genes));
         for source in &named.sources {
-            let is_renamed = source.first_cell >= first_cell;
-            let name = if is_renamed { Some(name) } else { source.name.as_deref() };
-            self.push(name, source.n_cells, named.genes(source));
+            // Cells before and behind may be one source so far.
+            let before = first_cell.saturating_sub(source.first_cell).min(source.n_cells);
+            self.push(source.name.as_deref(), before, named.genes(source));
+            self.push(Some(name), source.n_cells - before, named.genes(source));
         }
     }
 
@@ -269,5 +270,8 @@ mod tests {
         assert_eq!(all.sets(), [set("11000"), set("00001"), set("10001")]);
         all.rename_from(4, "night 2");
         assert_eq!(runs(&all), [(Some("first"), 0, 4, 0), (Some("night 2"), 4, 2, 1), (Some("night 2"), 6, 1, 2)]);
+        all.rename_from(5, "again");
+        let [of_two, of_again] = [(Some("night 2"), 4, 1, 1), (Some("again"), 5, 1, 1)];
+        assert_eq!(runs(&all), [(Some("first"), 0, 4, 0), of_two, of_again, (Some("again"), 6, 1, 2)]);
     }
 }
