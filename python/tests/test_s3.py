@@ -55,12 +55,12 @@ def test_other_things_on_s3(s3, h5ad_path):
     client = pytest.importorskip("boto3", exc_type=ImportError).client("s3", **options)
     client.upload_file(str(h5ad_path), "bucket", "folder/x.h5ad")
     for name in ("config.json", "expression.lance/data/a.lance"):
-        client.put_object(Bucket="bucket", Key=f"old.slaf/{name}", Body=b"{}")
+        client.put_object(Bucket="bucket", Key=f"set-of-slafdb/{name}", Body=b"{}")
     client.close()
     with pytest.raises(slaf.NotAStoreError, match=r"single file.*slaf convert"):
         read_slaf("s3://bucket/folder/x.h5ad", storage_options=s3)
     with pytest.raises(slaf.NotAStoreError, match=r"slafdb.*slaf convert"):
-        read_slaf("s3://bucket/old.slaf", storage_options=s3)
+        read_slaf("s3://bucket/set-of-slafdb", storage_options=s3)
 
 
 def test_the_secret_is_in_no_error(s3):
