@@ -46,7 +46,8 @@ test-rust: $(TOOLS)
 	cargo test $(CRATES) --no-fail-fast
 
 test-python: $(TOOLS)
-	@$(BIN)/python -c "import ssl" || echo "$(BIN)/python has no ssl: the tests with Dask are skipped"
+	@$(BIN)/python -c "import ssl" || { echo "this Python is not whole; the tests with Dask are skipped:"; \
+	    echo "LD_LIBRARY_PATH=$(LD_LIBRARY_PATH)"; ldd "$(BIN)/python"; }
 	cd python && $(BIN)/maturin develop --release --quiet
 	cd python && $(BIN)/python -m mypy.stubtest slaf._slaf
 	cd python && $(BIN)/python -m pytest -q
