@@ -10,7 +10,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
-from processes import run_slaf
+from processes import LIMIT, run_slaf
 
 import slaf
 from slaf import SLAFArray
@@ -162,6 +162,7 @@ def test_many_small_lists(stored):
         capture_output=True,
         text=True,
         check=True,
+        timeout=LIMIT,
     )
     parts = dict(line.split() for line in run.stdout.splitlines())
     assert float(parts["X_pca"]) < 0.1
