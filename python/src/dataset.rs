@@ -495,6 +495,7 @@ impl Dataset {
         ArrowStream::for_polars(py, result.schema, result.batches)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the arguments of Python's function")]
     fn query_stream(
         &self,
         py: Python<'_>,

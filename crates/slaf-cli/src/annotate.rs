@@ -82,8 +82,8 @@ fn read(path: &Path, key: Option<&str>) -> Outcome<RecordBatch> {
         Ok((field.name(), column))
     });
     let columns = columns.collect::<Outcome<Vec<_>>>()?;
-    Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
-        .map_err(from_arrow)?)
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .map_err(from_arrow)
 }
 
 /// Texts as categories, where some come more than once.
@@ -94,5 +94,5 @@ fn with_categories(column: &ArrayRef) -> Outcome<ArrayRef> {
         return Ok(column.clone());
     }
     let categorical = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    Ok(cast(column, &categorical).map_err(from_arrow)?)
+    cast(column, &categorical).map_err(from_arrow)
 }

@@ -221,12 +221,12 @@ impl Blocks {
                 }
             }
         }
-        let missing = self.from_disk(file, missing, &mut blocks).await;
+        let missing = self.read_disk(file, missing, &mut blocks).await;
         Ok(self.fetch(store, path, file, missing, &mut blocks).await?.then_some(blocks))
     }
 
     /// Puts blocks that are on the disk in their places; gives the others.
-    async fn from_disk<'a>(&self, file: Known, missing: Vec<Missing<'a>>, blocks: &mut [Bytes]) -> Vec<Missing<'a>> {
+    async fn read_disk<'a>(&self, file: Known, missing: Vec<Missing<'a>>, blocks: &mut [Bytes]) -> Vec<Missing<'a>> {
         let Some(disk) = self.disk.as_ref().filter(|_| !missing.is_empty()) else { return missing };
         let found = join_all(missing.iter().map(|block| disk.get((file.hash, block.number)))).await;
         let mut left = Vec::new();

@@ -137,7 +137,7 @@ impl ByteColumn {
         let Some(Found { file, id, index, in_store, scheduler, metadata }) = find(fragment, column).await? else {
             return Ok(None);
         };
-        let Some(pages) = metadata.column_infos.get(index).and_then(|info| pages(info)) else { return Ok(None) };
+        let Some(pages) = metadata.column_infos.get(index).and_then(pages) else { return Ok(None) };
         let rows = pages.last().map_or(0, |p| p.first + p.rows);
         if rows != metadata.num_rows {
             return Ok(None);

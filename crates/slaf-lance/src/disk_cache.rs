@@ -47,8 +47,11 @@ pub(crate) struct DiskCache {
     begun: AtomicU64,
 }
 
-/// The cache of this process, by folder and size.
-static OF_PROCESS: Mutex<Option<((OsString, u64), Arc<DiskCache>)>> = Mutex::new(None);
+/// A cache with the folder and size that it was made for.
+type OfProcess = ((OsString, u64), Arc<DiskCache>);
+
+/// The cache of this process.
+static OF_PROCESS: Mutex<Option<OfProcess>> = Mutex::new(None);
 
 impl DiskCache {
     /// The one that the environment names.

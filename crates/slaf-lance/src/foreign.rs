@@ -68,6 +68,9 @@ impl ForeignTable {
     }
 
     /// Reads columns of all rows, or of some, in order.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub fn scan(
         &self,
         columns: &[&str],
@@ -95,6 +98,9 @@ impl ForeignTable {
     }
 
     /// Reads columns of single rows, in the order given.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub fn take(&self, columns: &[&str], rows: &[u64]) -> Result<RecordBatch> {
         let take = async {
             let schema = self.dataset.schema().project(columns).map_err(from_lance_reading)?;

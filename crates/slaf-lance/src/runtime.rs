@@ -47,6 +47,9 @@ pub fn runtime() -> Result<&'static Runtime> {
 }
 
 /// Runs a future to its end. Must not be called from inside of the runtime.
+///
+/// # Errors
+/// Those of the future.
 pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     // Large ones would be copied from frame to frame.
     runtime()?.block_on(Box::pin(future))

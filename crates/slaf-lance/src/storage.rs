@@ -71,6 +71,9 @@ pub struct Storage {
 
 impl Storage {
     /// Does not touch the store.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn new(uri: &str, options: &HashMap<String, String>) -> Result<Storage> {
         let uri = uri.trim_end_matches('/');
         if uri.is_empty() {
@@ -262,6 +265,9 @@ impl Storage {
     }
 
     /// Whether the root is a single file.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn is_file(&self) -> Result<bool> {
         if let Some(path) = self.local() {
             return Ok(path.is_file());
@@ -274,6 +280,9 @@ impl Storage {
     }
 
     /// Whether there is a file.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn exists(&self, relative: &str) -> Result<bool> {
         match self.ask(&self.full(relative), self.store.inner.head(&self.path(relative))).await {
             Ok(_) => Ok(true),
@@ -283,6 +292,9 @@ impl Storage {
     }
 
     /// The address of a store in an object store that the root lies in.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn store_around(&self) -> Result<Option<String>> {
         let parts: Vec<_> = self.base.parts().collect();
         for n in 0..parts.len() {
@@ -316,6 +328,9 @@ impl Storage {
 
     /// Creates a file, whole or not at all; `already-exists` if there is one. On a local disk it
     /// grows under the name `staging`, and is synced before it appears if it is to be `durable`.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn create(&self, relative: &str, content: Bytes, staging: &str, durable: bool) -> Result<()> {
         let Some(root) = self.local() else {
             let path = self.path(relative);
@@ -340,6 +355,9 @@ impl Storage {
 
     /// All files below a folder, with their lengths, by paths relative to the root; none if there
     /// is no such folder.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
         let prefix = self.path(folder);
         let listed = self.store.inner.list(Some(&prefix)).try_collect::<Vec<_>>();
@@ -356,6 +374,9 @@ impl Storage {
 
     /// At most `limit` files below a folder, the first ones by their paths, of those behind `after`; as
     /// [`Storage::list`] in an object store, which answers it in pages.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn list_some(&self, folder: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
         let prefix = self.path(folder);
         let listed = match after {
@@ -375,6 +396,9 @@ impl Storage {
 
     /// The paths of at most `limit` files below the root. Unlike [`Storage::list`], on a local disk
     /// this gives links, which are not followed, and files that are not whole yet, `name#1`.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn everything(&self, limit: usize) -> Result<Vec<String>> {
         let Some(root) = self.local() else {
             let found = self.store.inner.list(Some(&self.base)).take(limit).try_collect::<Vec<_>>();
@@ -417,6 +441,9 @@ impl Storage {
 
     /// The BLAKE3 hash of a file's content, in hex. What was kept of the file is forgotten: nobody knows
     /// whether it is of this content.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn hash(&self, relative: &str) -> Result<String> {
         if let Some(root) = self.local() {
             let path = root.join(relative);
@@ -438,6 +465,9 @@ impl Storage {
     }
 
     /// What tells the file from another one in its place.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn identity(&self, relative: &str) -> Result<Identity> {
         let (file, path) = (self.full(relative), self.path(relative));
         let meta = self.ask(&file, self.store.inner.head(&path)).await?;
@@ -445,6 +475,9 @@ impl Storage {
     }
 
     /// Removes all that is below a folder, and the folder itself on a local disk.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn remove(&self, folder: &str) -> Result<()> {
         match self.local() {
             Some(root) => match std::fs::remove_dir_all(root.join(folder)) {
@@ -461,6 +494,9 @@ impl Storage {
     }
 
     /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub async fn delete(&self, relative: &str) -> Result<()> {
         // The object store does not take the name of a file that is not whole.
         if let Some(root) = self.local() {
@@ -478,6 +514,9 @@ impl Storage {
 
     /// Makes the files, and the folders that hold them, survive a power loss. Object stores
     /// acknowledge durable writes, so that only a local disk has work here.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub fn sync(&self, files: &[&str]) -> Result<()> {
         let Some(root) = self.local() else { return Ok(()) };
         let mut folders = std::collections::BTreeSet::new();
@@ -500,6 +539,9 @@ fn is_no_bucket(error: &Error) -> bool {
 }
 
 /// A new file, and its folders.
+///
+/// # Errors
+/// Those of the store.
 pub fn create_with_folders(path: &std::path::Path) -> std::io::Result<File> {
     with_folders(path, || OpenOptions::new().write(true).create_new(true).open(path))
 }

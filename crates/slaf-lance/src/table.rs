@@ -82,6 +82,9 @@ impl TableWriter {
     }
 
     /// Hands over a batch; waits while the writer is behind.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub fn send(&mut self, batch: RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -114,6 +117,9 @@ impl TableWriter {
     }
 
     /// Ends the table and commits it as a Lance version.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub fn finish(mut self) -> Result<TableEntry> {
         let dataset = self.join().at(&self.uri)?;
         Ok(TableEntry { path: self.path.clone(), version: dataset.version().version, rows: self.rows })
@@ -500,6 +506,9 @@ pub fn ranges_of(rows: &[u64]) -> Vec<Range<u64>> {
 
 impl Table {
     /// Name and type of a column.
+    ///
+    /// # Errors
+    /// Those of the store.
     pub fn arrow_field(&self, column: &str) -> Result<arrow::datatypes::Field> {
         self.dataset
             .schema()

@@ -64,7 +64,7 @@ mod tests {
         let groups = [0, 1, 2, 2, 3, 3, 4];
         for (function, expected) in [("min", [inf, -inf, 1.0, 1.0, nan]), ("max", [inf, -inf, nan, nan, nan])] {
             let mut accumulator = accumulator(function, &DataType::Float64).unwrap();
-            accumulator.update_batch(&[values.clone()], &groups, None, 5).unwrap();
+            accumulator.update_batch(std::slice::from_ref(&values), &groups, None, 5).unwrap();
             let found = accumulator.evaluate(EmitTo::All).unwrap();
             let bits: Vec<u64> = found.as_primitive::<Float64Type>().values().iter().map(|x| x.to_bits()).collect();
             assert_eq!(bits, expected.map(f64::to_bits), "{function}");

@@ -50,6 +50,9 @@ impl Limits {
     }
 
     /// Fails when the query was stopped.
+    ///
+    /// # Errors
+    /// `interrupted`.
     pub fn check(&self) -> DfResult<()> {
         match self.stopped.load(Ordering::Relaxed) {
             true => Err(to_datafusion(Error::new(ErrorKind::Interrupted, "the query was stopped"))),

@@ -140,7 +140,7 @@ fn a_field_has_a_limit() {
 
 #[test]
 fn what_other_programs_unpack_is_named() {
-    let tar = [vec![b'x'; 257], b"ustar\000".to_vec(), vec![0; 300]].concat();
+    let tar = [vec![b'x'; 257], b"ustar\x0000".to_vec(), vec![0; 300]].concat();
     for (content, kind, what) in [
         (gzip("\u{58}\n\0\0\0\u{3}\0\u{4}"), ErrorKind::UnsupportedInput, "zellkonverter::writeH5AD"),
         (gzip("RDX3\nX\n"), ErrorKind::UnsupportedInput, "an object of R"),

@@ -210,11 +210,11 @@ impl Basis {
         let (n, width) = (self.n, vectors.len() / self.n);
         let mut products = vec![vec![0.0; width]; width];
         let mut found = 0;
-        for at in 0..width {
+        for (at, products) in products.iter_mut().enumerate() {
             let (before, rest) = vectors.split_at_mut(at * n);
             let vector = &mut rest[..n];
             for _ in 0..2 {
-                for (product, unit) in products[at].iter_mut().zip(before[..found * n].chunks_exact(n)) {
+                for (product, unit) in products.iter_mut().zip(before[..found * n].chunks_exact(n)) {
                     let dot: f64 = unit.iter().zip(&*vector).map(|(a, b)| a * b).sum();
                     vector.iter_mut().zip(unit).for_each(|(v, u)| *v -= dot * u);
                     *product += dot;
@@ -223,7 +223,7 @@ impl Basis {
             let length = norm(vector);
             if length > least {
                 vector.iter_mut().for_each(|v| *v /= length);
-                products[at][found] = length;
+                products[found] = length;
                 vectors.copy_within(at * n..(at + 1) * n, found * n);
                 found += 1;
             }

@@ -277,14 +277,17 @@ impl ListsBuilder {
     }
 }
 
+/// Bounds and lists of a query, the nearest first, and how many of these it was given.
+type Order = (Vec<(f64, u32)>, usize);
+
 /// The lists that queries have to be compared with, round by round: the nearest lists first, twice as
 /// many in each round, until no other list can hold a nearer point.
 pub struct Walk<'a> {
     lists: &'a Lists,
     scan: &'a FlatScan,
     queries: Range<usize>,
-    /// Bounds and lists of each query, the nearest first, and how many of these it was given.
-    orders: Vec<(Vec<(f64, u32)>, usize)>,
+    /// Of each query.
+    orders: Vec<Order>,
     round: u32,
 }
 
@@ -328,7 +331,7 @@ impl<'a> Walk<'a> {
         if limits.contains(&f64::INFINITY) {
             return None;
         }
-        let of = |((order, at), limit): (&(Vec<(f64, u32)>, usize), f64)| {
+        let of = |((order, at), limit): (&Order, f64)| {
             let some = order[*at..].iter().take_while(|(bound, _)| *bound <= limit);
             some.map(|(_, list)| u64::from(self.lists.sizes[*list as usize])).sum::<u64>()
         };

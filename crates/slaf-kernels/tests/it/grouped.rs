@@ -124,11 +124,12 @@ proptest! {
         split in 0..12usize,
         dtype in prop::sample::select(vec![Dtype::F32, Dtype::F64, Dtype::I16, Dtype::U8]),
     ) {
+        type Rows<T> = Vec<(usize, Vec<(u32, T)>)>;
         fn of<T: Ordered>(
             rows: &[(usize, std::collections::BTreeMap<u32, f64>)],
             tests: &[(Comparison, f64)],
             from: impl Fn(f64) -> T,
-        ) -> (Vec<(usize, Vec<(u32, T)>)>, Vec<(Comparison, T)>) {
+        ) -> (Rows<T>, Vec<(Comparison, T)>) {
             let row = |r: &std::collections::BTreeMap<u32, f64>| r.iter().map(|(&c, &v)| (c, from(v))).collect();
             (rows.iter().map(|(f, r)| (*f, row(r))).collect(), tests.iter().map(|t| (t.0, from(t.1))).collect())
         }

@@ -233,7 +233,7 @@ fn counts(value: &ColumnarValue) -> DfResult<Counts> {
 fn steps(args: &ScalarFunctionArgs) -> DfResult<Vec<u128>> {
     let n = rows(args);
     let arrays = args.args.iter().map(|arg| arg.to_array(n)).collect::<Result<Vec<_>, _>>()?;
-    let integers = arrays.iter().map(|a| points(a)).collect::<DfResult<Vec<_>>>()?;
+    let integers = arrays.iter().map(points).collect::<DfResult<Vec<_>>>()?;
     Ok((0..n)
         .map(|row| {
             let (start, stop, step) = match &integers[..] {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 /// Where rows go.
 pub(crate) enum RowSink {
-    New(TableWriter),
+    New(Box<TableWriter>),
     More(Box<Growth>),
     /// Data files of a table that others write, too.
     Part(Box<PartWriter>),
@@ -354,7 +354,7 @@ impl Job<'_> {
         let table = |name: &str, schema: &SchemaRef| {
             let writer =
                 TableWriter::create(self.place.storage, &self.place.table(name), schema, config::fragment_rows());
-            Ok::<_, Error>(Some(RowSink::New(writer?)))
+            Ok::<_, Error>(Some(RowSink::New(Box::new(writer?))))
         };
         plan.cells = table("cells", &plan.schema())?;
         if self.has_by_gene() {

@@ -180,9 +180,12 @@ struct Adding<'a> {
     progress: Progress<'a>,
 }
 
+/// What a version has, and what of it replaces something.
+type Told = (Vec<String>, Vec<String>);
+
 impl Adding<'_> {
     /// The next version, what it has, and what it replaces.
-    fn next(&self, head: &Head<'_>) -> Result<(Next, (Vec<String>, Vec<String>))> {
+    fn next(&self, head: &Head<'_>) -> Result<(Next, Told)> {
         let description = self.input.description();
         let slots = Slot::of_input(description);
         self.check(head, &slots)?;

@@ -30,6 +30,8 @@ pub enum Question {
 }
 
 /// The answer to a [`Question`].
+// There is one of a pass.
+#[allow(clippy::large_enum_variant)]
 pub enum Answer {
     /// To [`Question::Statistics`].
     Statistics(Summary),
@@ -159,6 +161,8 @@ pub struct Pieces {
     state: State,
 }
 
+// There is one of a pass.
+#[allow(clippy::large_enum_variant)]
 enum State {
     Statistics { known: stored::Known, passes: Vec<Assembly> },
     Products { n_cols: usize, so_far: Gram },

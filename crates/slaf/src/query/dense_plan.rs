@@ -127,7 +127,7 @@ impl Value {
         if self.dtype == Dtype::Bool {
             return None;
         }
-        let found = match function {
+        match function {
             "sum" if is_float => self.as_float(argument).then_some(Found::Sum),
             "sum" => (self.sums_fit() && self.as_int(argument)).then_some(Found::Sum),
             "avg" => (self.as_float(argument) && (is_float || self.sums_fit())).then_some(Found::Mean),
@@ -135,8 +135,7 @@ impl Value {
             "max" => self.is(argument).then_some(Found::Max),
             "var" | "var_pop" | "stddev" | "stddev_pop" => self.as_float(argument).then_some(Found::Moments),
             _ => None,
-        };
-        found
+        }
     }
 
     /// A comparison of the value with a number.

@@ -155,7 +155,7 @@ async fn find_hash<F: Future<Output = Result<bytes::Bytes>>>(
     let n_rows = segment.n_rows;
     let n_blocks = n_rows.div_ceil(BLOCK);
     // Of n even hashes, those below one are as many as expected give or take a few times sqrt(n) / 2.
-    let expected = (u128::from(hash) * u128::from(n_rows) >> 64) as u64;
+    let expected = ((u128::from(hash) * u128::from(n_rows)) >> 64) as u64;
     let mut margin = 2 * n_rows.isqrt() + 1;
     let around = |margin: u64| {
         let first = expected.saturating_sub(margin) / BLOCK;

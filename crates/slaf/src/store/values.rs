@@ -34,11 +34,9 @@ pub(crate) fn to_arrow(values: Values) -> ArrayRef {
 pub(crate) fn dense_columns(chunk: &CsrChunk, n_columns: usize) -> Vec<Values> {
     fn of<T: Value>(values: &[T], chunk: &CsrChunk, n_columns: usize) -> Vec<Values> {
         let mut columns = vec![vec![T::default(); chunk.n_rows()]; n_columns];
-        for row in 0..chunk.n_rows() {
-            for at in chunk.row(row) {
-                columns[chunk.indices[at] as usize][row] = values[at];
-            }
-        }
+        (0..chunk.n_rows()).for_each(|row| {
+            chunk.row(row).for_each(|at| columns[chunk.indices[at] as usize][row] = values[at]);
+        });
         columns.into_iter().map(T::wrap).collect()
     }
     with_values!(&chunk.values, v => of(v, chunk, n_columns))

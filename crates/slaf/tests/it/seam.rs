@@ -187,7 +187,8 @@ fn a_crash_at_any_request_leaves_the_old_version_or_the_new_one() {
 fn faults_of_reading_keep_their_kind_through_every_way() {
     let place = Place::new();
     place.convert(2, false).unwrap();
-    let ways: [(&str, fn(&Dataset) -> slaf::Result<()>); 4] = [
+    type Way = fn(&Dataset) -> slaf::Result<()>;
+    let ways: [(&str, Way); 4] = [
         ("slice", |d| d.read(&MatrixKey::X, &Selection::All, &Selection::All).map(drop)),
         ("obs", |d| d.obs(None, &Selection::All).map(drop)),
         ("sum", |d| d.query("SELECT gene_id, AVG(value) FROM expression WHERE value > 1 GROUP BY 1").map(drop)),
