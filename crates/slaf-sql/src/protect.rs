@@ -17,7 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use std::sync::Arc;
 
 /// Lets the queries of a session keep to their limits: planning ends soon when a query is
-/// [stopped](Limits::stop), and functions that could fill the memory are [guarded](crate::guard).
+/// [stopped](Limits::stop), and functions that could fill the memory are guarded.
 ///
 /// # Errors
 /// DataFusion's, if it does not take the rules.

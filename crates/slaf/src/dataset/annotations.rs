@@ -138,7 +138,7 @@ impl Dataset {
         Ok((values::from_lists(&lists, dtype, entry.width)?, entry.width as usize))
     }
 
-    /// The HDF5 file with the elements of [`Manifest::extras`] (uns and whatever no table holds),
+    /// The HDF5 file with the extras of the root manifest (uns and whatever no table holds),
     /// in AnnData's on-disk format.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use slaf_lance::runtime::block_on;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// A conversion whose parts are converted elsewhere; see [`convert_part`].
+/// A conversion whose parts are converted elsewhere; see [`convert_part`](super::convert_part).
 ///
 /// It holds the target as a conversion does: dropped without [`finish`](Distributed::finish), it leaves
 /// nothing there.
@@ -137,7 +137,7 @@ impl Distributed {
         self.sources.input().description().n_cells
     }
 
-    /// What [`convert_part`] takes. It holds the options of the object store, also secrets that were given
+    /// What [`convert_part`](super::convert_part) takes. It holds the options of the object store, also secrets that were given
     /// in them.
     ///
     /// # Errors
