@@ -43,6 +43,7 @@ __all__ = [
     "Leading",
     "Loader",
     "MatrixInfo",
+    "Measured",
     "Nearest",
     "Pieces",
     "Principal",
@@ -217,8 +218,10 @@ class VersionInfo:
     @property
     def tags(self) -> list[str]: ...
 
+@final
 class Measured: ...
 
+@final
 class Dataset:
     def __new__(
         cls, uri: str, version: int | None, storage_options: dict[str, str], first_touch: bool
