@@ -14,7 +14,7 @@ from slaf import _slaf
 from slaf._boundary import AddOptions, AppendOptions
 from slaf._changing import grow_options
 from slaf._errors import ConflictError, from_kind, invalid
-from slaf._numbers import flag, path_text, text
+from slaf._numbers import axis_of, flag, path_text, text
 from slaf._progress import bar
 from slaf._report import Report
 from slaf._rewriting import Rewriting
@@ -345,11 +345,8 @@ class Growing(Versions, Rewriting):
         overwrite
             Replace the array of this name.
         """
-        if axis not in ("cell", "gene"):
-            raise invalid(f"axis is 'cell' or 'gene', not {axis!r}")
-        slot, n = (
-            ("obsm", self._store.shape[0]) if axis == "cell" else ("varm", self._store.shape[1])
-        )
+        slot = f"{axis_of(axis)}m"
+        n = self._store.shape[0 if slot == "obsm" else 1]
         value = array if hasattr(array, "shape") else _array(array)
         if len(value.shape) != 2 or value.shape[0] != n:
             raise invalid(f"{slot}[{key!r}] has {n} rows and some columns, not shape {value.shape}")

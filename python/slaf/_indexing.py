@@ -7,7 +7,7 @@ from typing import Literal
 from slaf import _slaf
 from slaf._changing import Changing, grow_options
 from slaf._errors import invalid
-from slaf._numbers import text, whole
+from slaf._numbers import axis_of, text, whole
 from slaf._progress import bar
 from slaf._report import Report
 from slaf._search import Metric, metric_name
@@ -80,7 +80,7 @@ class Indexing(Changing):
         with bar() as progress:
             told = _slaf.create_index(
                 self._store.path,
-                _axis(axis),
+                axis_of(axis),
                 text("key", key),
                 metric_name(metric),
                 kind,
@@ -140,12 +140,6 @@ class Indexing(Changing):
         n_queries, k = whole("n_queries", n_queries, 1, _MOST), whole("k", k, 1, _MOST)
         return Report(
             *_slaf.index_report(
-                self._store.native, _axis(axis), text("key", key), name, n_queries, k
+                self._store.native, axis_of(axis), text("key", key), name, n_queries, k
             )
         )
-
-
-def _axis(axis: str) -> str:
-    if axis not in ("cell", "gene"):
-        raise invalid(f"axis is 'cell' or 'gene', not {axis!r}")
-    return "obs" if axis == "cell" else "var"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -94,3 +94,16 @@ def positive(name: str, value: Any) -> float:
     if not (math.isfinite(number) and number > 0):
         raise invalid(f"{name}={value} is not finite and above 0")
     return number
+
+
+def axis_of(axis: Any) -> Literal["obs", "var"]:
+    """Give the frame of an axis.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Unless it is ``"cell"`` or ``"gene"``.
+    """
+    if axis not in ("cell", "gene"):
+        raise invalid(f"axis is 'cell' or 'gene', not {axis!r}")
+    return "obs" if axis == "cell" else "var"

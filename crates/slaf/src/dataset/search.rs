@@ -15,7 +15,8 @@ use slaf_lance::runtime::block_on;
 impl Dataset {
     /// The cells (or genes, for an array of varm) that are nearest to each query by an array, the
     /// nearest first; of ties those of smaller number. The answer is that of comparing every row, with an
-    /// index ([`create_index`](crate::grow::create_index)) and with any number of threads. Distances are computed in float64 from the stored values.
+    /// index ([`create_index`](crate::grow::create_index)) and with any number of threads. Distances are computed
+    /// in float64 from the stored values.
     ///
     /// The array is kept in memory if it takes less than half of what a handle may keep; otherwise it
     /// is read in blocks, once for every 16,384 queries (or for 4 million hits).

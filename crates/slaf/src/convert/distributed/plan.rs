@@ -137,8 +137,8 @@ impl Distributed {
         self.sources.input().description().n_cells
     }
 
-    /// What [`convert_part`](super::convert_part) takes. It holds the options of the object store, also secrets that were given
-    /// in them.
+    /// What [`convert_part`](super::convert_part) takes. It holds the options of the object store, also secrets
+    /// that were given in them.
     ///
     /// # Errors
     /// `out-of-range` for a part that there is not; `invalid-argument` for a path that is not UTF-8.
