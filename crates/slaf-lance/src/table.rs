@@ -24,6 +24,7 @@ use slaf_core::{Context, Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -52,6 +53,7 @@ pub struct TableWriter {
     uri: String,
     sender: Option<mpsc::Sender<Result<RecordBatch, DataFusionError>>>,
     task: JoinHandle<Result<lance::Dataset, lance::Error>>,
+    given_up: Arc<AtomicBool>,
     rows: u64,
     storage: Storage,
 }
@@ -64,7 +66,15 @@ impl TableWriter {
     /// `io` if threads cannot be started.
     pub fn create(storage: &Storage, path: &str, schema: &SchemaRef, fragment_rows: usize) -> Result<TableWriter> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let batches = futures::stream::unfold(receiver, |mut r| async { Some((r.recv().await?, r)) });
+        let given_up = Arc::new(AtomicBool::new(false));
+        let batches = futures::stream::unfold((receiver, given_up.clone()), |(mut receiver, given_up)| async {
+            let received = receiver.recv().await;
+            let next = match given_up.load(Ordering::Acquire) {
+                true => Err(DataFusionError::Execution("the writer has given up".into())),
+                false => received?,
+            };
+            Some((next, (receiver, given_up)))
+        });
         let stream: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), batches));
         let uri = storage.full(path);
         let params = WriteParams {
@@ -78,7 +88,8 @@ impl TableWriter {
         let task = runtime::runtime()?.spawn(async move {
             InsertBuilder::new(target.as_str()).with_params(&params).execute_stream(stream).await
         });
-        Ok(TableWriter { path: path.to_string(), uri, sender: Some(sender), task, rows: 0, storage: storage.clone() })
+        let (path, sender, storage) = (path.to_string(), Some(sender), storage.clone());
+        Ok(TableWriter { path, uri, sender, task, given_up, rows: 0, storage })
     }
 
     /// Hands over a batch; waits while the writer is behind.
@@ -128,8 +139,13 @@ impl TableWriter {
 
 impl Drop for TableWriter {
     fn drop(&mut self) {
-        self.task.abort();
-        // It may be about to make a file; whoever cleans up comes after that.
+        // It may be about to make a folder or a file; whoever cleans up comes after that. A task that is aborted
+        // does not wait for what it has asked of the disk, so that one for a local table ends by an error.
+        self.given_up.store(true, Ordering::Release);
+        self.sender = None;
+        if self.storage.local().is_none() {
+            self.task.abort();
+        }
         if !self.task.is_finished()
             && tokio::runtime::Handle::try_current().is_err()
             && let Ok(runtime) = runtime::runtime()

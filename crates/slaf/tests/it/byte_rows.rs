@@ -12,6 +12,7 @@ use slaf_testing::{Counts, Fault, Faults, Rule, memory_store};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 #[derive(Debug)]
@@ -50,6 +51,28 @@ fn write(place: &str, field: Field, rows: &[Vec<u8>], fragment_rows: usize) -> (
     }
     let entry = writer.finish().unwrap();
     (storage, entry)
+}
+
+/// What a writer has asked of the disk is done when it is dropped: whoever removes its folder then removes all.
+#[test]
+fn a_writer_that_is_dropped_makes_no_folder_afterwards() {
+    let folder = TempDir::new().unwrap();
+    let storage = block_on(Storage::new(folder.path().to_str().unwrap(), &HashMap::new())).unwrap();
+    let schema: SchemaRef = Arc::new(Schema::new(vec![packed()]));
+    let array = Arc::new(BinaryArray::from_iter_values(rows(100, 400)));
+    let batch = RecordBatch::try_new(schema.clone(), vec![array]).unwrap();
+    // Some are dropped before their first file, some after it.
+    for microseconds in (0..3000).step_by(10) {
+        let name = format!("{microseconds}.lance");
+        let mut writer = TableWriter::create(&storage, &name, &schema, 10).unwrap();
+        writer.send(batch.clone()).unwrap();
+        std::thread::sleep(Duration::from_micros(microseconds));
+        drop(writer);
+        block_on(storage.remove(&name)).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 fn open(storage: &Storage, entry: &TableEntry) -> Table {
