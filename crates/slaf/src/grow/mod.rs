@@ -17,6 +17,7 @@ mod rewrite;
 mod slots;
 mod store_input;
 mod table;
+mod turn;
 mod writer;
 
 pub use add::{AddOptions, Additions, add};

@@ -1,6 +1,7 @@
 //! A writer of the next version: its mark, its files, and its tries.
 
 use super::options::{Base, GrowOptions};
+use super::turn::Turn;
 use crate::convert::job::Place;
 use crate::convert::survey;
 use crate::convert::target::{Commit, Held, files_of, remove_empty};
@@ -13,13 +14,11 @@ use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_lance::runtime::block_on;
 use slaf_lance::{Grown, Growth, Storage, WriteNames};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a writer tries while others commit before it.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// The longest wait for other threads: who takes longer than that has to compete.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -144,8 +143,8 @@ impl Writer {
         change: &mut impl FnMut(&Head<'_>) -> Result<(Option<Next>, T)>,
     ) -> Result<(Manifest, T)> {
         let started = Instant::now();
-        let mut queued = None;
-        for turn in 0.. {
+        let mut turn = Turn::wait(self.storage.uri());
+        for tries in 0.. {
             let (snapshot, newest) = head(&self.storage, instead)?;
             let snapshot = Arc::new(snapshot);
             let before = &snapshot.manifest;
@@ -182,12 +181,12 @@ impl Writer {
                 Err(e) => return Err(e),
             }
             if started.elapsed() > PATIENCE {
-                let what = format!("other writers came first {} times: nothing was written; try again", turn + 1);
+                let what = format!("other writers came first {} times: nothing was written; try again", tries + 1);
                 return Err(Error::new(ErrorKind::Conflict, what).at(self.storage.uri()));
             }
-            match queued {
-                None => queued = Turn::wait(self.storage.uri()),
-                Some(_) => std::thread::sleep(pause(turn)),
+            match turn.is_held() {
+                true => std::thread::sleep(pause(tries)),
+                false => turn = Turn::wait(self.storage.uri()),
             }
         }
         Err(Error::new(ErrorKind::Internal, "a writer that stopped trying"))
@@ -250,41 +249,10 @@ impl Writer {
     }
 }
 
-/// The turn of a writer that lost, among those of its process: they go one after another, where each try of
-/// each would make all others lose. Writers of other processes meet as ever.
-struct Turn((u32, String));
-
-/// Whose turn it is, by process: a child that was forked meanwhile waits for no thread of its parent.
-static TURNS: Mutex<BTreeSet<(u32, String)>> = Mutex::new(BTreeSet::new());
-
-impl Turn {
-    /// Waits for a turn at a store; `None` if there was none in time.
-    fn wait(uri: &str) -> Option<Turn> {
-        let (whose, until) = ((std::process::id(), uri.to_string()), Instant::now() + LONGEST_WAIT);
-        loop {
-            if let Ok(mut turns) = TURNS.try_lock()
-                && turns.insert(whose.clone())
-            {
-                return Some(Turn(whose));
-            }
-            if Instant::now() >= until {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        TURNS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
-    }
-}
-
 /// A pause before another try: twice as long each time, and by chance somewhere below that, so that
 /// writers who met do not meet again.
-fn pause(turn: u32) -> Duration {
-    let longest = Duration::from_millis(10).saturating_mul(1 << turn.min(16)).min(LONGEST_PAUSE);
+fn pause(tries: u32) -> Duration {
+    let longest = Duration::from_millis(10).saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
     let chance = uuid::Uuid::new_v4().as_u128() as u32;
     longest.mul_f64(f64::from(chance) / f64::from(u32::MAX))
 }
