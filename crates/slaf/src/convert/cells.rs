@@ -3,7 +3,7 @@
 use super::cell_names::NamesWriter;
 use super::exact::Exact;
 use super::job::Job;
-use super::pack::{Part, pack_chunk, packed_column};
+use super::pack::{PIECES, Part, pack_chunk, packed_column};
 use super::stripe::{AnyStripe, GeneSums, Stripe, shard_bounds};
 use crate::config;
 use crate::store::fields::{array_fields, frame_fields};
@@ -249,7 +249,7 @@ impl ByGene {
         Ok(ByGene {
             writer,
             first_row,
-            bounds: shard_bounds(counts_by_rank, pool_threads()?),
+            bounds: shard_bounds(counts_by_rank, PIECES * pool_threads()?),
             current: None,
             stripes: Vec::new(),
             sums: GeneSums { n_cells: vec![0; n_genes], total: vec![0.0; n_genes] },

@@ -11,6 +11,10 @@ use slaf_lance::runtime::{in_pool, pool_threads};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Pieces of a computation for each thread: readers work beside them, and a thread that is held up leaves some
+/// of its pieces to the others.
+pub(crate) const PIECES: usize = 4;
+
 /// Consecutive rows of a chunk, renumbered.
 pub(crate) struct Part<T> {
     pub(crate) rows: Range<usize>,
@@ -24,7 +28,7 @@ pub(crate) struct Part<T> {
 
 /// Packs every row of a chunk. `order` renumbers its columns (to ranks, say).
 pub(crate) fn pack_chunk<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>) -> Result<Vec<Part<T>>> {
-    let parts = parts(chunk, pool_threads()?);
+    let parts = parts(chunk, PIECES * pool_threads()?);
     in_pool(|| parts.into_par_iter().map(|rows| pack_part(chunk, values, order, rows)).collect())
 }
 
