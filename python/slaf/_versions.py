@@ -79,7 +79,8 @@ class Versions(Changing):
         -------
         Report
             ``n_cells`` and ``n_genes`` of both, ``added``, ``removed`` and ``changed`` slots, and
-            ``cells_added``, the range of rows that ``b`` has after those of ``a``.
+            ``cells_added``, the range of rows that ``b`` has after those of ``a``, if it grew from
+            that.
         """
         store = self._store
         versions = (self._number(a), store.version if b is None else self._number(b))

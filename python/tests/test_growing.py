@@ -320,6 +320,28 @@ def test_versions(growing_path):
     assert [v.version for v in array.versions()][-1] == array.refresh()
 
 
+def test_what_comes_after_a_rollback_is_another_thing(growing_path, original):
+    array = SLAFArray(growing_path)
+    array.add_obs({"a": range(6)})
+    adata = read_slaf(growing_path)
+    array.rollback(1)
+    array.add_obs({"a": range(6, 0, -1)})
+    assert array.diff(2).changed == ["obs/a"]
+    adata.obs["a"] = adata.obs["a"] + 1
+    with pytest.raises(slaf.ConflictError, match="obs/a"):
+        adata.save()
+    assert SLAFArray(growing_path).obs["a"].to_list() == [6, 5, 4, 3, 2, 1]
+    array.append(original, allow_loss=True)
+    three, number = original[:3].copy(), array.version
+    assert array.diff(number - 1).cells_added == [6, 12]
+    array.rollback(1)
+    array.append(ad.concat([original, three], uns_merge="same"), allow_loss=True)
+    # It has more cells, and they do not follow those of the other version.
+    assert array.shape[0] == 15
+    assert array.diff(number).cells_added is None
+    assert array.diff(1).cells_added == [6, 15]
+
+
 def test_command_line(growing_path, tmp_path):
     def run(*args):
         done = run_slaf(*args)

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::store::fields::{array_fields, frame_fields};
 use crate::store::frames::Categories;
 use crate::store::kinds::Named;
-use crate::store::manifest::{ArrayEntry, FrameSchema, TableEntry};
+use crate::store::manifest::{ArrayEntry, FrameSchema, Manifest, TableEntry};
 use crate::store::{Snapshot, versions};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::Schema;
@@ -288,7 +288,7 @@ impl Adding<'_> {
             return Ok(());
         }
         let mut growth = head.grow(entry)?;
-        let mut ids = Ids(growth.columns());
+        let mut ids = Ids::new(growth.columns(), head.manifest());
         let mut frame = FrameSchema::new(info, prefixes[0]);
         frame.columns.iter_mut().for_each(|c| c.id = ids.next(prefixes[0]));
         let of_axis = description.arrays.iter().filter(|a| a.key.axis == axis);
@@ -434,15 +434,28 @@ fn matrices_of(description: &Description, axis: Axis) -> impl Iterator<Item = &M
     description.matrices.iter().filter(of_genes)
 }
 
+/// Columns of a Lance table that one version adds, at the most.
+const MOST_COLUMNS: u64 = 1_000_000;
+
 /// The names of the columns of a Lance table.
-pub(super) struct Ids(pub(super) Vec<String>);
+pub(super) struct Ids {
+    taken: Vec<String>,
+    first: u64,
+}
 
 impl Ids {
-    /// A name that no column has or had.
+    /// For the version after `head`, whose table has these columns.
+    pub(super) fn new(taken: Vec<String>, head: &Manifest) -> Ids {
+        Ids { taken, first: head.version.saturating_mul(MOST_COLUMNS) }
+    }
+
+    /// A name that no column has or had. After a rollback the table does not tell which ones it had later, so
+    /// each version has numbers of its own.
     pub(super) fn next(&mut self, prefix: &str) -> String {
         let number = |name: &String| name.strip_prefix(prefix)?.parse::<u64>().ok();
-        let id = format!("{prefix}{}", self.0.iter().filter_map(number).max().map_or(0, |n| n + 1));
-        self.0.push(id.clone());
+        let after = self.taken.iter().filter_map(number).max().map_or(0, |n| n.saturating_add(1));
+        let id = format!("{prefix}{}", after.max(self.first));
+        self.taken.push(id.clone());
         id
     }
 }

@@ -215,7 +215,7 @@ impl Appending<'_> {
     fn match_columns(&self, head: &Head<'_>, union: &Appended, taken: &[String]) -> Result<Columns> {
         let categories = block_on(head.snapshot.categories())?;
         let (before, description) = (head.manifest(), union.description());
-        let mut ids = super::add::Ids(taken.to_vec());
+        let mut ids = super::add::Ids::new(taken.to_vec(), head.manifest());
         let empty = union.obs(0..0)?;
         let mut obs = FrameSchema::new(&description.obs, "o");
         let mut columns = Columns::default();

@@ -135,7 +135,11 @@ pub fn diff(first: &Dataset, second: &Dataset) -> Difference {
         x.keys().filter(|name| !y.contains_key(*name)).cloned().collect::<Vec<_>>()
     };
     let changed = in_a.iter().filter(|(name, content)| in_b.get(*name).is_some_and(|other| other != *content));
-    let grew = a.tables.cells.path == b.tables.cells.path && b.n_cells > a.n_cells;
+    // What a version grows from keeps its data files; after a rollback others take their places.
+    let folder = format!("{}/data/", a.tables.cells.path);
+    let there: BTreeSet<&str> = b.files.iter().map(|f| f.path.as_str()).collect();
+    let mut data = a.files.iter().map(|f| f.path.as_str()).filter(|path| path.starts_with(&folder));
+    let grew = b.n_cells > a.n_cells && data.all(|path| there.contains(path));
     Difference {
         versions: [a.version, b.version],
         n_cells: [a.n_cells, b.n_cells],

@@ -6,7 +6,7 @@ use crate::place::{Place, VERSIONS, commit};
 use crate::{Fixture, QUIET};
 use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
-use slaf::grow::{self, AddOptions, Additions, AnnotationTable, GcOptions, GrowOptions, GrowReport};
+use slaf::grow::{self, AddOptions, Additions, AnnotationTable, Base, GcOptions, GrowOptions, GrowReport};
 use slaf::{Axis, ConvertOptions, Dataset, DatasetOptions, ErrorKind, MatrixKey, Selection};
 use slaf_ingest::MatrixEncoding;
 use slaf_lance::Storage;
@@ -335,6 +335,27 @@ fn versions_have_names_and_come_back() {
     assert!(difference.changed.is_empty(), "{difference:?}");
     assert_eq!(grow::untag(store, "before", &options).unwrap(), 1);
     assert_eq!(grow::untag(store, "before", &options).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn columns_after_a_rollback_are_others_than_before() {
+    let fixture = Fixture::new(3, 40, 15);
+    let store = fixture.store();
+    let store = store.to_str().unwrap();
+    add(store, "a", false).unwrap();
+    let before = fixture.dataset();
+    grow::rollback(store, 1, &GrowOptions::default()).unwrap();
+    add(store, "a", false).unwrap();
+    assert_eq!(grow::diff(&before, &fixture.dataset()).changed, ["obs/a"]);
+    // Who knows the first one does not replace the second.
+    let batch = RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(numbers("b"))) as _)]).unwrap();
+    let table = AnnotationTable::new(Axis::Cells, &batch, None).unwrap();
+    let base = Base { version: before.version(), write_id: before.manifest().write_id.clone() };
+    let options = AddOptions { overwrite: true, keep_changes: true, ..AddOptions::default() };
+    let grow = GrowOptions { base: Some(base), ..GrowOptions::default() };
+    let error = grow::add(store, &Additions::Table(&table), &options, &grow, QUIET).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_has(&fixture.dataset(), "a");
 }
 
 #[test]

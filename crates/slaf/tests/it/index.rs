@@ -56,6 +56,26 @@ fn write(folder: &Path, seed: u64, values: &[f32], width: usize) -> PathBuf {
     path
 }
 
+/// An h5ad with an embedding of cells and nothing else.
+fn write_array(folder: &Path, values: &[f32], width: usize) -> PathBuf {
+    let n = values.len() / width;
+    let (path, sample) = (folder.join("only.h5ad"), Sample::new(1, n, 12));
+    let bare = |f: &slaf_ingest::Frame| slaf_ingest::Frame { index: f.index.clone(), columns: Vec::new() };
+    let mut writer = H5adWriter::create(&path, WriteOptions::default()).unwrap();
+    writer.write_frame("obs", None, &FrameInfo::default(), [Ok(bare(&sample.obs))]).unwrap();
+    writer.write_frame("var", None, &FrameInfo::default(), [Ok(bare(&sample.var))]).unwrap();
+    let array = Values::F32(values.to_vec());
+    writer.write_array("obsm/X_pca", Dtype::F32, n as u64, width as u64, [Ok(array)]).unwrap();
+    writer.finish().unwrap();
+    path
+}
+
+/// Puts the embedding of a file in the place of that of a store.
+fn replace(store: &str, path: &Path) {
+    let options = grow::AddOptions { overwrite: true, by_position: true, ..Default::default() };
+    grow::add(store, &grow::Additions::File(path), &options, &GrowOptions::default(), QUIET).unwrap();
+}
+
 fn convert(input: &Path, store: &str, overwrite: bool) {
     let options = ConvertOptions { source_column: None, overwrite, ..ConvertOptions::default() };
     slaf::convert(&[input], store, &options, QUIET).unwrap();
@@ -243,16 +263,7 @@ fn an_embedding_that_is_replaced_has_no_index() {
     assert_eq!(indexes(&store), [] as [&str; 0]);
     grow::rollback(&store, 2, &grow).unwrap();
     assert_eq!(indexes(&store), ["l2"]);
-    let (path, sample) = (folder.path().join("only.h5ad"), Sample::new(1, 900, 12));
-    let bare = |f: &slaf_ingest::Frame| slaf_ingest::Frame { index: f.index.clone(), columns: Vec::new() };
-    let mut writer = H5adWriter::create(&path, WriteOptions::default()).unwrap();
-    writer.write_frame("obs", None, &FrameInfo::default(), [Ok(bare(&sample.obs))]).unwrap();
-    writer.write_frame("var", None, &FrameInfo::default(), [Ok(bare(&sample.var))]).unwrap();
-    let array = Values::F32(others.clone());
-    writer.write_array("obsm/X_pca", Dtype::F32, 900, WIDTH as u64, [Ok(array)]).unwrap();
-    writer.finish().unwrap();
-    let options = grow::AddOptions { overwrite: true, by_position: true, ..Default::default() };
-    grow::add(&store, &grow::Additions::File(&path), &options, &grow, QUIET).unwrap();
+    replace(&store, &write_array(folder.path(), &others, WIDTH));
     assert_eq!(indexes(&store), [] as [&str; 0]);
     assert_finds(&store, "X_pca", &others, WIDTH, Measure::L2);
 }
@@ -400,6 +411,25 @@ fn cells_that_come_meanwhile_are_beside_the_index() {
     let report = Dataset::open(&place.address).unwrap().index_report(&key("X_pca"), None, 5, 4).unwrap();
     assert_eq!((report.rows, report.rows_beyond, report.recall), (400, 50, 1.0));
     assert_finds(&place.address, "X_pca", &[values, more].concat(), WIDTH, Measure::L2);
+}
+
+#[test]
+fn an_embedding_that_comes_back_meanwhile_as_another_one_is_read_anew() {
+    let (first, second, third) = (points(3, 400), points(9, 400), points(12, 400));
+    let place = Place::empty();
+    let folder = place.folder.path();
+    convert(&write(folder, 1, &first, WIDTH), &place.address, false);
+    replace(&place.address, &write_array(folder, &second, WIDTH));
+    let (array, address) = (write_array(folder, &third, WIDTH), place.address.clone());
+    let change = move || {
+        grow::rollback(&address, 1, &GrowOptions::default()).unwrap();
+        replace(&address, &array);
+    };
+    place.faults.add(commit(Fault::Meanwhile(Arc::new(change))));
+    assert_eq!(create(&place.address, "X_pca", Measure::L2).unwrap().version, 5);
+    place.faults.clear();
+    assert_eq!(indexes(&place.address), ["l2"]);
+    assert_finds(&place.address, "X_pca", &third, WIDTH, Measure::L2);
 }
 
 #[test]
