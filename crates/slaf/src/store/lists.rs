@@ -44,8 +44,18 @@ impl Snapshot {
         let key = |list: usize| (index.parts[index.places[list].part as usize].clone(), list as u32);
         let mut found: Vec<Option<Arc<ListRows>>> = wanted.iter().map(|&list| self.kept.list(key(list))).collect();
         let mut runs: Vec<(u32, Range<u64>, Vec<usize>)> = Vec::new();
-        for at in (0..wanted.len()).filter(|at| found[*at].is_none()) {
+        for at in 0..wanted.len() {
+            if found[at].is_some() {
+                continue;
+            }
             let Place { part, bytes, .. } = &index.places[wanted[at]];
+            if bytes.is_empty() {
+                // Behind the end of a file there is nothing to ask for.
+                let path = &index.parts[*part as usize];
+                let rows = index.decode(wanted[at], &[]).at(self.storage.full(path))?;
+                found[at] = Some(Arc::new(rows));
+                continue;
+            }
             match runs.last_mut() {
                 Some((last, run, places))
                     if last == part && bytes.start <= run.end + GAP && bytes.end - run.start <= RUN =>

@@ -202,6 +202,23 @@ fn where_bounds_leave_nothing_out_all_is_compared() {
 }
 
 #[test]
+fn lists_without_rows_are_whole() {
+    // All lists but the first one are empty, and the last ones lie behind the end of the file.
+    let same = [[1.5; WIDTH]; 20_000].concat();
+    let nowhere = [[f32::NAN; WIDTH]; 40].concat();
+    let zero = [[0.0; WIDTH]; 40].concat();
+    for (values, measure, finds) in [(same, Measure::L2, 9), (nowhere, Measure::L2, 0), (zero, Measure::Cosine, 0)] {
+        let (_folder, store) = store_of(&values, WIDTH);
+        create(&store, "X_pca", measure).unwrap();
+        assert_eq!(indexes(&store), [measure.name()]);
+        let query = SearchQuery::Points { dims: WIDTH, values: vec![1.0; WIDTH] };
+        let options = SearchOptions { k: 9, measure, ..SearchOptions::default() };
+        let hits = nearest(&Dataset::open(&store).unwrap(), "X_pca", &query, &options);
+        assert_eq!(hits.rows, (0..finds).collect::<Vec<u32>>());
+    }
+}
+
+#[test]
 fn what_changes_a_store_keeps_its_index_or_drops_it() {
     let values = points(3, 1500);
     let (folder, store) = store_of(&values, WIDTH);
