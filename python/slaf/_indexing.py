@@ -89,6 +89,53 @@ class Indexing(Changing):
             )
         return self._told(told)
 
+    def drop_index(
+        self,
+        key: str,
+        metric: Metric | None = None,
+        *,
+        axis: Literal["cell", "gene"] = "cell",
+    ) -> Report:
+        """Take the index of an embedding out of the store, as one new version.
+
+        The embedding and all else stay, and so do answers: all rows are compared then. Older
+        versions have the index, until :meth:`gc` removes these.
+
+        Parameters
+        ----------
+        key
+            The array of obsm; with ``axis="gene"`` that of varm.
+        metric
+            Which index: by default all that the array has.
+        axis
+            ``"cell"`` or ``"gene"``.
+
+        Returns
+        -------
+        Report
+            ``version`` and ``removed``.
+
+        Raises
+        ------
+        UnknownNameError
+            For an unknown array, with similar ones.
+        NotFoundError
+            For an array without such an index, with the indexes that there are.
+
+        Examples
+        --------
+        >>> from slaf import SLAFArray
+        >>> slaf_array = SLAFArray(growing_path)
+        >>> _ = slaf_array.create_index("X_pca", kind="ivf")
+        >>> slaf_array.drop_index("X_pca").removed
+        ['index of obsm/X_pca by l2']
+        """
+        name = None if metric is None else metric_name(metric)
+        told = _slaf.drop_index(
+            self._store.path, axis_of(axis), text("key", key), name, grow_options(self._store)
+        )
+        return self._told(told)
+
     def index_report(
         self,
         key: str,

@@ -182,6 +182,22 @@ fn create_index(
     told(py, &report)
 }
 
+/// [`slaf::grow::drop_index`].
+#[pyfunction]
+fn drop_index(
+    py: Python<'_>,
+    store: String,
+    of: Named<Axis>,
+    key: String,
+    metric: Option<Named<Measure>>,
+    grow: GrowOptions,
+) -> PyResult<Told> {
+    let report = work::run_with_progress(py, None, move |_| {
+        grow::drop_index(&store, &ArrayKey { axis: of.0, name: key }, metric.map(|metric| metric.0), &grow.into())
+    })?;
+    told(py, &report)
+}
+
 #[pyfunction]
 fn drop_slots(py: Python<'_>, store: String, names: Vec<String>, grow: GrowOptions) -> PyResult<Told> {
     let report = work::run_with_progress(py, None, move |_| {
@@ -267,6 +283,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(delete_cells, module)?)?;
     module.add_function(wrap_pyfunction!(optimize, module)?)?;
     module.add_function(wrap_pyfunction!(create_index, module)?)?;
+    module.add_function(wrap_pyfunction!(drop_index, module)?)?;
     module.add_function(wrap_pyfunction!(drop_slots, module)?)?;
     module.add_function(wrap_pyfunction!(rename, module)?)?;
     module.add_function(wrap_pyfunction!(rollback, module)?)?;

@@ -128,6 +128,32 @@ def test_what_is_refused(stored):
     with pytest.raises(slaf.UnknownNameError, match="did you mean X_pca"):
         array.create_index("X_pcs")
     for arguments in ({"metric": "l1"}, {"kind": "hnsw"}, {"axis": "obs"}, {"key": 3}):
+def test_an_index_is_dropped(stored):
+    _, array = stored
+    expected = array.nearest([3, 70], 9, metric="cosine")
+    array.create_index("X_pca", kind="ivf")
+    array.create_index("X_pca", "cosine", "ivf")
+    array.create_index("PCs", "cosine", "ivf", axis="gene")
+    there = "there are obsm/X_pca by l2, obsm/X_pca by cosine, varm/PCs by cosine"
+    with pytest.raises(slaf.NotFoundError, match=f"varm/PCs has no index by ip; {there}"):
+        array.drop_index("PCs", "ip", axis="gene")
+    with pytest.raises(slaf.UnknownNameError, match="no obsm/PCs"):
+        array.drop_index("PCs")
+    with pytest.raises(slaf.InvalidArgumentError):
+        array.drop_index("X_pca", "l1")
+    assert array.version == 4
+    report = array.drop_index("X_pca")
+    assert report.removed == ["index of obsm/X_pca by l2", "index of obsm/X_pca by cosine"]
+    assert (report.version, array.version) == (5, 5)
+    assert array.index_report("X_pca", "cosine").kind == "scan"
+    assert array.index_report("PCs", axis="gene").kind == "ivf"
+    assert array.nearest([3, 70], 9, metric="cosine").equals(expected)
+    array.drop_index("PCs", axis="gene")
+    assert array.index_report("PCs", axis="gene").kind == "scan"
+    with pytest.raises(slaf.NotFoundError, match="obsm/X_pca has no index; there are none"):
+        array.drop_index("X_pca")
+
+
         with pytest.raises(slaf.InvalidArgumentError):
             array.create_index(**{"key": "X_pca", **arguments})
     for arguments in ({"n_queries": 0}, {"k": 0}, {"metric": "l1"}, {"axis": "obs"}):
@@ -191,3 +217,11 @@ def test_on_the_command_line(stored):
     assert isinstance(array.nearest(0, 3, metric="cosine"), pl.DataFrame)
     assert run_slaf("index", path, "X_pcs").returncode == 1
     assert run_slaf("index", path, "X_pca", "--metric", "l1").returncode == 2
+    told = run_slaf("index", path, "PCs", "--genes", "--drop")
+    assert "index of varm/PCs by cosine" in told.stdout
+    told = run_slaf("index", path, "X_pca", "--drop", "--metric", "l2")
+    assert told.returncode == 1
+    assert "there are obsm/X_pca by cosine [not-found]" in told.stderr
+    assert run_slaf("index", path, "X_pca", "--drop").returncode == 0
+    assert "indexed" not in run_slaf("info", path).stdout
+    assert run_slaf("index", path, "X_pca", "--drop", "--kind", "ivf").returncode == 2

@@ -3,7 +3,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
-use slaf::grow::{IndexKind, IndexOptions, create_index};
+use slaf::grow::{IndexKind, IndexOptions, create_index, drop_index};
 use slaf::neighbors::Measure;
 use slaf::{ArrayKey, Axis, Error, Verify};
 
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Make none: search with and without the one that is there, and tell what it is good for
     #[arg(long)]
     report: bool,
+    /// Make none: take what there is out of the store, with --metric the one for it
+    #[arg(long, conflicts_with_all = ["report", "kind"])]
+    drop: bool,
     #[command(flatten)]
     storage: StorageArgs,
 }
@@ -37,7 +40,7 @@ fn named<T: std::str::FromStr<Err = Error>>(name: &str) -> Result<T, String> {
 }
 
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
-    let Args { store, key, metric, kind, genes, report, storage } = args;
+    let Args { store, key, metric, kind, genes, report, drop: is_drop, storage } = args;
     let (axis, usual) = if genes { (Axis::Genes, Measure::Cosine) } else { (Axis::Cells, Measure::L2) };
     let key = ArrayKey { axis, name: key };
     if report {
@@ -46,6 +49,9 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
             Ok(dataset.index_report(&key, metric, QUERIES, K)?)
         };
         return say(interrupt.abandonable(report)?);
+    }
+    if is_drop {
+        return say(interrupt.abandonable(move || Ok(drop_index(&store, &key, metric, &storage.grow())?))?);
     }
     let options = IndexOptions { measure: metric.unwrap_or(usual), kind, ..IndexOptions::default() };
     let bar = Bar::new(interrupt);

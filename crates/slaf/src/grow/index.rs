@@ -13,7 +13,7 @@ use crate::store::inverted::{KIND, NUMBER, Place, encode_head, row_length};
 use crate::store::manifest::{ArrayEntry, IndexEntry, Manifest};
 use crate::store::values::Coordinates;
 use arrow::array::ArrayRef;
-use slaf_core::{Context, Result};
+use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_ingest::{ArrayKey, Axis};
 use slaf_kernels::neighbors::{Lists, ListsBuilder, Measure};
 use slaf_lance::runtime::{block_on, pool_threads};
@@ -95,6 +95,49 @@ pub fn create_index(
     let written = if notes.is_empty() { vec![format!("index of {} by {metric}", slot(key))] } else { Vec::new() };
     let report = GrowReport::new(&manifest, written, Vec::new());
     Ok(GrowReport { notes, seconds: started.elapsed().as_secs_f64(), ..report })
+}
+
+/// Takes the indexes of an array out of the next version, or the one for a metric, in one commit; the array
+/// and all else stay. Older versions have them, until [`gc`](super::gc) removes these.
+///
+/// # Errors
+/// `unknown-table` with near names for an array that there is not; `not-found` for one without such an
+/// index, with those that there are; those of writing.
+pub fn drop_index(uri: &str, key: &ArrayKey, measure: Option<Measure>, grow: &GrowOptions) -> Result<GrowReport> {
+    let started = Instant::now();
+    let shown = |measure: &str| format!("index of {} by {measure}", slot(key));
+    let change = |head: &Head<'_>| {
+        let before = head.manifest();
+        let array = head.snapshot.array_entry(key)?;
+        let is_named = |index: &IndexEntry| {
+            index.array(before) == Some(array) && measure.is_none_or(|measure| index.metric == measure.name())
+        };
+        let (gone, kept): (Vec<_>, Vec<_>) = before.indexes.iter().cloned().partition(is_named);
+        if gone.is_empty() {
+            return Err(no_index(before, key, measure));
+        }
+        let mut next = head.next();
+        for path in gone.iter().flat_map(IndexEntry::files) {
+            next.replace_file(Some(path), None);
+        }
+        next.manifest().indexes = kept;
+        Ok((Some(next), gone.iter().map(|index| shown(&index.metric)).collect()))
+    };
+    let operation =
+        format!("drop {}", measure.map_or_else(|| format!("indexes of {}", slot(key)), |m| shown(m.name())));
+    let (manifest, removed) = commit_over(uri, grow, &operation, change)?;
+    Ok(GrowReport { seconds: started.elapsed().as_secs_f64(), ..GrowReport::new(&manifest, Vec::new(), removed) })
+}
+
+fn no_index(manifest: &Manifest, key: &ArrayKey, measure: Option<Measure>) -> Error {
+    let there: Vec<String> = manifest
+        .indexes
+        .iter()
+        .filter_map(|index| Some(format!("{} by {}", index.array(manifest)?.shown(), index.metric)))
+        .collect();
+    let there = if there.is_empty() { "there are none".to_string() } else { format!("there are {}", there.join(", ")) };
+    let by = measure.map_or_else(String::new, |measure| format!(" by {}", measure.name()));
+    Error::new(ErrorKind::NotFound, format!("{} has no index{by}; {there}", slot(key)))
 }
 
 /// Names an index in place of one of the same array and metric.

@@ -24,7 +24,7 @@ pub use add::{AddOptions, Additions, add};
 pub use append::append;
 pub use edit::{drop_slots, rename};
 pub use history::{Collected, Difference, GcOptions, diff, gc, newest, rollback, tag, untag};
-pub use index::{IndexKind, IndexOptions, create_index};
+pub use index::{IndexKind, IndexOptions, create_index, drop_index};
 pub use optimize::{Optimized, optimize};
 pub use options::{AppendOptions, AppendedSource, Base, GrowOptions, GrowReport};
 pub use rewrite::{RewriteOptions, delete_cells, filter};

@@ -266,6 +266,42 @@ fn what_changes_a_store_keeps_its_index_or_drops_it() {
 }
 
 #[test]
+fn an_index_is_dropped_and_nothing_else() {
+    let values = points(3, 900);
+    let (_folder, store) = store_of(&values, WIDTH);
+    let grow = GrowOptions::default();
+    let drop_index = |name: &str, measure| grow::drop_index(&store, &key(name), measure, &grow);
+    let refused = |name: &str, measure, kind: ErrorKind, says: &str| {
+        let error = drop_index(name, measure).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    };
+    refused("X_pca", None, ErrorKind::NotFound, "obsm/X_pca has no index; there are none");
+    refused("X_pc", None, ErrorKind::UnknownTable, "did you mean X_pca");
+    for measure in MEASURES {
+        create(&store, "X_pca", measure).unwrap();
+    }
+    let before = Dataset::open(&store).unwrap();
+    let report = drop_index("X_pca", Some(Measure::Cosine)).unwrap();
+    assert_eq!((report.version, report.removed), (5, vec!["index of obsm/X_pca by cosine".to_string()]));
+    assert_eq!(indexes(&store), ["l2", "ip"]);
+    let there = "obsm/X_pca has no index by cosine; there are obsm/X_pca by l2, obsm/X_pca by ip";
+    refused("X_pca", Some(Measure::Cosine), ErrorKind::NotFound, there);
+    assert_eq!(drop_index("X_pca", None).unwrap().removed.len(), 2);
+    assert_eq!(indexes(&store), [] as [&str; 0]);
+    let after = Dataset::open(&store).unwrap();
+    let of_tables = |dataset: &Dataset| -> Vec<(String, String)> {
+        let files = dataset.manifest().files.iter().filter(|f| !f.path.starts_with("_slaf/"));
+        files.map(|f| (f.path.clone(), f.blake3.clone())).collect()
+    };
+    assert_eq!(of_tables(&after), of_tables(&before));
+    assert_eq!(after.manifest().arrays, before.manifest().arrays);
+    assert_finds(&store, "X_pca", &values, WIDTH, Measure::L2);
+    grow::rollback(&store, 4, &grow).unwrap();
+    assert_eq!(indexes(&store), MEASURES.map(|measure| measure.name()));
+}
+
+#[test]
 fn an_embedding_that_is_replaced_has_no_index() {
     let (values, others) = (points(3, 900), points(9, 900));
     let (folder, store) = store_of(&values, WIDTH);
