@@ -210,3 +210,21 @@ class Comparison:
     groups: Labels
     reference: int | None
     ties: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Vectors, flat, to multiply with the products of columns less means and times factors."""
+
+    means: npt.NDArray[np.float64]
+    factors: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Question:
+    """What a pass in pieces finds: one of these, or the products of all pairs of columns."""
+
+    request: Request | None = None
+    comparison: Comparison | None = None
+    vectors: Vectors | None = None

@@ -16,6 +16,7 @@ from slaf._boundary import (
     GrowOptions,
     LoaderOptions,
     LoaderSource,
+    Question,
     Request,
     RewriteOptions,
     Shard,
@@ -40,6 +41,7 @@ __all__ = [
     "FrameInfo",
     "Gram",
     "Hits",
+    "Lanczos",
     "Leading",
     "Loader",
     "MatrixInfo",
@@ -71,9 +73,9 @@ __all__ = [
     "create_index",
     "delete_cells",
     "diff",
+    "drop_index",
     "drop_slots",
     "error_kinds",
-    "drop_index",
     "find_version",
     "gc",
     "gram_csr",
@@ -510,9 +512,9 @@ def create_index(
     grow: GrowOptions,
     progress: _Progress | None,
 ) -> _Told: ...
+def drop_index(store: str, of: str, key: str, metric: str | None, grow: GrowOptions) -> _Told: ...
 def drop_slots(store: str, names: Sequence[str], grow: GrowOptions) -> _Told: ...
 def rename(store: str, slot: str, new: str, grow: GrowOptions) -> _Told: ...
-def drop_index(store: str, of: str, key: str, metric: str | None, grow: GrowOptions) -> _Told: ...
 def rollback(store: str, to: int, grow: GrowOptions) -> _Told: ...
 def tag(store: str, name: str, version: int | None, grow: GrowOptions) -> int: ...
 def untag(store: str, name: str, grow: GrowOptions) -> int: ...
@@ -630,6 +632,13 @@ class Leading:
     def converged(self) -> bool: ...
 
 @final
+class Lanczos:
+    def __new__(cls, n_cols: int, k: int) -> Lanczos: ...
+    @property
+    def block(self) -> npt.NDArray[np.float64]: ...
+    def take(self, images: npt.NDArray[np.float64]) -> Leading | None: ...
+
+@final
 class Principal:
     @property
     def values(self) -> npt.NDArray[np.float64]: ...
@@ -680,22 +689,20 @@ class Pieces:
     @property
     def waiting(self) -> list[list[int]]: ...
     def take(self, result: bytes) -> None: ...
-    def finish(self) -> Summary | Gram | RankSums: ...
+    def finish(self) -> Summary | Gram | npt.NDArray[np.float64] | RankSums: ...
 
 def pieces_stored(
     dataset: Dataset,
     stored: Stored,
     steps: Sequence[Step],
-    request: Request | None,
-    comparison: Comparison | None,
+    question: Question,
     workers: int,
 ) -> Pieces: ...
 def work_stored(
     dataset: Dataset,
     stored: Stored,
     steps: Sequence[Step],
-    request: Request | None,
-    comparison: Comparison | None,
+    question: Question,
     piece: Sequence[int],
 ) -> bytes: ...
 def gram_stored(dataset: Dataset, stored: Stored, steps: Sequence[Step]) -> Gram: ...

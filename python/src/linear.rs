@@ -3,20 +3,21 @@
 use crate::arguments::Named;
 use crate::csr::Csr;
 use crate::dataset::Dataset;
-use crate::error::invalid;
+use crate::error::{IntoPyResult, invalid};
 use crate::matrix::{StepArguments, Stored, in_memory, plan};
 use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
-use slaf::linear::{Gram, Leading, Wanted, gram, largest, leading};
+use slaf::linear::{Gram, Lanczos, Leading, Wanted, gram, largest, leading};
 use slaf::neighbors::{Metric, Nearest, all_nearest, umap_connectivities};
 use slaf::{CsrChunk, Values};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyGram>()?;
     module.add_class::<Principal>()?;
     module.add_class::<PyLeading>()?;
+    module.add_class::<PyLanczos>()?;
     module.add_class::<PyNearest>()?;
     module.add_function(wrap_pyfunction!(gram_stored, module)?)?;
     module.add_function(wrap_pyfunction!(gram_csr, module)?)?;
@@ -161,6 +162,32 @@ fn leading_csr(
         in_memory(&matrix, n_cols, &plan, progress, |source| leading(source, &plan, wanted))
     })?;
     Ok(PyLeading::of(py, found))
+}
+
+/// [`slaf::linear::Lanczos`], for passes that others take.
+#[pyclass(module = "slaf._slaf", name = "Lanczos", frozen)]
+struct PyLanczos(Arc<Mutex<Lanczos>>);
+
+#[pymethods]
+impl PyLanczos {
+    #[new]
+    fn new(py: Python<'_>, n_cols: usize, k: usize) -> PyResult<Self> {
+        let search = slaf::threads().and_then(|threads| Lanczos::new(n_cols, k, threads)).into_py(py)?;
+        Ok(PyLanczos(Arc::new(Mutex::new(search))))
+    }
+
+    /// The vectors whose images are wanted, one after another.
+    #[getter]
+    fn block<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, self.0.lock().unwrap_or_else(PoisonError::into_inner).block())
+    }
+
+    /// Takes these images; the eigenvalues, if they are found.
+    fn take(&self, py: Python<'_>, images: PyReadonlyArray1<'_, f64>) -> PyResult<Option<PyLeading>> {
+        let (search, images) = (Arc::clone(&self.0), images.to_vec()?);
+        let found = work::run(py, move || search.lock().unwrap_or_else(PoisonError::into_inner).take(images))?;
+        Ok(found.map(|found| PyLeading::of(py, found)))
+    }
 }
 
 /// Nearest points: `k` numbers and distances of each point, flat.

@@ -7,6 +7,9 @@ import shutil
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager
+from importlib.util import find_spec
+from unittest import mock
 
 import anndata as ad
 import numpy as np
@@ -16,10 +19,12 @@ import scipy.sparse as sp
 from processes import LIMIT
 
 import slaf
+from slaf._boundary import Question
+from slaf.analysis import analyze
 from slaf.data import SLAFConverter
 from slaf.integrations import get, pp, read_slaf, tl
-from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._workers import _result, _Task, _work, on_workers
+from slaf.integrations.scanpy import _pca
 
 distributed = pytest.importorskip("distributed", exc_type=ImportError)
 
@@ -117,6 +122,24 @@ def pca(path, client):
     return found
 
 
+def lanczos(path, client):
+    """Components of more genes than have products of all pairs."""
+    found = []
+    # As it is, scaled, scaled and clipped (which makes it dense), and not centred.
+    ways = ((None, True), ({}, True), ({"max_value": 4}, True), (None, False))
+    with mock.patch.object(_pca, "MOST_COLUMNS", 20):
+        for scale, zero_center in ways:
+            adata = normalised(path)
+            if scale is not None:
+                pp.scale(adata, **scale)
+            pp.pca(adata, n_comps=7, zero_center=zero_center, client=client)
+            about = adata.uns["pca"]
+            found += [adata.obsm["X_pca"], adata.varm["PCs"], about["variance"]]
+            found += [about["variance_ratio"], about["residuals"]]
+        found.append(pp.pca(normalised(path).X[::2], 5, client=client))
+    return found
+
+
 def ranks(path, client):
     found = []
     ways = (
@@ -143,7 +166,7 @@ def pseudobulk(path, client):
     return [bulk.to_df() for bulk in found]
 
 
-PASSES = (qc, hvg, pca, ranks, pseudobulk)
+PASSES = (qc, hvg, pca, lanczos, ranks, pseudobulk)
 
 
 def bits(found):
@@ -164,15 +187,40 @@ def test_two_workers_find_the_bits_of_one_machine(path, client, work):
     assert bits(work(path, client)) == bits(work(path, None))
 
 
-def test_both_workers_work(path, client):
+@contextmanager
+def both_work(client):
+    """See that each of the workers has something to do."""
+
     def count(dask_worker):
         return len(dask_worker.state.log)
 
     before = client.run(count)
-    qc(path, client)
+    yield
     after = client.run(count)
     assert len(after) == 2
     assert all(after[worker] > before[worker] for worker in after)
+
+
+def test_both_workers_work(path, client):
+    for work in (qc, lanczos):
+        with both_work(client):
+            work(path, client)
+
+
+def test_an_analysis_is_that_of_one_machine(client, tmp_path):
+    from test_analyze import QUICK, assert_same_results, counts
+
+    paths = [tmp_path / "alone.slaf", tmp_path / "together.slaf"]
+    SLAFConverter().convert_anndata(counts(), paths[0])
+    shutil.copytree(*paths)
+    doublets = find_spec("skimage") is not None
+    options = {**QUICK, "batch_key": "donor", "harmony": False, "doublets": doublets, "scale": 10}
+    analyze(paths[0], **options)
+    with both_work(client):
+        analyze(paths[1], client=client, **options)
+    assert_same_results(*paths)
+    with pytest.raises(slaf.InvalidArgumentError, match=r"a dask\.distributed\.Client, not a str"):
+        analyze(paths[1], client="tcp://localhost:8786", **options)
 
 
 SCRIPT = """
@@ -221,10 +269,6 @@ def test_what_workers_cannot_read_is_refused(path, client, original):
         pp.pca(read_slaf(path), client="tcp://localhost:8786")
     with pytest.raises(slaf.InvalidArgumentError, match="logreg"):
         tl.rank_genes_groups(normalised(path), "kind", method="logreg", client=client)
-    wide = on_workers(read_slaf(path).X, client)
-    with pytest.raises(slaf.UnsupportedError, match="many passes"):
-        wide.leading(np.zeros(N_GENES), np.ones(N_GENES), 3)
-    assert isinstance(wide, LazyMatrix)
 
 
 def test_errors_of_workers_arrive(path, client):
@@ -238,9 +282,9 @@ def test_errors_of_workers_arrive(path, client):
 
 def test_another_store_at_the_same_path_is_found_out(path):
     matrix = read_slaf(path).X
-    task = _Task(matrix._source._store, "of another", matrix._source._native(), [], None, None)
+    task = _Task(matrix._source._store, "of another", matrix._source._native(), [])
     with pytest.raises(slaf.ConflictError, match="another store here"):
-        _work(pickle.loads(pickle.dumps(task)), [0, 0, 0, 1, ROWS])
+        _work(pickle.loads(pickle.dumps(task)), Question(), [0, 0, 0, 1, ROWS])
 
 
 def test_a_store_that_workers_do_not_see_is_named(path, client, tmp_path, monkeypatch):
@@ -253,11 +297,11 @@ def test_a_store_that_workers_do_not_see_is_named(path, client, tmp_path, monkey
     pd.testing.assert_frame_equal(found, expected)
     copy = shutil.copytree(path, tmp_path / "b.slaf")
     source = read_slaf(copy).X._source
-    task = _Task(source._store, source._store.native.write_id, source._native(), [], None, None)
+    task = _Task(source._store, source._store.native.write_id, source._native(), [])
     copy.rename(tmp_path / "moved.slaf")
     there = pickle.loads(pickle.dumps(task))
     with pytest.raises(slaf.NotFoundError, match="finds no store at this path") as e:
-        _work(there, [0, 0, 0, 1, ROWS])
+        _work(there, Question(), [0, 0, 0, 1, ROWS])
     assert str(copy) in str(e.value)
 
 
@@ -281,5 +325,11 @@ def test_settings_that_differ_are_found_out(path, client):
     try:
         with pytest.raises(slaf.InvalidArgumentError, match="SLAF_BATCH_ROWS alike"):
             pp.highly_variable_genes(adata, client=client)
+        for most_columns in (20, N_GENES):
+            with (
+                mock.patch.object(_pca, "MOST_COLUMNS", most_columns),
+                pytest.raises(slaf.InvalidArgumentError, match="SLAF_BATCH_ROWS alike"),
+            ):
+                pp.pca(adata, n_comps=3, client=client)
     finally:
         os.environ["SLAF_BATCH_ROWS"] = str(ROWS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -11,8 +13,8 @@ import numpy as np
 
 from slaf import _boundary as boundary
 from slaf import _slaf
-from slaf._boundary import Comparison, Request
-from slaf._errors import NotFoundError, SlafError, from_kind, invalid
+from slaf._boundary import Comparison, Question, Request, Vectors
+from slaf._errors import NotFoundError, from_kind, invalid
 from slaf._selectors import Axis, for_rust
 from slaf._store import Key, Store
 from slaf.integrations._lazy import LazyMatrix
@@ -37,9 +39,7 @@ def on_workers(matrix: LazyMatrix, client: Any) -> LazyMatrix:
     """
     if client is None:
         return matrix
-    _check(client)
-    if not client.nthreads():
-        raise invalid("the cluster of client has no workers")
+    check_client(client)
     source = matrix._source
     if not isinstance(source, Stored):
         raise from_kind(
@@ -52,16 +52,14 @@ def on_workers(matrix: LazyMatrix, client: Any) -> LazyMatrix:
     return there
 
 
-def without_products(n_genes: int) -> SlafError:
-    """Make the error about components of so many genes that their products are not computed."""
-    return from_kind(
-        "unsupported-feature",
-        f"components of {n_genes:,} genes are found in many passes, which take no client: choose "
-        "genes with mask_var, or leave client out",
-    )
+def check_client(client: Any) -> None:
+    """Refuse what is no client of a cluster with workers.
 
-
-def _check(client: Any) -> None:
+    Raises
+    ------
+    InvalidArgumentError, UnsupportedError
+        As :func:`on_workers`.
+    """
     try:
         from distributed import Client
     except ImportError as e:
@@ -73,18 +71,18 @@ def _check(client: Any) -> None:
         raise invalid("client is asynchronous: give one that is not, as Client(address) makes it")
     if client.status != "running":
         raise invalid(f"client is {client.status}: connect to the cluster again")
+    if not client.nthreads():
+        raise invalid("the cluster of client has no workers")
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What all pieces of a pass have in common, as workers get it."""
+    """A matrix of a store, as workers get it."""
 
     store: Store | _There
     write_id: str
     stored: boundary.Stored
     steps: list[Step]
-    request: Request | None
-    comparison: Comparison | None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "store": _There(*self.store.__reduce__()[1])}
@@ -138,41 +136,72 @@ class OnWorkers(Stored):
 
     def reduce(self, steps: list[Step], request: Request) -> _slaf.Summary:
         """Statistics, in one pass over the stored rows."""
-        found: _slaf.Summary = self._gathered(steps, request, None)
+        with self._scattered(steps) as matrix:
+            found: _slaf.Summary = matrix.answer(Question(request=request))
         return found
 
     def rank_sums(self, steps: list[Step], comparison: Comparison) -> _slaf.RankSums:
         """Sums of ranks, gene by gene."""
-        found: _slaf.RankSums = self._gathered(steps, None, comparison)
+        with self._scattered(steps) as matrix:
+            found: _slaf.RankSums = matrix.answer(Question(comparison=comparison))
         return found
 
     def gram(self, steps: list[Step]) -> _slaf.Gram:
         """Products and sums of columns, in one pass over the stored rows."""
-        found: _slaf.Gram = self._gathered(steps, None, None)
+        with self._scattered(steps) as matrix:
+            found: _slaf.Gram = matrix.answer(Question())
         return found
 
     def leading(self, steps: list[Step], means: Floats, factors: Floats, k: int) -> _slaf.Leading:
-        """Refuse: each of the many passes needs what the one before found."""
-        raise without_products(self.shape[1])
+        """Eigenvalues of products of columns, in some passes over the stored rows.
 
-    def _gathered(
-        self, steps: list[Step], request: Request | None, comparison: Comparison | None
-    ) -> Any:
-        native, stored = self._store.native, self._native()
-        client, workers = self._client, max(sum(self._client.nthreads().values()), 1)
-        pieces = _slaf.pieces_stored(native, stored, steps, request, comparison, workers)
-        task = _Task(self._store, native.write_id, stored, steps, request, comparison)
+        Workers multiply; the vectors of the next pass are made here of what they found.
+        """
+        search = _slaf.Lanczos(self.shape[1], k)
+        with self._scattered(steps) as matrix:
+            while True:
+                vectors = Vectors(means, factors, search.block)
+                found = search.take(matrix.answer(Question(vectors=vectors)))
+                if found is not None:
+                    return found
+
+    @contextmanager
+    def _scattered(self, steps: list[Step]) -> Iterator[_Scattered]:
+        """Give the matrix after some steps to all workers; it is gone from them at the end."""
+        native, client = self._store.native, self._client
+        task = _Task(self._store, native.write_id, self._native(), steps)
         there = client.scatter(task, broadcast=True, hash=False)
+        try:
+            yield _Scattered(client, task, there)
+        finally:
+            client.cancel([there])
+
+
+@dataclass(frozen=True, eq=False)
+class _Scattered:
+    """A matrix that all workers have."""
+
+    client: Any
+    task: _Task
+    there: Any
+
+    def answer(self, question: Question) -> Any:
+        """Let workers do the pieces of a pass, and put together what they find."""
+        task, client = self.task, self.client
+        workers = max(sum(client.nthreads().values()), 1)
+        pieces = _slaf.pieces_stored(task.store.native, task.stored, task.steps, question, workers)
+        asked = client.scatter(question, broadcast=True, hash=False)
         waiting, sent = deque(pieces.waiting), deque[Any]()
         try:
             while waiting or sent:
                 while waiting and len(sent) < AHEAD * workers:
-                    sent.append(client.submit(_work, there, waiting.popleft(), pure=False))
+                    piece = waiting.popleft()
+                    sent.append(client.submit(_work, self.there, asked, piece, pure=False))
                 # In their order: sums are added in it.
                 pieces.take(_result(sent[0]))
                 sent.popleft().release()
         finally:
-            client.cancel([*sent, there])
+            client.cancel([*sent, asked])
         return pieces.finish()
 
 
@@ -191,16 +220,14 @@ def _result(piece: Any) -> bytes:
     return result
 
 
-def _work(task: _Task, piece: list[int]) -> bytes:
+def _work(task: _Task, question: Question, piece: list[int]) -> bytes:
     """Do a piece, in a worker."""
     native = task.store.native
     if native.write_id != task.write_id:
         message = "a worker finds another store here: all machines need the same one at this path"
         raise from_kind("conflict", message, native.uri)
-    stored, steps, request, comparison = (
-        _aligned(part) for part in (task.stored, task.steps, task.request, task.comparison)
-    )
-    return _slaf.work_stored(native, stored, steps, request, comparison, piece)
+    stored, steps, asked = (_aligned(part) for part in (task.stored, task.steps, question))
+    return _slaf.work_stored(native, stored, steps, asked, piece)
 
 
 def _aligned(value: Any) -> Any:

@@ -2,10 +2,10 @@
 //!
 //! Block Lanczos with all vectors kept and orthogonalised twice (Golub and Underwood 1977; Golub and
 //! Van Loan 2013, 10.3): each step multiplies a block of vectors by the centred matrix and by its
-//! transpose, in one pass over the rows.
+//! transpose, in one pass over the rows ([`images_of_rows`]).
 
-use super::block::Block;
 use super::eigen::largest;
+use super::images::{Vectors, images_of_rows};
 use super::product::multiply;
 use crate::matrix::{Plan, Source};
 use crate::parallel::{next, on_threads};
@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 /// Vectors that are multiplied in one pass.
 const WIDTH: usize = 32;
-/// Vectors that a thread multiplies at once.
+/// Vectors that a thread orthogonalises at once.
 const STRIP: usize = 8;
 /// Residuals at which it stops, of each eigenvalue. The angle between a vector and the true one is about
 /// its residual over the distance to the other eigenvalues.
@@ -78,42 +78,83 @@ pub struct Wanted<'a> {
 /// Those of reading and of the plan; `invalid-argument` for NaN and infinite values, for more
 /// eigenvalues than columns, and for means or factors that are not as many as columns.
 pub fn leading(source: &Source<'_>, plan: &Plan, wanted: Wanted<'_>) -> Result<Leading> {
-    let (n, Wanted { means, factors, k }) = (source.n_cols, wanted);
-    if means.len() != n || factors.len() != n {
-        return Err(Error::invalid(format!("{} means and {} factors for {n} columns", means.len(), factors.len())));
-    }
-    if k == 0 || k > n {
-        return Err(Error::invalid(format!("{k} eigenvalues of {n} columns")));
-    }
-    let most = n.min((KEPT * k).max(KEPT_AT_LEAST));
-    let mut basis =
-        Basis { n, vectors: Vec::new(), products: Vec::new(), scale: 0.0, drawn: 0, threads: source.threads };
-    let mut block = basis.besides(Vec::new(), WIDTH.min(most));
-    let mut asked = k;
-    let mut known: Option<Vec<f64>> = None;
+    let Wanted { means, factors, k } = wanted;
+    let mut search = Lanczos::new(source.n_cols, k, source.threads)?;
+    let mut vectors = Vectors { means: means.to_vec(), factors: factors.to_vec(), values: Vec::new() };
     loop {
-        let image = times(source, plan, wanted, &block)?;
-        let rest = basis.take(block, image);
-        let (size, closed) = (basis.size(), rest.vectors.is_empty());
-        let room = most - size;
+        search.block().clone_into(&mut vectors.values);
+        let images = images_of_rows(source, plan, 0..source.n_rows, &vectors)?.finish(&vectors);
+        if let Some(found) = search.take(images)? {
+            return Ok(found);
+        }
+    }
+}
+
+/// The search of [`leading`], for who finds the images of its vectors: of [`Lanczos::block`], and then of what
+/// is there after [`Lanczos::take`], until that gives the eigenvalues.
+pub struct Lanczos {
+    k: usize,
+    /// The most vectors that are kept.
+    most: usize,
+    basis: Basis,
+    block: Vec<f64>,
+    /// The vectors from which on is asked for eigenvalues.
+    asked: usize,
+    /// Eigenvalues that are exact, if there are no others.
+    known: Option<Vec<f64>>,
+}
+
+impl Lanczos {
+    /// A search for the `k` largest eigenvalues of a symmetric matrix of `n` columns without values below zero.
+    ///
+    /// # Errors
+    /// `invalid-argument` for none, and for more than columns.
+    pub fn new(n: usize, k: usize, threads: usize) -> Result<Lanczos> {
+        if k == 0 || k > n {
+            return Err(Error::invalid(format!("{k} eigenvalues of {n} columns")));
+        }
+        let most = n.min((KEPT * k).max(KEPT_AT_LEAST));
+        let mut basis = Basis { n, vectors: Vec::new(), products: Vec::new(), scale: 0.0, drawn: 0, threads };
+        let block = basis.besides(Vec::new(), WIDTH.min(most));
+        Ok(Lanczos { k, most, basis, block, asked: k, known: None })
+    }
+
+    /// The vectors whose images are wanted, one after another.
+    pub fn block(&self) -> &[f64] {
+        &self.block
+    }
+
+    /// Takes what the matrix makes of the vectors of the block; the eigenvalues, if they are found.
+    ///
+    /// # Errors
+    /// `invalid-argument` for images of other vectors.
+    pub fn take(&mut self, images: Vec<f64>) -> Result<Option<Leading>> {
+        if images.len() != self.block.len() || images.is_empty() {
+            let (given, wanted) = (images.len(), self.block.len());
+            return Err(Error::invalid(format!("images of {given} values for vectors of {wanted}")));
+        }
+        let rest = self.basis.take(std::mem::take(&mut self.block), images);
+        let (size, closed) = (self.basis.size(), rest.vectors.is_empty());
+        let room = self.most - size;
         let mut widen = closed;
         // Asking takes as long as all vectors cubed.
-        if room == 0 || size >= asked || (closed && size >= k) {
-            let found = basis.ritz(k, &rest)?;
+        if room == 0 || size >= self.asked || (closed && size >= self.k) {
+            let found = self.basis.ritz(self.k, &rest)?;
             let converged = found.converged();
-            let same = converged && known.as_ref().is_some_and(|known| found.has(known));
+            let same = converged && self.known.as_ref().is_some_and(|known| found.has(known));
             if room == 0 || same || (converged && !closed && found.is_simple()) {
-                return Ok(found);
+                return Ok(Some(found));
             }
             // Of an eigenvalue that there is more often than vectors in a block, some copies are missed.
             widen |= converged;
-            asked = if widen { 2 * size } else { size + size / 4 };
+            self.asked = if widen { 2 * size } else { size + size / 4 };
             if converged {
-                known = Some(found.values);
+                self.known = Some(found.values);
             }
         }
-        block = if widen { basis.besides(rest.vectors, WIDTH) } else { rest.vectors };
-        block.truncate(room * n);
+        self.block = if widen { self.basis.besides(rest.vectors, WIDTH) } else { rest.vectors };
+        self.block.truncate(room * self.basis.n);
+        Ok(None)
     }
 }
 
@@ -267,71 +308,4 @@ impl Basis {
 
 fn norm(vector: &[f64]) -> f64 {
     vector.iter().map(|v| v * v).sum::<f64>().sqrt()
-}
-
-/// Vectors side by side, and what becomes of them.
-struct Strip {
-    /// For each column of the matrix.
-    vectors: Vec<[f64; STRIP]>,
-    /// The product of the means with the vectors.
-    shift: [f64; STRIP],
-    images: Vec<[f64; STRIP]>,
-    /// The sum of what the rows make of the vectors.
-    total: [f64; STRIP],
-}
-
-impl Strip {
-    fn of(vectors: &[f64], means: &[f64], factors: &[f64]) -> Strip {
-        let n = means.len();
-        let mut side_by_side = vec![[0.0; STRIP]; n];
-        let mut shift = [0.0; STRIP];
-        for (at, vector) in vectors.chunks_exact(n).enumerate() {
-            for (column, value) in vector.iter().enumerate() {
-                side_by_side[column][at] = value * factors[column];
-                shift[at] += means[column] * side_by_side[column][at];
-            }
-        }
-        Strip { vectors: side_by_side, shift, images: vec![[0.0; STRIP]; n], total: [0.0; STRIP] }
-    }
-
-    fn add(&mut self, block: &Block) {
-        for places in block.starts.windows(2) {
-            let row = places[0]..places[1];
-            let of_row = || block.columns[row.clone()].iter().zip(&block.values[row.clone()]);
-            let mut made = self.shift.map(|shift| -shift);
-            for (&column, value) in of_row() {
-                made.iter_mut().zip(&self.vectors[column as usize]).for_each(|(made, v)| *made += value * v);
-            }
-            for (&column, value) in of_row() {
-                self.images[column as usize].iter_mut().zip(&made).for_each(|(image, made)| *image += value * made);
-            }
-            self.total.iter_mut().zip(&made).for_each(|(total, made)| *total += made);
-        }
-    }
-
-    fn write(&self, means: &[f64], factors: &[f64], to: &mut [f64]) {
-        for (at, vector) in to.chunks_exact_mut(means.len()).enumerate() {
-            for (column, value) in vector.iter_mut().enumerate() {
-                *value = factors[column] * (self.images[column][at] - means[column] * self.total[at]);
-            }
-        }
-    }
-}
-
-/// `F.T @ F` times each vector.
-fn times(source: &Source<'_>, plan: &Plan, wanted: Wanted<'_>, vectors: &[f64]) -> Result<Vec<f64>> {
-    let Wanted { means, factors, .. } = wanted;
-    let wide = means.len() * STRIP;
-    let mut strips: Vec<Strip> = vectors.chunks(wide).map(|some| Strip::of(some, means, factors)).collect();
-    Block::for_each(source, plan, 0..source.n_rows, usize::MAX, |block| {
-        let waiting = Mutex::new(strips.iter_mut());
-        on_threads(source.threads, || {
-            while let Some(strip) = next(&waiting) {
-                strip.add(block);
-            }
-        });
-    })?;
-    let mut images = vec![0.0; vectors.len()];
-    strips.iter().zip(images.chunks_mut(wide)).for_each(|(strip, to)| strip.write(means, factors, to));
-    Ok(images)
 }

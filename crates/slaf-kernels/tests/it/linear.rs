@@ -3,8 +3,8 @@
 use crate::kind;
 use proptest::prelude::*;
 use slaf_core::{CsrChunk, ErrorKind, Result, Values};
-use slaf_kernels::linear::{Gram, Leading, Wanted, gram, largest, leading};
-use slaf_kernels::matrix::{Plan, Source, Step};
+use slaf_kernels::linear::{Gram, Images, Lanczos, Leading, Vectors, Wanted, gram, images_of_rows, largest, leading};
+use slaf_kernels::matrix::{Plan, Source, Step, steps};
 use std::ops::Range;
 
 /// Rows of (column, value), in any order of columns.
@@ -250,6 +250,52 @@ fn fewer_directions_than_eigenvalues_and_the_same_one_many_times() {
     let zeros = chunk(&[vec![], vec![]]);
     let found = lead(&zeros, Wanted { means: &[0.0; 3], factors: &[1.0; 3], k: 2 }, 1, 1).unwrap();
     assert_eq!(found.values, [0.0, 0.0]);
+}
+
+#[test]
+fn images_of_stretches_add_up_to_those_of_all_rows() {
+    let (n, n_cols, stretch) = (500, 40, 64);
+    let rows = rows(n, n_cols, 4);
+    let matrix = chunk(&rows);
+    let means: Vec<f64> = (0..n_cols).map(|c| (c % 7) as f64 / 9.0).collect();
+    let factors: Vec<f64> = (0..n_cols).map(|c| 1.0 / (1.0 + c as f64)).collect();
+    let values = (0..11 * n_cols as u64).map(|i| (noise(i) % 1000) as f64 / 500.0 - 1.0).collect();
+    let vectors = Vectors { means, factors, values };
+    let images = |rows: Range<usize>, part_rows, threads| {
+        let read = |rows: Range<usize>| -> Result<CsrChunk> { Ok(matrix.slice(rows)) };
+        let source =
+            Source { n_rows: n, n_cols, read: &read, part_rows, stretch_rows: stretch, threads, progress: &|_| true };
+        images_of_rows(&source, &Plan::default(), rows, &vectors).unwrap()
+    };
+    let whole = images(0..n, 100, 1);
+    let mut apart = Images::zeros(&vectors, n_cols).unwrap();
+    for rows in steps(0..n, stretch) {
+        let mut bytes = Vec::new();
+        images(rows, 30, 2).to_bytes(&mut bytes);
+        assert_eq!(kind(Images::from_bytes(&bytes[1..], &vectors, n_cols)), ErrorKind::InvalidArgument);
+        apart.add(&Images::from_bytes(&bytes, &vectors, n_cols).unwrap());
+    }
+    assert_eq!(apart, whole);
+    for (part_rows, threads) in [(1, 3), (n, 2), (77, 5)] {
+        assert_eq!(images(0..n, part_rows, threads), whole);
+    }
+    let found = whole.finish(&vectors);
+    let mut dense: Vec<Vec<f64>> =
+        vec![vectors.means.iter().zip(&vectors.factors).map(|(mean, factor)| -mean * factor).collect(); n];
+    for (to, row) in dense.iter_mut().zip(&rows) {
+        row.iter().for_each(|&(c, v)| to[c as usize] += v * vectors.factors[c as usize]);
+    }
+    for (vector, image) in vectors.values.chunks(n_cols).zip(found.chunks(n_cols)) {
+        let made: Vec<f64> = dense.iter().map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum()).collect();
+        for (c, image) in image.iter().enumerate() {
+            let expected: f64 = dense.iter().zip(&made).map(|(row, made)| row[c] * made).sum();
+            assert!((image - expected).abs() < 1e-9, "{image} for {expected}");
+        }
+    }
+    let wrong = Vectors { factors: vec![1.0; n_cols - 1], ..vectors.clone() };
+    assert_eq!(kind(Images::zeros(&wrong, n_cols)), ErrorKind::InvalidArgument);
+    let mut search = Lanczos::new(n_cols, 3, 1).unwrap();
+    assert_eq!(kind(search.take(vec![0.0; n_cols])), ErrorKind::InvalidArgument);
 }
 
 #[test]

@@ -174,9 +174,9 @@ impl Dataset {
         matrix::leading(Part { snapshot: &self.snapshot, key, rows, cols }, plan, wanted, progress)
     }
 
-    /// The work for the answer of [`Dataset::reduce`], [`Dataset::gram`] or [`Dataset::rank_sums`] in
-    /// pieces that are done apart, also on other machines, by so many workers. The answer does not
-    /// depend on how many they are, bit by bit.
+    /// The work for the answer of [`Dataset::reduce`], [`Dataset::gram`] or [`Dataset::rank_sums`], or for a
+    /// pass of [`Dataset::leading`] (whose search is [`crate::linear::Lanczos`]), in pieces that are done apart,
+    /// also on other machines, by so many workers. The answer does not depend on how many they are, bit by bit.
     ///
     /// # Errors
     /// Those of these methods.

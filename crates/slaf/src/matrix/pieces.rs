@@ -7,7 +7,7 @@ use crate::progress::Progress;
 use crate::reader::reads_genes;
 use crate::selection::Selection;
 use slaf_core::{Error, Result};
-use slaf_kernels::linear::{Gram, gram_of_rows};
+use slaf_kernels::linear::{Gram, Images, Vectors, gram_of_rows, images_of_rows};
 use slaf_kernels::matrix::{self, Assembly, Plan, Request, Source, Summary, steps};
 use slaf_kernels::rank_sums::{Comparison, RankSums};
 use std::collections::VecDeque;
@@ -25,6 +25,8 @@ pub enum Question {
     Statistics(Request),
     /// See [`crate::Dataset::gram`].
     Products,
+    /// What these products make of vectors: a pass of [`crate::Dataset::leading`].
+    Images(Vectors),
     /// See [`crate::Dataset::rank_sums`].
     Ranks(Comparison),
 }
@@ -37,6 +39,8 @@ pub enum Answer {
     Statistics(Summary),
     /// To [`Question::Products`].
     Products(Gram),
+    /// To [`Question::Images`]: one after another.
+    Images(Vec<f64>),
     /// To [`Question::Ranks`].
     Ranks(RankSums),
 }
@@ -114,9 +118,19 @@ pub(crate) fn work(
             };
             found.to_bytes(&mut bytes);
         }
-        (Question::Products, matrix::Piece::Rows(_)) => {
-            in_parts(part, plan, true, progress, |source, _| gram_of_rows(source, plan, within(&of, source.n_rows)?))?
-                .to_bytes(&mut bytes);
+        (Question::Products, matrix::Piece::Rows(rows)) => {
+            in_parts(part, plan, true, progress, |source, _| {
+                same_parts(source, piece)?;
+                gram_of_rows(source, plan, rows.clone())
+            })?
+            .to_bytes(&mut bytes);
+        }
+        (Question::Images(vectors), matrix::Piece::Rows(rows)) => {
+            in_parts(part, plan, true, progress, |source, _| {
+                same_parts(source, piece)?;
+                images_of_rows(source, plan, rows.clone(), vectors)
+            })?
+            .to_bytes(&mut bytes);
         }
         (Question::Ranks(comparison), matrix::Piece::Columns(_)) => {
             let (cols, plan) = columns(part, plan, &of)?;
@@ -166,6 +180,7 @@ pub struct Pieces {
 enum State {
     Statistics { known: stored::Known, passes: Vec<Assembly> },
     Products { n_cols: usize, so_far: Gram },
+    Images { n_cols: usize, vectors: Vectors, so_far: Images },
     Ranks { comparison: Comparison, n_cells: usize, so_far: RankSums },
 }
 
@@ -190,14 +205,12 @@ pub(crate) fn pieces(part: Part<'_>, plan: &Plan, question: Question, workers: u
             State::Statistics { known, passes: assemblies }
         }
         Question::Products => {
-            in_parts(part, plan, true, &|_| true, |source, _| {
-                let part_rows = source.part_rows;
-                for rows in steps(0..n_rows, source.stretch_rows) {
-                    waiting.push_back(Piece { pass: 0, rows_or_columns: matrix::Piece::Rows(rows), part_rows });
-                }
-                Ok(())
-            })?;
+            waiting.extend(stretches(part, plan)?);
             State::Products { n_cols, so_far: Gram::zeros(0, n_cols)? }
+        }
+        Question::Images(vectors) => {
+            waiting.extend(stretches(part, plan)?);
+            State::Images { n_cols, so_far: Images::zeros(&vectors, n_cols)?, vectors }
         }
         Question::Ranks(comparison) => {
             let Part { snapshot, key, rows, .. } = part;
@@ -212,6 +225,15 @@ pub(crate) fn pieces(part: Part<'_>, plan: &Plan, question: Question, workers: u
         }
     };
     Ok(Pieces { waiting, state })
+}
+
+/// A piece of each stretch of rows.
+fn stretches(part: Part<'_>, plan: &Plan) -> Result<Vec<Piece>> {
+    in_parts(part, plan, true, &|_| true, |source, _| {
+        let part_rows = source.part_rows;
+        let piece = |rows| Piece { pass: 0, rows_or_columns: matrix::Piece::Rows(rows), part_rows };
+        Ok(steps(0..source.n_rows, source.stretch_rows).into_iter().map(piece).collect())
+    })
 }
 
 impl Pieces {
@@ -236,6 +258,9 @@ impl Pieces {
             (State::Products { n_cols, so_far }, matrix::Piece::Rows(rows)) => {
                 so_far.add(&Gram::from_bytes(bytes, rows.len(), *n_cols)?)?;
             }
+            (State::Images { n_cols, vectors, so_far }, matrix::Piece::Rows(_)) => {
+                so_far.add(&Images::from_bytes(bytes, vectors, *n_cols)?);
+            }
             (State::Ranks { comparison, n_cells, so_far }, matrix::Piece::Columns(genes)) => {
                 so_far.append(RankSums::from_bytes(bytes, comparison, genes.len(), *n_cells)?, genes.start);
             }
@@ -258,6 +283,7 @@ impl Pieces {
                 Answer::Statistics(known.finish(passes.into_iter().map(Assembly::finish).collect()))
             }
             State::Products { so_far, .. } => Answer::Products(so_far),
+            State::Images { vectors, so_far, .. } => Answer::Images(so_far.finish(&vectors)),
             State::Ranks { so_far, .. } => Answer::Ranks(so_far),
         })
     }

@@ -1,6 +1,7 @@
 //! Arithmetic and statistics of stored matrices against the dense matrix.
 
 use crate::{Fixture, QUIET};
+use slaf::linear::{Lanczos, Vectors, Wanted};
 use slaf::plans::{Columns, Detail, Dot, Function, Groups, Op, Operand, Plan, Request, Rows, Step};
 use slaf::rank_sums::{Against, Comparison};
 use slaf::{Answer, ErrorKind, MatrixKey, Piece, Question, Selection, Values};
@@ -127,6 +128,20 @@ fn pieces_make_the_same_answers() {
         }
         let Answer::Products(found) = done(&Question::Products, 2) else { panic!("no products") };
         assert_eq!(found, dataset.gram(&MatrixKey::X, &Selection::All, &Selection::All, &plan, QUIET).unwrap());
+        let means: Vec<f64> = (0..n_genes).map(|g| (g % 5) as f64 / 3.0).collect();
+        let factors = vec![1.5; n_genes];
+        let wanted = Wanted { means: &means, factors: &factors, k: 4 };
+        let expected = dataset.leading(&MatrixKey::X, &Selection::All, &Selection::All, &plan, wanted, QUIET).unwrap();
+        let mut search = Lanczos::new(n_genes, 4, 1).unwrap();
+        let mut vectors = Vectors { means: means.clone(), factors: factors.clone(), values: Vec::new() };
+        let found = loop {
+            vectors.values = search.block().to_vec();
+            let Answer::Images(images) = done(&Question::Images(vectors.clone()), 2) else { panic!("no images") };
+            if let Some(found) = search.take(images).unwrap() {
+                break found;
+            }
+        };
+        assert_eq!(found, expected);
         let comparison = Comparison { groups: labels(n_cells), against: Against::Rest, ties: true };
         let expected =
             dataset.rank_sums(&MatrixKey::X, &Selection::All, &Selection::All, &plan, &comparison, QUIET).unwrap();

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._plan import InMemory
-from slaf.integrations._workers import OnWorkers, on_workers, without_products
+from slaf.integrations._workers import on_workers
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import checked, mask_of, matrix_of
 from slaf.integrations.scanpy._write import check_writable, put_results
@@ -113,7 +113,8 @@ def pca(
         A ``dask.distributed.Client`` whose workers take the passes over the matrix, each reading
         the store itself. The result is the same, bit by bit.
         Of cells that are less than half as many as genes, which are read as a whole, and up to
-        8,192, this machine finds the components.
+        8,192, this machine finds the components. Of more than 8,192 genes it makes the vectors of
+        each pass.
 
     Raises
     ------
@@ -121,8 +122,7 @@ def pca(
         For NaN and infinite values, for more components than there can be, and where all cells are
         the same.
     UnsupportedError
-        For ``chunked``; for a dense matrix of few cells and more than 2**28 values; and with
-        ``client`` for more than 8,192 genes of more cells.
+        For ``chunked``; and for a dense matrix of few cells and more than 2**28 values.
 
     Examples
     --------
@@ -253,8 +253,6 @@ def _components(matrix: LazyMatrix, n_comps: int | None, zero_center: bool) -> _
     if 2 * n < m and n <= MOST_COLUMNS:
         found = _from_cells(base, factors, n_comps, zero_center)
     elif m > MOST_COLUMNS:
-        if isinstance(base._source, OnWorkers):
-            raise without_products(m)
         found = _from_passes(base, factors, n_comps, zero_center)
     else:
         found = _from_genes(matrix, base, factors, n_comps, zero_center)
