@@ -34,6 +34,7 @@ from slaf.analysis._planning import (
 from slaf.analysis._report import free_file, write_page
 from slaf.analysis._steps import STEPS, Context, Result
 from slaf.analysis._summary import Planned, report_of
+from slaf.integrations._workers import check_client
 from slaf.integrations.anndata import LazyAnnData
 
 #: Tells of a step that begins: its number, how many there are, and its title. The context ends with
@@ -72,6 +73,7 @@ def analyze(
     overwrite: bool = False,
     storage_options: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    client: Any = None,
     **options: Any,
 ) -> Report:
     """Go from counts to clusters and markers, and write the results into the store.
@@ -106,6 +108,11 @@ def analyze(
         Of the object store.
     progress
         Is told of each step.
+    client
+        A ``dask.distributed.Client`` whose workers take the passes over the counts, each reading
+        the store itself: quality metrics, filters, normalisation, variable genes, components and
+        markers. The results are the same, bit by bit. Doublets, neighbours, layout and clusters
+        are found by this machine.
     **options
         Fields of :class:`Parameters`, in place of those of the preset.
 
@@ -121,7 +128,8 @@ def analyze(
         For columns and keys of the same names that no analysis made, or that were changed since;
         for a file at ``out``.
     InvalidArgumentError
-        For values that are no counts, cells without a batch, wrong parameters, and too few cells.
+        For values that are no counts, cells without a batch, wrong parameters, too few cells, and
+        a client that has no workers or is closed.
     UnsupportedError
         For packages that are missing: ``pip install 'slaf[analysis]'``.
     ConflictError
@@ -140,6 +148,8 @@ def analyze(
     ['qc', 'filter', 'normalize']
     """
     p = parameters(preset, {**options, "batch_key": batch_key})
+    if client is not None:
+        check_client(client)
     target = target_of(store, storage_options, key_added)
     file = None if out is None else free_file(out, flag("overwrite", overwrite))
     stored, steps = planned_of(target, p)
@@ -147,7 +157,7 @@ def analyze(
     check_writable(target.path, steps)
     shown = progress or (lambda *_: nullcontext(lambda _: None))
     base: list[Planned] = []
-    run = _Run(target, p, stored)
+    run = _Run(target, p, stored, client)
     for number, each in enumerate(steps, 1):
         if each.state == "done":
             assert each.record is not None
@@ -230,8 +240,9 @@ class _Run:
         The records that hold, by the names of their steps.
     """
 
-    def __init__(self, target: Target, p: Parameters, planned: Stored):
-        self.target, self.p, self.done = target, p, dict[str, Record]()
+    def __init__(self, target: Target, p: Parameters, planned: Stored, client: Any):
+        self.target, self.p, self.client = target, p, client
+        self.done = dict[str, Record]()
         self.shape = planned.adata.shape
         self.root = root_of(planned, p)
         self.seen: tuple[int, str] | None = _identity(planned)
@@ -321,7 +332,7 @@ def _do(run: _Run, each: Planned) -> Record:
     with warnings.catch_warnings():
         # Genes are told apart by their places.
         warnings.filterwarnings("ignore", "(Variable|Observation) names are not unique")
-        result = each.step.run(Context(stored.adata, p, target.names))
+        result = each.step.run(Context(stored.adata, p, target.names, run.client))
     values = asdict(p)
     own = {name: values[name] for name in each.step.parameters}
     record = Record(

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from slaf._errors import from_kind, invalid
 from slaf.analysis._lineage import Names
 from slaf.analysis._parameters import Parameters
 from slaf.analysis._quality import TOP, gene_sets, judge, symbols_of
+from slaf.integrations._workers import on_workers
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy import pp, tl
 
@@ -48,16 +49,19 @@ class Context:
         Of the analysis.
     names : Names
         Of results.
+    client : dask.distributed.Client, optional
+        Whose workers take the passes over the counts.
     """
 
     adata: LazyAnnData
     parameters: Parameters
     names: Names
+    client: Any = None
 
     def counts(self, part: LazyAnnData) -> Any:
         """The lazy matrix of counts of a part."""
         layer = self.parameters.layer
-        return part.X if layer is None else part.layers[layer]
+        return on_workers(part.X if layer is None else part.layers[layer], self.client)
 
     def part(self, cells: npt.NDArray[np.bool_], genes: npt.NDArray[np.bool_]) -> LazyAnnData:
         """Some cells and genes, whose X is the counts, and that has nothing to collide with."""
@@ -235,7 +239,8 @@ def _doublets(c: Context) -> Result:
 
     result = Result()
     cells = c.adata.obs[c.names("passes_qc")].to_numpy(dtype=bool)
-    part = c.part(cells, c.genes)
+    # Its processes read the counts of samples themselves.
+    part = replace(c, client=None).part(cells, c.genes)
     pp.scrublet(part, batch_key=c.parameters.batch_key, random_state=c.parameters.seed)
     result.put("obs/doublet_score", spread(part.obs["doublet_score"].to_numpy(), cells))
     predicted = pd.array([pd.NA] * len(cells), dtype="boolean")
