@@ -194,8 +194,9 @@ class Growing(Versions, Rewriting):
             that column, the path of their source, and ``"AnnData"`` for an object in memory.
             :meth:`sources` has the same names.
         allow_loss
-            Go on where only one side has a layer, an array of obsm, raw, a graph or varm; the new
-            version does not have it, and the older ones do.
+            Go on where only one side has a layer, an array of obsm, raw or a graph, and where genes
+            come and the store has arrays of varm; the new version does not have it, and the older
+            ones do.
         fill_layers
             Take a layer that the source lacks as zeros in its cells.
         allow_disjoint

@@ -107,9 +107,14 @@ def test_sql_and_appends_use_it(stored):
     before = array.query(sql)
     array.create_index("X_pca", kind="ivf")
     assert array.query(sql).equals(before)
+    array.create_index("PCs", "cosine", "ivf", axis="gene")
+    genes = array.nearest_genes("3", 9)
     more = data(900, seed=2)
     more.varm.clear()
-    array.append(more, allow_loss=True)
+    array.append(more)
+    # No genes came.
+    assert array.index_report("PCs", axis="gene").rows == 300
+    assert array.nearest_genes("3", 9).equals(genes)
     report = array.index_report("X_pca")
     assert (report.rows, report.rows_beyond, report.recall) == (N, 900, 1.0)
     points = np.concatenate([adata.obsm["X_pca"], more.obsm["X_pca"]]).astype("f8")
@@ -123,11 +128,6 @@ def test_sql_and_appends_use_it(stored):
     assert array.nearest(0, 1, include=["cell_integer_id"])["cell_integer_id"].item() == 0
 
 
-def test_what_is_refused(stored):
-    _, array = stored
-    with pytest.raises(slaf.UnknownNameError, match="did you mean X_pca"):
-        array.create_index("X_pcs")
-    for arguments in ({"metric": "l1"}, {"kind": "hnsw"}, {"axis": "obs"}, {"key": 3}):
 def test_an_index_is_dropped(stored):
     _, array = stored
     expected = array.nearest([3, 70], 9, metric="cosine")
@@ -154,6 +154,11 @@ def test_an_index_is_dropped(stored):
         array.drop_index("X_pca")
 
 
+def test_what_is_refused(stored):
+    _, array = stored
+    with pytest.raises(slaf.UnknownNameError, match="did you mean X_pca"):
+        array.create_index("X_pcs")
+    for arguments in ({"metric": "l1"}, {"kind": "hnsw"}, {"axis": "obs"}, {"key": 3}):
         with pytest.raises(slaf.InvalidArgumentError):
             array.create_index(**{"key": "X_pca", **arguments})
     for arguments in ({"n_queries": 0}, {"k": 0}, {"metric": "l1"}, {"axis": "obs"}):
@@ -215,8 +220,6 @@ def test_on_the_command_line(stored):
     assert "ivf by cosine" in told.stdout
     array.refresh()
     assert isinstance(array.nearest(0, 3, metric="cosine"), pl.DataFrame)
-    assert run_slaf("index", path, "X_pcs").returncode == 1
-    assert run_slaf("index", path, "X_pca", "--metric", "l1").returncode == 2
     told = run_slaf("index", path, "PCs", "--genes", "--drop")
     assert "index of varm/PCs by cosine" in told.stdout
     told = run_slaf("index", path, "X_pca", "--drop", "--metric", "l2")
@@ -225,3 +228,5 @@ def test_on_the_command_line(stored):
     assert run_slaf("index", path, "X_pca", "--drop").returncode == 0
     assert "indexed" not in run_slaf("info", path).stdout
     assert run_slaf("index", path, "X_pca", "--drop", "--kind", "ivf").returncode == 2
+    assert run_slaf("index", path, "X_pcs").returncode == 1
+    assert run_slaf("index", path, "X_pca", "--metric", "l1").returncode == 2

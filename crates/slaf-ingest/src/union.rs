@@ -2,7 +2,7 @@
 
 use crate::measured::Measured;
 use crate::model::{
-    ArrayKey, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixKey, RowStream,
+    ArrayKey, Axis, Column, ColumnInfo, ColumnKind, Description, Frame, FrameInfo, Input, Loss, MatrixKey, RowStream,
     StreamOptions, create_empty_hdf5,
 };
 use crate::row_sorter::canonicalize;
@@ -104,7 +104,8 @@ impl Union {
 /// the types that hold the values of all.
 pub struct Appended(Union);
 
-/// Unites inputs with a first one, whose cells are not read again; see [`union()`].
+/// Unites inputs with a first one, whose cells are not read again; see [`union()`]. Where no genes come, what
+/// only the first one has of varm is kept.
 ///
 /// # Errors
 /// Those of [`union()`].
@@ -215,7 +216,10 @@ fn unite(inputs: Vec<(String, Box<dyn Input>)>, options: &UnionOptions, hidden: 
         return Err(Error::invalid(format!("obs has a column \"{column}\" already; choose another --source-column")));
     }
     let n_cells = inputs[hidden..].iter().map(|(_, i)| i.description().n_cells).sum();
-    let (matrices, arrays) = unite_slots(&inputs, n_cells, union_genes.len() as u64, options.fill_layers, &mut losses);
+    let n_genes = union_genes.len() as u64;
+    // The genes of the first input come first.
+    let same_genes = hidden == 1 && n_genes == inputs[0].1.description().n_genes;
+    let (matrices, arrays) = unite_slots(&inputs, [n_cells, n_genes], options.fill_layers, same_genes, &mut losses);
     let mut columns: Vec<ColumnInfo> = obs.iter().map(|c| c.info.clone()).collect();
     columns.extend(options.source_column.iter().map(|name| ColumnInfo {
         name: name.clone(),
@@ -501,6 +505,10 @@ impl Input for Union {
     fn array(&self, key: &ArrayKey, rows: Range<u64>) -> Result<Values> {
         let found = self.description.arrays.iter().find(|a| a.key == *key);
         let dtype = found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no array {}", key.name)))?.dtype;
+        if key.axis == Axis::Genes {
+            let first = &self.sources[0];
+            return first.input.array(key, rows).at(&first.name);
+        }
         let mut all = Values::empty(dtype);
         for (i, local) in self.split(&rows) {
             let source = &self.sources[i];

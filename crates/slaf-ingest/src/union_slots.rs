@@ -13,12 +13,13 @@ pub(crate) fn absent_layers(input: &dyn Input, matrices: &[MatrixInfo]) -> Vec<S
     names.collect()
 }
 
-/// X, and the layers and obsm that every input has.
+/// X, and the layers and obsm that every input has; where the genes are those of the first one
+/// (`same_genes`), its varm that no other has.
 pub(crate) fn unite_slots(
     inputs: &[(String, Box<dyn Input>)],
-    n_cells: u64,
-    n_genes: u64,
+    [n_cells, n_genes]: [u64; 2],
     fill_layers: bool,
+    same_genes: bool,
     losses: &mut Vec<Loss>,
 ) -> (Vec<MatrixInfo>, Vec<ArrayInfo>) {
     let lose = |path: String, reason: &str, losses: &mut Vec<Loss>| {
@@ -27,7 +28,7 @@ pub(crate) fn unite_slots(
         }
     };
     let (mut matrices, mut arrays) = (Vec::<MatrixInfo>::new(), Vec::<ArrayInfo>::new());
-    for (name, input) in inputs {
+    for (i, (name, input)) in inputs.iter().enumerate() {
         let d = input.description();
         for m in &d.matrices {
             let alike: Vec<&MatrixInfo> =
@@ -60,6 +61,11 @@ pub(crate) fn unite_slots(
                 .filter_map(|(_, i)| i.description().arrays.iter().find(|o| o.key == a.key && o.n_cols == a.n_cols))
                 .collect();
             if a.key.axis == Axis::Genes {
+                let has_it = |input: &dyn Input| input.description().arrays.iter().any(|o| o.key == a.key);
+                if same_genes && i == 0 && !inputs[1..].iter().any(|(_, other)| has_it(&**other)) {
+                    arrays.push(a.clone());
+                    continue;
+                }
                 lose(format!("{name}: {path}"), "not united over several inputs", losses);
             } else if alike.len() < inputs.len() {
                 lose(path, "not in every input with the same number of columns", losses);

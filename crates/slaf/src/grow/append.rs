@@ -3,6 +3,7 @@
 //! What the store and the sources have in common is found by the union that a conversion of all of
 //! them would make, so that the answer is that of such a conversion; only the new cells are written.
 
+use super::index;
 use super::labelled::Labelled;
 use super::options::{AppendOptions, AppendedSource, GrowOptions, GrowReport};
 use super::store_input::{StoreInput, open_source};
@@ -46,12 +47,13 @@ const SOURCE: &str = "source";
 ///
 /// Genes are matched by id; new ones come after those that are there. Columns of obs are united: one
 /// that a side lacks is missing there, categories are merged, numbers are promoted. A gene that a
-/// source does not have is no zero in its cells: [`Dataset::measured`] tells. The cost is that
+/// source does not have is no zero in its cells: [`Dataset::measured`] tells. Arrays of varm are kept where no
+/// genes come and no source has one of the name. The cost is that
 /// of the new cells, but for columns of obs and obsm whose type changes, which are written anew.
 ///
 /// # Errors
-/// `would-lose-data` for what only one side has (layers, obsm, raw, graphs, varm), without
-/// `allow_loss`; `invalid-argument` for an inner join that would take genes from the store, and for a
+/// `would-lose-data` for what only one side has (layers, obsm) and what cannot be united (raw, graphs, other
+/// varm), without `allow_loss`; `invalid-argument` for an inner join that would take genes from the store, and for a
 /// source that has no gene in common with it, without `allow_disjoint`; those of
 /// reading the inputs and of writing. After an error nothing is left, unless it is
 /// `commit-outcome-unknown`.
@@ -396,6 +398,8 @@ impl Appending<'_> {
         manifest.matrices.extend(genes.matrices);
         manifest.arrays = cells.arrays;
         manifest.arrays.extend(genes.arrays);
+        // An array of genes is there if no genes came.
+        index::follow_genes(before, manifest);
         let stripes = cells.stripes.into_iter().map(|s| Stripe { first_cell: s.first_cell + n_old, ..s });
         manifest.stripes.extend(stripes.filter(|_| manifest.tables.by_gene.is_some()));
         let is_short = manifest.stripes.iter().any(|s| s.n_genes < description.n_genes);

@@ -158,13 +158,29 @@ fn put(next: &mut Next, entry: IndexEntry) {
 /// Takes the indexes of a version over to a next one, whose tables are others with the same rows.
 pub(super) fn carry(before: &Manifest, next: &mut Manifest) {
     for old in &before.indexes {
-        let name = old.array(before).map(|array| &array.name);
-        let same = |a: &&ArrayEntry| a.axis == old.axis && Some(&a.name) == name;
-        let Some(column) = next.arrays.iter().find(same).and_then(|a| a.column.clone()) else { continue };
-        let table = if old.axis == Axis::Cells { &next.tables.cells } else { &next.tables.genes };
-        next.indexes.push(IndexEntry { table: table.path.clone(), column, ..old.clone() });
+        let Some(moved) = moved(old, before, next) else { continue };
+        next.indexes.push(moved);
         next.files.extend(before.files.iter().filter(|f| old.files().any(|path| *path == f.path)).cloned());
     }
+}
+
+/// Lets the indexes of arrays of genes follow them from a version, which the next one began as, into a table
+/// whose first rows are the same.
+pub(super) fn follow_genes(before: &Manifest, next: &mut Manifest) {
+    let followed = |old: &IndexEntry| match old.axis {
+        Axis::Genes => moved(old, before, next).unwrap_or_else(|| old.clone()),
+        Axis::Cells => old.clone(),
+    };
+    next.indexes = next.indexes.iter().map(followed).collect();
+}
+
+/// An index as one of the array of the same name in the next version.
+fn moved(old: &IndexEntry, before: &Manifest, next: &Manifest) -> Option<IndexEntry> {
+    let name = &old.array(before)?.name;
+    let same = |a: &&ArrayEntry| a.axis == old.axis && a.name == *name;
+    let column = next.arrays.iter().find(same)?.column.clone()?;
+    let table = if old.axis == Axis::Cells { &next.tables.cells } else { &next.tables.genes };
+    Some(IndexEntry { table: table.path.clone(), column, ..old.clone() })
 }
 
 /// The arrays of a version that have an index.

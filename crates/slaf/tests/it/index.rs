@@ -33,9 +33,21 @@ fn points(seed: u64, n: usize) -> Vec<f32> {
     values
 }
 
-/// An h5ad with an embedding of cells and one of genes.
+/// An h5ad with an embedding of cells.
 fn write(folder: &Path, seed: u64, values: &[f32], width: usize) -> PathBuf {
-    let (n, n_genes) = (values.len() / width, 12);
+    write_genes(folder, seed, values, width, 12, None)
+}
+
+/// An h5ad with an embedding of cells, so many genes, and one of these.
+fn write_genes(
+    folder: &Path,
+    seed: u64,
+    values: &[f32],
+    width: usize,
+    n_genes: u64,
+    of_genes: Option<&[f32]>,
+) -> PathBuf {
+    let n = values.len() / width;
     let path = folder.join(format!("{seed}-{n}.h5ad"));
     let mut sample = Sample::new(seed, n, n_genes);
     sample.obs.index = (0..n).map(|i| format!("{seed}-{i}")).collect();
@@ -52,6 +64,10 @@ fn write(folder: &Path, seed: u64, values: &[f32], width: usize) -> PathBuf {
         .unwrap();
     let of_cells = Values::F32(values.to_vec());
     writer.write_array("obsm/X_pca", Dtype::F32, n as u64, width as u64, [Ok(of_cells)]).unwrap();
+    if let Some(of_genes) = of_genes {
+        let of_genes = Values::F32(of_genes.to_vec());
+        writer.write_array("varm/PCs", Dtype::F32, n_genes, width as u64, [Ok(of_genes)]).unwrap();
+    }
     writer.finish().unwrap();
     path
 }
@@ -263,6 +279,48 @@ fn what_changes_a_store_keeps_its_index_or_drops_it() {
     convert(&write(folder.path(), 8, &values, WIDTH), &store, true);
     assert!(!Path::new(&store).join("_slaf/indexes").exists());
     assert_eq!(indexes(&store), [] as [&str; 0]);
+}
+
+#[test]
+fn genes_keep_their_array_and_index_where_none_come() {
+    let (folder, grow) = (tempfile::tempdir().unwrap(), GrowOptions::default());
+    let (values, of_genes) = (points(3, 200), points(6, 12));
+    let store = folder.path().join("a.slaf").display().to_string();
+    convert(&write_genes(folder.path(), 1, &values, WIDTH, 12, Some(&of_genes)), &store, false);
+    let genes = ArrayKey { axis: Axis::Genes, name: "PCs".into() };
+    let options = IndexOptions { measure: Measure::Cosine, kind: IndexKind::Ivf, ..IndexOptions::default() };
+    grow::create_index(&store, &genes, &options, &grow, QUIET).unwrap();
+    let search = || {
+        let query = SearchQuery::Rows(Selection::Ids(vec![0, 1, 7]));
+        let options = SearchOptions { k: 6, measure: Measure::Cosine, ..SearchOptions::default() };
+        Dataset::open(&store).unwrap().nearest(&genes, &query, &options, QUIET).unwrap()
+    };
+    let before = search();
+    let append = |input: &Path, allow_loss| {
+        let options = AppendOptions { allow_loss, ..AppendOptions::default() };
+        grow::append(&store, &[input.to_str().unwrap()], &options, &grow, QUIET)
+    };
+    append(&write(folder.path(), 4, &points(4, 70), WIDTH), false).unwrap();
+    assert_eq!(indexes(&store), ["cosine"]);
+    let dataset = Dataset::open(&store).unwrap();
+    assert_eq!((dataset.n_cells(), dataset.manifest().indexes[0].n_rows), (270, 12));
+    let Values::F32(stored) = dataset.array(&genes, &Selection::All).unwrap().0 else { panic!("another type") };
+    let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&stored), bits(&of_genes));
+    assert_eq!(search(), before);
+    // One that a source has as well, and one of other genes.
+    let both = write_genes(folder.path(), 5, &points(5, 20), WIDTH, 12, Some(&of_genes));
+    let more = write_genes(folder.path(), 7, &points(7, 20), WIDTH, 15, None);
+    for input in [&both, &more] {
+        let error = append(input, false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldLoseData, "{error}");
+        assert!(error.to_string().contains("varm/PCs"), "{error}");
+    }
+    append(&more, true).unwrap();
+    assert_eq!(indexes(&store), [] as [&str; 0]);
+    let dataset = Dataset::open(&store).unwrap();
+    assert_eq!(dataset.manifest().n_genes, 15);
+    assert!(dataset.manifest().arrays.iter().all(|a| a.axis == Axis::Cells));
 }
 
 #[test]
