@@ -1,174 +1,110 @@
-"""Times components, neighbours and markers of slaf and of scanpy, and compares their numbers.
+"""Times components, neighbours, markers and whole analyses of slaf and of its peers.
 
     python analysis.py counts.h5ad --store counts.slaf [--task pca --task ranks]
+    python analysis.py counts.h5ad --store counts.slaf --task ranks --groupby donor --column slaf
+    python analysis.py --task neighbors --points 1000000x50
 
-Every run is a process of its own, the two in turns; the medians are printed with the lowest ratio
-seen, and beside them how far the numbers of the two are apart:
+Every run is a process of its own, the libraries in turns; the medians are printed with the lowest
+ratio seen, cells for each second of CPU, and how far the numbers are apart:
 
 - pca: from the file on disk through totals, logarithm and 2,000 highly variable genes to 50
   components, and the last step alone; the lowest |cos| between the components of both;
-- ranks: Wilcoxon with ties of every cell type against the rest, normalisation included, and the
-  test alone; the largest relative difference of scores and of logarithmic p-values;
+- chain: the same with quality control and filters of cells and genes before;
+- ranks: Wilcoxon with ties of every group of `--groupby` against the rest, normalisation included,
+  and the test alone; the largest relative difference of scores and of logarithmic p-values. What is
+  not done within `--time-limit` is asked for every 20th gene alone;
 - ttest: the same for the t-test;
-- neighbors: the graph of 15 neighbours in the components that `pca` found; of scanpy both its
-  default, which approximates, and exact ones of scikit-learn; the share of the exact neighbours.
+- neighbors: the graph of 15 neighbours, of the components that `pca` found or of `--points`: so
+  many generated ones of so many dimensions. Of scanpy it is its default, which approximates, of
+  sklearn the search alone, by comparing all; the share of the exact neighbours of 200 cells, by
+  numpy;
+- analyze: `slaf analyze` without a layout, and the seconds of its steps.
+
+scanpy, scikit-learn and illico have environments of their own, made when they are asked for.
+BPCells has this test in its R package alone, and needs an Rscript that has it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import warnings
 from pathlib import Path
 from typing import Any
 
+import environments
 import numpy as np
+import search
 
-TASKS = ("pca", "ranks", "ttest", "neighbors")
+HERE = Path(__file__).resolve().parent
+BOTH = ("slaf", "scanpy")
+#: The libraries of a task; those that are measured unless others are named come first.
 COLUMNS = {
-    "pca": ("slaf", "scanpy"),
-    "ranks": ("slaf", "scanpy"),
-    "ttest": ("slaf", "scanpy"),
-    "neighbors": ("slaf", "scanpy", "sklearn"),
+    "pca": (BOTH, ()),
+    "chain": (BOTH, ()),
+    "ranks": (BOTH, ("bpcells", "illico")),
+    "ttest": (BOTH, ()),
+    "neighbors": ((*BOTH, "sklearn"), ()),
+    "analyze": (("slaf",), ()),
 }
-COMPONENTS = 50
-NEIGHBORS = 15
+ENVIRONMENTS = {"scanpy": "scanpy_analysis", "sklearn": "scanpy_analysis", "illico": "illico_ranks"}
+#: Cells whose neighbours are found by comparing all, and cells that are compared at once.
+SAMPLE, STRETCH = 200, 1 << 17
+#: Libraries that are asked for every so manieth gene alone where they are not done in time: their
+#: tests take as long for each gene.
+SOME_GENES = {"ranks": ("scanpy", "illico"), "ttest": ("scanpy",)}
+EVERY = 20
 
 
-def modules(column: str) -> tuple[Any, Any]:
-    """Where a column has its ``pp`` and ``tl``."""
-    if column == "slaf":
-        from slaf.integrations.scanpy import pp, tl
-    else:
-        from scanpy import pp, tl
-    return pp, tl
+def interpreter(column: str, cache: Path) -> Path | None:
+    """The Python that has a library; None if there is none."""
+    if column == "bpcells":
+        has_it = ["Rscript", "-e", "library(BPCells)"]
+        if (
+            shutil.which("Rscript") is None
+            or subprocess.run(has_it, capture_output=True).returncode
+        ):
+            return None
+    module = ENVIRONMENTS.get(column)
+    return Path(sys.executable) if module is None else environments.ensure(module, cache)
 
 
-def opened(column: str, source: str, store: str) -> Any:
-    """The data set as its users open it."""
-    if column == "slaf":
-        from slaf.integrations import read_slaf
-
-        return read_slaf(store)
-    import anndata as ad
-
-    return ad.read_h5ad(source)
-
-
-def pca(column: str, source: str, store: str) -> tuple[float, dict[str, Any]]:
-    """Components of the highly variable genes."""
-    pp, _ = modules(column)
-    adata = opened(column, source, store)
-    pp.normalize_total(adata, target_sum=1e4)
-    pp.log1p(adata)
-    pp.highly_variable_genes(adata, n_top_genes=2000)
-    started = time.perf_counter()
-    pp.pca(adata, n_comps=COMPONENTS)
-    alone = time.perf_counter() - started
-    variance = np.asarray(adata.uns["pca"]["variance"])
-    return alone, {"scores": np.asarray(adata.obsm["X_pca"]), "variance": variance}
+def exact_share(folder: Path, found: np.ndarray) -> float:
+    """The share of the nearest of some cells, each its own, that were found; by comparing all."""
+    points = np.load(folder / "points.npy", mmap_mode="r")
+    random, n = np.random.default_rng(1), len(points)
+    right = 0
+    cells = np.sort(random.choice(n, min(SAMPLE, n), replace=False))
+    for cell in cells:
+        own = points[cell].astype(np.float64)
+        parts = (points[start : start + STRETCH] for start in range(0, n, STRETCH))
+        squared = np.concatenate([((part - own) ** 2).sum(1) for part in parts])
+        # At the same distance those of smaller number come first.
+        nearest = np.argsort(squared, kind="stable")[: found.shape[1]]
+        right += len(np.intersect1d(nearest, found[cell]))
+    return right / (len(cells) * found.shape[1])
 
 
-def ranks(column: str, source: str, store: str, method: str) -> tuple[float, dict[str, Any]]:
-    """Scores and p-values of all genes, in order of their names within each group."""
-    pp, tl = modules(column)
-    adata = opened(column, source, store)
-    pp.normalize_total(adata, target_sum=1e4)
-    pp.log1p(adata)
-    options = {"tie_correct": True} if method == "wilcoxon" else {}
-    started = time.perf_counter()
-    tl.rank_genes_groups(adata, "cell_type", method=method, **options)
-    alone = time.perf_counter() - started
-    found = adata.uns["rank_genes_groups"]
-    result: dict[str, Any] = {}
-    for name in ("scores", "pvals", "logfoldchanges"):
-        groups = found[name].dtype.names
-        parts = [found[name][g][np.argsort(found["names"][g])] for g in groups]
-        result[name] = np.stack([np.asarray(part, np.float64) for part in parts])
-    return alone, result
-
-
-def neighbors(column: str, components: np.ndarray) -> tuple[float, dict[str, Any]]:
-    """The neighbours' distances, as scanpy keeps them."""
-    import anndata as ad
-
-    pp, _ = modules(column)
-    started = time.perf_counter()
-    if column == "sklearn":
-        from sklearn.neighbors import NearestNeighbors
-
-        search = NearestNeighbors(n_neighbors=NEIGHBORS, algorithm="brute").fit(components)
-        found = search.kneighbors(components, return_distance=False)
-        return time.perf_counter() - started, {"found": np.sort(found, axis=1)}
-    adata = ad.AnnData(obsm={"X_pca": components})
-    if column == "slaf":
-        from slaf.data import SLAFConverter
-        from slaf.integrations import read_slaf
-
-        with tempfile.TemporaryDirectory() as folder:
-            adata.X = np.zeros((adata.n_obs, 1), np.float32)
-            SLAFConverter().convert_anndata(adata, f"{folder}/a.slaf")
-            adata = read_slaf(f"{folder}/a.slaf")
-            started = time.perf_counter()
-            pp.neighbors(adata, n_neighbors=NEIGHBORS, use_rep="X_pca")
-            seconds = time.perf_counter() - started
-    else:
-        pp.neighbors(adata, n_neighbors=NEIGHBORS, use_rep="X_pca")
-        seconds = time.perf_counter() - started
-    distances = adata.obsp["distances"].tocsr()
-    distances.sort_indices()
-    found = distances.indices.reshape(adata.n_obs, NEIGHBORS - 1)
-    # scanpy's graph leaves the cell itself out, which is the nearest of its own.
-    own = np.arange(adata.n_obs)[:, None]
-    return seconds, {"found": np.sort(np.hstack([found, own]), axis=1)}
-
-
-def child(args: argparse.Namespace) -> None:
-    """Runs a task for one column, keeps its result, prints what it took."""
-    warnings.simplefilter("ignore")
-    # What a session has imported before it begins.
-    modules(args.column)
-    wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    source, store = str(args.source), str(args.store)
-    if args.child == "pca":
-        alone, result = pca(args.column, source, store)
-    elif args.child == "neighbors":
-        alone, result = neighbors(args.column, np.load(args.results / "pca-slaf.npz")["scores"])
-    else:
-        method = "wilcoxon" if args.child == "ranks" else "t-test"
-        alone, result = ranks(args.column, source, store, method)
-    wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_SELF)
-    np.savez(args.results / f"{args.child}-{args.column}.npz", **result)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    figures = {"wall": wall, "alone": alone, "cpu": cpu, "peak": after.ru_maxrss / 1024}
-    print(json.dumps(figures))
-
-
-def apart(task: str, column: str, results: Path) -> str:
+def apart(task: str, ours: Any, theirs: Any) -> str:
     """How far the numbers of slaf are from those of another, in words."""
-    ours = np.load(results / f"{task}-slaf.npz")
-    theirs = np.load(results / f"{task}-{column}.npz")
-    if task == "pca":
+    if task in ("pca", "chain"):
         a, b = ours["scores"].astype(np.float64), theirs["scores"].astype(np.float64)
         cosines = np.abs((a * b).sum(0)) / np.linalg.norm(a, axis=0) / np.linalg.norm(b, axis=0)
         ratio = np.abs(ours["variance"] / theirs["variance"] - 1).max()
         return f"lowest |cos| 1 - {1 - cosines.min():.1e}; variances within {ratio:.1e}"
-    if task == "neighbors":
-        exact = np.load(results / f"{task}-sklearn.npz")["found"]
-        shares = []
-        for found in (ours["found"], theirs["found"]):
-            same = [len(np.intersect1d(a, b)) for a, b in zip(found, exact, strict=True)]
-            shares.append(np.mean(same) / NEIGHBORS)
-        return f"exact neighbours: slaf {shares[0]:.6f}, {column} {shares[1]:.6f}"
+    if list(ours["groups"]) != list(theirs["groups"]):
+        return "other groups"
+    genes = np.isin(ours["genes"], theirs["genes"])
     texts = []
     for name in ("scores", "pvals", "logfoldchanges"):
-        a, b = ours[name], theirs[name]
+        if name not in theirs:
+            continue
+        a, b = ours[name][:, genes], theirs[name]
         usable = np.isfinite(a) & np.isfinite(b)
         if name == "pvals":
             usable &= (a > 0) & (b > 0)
@@ -178,58 +114,174 @@ def apart(task: str, column: str, results: Path) -> str:
     return "largest differences, relative above 1: " + ", ".join(texts)
 
 
+class Bench:
+    """Runs tasks, and prints a row for each library."""
+
+    def __init__(self, args: argparse.Namespace, results: Path):
+        self.args, self.results = args, results
+        self.points: Path | None = None
+
+    def make_points(self) -> Path:
+        """The folder with the points of neighbours and their store, which are made if need be."""
+        if self.args.points is not None:
+            n, dims = self.args.points
+            folder = Path(self.args.cache) / f"search-{n}x{dims}"
+            if not (folder / "queries.npy").exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                search.generate(n, dims, folder)
+        else:
+            found = self.results / "pca-slaf.npz"
+            if not found.exists():
+                raise SystemExit("no components: give --points, or the results of --task pca")
+            folder = self.results / "points"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            scores = np.load(found)["scores"]
+            np.save(folder / "points.npy", scores)
+            np.save(folder / "labels.npy", np.zeros(len(scores), np.int8))
+        if not (folder / "store.slaf").exists():
+            search.make_store(folder)
+        return folder
+
+    def copied(self) -> Path:
+        """A copy of the store that may be changed; its files do not change, and are shared."""
+        copy = self.results / "analyzed.slaf"
+        shutil.rmtree(copy, ignore_errors=True)
+        try:
+            return Path(shutil.copytree(self.args.store, copy, copy_function=os.link))
+        except (OSError, shutil.Error):
+            # On another disk.
+            shutil.rmtree(copy, ignore_errors=True)
+            return Path(shutil.copytree(self.args.store, copy))
+
+    def run(self, task: str, column: str, python: Path, every: int = 1) -> dict[str, Any]:
+        """A run of a library: what it took, or why there is nothing to tell."""
+        command = [str(python), str(HERE / "analysis_tasks.py"), task, column]
+        command += ["--results", str(self.results), "--every", str(every)]
+        if task == "neighbors":
+            command += ["--points", str(self.points)]
+        else:
+            store = self.copied() if task == "analyze" else self.args.store
+            command += ["--source", str(self.args.source), "--store", str(store)]
+            command += ["--groupby", self.args.groupby]
+        limit = None if column == "slaf" else self.args.time_limit
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"not done in {limit:,.0f} s"}
+        if done.returncode != 0:
+            return {"failed": f"failed, with status {done.returncode}"}
+        figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return figures
+
+    def measure(self, task: str) -> None:
+        """Run a task by all libraries in turns, and print their rows."""
+        if task == "neighbors":
+            self.points = self.make_points()
+        usual, others = COLUMNS[task]
+        chosen = self.args.column or usual
+        taken: dict[str, list[dict[str, Any]]] = {}
+        pythons, remarks = dict[str, Path](), dict[str, str]()
+        for column in (*usual, *others):
+            if column not in chosen:
+                continue
+            taken[column] = []
+            python = interpreter(column, self.args.cache)
+            if python is None:
+                remarks[column] = "not installed"
+            else:
+                pythons[column] = python
+        for _ in range(self.args.rounds):
+            for column, python in pythons.items():
+                if column in remarks:
+                    continue
+                figures = self.run(task, column, python)
+                if "failed" in figures and column in SOME_GENES.get(task, ()):
+                    remarks[column] = f"{figures['failed']}; of every {EVERY}th gene"
+                    figures = self.run(task, column, python, EVERY)
+                if "failed" in figures:
+                    remarks[column] = f"{remarks.get(column, '')} {figures['failed']}".strip()
+                else:
+                    taken[column].append(figures)
+        for column, runs in taken.items():
+            remark = [remarks[column]] if column in remarks else []
+            if runs:
+                self.print_row(task, column, runs, taken.get("slaf", []), remark)
+            else:
+                print(f"| {task} | {column} | | | | | | {'; '.join(remark)} |", flush=True)
+
+    def print_row(
+        self,
+        task: str,
+        column: str,
+        runs: list[dict[str, Any]],
+        ours: list[dict[str, Any]],
+        told: list[str],
+    ) -> None:
+        """Print what a library took, beside what slaf took."""
+        middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+        found = np.load(self.results / f"{task}-{column}.npz")
+        if column != "slaf" and ours:
+            words = []
+            for name, label in (("wall", "wall"), ("alone", "step"), ("peak", "peak")):
+                ratios = [a[name] / b[name] for a, b in zip(runs, ours, strict=False)]
+                words.append(f"{label} {statistics.median(ratios):.1f}x ({min(ratios):.1f}x)")
+            told.append(", ".join(words))
+            if task != "neighbors":
+                told.append(apart(task, np.load(self.results / f"{task}-slaf.npz"), found))
+        if task == "neighbors":
+            told.append(f"{exact_share(self.points, found['found']):.6f} of the exact neighbours")
+        if task == "analyze":
+            steps = zip(found["steps"], found["seconds"], strict=True)
+            told.append(", ".join(f"{step} {seconds:.1f} s" for step, seconds in steps))
+        print(
+            f"| {task} | {column} | {middle['wall']:.2f} | {middle['alone']:.2f} "
+            f"| {middle['cpu']:.1f} | {middle['cells'] / middle['cpu']:,.0f} "
+            f"| {middle['peak']:.0f} | {'; '.join(told)} |",
+            flush=True,
+        )
+
+
+def size(text: str) -> tuple[int, int]:
+    """Points and dimensions, as `1000000x50`."""
+    n, dims = map(int, text.split("x"))
+    return n, dims
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path)
-    parser.add_argument("--store", type=Path, required=True)
+    columns = sorted({column for parts in COLUMNS.values() for part in parts for column in part})
+    parser.add_argument("source", type=Path, nargs="?")
+    parser.add_argument("--store", type=Path, help="made if it is not there")
     parser.add_argument("--results", type=Path, help="a folder that keeps the numbers")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--task", action="append", choices=TASKS)
-    parser.add_argument("--child", choices=TASKS, help=argparse.SUPPRESS)
-    parser.add_argument("--column", help=argparse.SUPPRESS)
+    parser.add_argument("--task", action="append", choices=COLUMNS)
+    parser.add_argument("--column", action="append", choices=columns)
+    parser.add_argument("--groupby", default="cell_type", help="of obs: donor has 24 groups")
+    parser.add_argument(
+        "--points", type=size, metavar="NxDIMS", help="of neighbors: generated ones"
+    )
+    parser.add_argument("--time-limit", type=float, help="seconds of a run of another library")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "slaf" / "bench")
     args = parser.parse_args()
-    if args.child:
-        child(args)
-        return
-    if not args.store.exists():
-        from slaf.data import SLAFConverter
+    tasks = args.task or [task for task in COLUMNS if task != "analyze"]
+    if tasks != ["neighbors"] or args.points is None:
+        if args.source is None or args.store is None:
+            parser.error("the data is missing: an h5ad and its --store")
+        if not args.store.exists():
+            from slaf.data import SLAFConverter
 
-        SLAFConverter().convert(args.source, args.store)
+            SLAFConverter().convert(args.source, args.store)
     with tempfile.TemporaryDirectory() as temporary:
         results = args.results or Path(temporary)
         results.mkdir(parents=True, exist_ok=True)
-        print("| task | column | wall, s | step alone, s | CPU, s | peak, MiB | against slaf |")
-        print("|---|---|---:|---:|---:|---:|---|")
-        for task in args.task or TASKS:
-            measure(task, args, results)
-
-
-def measure(task: str, args: argparse.Namespace, results: Path) -> None:
-    """Runs a task for all columns in turns, prints its rows."""
-    taken: dict[str, list[dict[str, float]]] = {column: [] for column in COLUMNS[task]}
-    for _ in range(args.rounds):
-        for column in COLUMNS[task]:
-            command = [sys.executable, __file__, str(args.source), "--store", str(args.store)]
-            command += ["--results", str(results), "--child", task, "--column", column]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            taken[column].append(json.loads(done.stdout.splitlines()[-1]))
-    ours = taken["slaf"]
-    for column, theirs in taken.items():
-        middle = {name: statistics.median(run[name] for run in theirs) for name in theirs[0]}
-        against = ""
-        if column != "slaf":
-            pairs = list(zip(theirs, ours, strict=True))
-            words = []
-            for name, label in (("wall", "wall"), ("alone", "step"), ("peak", "peak")):
-                ratios = [a[name] / b[name] for a, b in pairs]
-                words.append(f"{label} {statistics.median(ratios):.1f}x ({min(ratios):.1f}x)")
-            against = ", ".join(words) + "; " + apart(task, column, results)
-        print(
-            f"| {task} | {column} | {middle['wall']:.2f} | {middle['alone']:.2f} "
-            f"| {middle['cpu']:.1f} | {middle['peak']:.0f} | {against} |",
-            flush=True,
-        )
+        head = "task | column | wall, s | step alone, s | CPU, s | cells a CPU second | peak, MiB"
+        print(f"| {head} | against slaf |")
+        print("|---|---|---:|---:|---:|---:|---:|---|")
+        bench = Bench(args, results)
+        for task in tasks:
+            bench.measure(task)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Counts are negative binomial with dispersion 1/2. The mean of a gene in a cell is the cell's depth
 times the abundance of the gene in the cell's type and batch. Abundances are log-normal, so a few
-genes are in nearly every cell with high counts, and a long tail is rarely seen. The same arguments
+genes are in nearly every cell with high counts, and a long tail is rarely seen. With `--groups`
+each cell has one of so many perturbations, which lowers the gene of its number. The same arguments
 give the same file.
 """
 
@@ -35,6 +36,11 @@ BATCH_SIGMA = 0.12
 TYPE_SIGMA = 0.35
 MARKER_SHARE = 0.03
 MARKER_FOLD = 6.0
+# A perturbation leaves so much of its gene; control cells are as many as those of 20 others.
+KNOCKDOWN = 0.2
+CONTROL = 20
+# Tells the draws of groups from those of blocks, which begin with the number of a cell.
+GROUPS_SEED = (1 << 32) - 1
 
 # One block of means stays inside a core's L2 cache.
 BLOCK_ELEMENTS = 1 << 19
@@ -54,19 +60,29 @@ class Model:
     cell_donor: np.ndarray
     depth: np.ndarray
     mito: np.ndarray
+    # The perturbation of each cell, 0 for none; number i lowers gene i.
+    cell_group: np.ndarray | None
 
     def mean_rows(self, cells: np.ndarray, out: np.ndarray) -> np.ndarray:
         """Half the expected counts of the given cells (half: the dispersion is 1/2)."""
         np.take(self.types, self.cell_type[cells], axis=0, out=out, mode="clip")
         out *= self.batches[self.cell_batch[cells]]
         out *= (self.depth[cells] / 2)[:, None]
+        if self.cell_group is not None:
+            group = self.cell_group[cells]
+            gene = group % out.shape[1]
+            out[np.arange(len(cells)), gene] *= np.where(group > 0, np.float32(KNOCKDOWN), 1)
         return out
 
 
 def build_model(
-    rng: np.random.Generator, n_obs: int, n_vars: int, genes_per_cell: float, by_type: bool
-) -> Model:
-    """Draws abundances and cells, and sets the depth that gives `genes_per_cell`."""
+    seed: int, n_obs: int, n_vars: int, genes_per_cell: float, by_type: bool, n_groups: int
+) -> tuple[Model, np.random.Generator]:
+    """Draws abundances and cells, and sets the depth that gives `genes_per_cell`.
+
+    Returns the generator of what else there is of cells, too.
+    """
+    rng = np.random.default_rng(seed)
     base = np.exp(rng.normal(0, ABUNDANCE_SIGMA, n_vars))
     mito = np.sort(rng.choice(n_vars, min(MITO_GENES, n_vars), replace=False))
     base[mito] = np.exp(rng.normal(0, 0.5, len(mito)))
@@ -96,9 +112,18 @@ def build_model(
         cell_donor=cell_donor,
         depth=depth.astype(np.float32),
         mito=mito,
+        cell_group=draw_groups(seed, n_obs, n_groups) if n_groups else None,
     )
     model.depth[:] *= depth_factor(model, rng, genes_per_cell)
-    return model
+    return model, rng
+
+
+def draw_groups(seed: int, n_obs: int, n_groups: int) -> np.ndarray:
+    """A group of each cell: the first is large, others differ in size by some 30 %."""
+    rng = np.random.default_rng([seed, GROUPS_SEED])
+    share = np.exp(rng.normal(0, 0.3, n_groups))
+    share[0] = CONTROL
+    return rng.choice(n_groups, n_obs, p=share / share.sum())
 
 
 def depth_factor(model: Model, rng: np.random.Generator, genes_per_cell: float) -> float:
@@ -215,7 +240,7 @@ def write_categorical(
     column.attrs.update({"encoding-type": "categorical", "encoding-version": "0.2.0"})
     column.attrs["ordered"] = False
     write_strings(column, "categories", categories)
-    column["codes"] = codes.astype(np.int8)
+    column["codes"] = codes.astype(np.int8 if len(categories) < 128 else np.int32)
     column["codes"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
 
@@ -247,7 +272,12 @@ def write_metadata(
     for column, values in measured.items():
         write_numbers(obs, column, values)
     write_numbers(obs, "doublet_score", rng.beta(2, 20, n_obs).astype(np.float32))
-    obs.attrs["column-order"] = ["cell_type", "batch", "donor", *measured, "doublet_score"]
+    columns = ["cell_type", "batch", "donor", *measured, "doublet_score"]
+    if model.cell_group is not None:
+        names = ["control", *(f"group{i:05d}" for i in range(1, int(model.cell_group.max()) + 1))]
+        write_categorical(obs, "group", model.cell_group, names)
+        columns.append("group")
+    obs.attrs["column-order"] = columns
 
     symbols = [f"GENE{i}" for i in range(n_vars)]
     for i, gene in enumerate(model.mito):
@@ -269,14 +299,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--genes", type=int, default=30_000)
     parser.add_argument("--genes-per-cell", type=float, default=2_500)
+    parser.add_argument("--groups", type=int, default=0, help="perturbations, as obs['group']")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sort", action="store_true", help="order the cells by type")
     parser.add_argument("--gzip", action="store_true", help="compress X")
     args = parser.parse_args()
 
     started = time.perf_counter()
-    rng = np.random.default_rng(args.seed)
-    model = build_model(rng, args.cells, args.genes, args.genes_per_cell, args.sort)
+    sizes = args.cells, args.genes, args.genes_per_cell
+    model, rng = build_model(args.seed, *sizes, args.sort, args.groups)
     args.target.parent.mkdir(parents=True, exist_ok=True)
     # A file that is there is a file that is complete.
     partial = args.target.with_name(args.target.name + ".partial")

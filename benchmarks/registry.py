@@ -64,6 +64,15 @@ REQUIREMENTS["scdataset_loader"] = (
     *NUMERIC[:2],
     "h5py==3.16.0",
 )
+# scikit-learn is one that scanpy brings.
+REQUIREMENTS["scanpy_analysis"] = (
+    "scanpy==1.12.4",
+    "anndata==0.13.4",
+    "numpy==2.5.5",
+    "scipy==1.16.3",
+    "pandas==2.3.3",
+)
+REQUIREMENTS["illico_ranks"] = ("illico==0.6.0", *REQUIREMENTS["scanpy_analysis"])
 REQUIREMENTS["scdl_loader"] = (
     "bionemo-scdl==0.1.3",
     "anndata==0.13.4",
