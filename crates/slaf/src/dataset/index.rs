@@ -90,7 +90,7 @@ impl Dataset {
         let of_array = |measure: &&Measure| snapshot.index(source.entry, **measure).is_some();
         let measure = measure.unwrap_or(*Measure::ALL.iter().find(of_array).unwrap_or(&usual));
         let index = snapshot.index(source.entry, measure);
-        let bytes = |path: &String| self.manifest().files.iter().find(|f| f.path == *path).map_or(0, |f| f.length);
+        let bytes = |path: &String| self.manifest().length_of(path);
         let mut report = IndexReport {
             array: slot(key),
             kind: index.map_or("scan", |index| &index.kind).to_string(),

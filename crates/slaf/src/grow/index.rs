@@ -179,8 +179,7 @@ fn moved(old: &IndexEntry, before: &Manifest, next: &Manifest) -> Option<IndexEn
     let name = &old.array(before)?.name;
     let same = |a: &&ArrayEntry| a.axis == old.axis && a.name == *name;
     let column = next.arrays.iter().find(same)?.column.clone()?;
-    let table = if old.axis == Axis::Cells { &next.tables.cells } else { &next.tables.genes };
-    Some(IndexEntry { table: table.path.clone(), column, ..old.clone() })
+    Some(IndexEntry { table: next.tables.of_axis(old.axis).path.clone(), column, ..old.clone() })
 }
 
 /// The arrays of a version that have an index.
@@ -229,8 +228,7 @@ impl Building<'_, '_> {
         let lists = builder.finish();
         let (parts, places) = self.write_lists(&lists, &labels, whole.as_ref())?;
         let head = self.write(0, encode_head(&lists, &places))?;
-        let tables = &self.head.manifest().tables;
-        let table = if self.key.axis == Axis::Cells { &tables.cells } else { &tables.genes };
+        let table = self.head.manifest().tables.of_axis(self.key.axis);
         Ok(IndexEntry {
             kind: KIND.to_string(),
             axis: self.key.axis,

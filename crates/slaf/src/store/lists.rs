@@ -31,8 +31,7 @@ impl Snapshot {
     pub(crate) async fn inverted(&self, entry: &IndexEntry) -> Result<Arc<Inverted>> {
         let load = async {
             let array = entry.array(&self.manifest).ok_or_else(|| Error::corrupt("an index of no array"))?;
-            let length = |path: &String| self.manifest.files.iter().find(|f| f.path == *path).map_or(0, |f| f.length);
-            let lengths: Vec<u64> = entry.parts.iter().map(length).collect();
+            let lengths: Vec<u64> = entry.parts.iter().map(|path| self.manifest.length_of(path)).collect();
             let bytes = self.read_file(&entry.head).await?;
             decode_head(&bytes, entry, array, &lengths).at(self.storage.full(&entry.head))
         };

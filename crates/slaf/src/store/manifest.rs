@@ -3,6 +3,7 @@
 
 use super::kinds::{self, Named};
 pub use super::kinds::{Kind, Slot, ValueType};
+use super::table_name::TableName;
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -327,6 +328,23 @@ impl ArrayEntry {
     }
 }
 
+impl Tables {
+    /// A table, if the store has it.
+    pub(crate) fn get(&self, name: TableName) -> Option<&TableEntry> {
+        match name {
+            TableName::Cells => Some(&self.cells),
+            TableName::Genes => Some(&self.genes),
+            TableName::ByGene => self.by_gene.as_ref(),
+            TableName::RawGenes => self.raw_genes.as_ref(),
+        }
+    }
+
+    /// The table whose rows are the cells or genes.
+    pub(crate) fn of_axis(&self, axis: Axis) -> &TableEntry {
+        if TableName::of_axis(axis) == TableName::Cells { &self.cells } else { &self.genes }
+    }
+}
+
 impl IndexEntry {
     /// Its files.
     pub(crate) fn files(&self) -> impl Iterator<Item = &String> {
@@ -335,8 +353,7 @@ impl IndexEntry {
 
     /// The array of a version that it is of.
     pub(crate) fn array<'a>(&self, manifest: &'a Manifest) -> Option<&'a ArrayEntry> {
-        let tables = &manifest.tables;
-        let table = if self.axis == Axis::Cells { &tables.cells } else { &tables.genes };
+        let table = manifest.tables.of_axis(self.axis);
         let is_its = |a: &&ArrayEntry| a.axis == self.axis && a.column.as_ref() == Some(&self.column);
         manifest.arrays.iter().find(is_its).filter(|_| table.path == self.table && table.rows >= self.n_rows)
     }
@@ -390,6 +407,16 @@ impl Manifest {
             self.writer_features.push(MEASURED.to_string());
         }
         self.measured = measured;
+    }
+
+    /// A file of this version, by its path.
+    pub(crate) fn file(&self, path: &str) -> Option<&FileEntry> {
+        self.files.iter().find(|f| f.path == path)
+    }
+
+    /// The bytes of a file of this version; 0 if it is none.
+    pub(crate) fn length_of(&self, path: &str) -> u64 {
+        self.file(path).map_or(0, |f| f.length)
     }
 
     /// Leaves out the indexes of arrays that are other ones by now, or gone.

@@ -249,7 +249,7 @@ fn cell_names(m: &Manifest) -> Result<()> {
     let (mut row, mut seen) = (0, HashSet::new());
     for (i, NameSegment { path, first_row, n_rows }) in m.cell_names.iter().enumerate() {
         let field = |name: &str| format!("cell_names.{i}.{name}");
-        let Some(file) = m.files.iter().find(|f| f.path == *path) else {
+        let Some(file) = m.file(path) else {
             return Err(Error::corrupt(format!("{path:?} is no file of this version")).at(field("path")));
         };
         if !seen.insert(path) {
@@ -275,14 +275,13 @@ fn index(m: &Manifest, entry: &IndexEntry) -> Result<()> {
     };
     let mut seen = HashSet::new();
     for path in entry.files() {
-        if !seen.insert(path) || m.files.iter().all(|f| f.path != *path) {
+        if !seen.insert(path) || m.file(path).is_none() {
             return Err(Error::corrupt(format!("{path:?} is no file of this version, or comes twice")));
         }
     }
     if entry.kind == inverted::KIND {
-        let length = m.files.iter().find(|f| f.path == entry.head).map_or(0, |f| f.length);
         let expected = inverted::head_length(entry.n_lists, array.width).unwrap_or(u64::MAX);
-        equal("n_lists", expected, "bytes of its file", length)?;
+        equal("n_lists", expected, "bytes of its file", m.length_of(&entry.head))?;
     }
     Ok(())
 }

@@ -68,13 +68,13 @@ impl Snapshot {
 
     /// Opens a table on first use.
     pub(crate) async fn table(&self, name: TableName) -> Result<&Table> {
-        let tables = &self.manifest.tables;
-        let (cell, entry): (&OnceCell<Table>, Option<&TableEntry>) = match name {
-            TableName::Cells => (&self.cells, Some(&tables.cells)),
-            TableName::Genes => (&self.genes, Some(&tables.genes)),
-            TableName::ByGene => (&self.by_gene, tables.by_gene.as_ref()),
-            TableName::RawGenes => (&self.raw_genes, tables.raw_genes.as_ref()),
+        let cell = match name {
+            TableName::Cells => &self.cells,
+            TableName::Genes => &self.genes,
+            TableName::ByGene => &self.by_gene,
+            TableName::RawGenes => &self.raw_genes,
         };
+        let entry = self.manifest.tables.get(name);
         let entry = entry.ok_or_else(|| Error::new(ErrorKind::Internal, format!("the store has no table {name:?}")))?;
         let open = async || {
             let opened = async {
@@ -110,7 +110,7 @@ impl Snapshot {
     async fn check_is_ours(&self, table: &Table, entry: &TableEntry) -> Result<()> {
         let Some(name) = table.transaction() else { return Ok(()) };
         let path = format!("{}/_transactions/{name}", entry.path);
-        if self.manifest.files.iter().any(|f| f.path == path) {
+        if self.manifest.file(&path).is_some() {
             return Ok(());
         }
         let message = "another table than the one that was committed (`slaf verify` checks the whole store)";
@@ -120,7 +120,7 @@ impl Snapshot {
 
     /// A file of this version, whole, compared with its hash.
     pub(crate) async fn read_file(&self, path: &str) -> Result<Bytes> {
-        let file = self.manifest.files.iter().find(|f| f.path == path);
+        let file = self.manifest.file(path);
         let read = async {
             match file.filter(|f| f.length > 0) {
                 Some(file) => self.storage.read_range(path, 0..file.length).await,
