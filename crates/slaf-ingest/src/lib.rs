@@ -33,6 +33,7 @@ mod text;
 mod text_columns;
 mod union;
 mod union_columns;
+mod union_frames;
 mod union_genes;
 mod union_part;
 mod union_slots;

@@ -98,6 +98,20 @@ pub(crate) fn match_genes(keys: &[Vec<String>], join: Join) -> (Vec<(usize, usiz
     (genes, maps.collect())
 }
 
+/// The error about an inner join of which no gene is left.
+pub(crate) fn no_common_gene(inputs: &[(String, Box<dyn Input>)], keys: &[Vec<String>]) -> Error {
+    let first: HashSet<&str> = keys[0].iter().map(String::as_str).collect();
+    let is_apart = |own: &Vec<String>| own.iter().all(|gene| !first.contains(gene.as_str()));
+    let apart = inputs.iter().zip(keys).skip(1).find(|(_, own)| is_apart(own));
+    let why = match apart {
+        Some(((name, _), _)) => format!("; {name} has none of those of {}", inputs[0].0),
+        None => String::new(),
+    };
+    Error::invalid(format!(
+        "no gene is in every input{why}: take --join outer (join=\"outer\"), or check the gene names"
+    ))
+}
+
 /// Which genes were measured in the cells of each input.
 pub(crate) fn measured_in(
     inputs: &[(String, Box<dyn Input>)],

@@ -34,7 +34,7 @@ pub(crate) fn unite_slots(
             let alike: Vec<&MatrixInfo> =
                 inputs.iter().filter_map(|(_, i)| i.description().matrices.iter().find(|o| o.key == m.key)).collect();
             if !matches!(m.key, MatrixKey::X | MatrixKey::Layer(_)) {
-                lose(format!("{name}: {}", m.key), "not united over several inputs", losses);
+                lose(format!("{} of {name}", m.key), "not united over several inputs", losses);
             } else if alike.len() < inputs.len() && m.key == MatrixKey::X {
                 lose(m.key.to_string(), "not in every input", losses);
             } else if alike.len() < inputs.len() && !fill_layers {
@@ -66,7 +66,7 @@ pub(crate) fn unite_slots(
                     arrays.push(a.clone());
                     continue;
                 }
-                lose(format!("{name}: {path}"), "not united over several inputs", losses);
+                lose(format!("{path} of {name}"), "not united over several inputs", losses);
             } else if alike.len() < inputs.len() {
                 lose(path, "not in every input with the same number of columns", losses);
             } else if !arrays.iter().any(|o| o.key == a.key) {
@@ -75,10 +75,10 @@ pub(crate) fn unite_slots(
             }
         }
         for extra in d.extras.iter().filter(|e| *e != "uns") {
-            lose(format!("{name}: {extra}"), "not united over several inputs", losses);
+            lose(format!("{extra} of {name}"), "not united over several inputs", losses);
         }
         if d.raw_var.is_some() {
-            lose(format!("{name}: raw"), "not united over several inputs", losses);
+            lose(format!("raw of {name}"), "not united over several inputs", losses);
         }
     }
     (matrices, arrays)
