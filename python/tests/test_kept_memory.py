@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from test_queries import annotated, counts
 
-from slaf import SLAFArray
+import slaf
+from slaf import SLAFArray, _slaf
 from slaf.data import SLAFConverter
 from slaf.integrations.anndata import read_slaf
 
@@ -35,3 +36,15 @@ def test_answers_do_not_depend_on_what_is_kept(path, budget, monkeypatch):
         assert list(lazy[cells].obs_names) == cells
         some = array.query("SELECT cell_id FROM cells WHERE cell_integer_id IN (7, 9) ORDER BY 1")
         assert some["cell_id"].to_list() == sorted(expected.obs_names[[7, 9]])
+
+
+@pytest.mark.parametrize("name", ["SLAF_QUERY_MEMORY", "SLAF_KEPT_MEMORY"])
+def test_budgets_have_units_and_are_checked(path, name, monkeypatch):
+    for wrong in ("8 furlongs", "", "-1", "1.5G"):
+        monkeypatch.setenv(name, wrong)
+        with pytest.raises(slaf.InvalidArgumentError, match=f"{name}={wrong!r}".replace("'", '"')):
+            SLAFArray(path)
+    monkeypatch.setenv(name, "2G")
+    assert SLAFArray(path).query("SELECT COUNT(*) FROM cells").item() == 200
+    if name == "SLAF_QUERY_MEMORY":
+        assert _slaf.query_memory() == 2 << 30

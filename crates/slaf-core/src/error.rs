@@ -154,12 +154,15 @@ impl Error {
     }
 
     /// Names the place at fault. Called again by an outer caller, it puts the outer place before
-    /// the inner one: `at("/X/indptr")` then `at("a.h5ad")` reads `a.h5ad: /X/indptr`.
+    /// the inner one: `at("/X/indptr")` then `at("a.h5ad")` reads `a.h5ad: /X/indptr`. A place that begins
+    /// with the outer one names it already: two callers that know the same file name it once.
     #[must_use]
     pub fn at(mut self, outer: impl fmt::Display) -> Self {
+        let outer = outer.to_string();
         self.location = Some(match self.location.take() {
+            Some(inner) if begins_with(&inner, &outer) => inner,
             Some(inner) => format!("{outer}: {inner}"),
-            None => outer.to_string(),
+            None => outer,
         });
         self
     }
@@ -178,6 +181,11 @@ impl Error {
     pub fn message(&self) -> &str {
         &self.message
     }
+}
+
+/// Whether a place is another one, or lies in it.
+fn begins_with(place: &str, outer: &str) -> bool {
+    place.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || rest.starts_with(": "))
 }
 
 impl fmt::Display for Error {
@@ -271,5 +279,16 @@ mod tests {
     fn outer_places_come_first() {
         let e = Error::malformed("not monotone").at("/X/indptr").at("a.h5ad");
         assert_eq!(e.to_string(), "a.h5ad: /X/indptr: not monotone");
+    }
+
+    #[test]
+    fn a_place_is_named_once() {
+        let e = Error::malformed("cut off").at("a.h5ad").at("a.h5ad");
+        assert_eq!(e.to_string(), "a.h5ad: cut off");
+        let e = Error::malformed("cut off").at("/X/indptr").at("/X").at("a.h5ad").at("a.h5ad");
+        assert_eq!(e.to_string(), "a.h5ad: /X/indptr: cut off");
+        // Another place that only begins with the same letters.
+        let e = Error::malformed("cut off").at("a.h5ad").at("a");
+        assert_eq!(e.to_string(), "a: a.h5ad: cut off");
     }
 }

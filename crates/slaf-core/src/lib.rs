@@ -28,9 +28,9 @@ pub mod uri;
 pub use chunk::CsrChunk;
 pub use dtype::{Dtype, Value, Values};
 pub use error::{Context, Error, ErrorKind, Result, cause};
-pub use names::unknown_name;
+pub use names::{check_printable, unknown_name};
 pub use near::near;
-pub use size::parse_bytes;
+pub use size::{bytes_from_env, parse_bytes};
 
 /// Bytes of stack of a thread that works for a call: expressions are evaluated as deep as a query
 /// nests them, and without optimisation large futures are copied from frame to frame.

@@ -1,6 +1,19 @@
-//! Enums whose values have names that files, SQL, Python and the command line share.
+//! Names that files, SQL, Python and the command line share: of the values of enums, and those that
+//! users give.
 
-use crate::{Error, near};
+use crate::{Error, Result, near};
+
+/// Refuses control characters in a name that a user gives for `what`: terminals, logs and the files of
+/// others would read something else in it.
+///
+/// # Errors
+/// `invalid-argument`, which shows the name with these characters escaped.
+pub fn check_printable(what: &str, name: &str) -> Result<()> {
+    match name.chars().any(char::is_control) {
+        true => Err(Error::invalid(format!("{what} {name:?} has a control character: take it out"))),
+        false => Ok(()),
+    }
+}
 
 /// The error about a name that no value has.
 #[doc(hidden)]
@@ -60,4 +73,20 @@ macro_rules! names {
             }
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_printable;
+
+    #[test]
+    fn control_characters_are_shown_and_refused() {
+        for (name, shown) in [("a\0b", "\"a\\0b\""), ("a\nb", "\"a\\nb\""), ("\u{1b}[2J", "\"\\u{1b}[2J\"")] {
+            let message = check_printable("the name", name).unwrap_err().to_string();
+            assert!(message.contains(shown) && !message.contains(name), "{message}");
+        }
+        for name in ["", "night 2", "é/ü", "🧬"] {
+            check_printable("the name", name).unwrap();
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Sizes as people write them.
 
+use crate::{Error, Result};
+
 /// A number of bytes: `1000000`, `800M`, `512 MB`, `2GiB`, in any case. K, M, G and T are powers of 1024,
 /// with a `B` behind them powers of 1000. `None` for what is none, or is more than 64 bits number.
 pub fn parse_bytes(text: &str) -> Option<u64> {
@@ -21,9 +23,36 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
+/// The bytes that a variable of the environment says, as [`parse_bytes`] takes them, or else the default.
+///
+/// # Errors
+/// `invalid-argument` for what is no number of bytes.
+pub fn bytes_from_env(variable: &str, default: u64) -> Result<u64> {
+    std::env::var_os(variable).map_or(Ok(default), |value| bytes_of(variable, &value.to_string_lossy()))
+}
+
+fn bytes_of(variable: &str, value: &str) -> Result<u64> {
+    parse_bytes(value).ok_or_else(|| {
+        let what = "is no number of bytes: write digits, with a unit or without, such as 500000000, 512 MB or 2 GiB";
+        Error::invalid(format!("{variable}={value:?} {what}"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_bytes;
+    use super::{bytes_of, parse_bytes};
+    use crate::ErrorKind;
+
+    #[test]
+    fn a_variable_is_digits_and_a_unit() {
+        assert_eq!(bytes_of("V", "0").unwrap(), 0);
+        assert_eq!(bytes_of("V", "512 MB").unwrap(), 512_000_000);
+        for value in ["", "abc", "-5", "1e9", "1.5", "10 furlongs"] {
+            let error = bytes_of("V", value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{value}");
+            assert!(error.message().contains(&format!("V={value:?}")), "{error}");
+        }
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -7,13 +7,13 @@
 
 use crate::disk_cache::{DiskCache, Key};
 use crate::meter::Meter;
-use crate::sizes;
 use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, Result};
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, PlaceholderGuard};
+use slaf_core::bytes_from_env;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -85,7 +85,7 @@ impl Blocks {
     /// # Errors
     /// `invalid-argument` for sizes that are no numbers, also where they are not used.
     pub(crate) fn from_env(meter: &Arc<Meter>) -> slaf_core::Result<Option<Blocks>> {
-        let (memory, disk) = (sizes::of(VARIABLE, DEFAULT_MEMORY)?, DiskCache::from_env()?);
+        let (memory, disk) = (bytes_from_env(VARIABLE, DEFAULT_MEMORY)?, DiskCache::from_env()?);
         Ok((memory > 0).then(|| Blocks::new(memory, disk, meter.clone())))
     }
 

@@ -6,9 +6,8 @@
 //! itself; one that differs is removed and read anew from its store. Files appear whole, by renaming,
 //! and whoever reads one that another process removes finds nothing.
 
-use crate::sizes;
 use bytes::Bytes;
-use slaf_core::Result;
+use slaf_core::{Result, bytes_from_env};
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -59,7 +58,7 @@ impl DiskCache {
     /// # Errors
     /// `invalid-argument` for a size that is no number.
     pub(crate) fn from_env() -> Result<Option<Arc<DiskCache>>> {
-        let limit = sizes::of(SIZE, DEFAULT_SIZE)?;
+        let limit = bytes_from_env(SIZE, DEFAULT_SIZE)?;
         let Some(folder) = std::env::var_os(FOLDER).filter(|f| !f.is_empty()) else { return Ok(None) };
         let mut of_process = OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (folder, limit);

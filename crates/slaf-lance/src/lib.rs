@@ -24,7 +24,6 @@ mod meter;
 mod options;
 mod parts;
 pub mod runtime;
-mod sizes;
 mod storage;
 mod table;
 mod watch;

@@ -1,4 +1,6 @@
-//! Sizes that tests make tiny, to cross every boundary with little data.
+//! Sizes that tests make tiny, to cross every boundary with little data, and budgets of memory.
+
+use slaf_core::{Result, bytes_from_env};
 
 fn from_env(name: &str, otherwise: usize) -> usize {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).filter(|&n| n > 0).unwrap_or(otherwise)
@@ -62,14 +64,31 @@ pub(crate) fn pushdown() -> bool {
     std::env::var_os("SLAF_PUSHDOWN").is_none_or(|v| v != "off")
 }
 
+const QUERY_MEMORY: (&str, u64) = ("SLAF_QUERY_MEMORY", 4 << 30);
+const KEPT_MEMORY: (&str, u64) = ("SLAF_KEPT_MEMORY", 1 << 30);
+
+/// Refuses budgets of the environment that are none: who sets one would get the default without a word.
+///
+/// # Errors
+/// `invalid-argument` that names the variable.
+pub(crate) fn check_budgets() -> Result<()> {
+    [QUERY_MEMORY, KEPT_MEMORY].iter().try_for_each(|(name, default)| bytes_from_env(name, *default).map(drop))
+}
+
+/// A budget, at least a byte.
+fn budget((name, default): (&str, u64)) -> usize {
+    let bytes = bytes_from_env(name, default).unwrap_or(default);
+    usize::try_from(bytes).unwrap_or(usize::MAX).max(1)
+}
+
 /// Bytes that the queries of a handle may hold together before they spill or stop.
 /// `SLAF_QUERY_MEMORY` overrides it.
 pub fn query_memory() -> usize {
-    from_env("SLAF_QUERY_MEMORY", 4 << 30)
+    budget(QUERY_MEMORY)
 }
 
 /// Bytes of names, orders of genes and whole columns that a handle keeps. `SLAF_KEPT_MEMORY`
 /// overrides it.
 pub(crate) fn kept_memory() -> usize {
-    from_env("SLAF_KEPT_MEMORY", 1 << 30)
+    budget(KEPT_MEMORY)
 }

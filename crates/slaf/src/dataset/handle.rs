@@ -1,5 +1,6 @@
 //! Opening a store, and what is known of a version as such.
 
+use crate::config;
 use crate::convert::elsewhere;
 use crate::info::Info;
 use crate::loader::Source;
@@ -86,10 +87,12 @@ impl Dataset {
     /// Opens a store with options.
     ///
     /// # Errors
-    /// As [`Dataset::open`]; `not-found` also for a version, tag or time that there is not.
+    /// As [`Dataset::open`]; `not-found` also for a version, tag or time that there is not;
+    /// `invalid-argument` for a budget of the environment that is no number of bytes.
     pub fn open_with(uri: &str, options: &DatasetOptions) -> Result<Dataset> {
         let _span = tracing::debug_span!("open", store = %Address(uri)).entered();
         elsewhere::refuse_web(uri)?;
+        config::check_budgets()?;
         let storage = block_on(Storage::new(uri, &options.storage_options))?;
         let first_touch = options.verify == Verify::FirstTouch;
         let snapshot = block_on(async {

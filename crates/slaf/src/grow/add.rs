@@ -88,7 +88,7 @@ pub fn add(
     let file: Option<Box<dyn Input>> = match additions {
         Additions::File(path) => {
             let open = OpenOptions { memory: options.memory / 4, ..OpenOptions::default() };
-            Some(slaf_ingest::open(path, &open).at(path.display())?)
+            Some(slaf_ingest::open(path, &open)?)
         }
         Additions::Table(_) => None,
     };
