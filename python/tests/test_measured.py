@@ -247,6 +247,60 @@ def test_genes_of_other_names_are_refused(tmp_path, panels):
     assert "o.h5ad: 0 of its 2 match, 2 are new; 6 of the store's were not" in done.stdout
 
 
+def test_without_any_gene(tmp_path, panels):
+    """A store or a source that has none has none in common with the other."""
+    none = panel(6, 5, [])
+    none.write_h5ad(tmp_path / "none.h5ad")
+    array = stored(panels[0], tmp_path / "a.slaf")
+    for join in ("outer", "reference"):
+        with pytest.raises(slaf.InvalidArgumentError, match="it has no genes, and") as e:
+            array.append(tmp_path / "none.h5ad", join=join)
+        assert "--allow-disjoint" in str(e.value)
+        assert "none.h5ad" in str(e.value)
+    with pytest.raises(slaf.InvalidArgumentError, match=r"none\.h5ad has none of those"):
+        array.append(tmp_path / "none.h5ad", join="inner")
+    assert array.refresh() == 1
+    report = array.append(none, allow_disjoint=True)
+    assert report.n_cells == panels[0].n_obs + 5
+    assert array.is_measured()[-5:].sum() == 0
+    empty = stored(none, tmp_path / "none.slaf")
+    with pytest.raises(slaf.InvalidArgumentError, match=r"the store has none.*--allow-disjoint"):
+        empty.append(panels[0])
+    empty.append(none, source_name="again")
+    report = empty.append(panels[0], allow_disjoint=True)
+    assert report.n_genes == panels[0].n_vars
+    assert empty.verify() == []
+    # Genes alone, of other names, are not added either.
+    other = panel(6, 5, ["ENSG0", "ENSG1"])[:0].copy()
+    with pytest.raises(slaf.InvalidArgumentError, match="none of its 2 genes"):
+        array.append(other)
+
+
+def test_symbols_and_parameters_of_measured(tmp_path, panels):
+    adata = panels[0].copy()
+    symbols = [f"Sym{i}" for i in range(adata.n_vars)]
+    adata.var["symbol"] = [*symbols[:-1], symbols[0]]
+    adata.varm["PCs"] = np.arange(2.0 * adata.n_vars).reshape(-1, 2) + 1
+    array = stored(adata, tmp_path / "a.slaf")
+    ids, sql = list(adata.var_names), "SELECT gene_id FROM measured({}) ORDER BY gene_id"
+    assert array.query(sql.format(f"'Sym1', '{ids[2]}', 3"))["gene_id"].to_list() == ids[1:4]
+    assert array.query(sql.format("'Sym2'")).item() == array.query(sql.format(f"'{ids[2]}'")).item()
+    nearest = "SELECT gene_id FROM nearest_genes('PCs', '{}', 3, 'l2')"
+    assert array.query(nearest.format("Sym1")).equals(array.query(nearest.format(ids[1])))
+    with pytest.raises(slaf.SlafError, match="Sym0") as e:
+        array.query(sql.format("'Sym0'"))
+    assert e.value.kind == "ambiguous-name"
+    with pytest.raises(slaf.UnknownNameError, match="Sym99"):
+        array.query(sql.format("'Sym99'"))
+    for text, params in (("?", ["Sym1"]), ("$1", ["Sym1"]), ("$gene", {"gene": "Sym1"})):
+        with pytest.raises(slaf.QueryError, match=r"no parameter.*measured\(\) WHERE gene_id"):
+            array.query(sql.format(text), params)
+    with pytest.raises(slaf.QueryError, match="ids, symbols or numbers of genes"):
+        array.query(sql.format("1.5"))
+    sql = "SELECT gene_id FROM measured() WHERE gene_id = ?"
+    assert array.query(sql, [ids[1]]).item() == ids[1]
+
+
 def test_tables_and_functions_of_sql(array, panels):
     expected = Panels(panels)
     sources = array.query("SELECT * FROM sources()")

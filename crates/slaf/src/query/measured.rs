@@ -87,7 +87,7 @@ impl Make for Sources {
 }
 
 /// `measured()`, `measured('CD3D', 7)`: a row for each gene of each source that measured it, of all genes
-/// or of some, by name or number.
+/// or of some, by id, by symbol or by number.
 #[derive(Debug)]
 pub(super) struct MeasuredFunction {
     pub(super) snapshot: Arc<Snapshot>,
@@ -103,9 +103,20 @@ impl TableFunctionImpl for MeasuredFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DfResult<Arc<dyn TableProvider>> {
         let gene = |expr: &Expr| {
             let wrong = || {
-                let what = "measured takes names or numbers of genes, or nothing: measured('CD3D', 'MS4A1')";
+                let what = format!(
+                    "measured takes ids, symbols or numbers of genes, or nothing: measured('CD3D', 7); it does not \
+                     take {expr}"
+                );
                 to_datafusion(Error::new(ErrorKind::InvalidQuery, what))
             };
+            if let Expr::Placeholder(parameter) = expr {
+                let what = format!(
+                    "measured takes no parameter such as {}, since it is a table: write the gene into the text, \
+                     measured('CD3D'), or compare with the parameter: measured() WHERE gene_id = ?",
+                    parameter.id
+                );
+                return Err(to_datafusion(Error::new(ErrorKind::InvalidQuery, what)));
+            }
             let Expr::Literal(value, _) = expr else { return Err(wrong()) };
             if let Some(Some(name)) = value.try_as_str() {
                 return Ok(Gene::Name(name.to_string()));
@@ -143,7 +154,7 @@ impl MeasuredGenes {
         let mut numbers = Vec::new();
         for gene in &self.genes {
             numbers.push(match gene {
-                Gene::Name(name) => self.snapshot.resolve(Axis::Genes, &[name]).await?.swap_remove(0),
+                Gene::Name(name) => self.snapshot.row_of_name(Axis::Genes, name).await?,
                 Gene::Number(number) => *number,
             });
         }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 const K: usize = 10;
 
 /// `nearest(key, query, k, metric)`: the cells, or with `nearest_genes` the genes, that are nearest to
-/// one of them, by its name or its number, or to a vector.
+/// one of them, by its name or its number, a gene also by its symbol, or to a vector.
 #[derive(Debug)]
 pub(super) struct NearestFunction {
     pub(super) snapshot: Arc<Snapshot>,
@@ -155,7 +155,7 @@ impl Make for Nearest {
         let Asked { key, target, k, measure } = &self.asked;
         let rows = |number: u64| SearchQuery::Rows(Selection::Ids(vec![number]));
         let query = match target {
-            Target::Name(name) => rows(self.snapshot.resolve(key.axis, &[name]).await?.swap_remove(0)),
+            Target::Name(name) => rows(self.snapshot.row_of_name(key.axis, name).await?),
             Target::Number(number) => rows(*number),
             Target::Point(values) => SearchQuery::Points { dims: values.len(), values: values.clone() },
         };

@@ -196,11 +196,19 @@ impl Snapshot {
             .ok_or_else(|| Error::corrupt("the ranks of the genes are no permutation"))
     }
 
-    /// The gene that a column of `cells` shows: by its id, or else by its symbol.
+    /// The gene that a column of `cells` shows.
     pub(crate) async fn gene_of_column(&self, name: &str) -> Result<Option<u64>> {
-        if self.manifest.matrices.iter().all(|m| m.slot != Slot::X) {
-            return Ok(None);
+        match self.manifest.matrices.iter().any(|m| m.slot == Slot::X) {
+            true => self.gene_of_name(name).await,
+            false => Ok(None),
         }
+    }
+
+    /// The gene that a name in SQL means: by its id, or else by its symbol.
+    ///
+    /// # Errors
+    /// `ambiguous-name`.
+    pub(crate) async fn gene_of_name(&self, name: &str) -> Result<Option<u64>> {
         let one = |rows: &[u64], what: &str| match rows {
             [] => Ok(None),
             [row] => Ok(Some(*row)),
@@ -216,6 +224,19 @@ impl Snapshot {
             Some(symbols) => one(&symbols.find(name), "symbol"),
             None => Ok(None),
         }
+    }
+
+    /// The row that a name in SQL means: of a cell by its id, of a gene by its id, or else by its symbol.
+    ///
+    /// # Errors
+    /// Those of [`Snapshot::resolve`].
+    pub(crate) async fn row_of_name(&self, axis: Axis, name: &str) -> Result<u64> {
+        if axis == Axis::Genes
+            && let Some(gene) = self.gene_of_name(name).await?
+        {
+            return Ok(gene);
+        }
+        Ok(self.resolve(axis, &[name]).await?.swap_remove(0))
     }
 
     /// The ids and the symbols under which genes are columns.
