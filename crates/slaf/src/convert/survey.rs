@@ -276,12 +276,14 @@ pub(crate) async fn remove_indexes(storage: &Storage, id: &str, unwanted: impl F
     Ok(())
 }
 
-/// Removes the data files of parts that lost: those that nobody names.
+/// Removes the data files of parts that lost: those that nobody names. What is not named as ours are
+/// is somebody else's, although the folder has the id of the write.
 pub(crate) async fn remove_parts(storage: &Storage, id: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
     for name in ["cells", "by_gene"] {
         for (file, _) in storage.list(&format!("{}/data", table(id, name))).await? {
             // Also one that was not whole when its writer died.
-            if unwanted(&file) {
+            let is_ours = is_of_part(whole_name(&file).unwrap_or(&file)) || is_nameless(&file);
+            if is_ours && unwanted(&file) {
                 storage.delete(&file).await?;
             }
         }

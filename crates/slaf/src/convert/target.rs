@@ -6,7 +6,7 @@ use super::survey::{self, Survey};
 use crate::store::manifest::{FileEntry, Manifest};
 use crate::store::manifest_check::next_version;
 use crate::store::{heads, versions};
-use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_core::{Context, Error, ErrorKind, Result, check_printable};
 use slaf_ingest::temporary::folder_of;
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
@@ -33,6 +33,9 @@ pub(super) struct Target {
 impl Target {
     /// Checks that the target may be written. Nothing is created.
     pub(super) async fn prepare(inputs: &[&Path], output: &str, options: &ConvertOptions) -> Result<Target> {
+        if let Some(column) = &options.source_column {
+            check_printable("the source column (--source-column, source_column=)", column)?;
+        }
         let storage = Storage::new(output, &options.storage_options).await?;
         let error = |what: &str| Error::new(ErrorKind::AlreadyExists, what).at(storage.uri());
         if let Some(root) = storage.local() {
@@ -104,8 +107,12 @@ impl Target {
             return Err(self.lost());
         }
         let mut written = files_of(&self.storage, manifest).await?;
-        // An attempt at a part may still write, although another one has won.
-        written.retain(|(path, _)| !survey::is_of_part(path) && !survey::is_nameless(path));
+        // Data files of parts are named already: others beside them are of attempts that lost, which may still
+        // write, or somebody else's.
+        let of_parts: HashSet<&str> = manifest.files.iter().map(|f| folder(&f.path)).collect();
+        written.retain(|(path, _)| {
+            !survey::is_of_part(path) && !survey::is_nameless(path) && !of_parts.contains(folder(path))
+        });
         let commit = Commit { storage: &self.storage, write_id: &self.write_id, durability: self.durability };
         commit.seal(manifest, written, || self.lost()).await
     }
@@ -147,23 +154,33 @@ impl Target {
         self.held.release();
     }
 
-    /// Removes the folders that are empty now. Others may be at work: theirs are not.
     fn remove_empty_folders(&self) {
         let Some(root) = self.storage.local() else { return };
-        let files = self.before.named.iter().chain(&self.before.unmarked);
-        let tables = files.filter_map(|f| Some(f.split_once('/')?.0));
-        for table in tables.filter(|t| *t != "_slaf").collect::<BTreeSet<_>>() {
-            remove_empty(&root.join(table));
-        }
-        let slaf = root.join("_slaf");
-        let ours = ["categories", "extras", "heads", "indexes", "measured", "names", "versions", "writing", ""]
-            .map(|f| slaf.join(f));
-        let ours = ours.into_iter().chain((!self.keep_root).then(|| root.clone()));
-        for folder in ours {
+        remove_empty_folders(root, self.before.named.iter().chain(&self.before.unmarked));
+        if !self.keep_root {
             // Fails, as it should, for a folder that is not empty.
-            let _ = std::fs::remove_dir(folder);
+            let _ = std::fs::remove_dir(root);
         }
     }
+}
+
+/// Removes the folders of a local store that are empty now: of the tables that these files were in, and
+/// those below `_slaf`. Others may be at work: theirs are not.
+pub(crate) fn remove_empty_folders<'a>(root: &Path, files: impl Iterator<Item = &'a String>) {
+    let tables = files.filter_map(|f| Some(f.split_once('/')?.0));
+    for table in tables.filter(|t| *t != "_slaf").collect::<BTreeSet<_>>() {
+        remove_empty(&root.join(table));
+    }
+    let slaf = root.join("_slaf");
+    for folder in ["categories", "extras", "heads", "indexes", "measured", "names", "versions", "writing", ""] {
+        // Fails, as it should, for a folder that is not empty.
+        let _ = std::fs::remove_dir(slaf.join(folder));
+    }
+}
+
+/// The folder that a file is in.
+fn folder(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// The files of the tables of a version, and its single ones beside them, with their lengths.
@@ -180,7 +197,7 @@ pub(crate) async fn files_of(storage: &Storage, manifest: &Manifest) -> Result<V
         manifest.measured.as_ref().map(|e| &e.path),
     ];
     for file in single.into_iter().flatten() {
-        let beside = storage.list(file.rsplit_once('/').map_or("", |(folder, _)| folder)).await?;
+        let beside = storage.list(folder(file)).await?;
         files.extend(beside.into_iter().filter(|(f, _)| f == file));
     }
     if !manifest.cell_names.is_empty() {

@@ -6,11 +6,12 @@ use super::slots::fingerprints;
 use super::writer::{Head, commit_over, commit_over_any, refuse_replaced};
 use crate::convert::now;
 use crate::convert::survey::Survey;
+use crate::convert::target::remove_empty_folders;
 use crate::dataset::Dataset;
 use crate::store::manifest::Manifest;
 use crate::store::versions;
 use serde::Serialize;
-use slaf_core::{Error, ErrorKind, Result, near};
+use slaf_core::{Error, ErrorKind, Result, check_printable, near};
 use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,12 +22,13 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// `already-exists` if another version has the name; `not-found` for a version that there is not;
-/// `invalid-argument` for an empty name, and for a number; those of writing.
+/// `invalid-argument` for an empty name, a number, and control characters; those of writing.
 pub fn tag(uri: &str, name: &str, version: Option<u64>, options: &GrowOptions) -> Result<u64> {
     if name.is_empty() || name.parse::<i128>().is_ok() {
         let what = format!("{name:?} is no name for a version: choose one that is neither empty nor a number");
         return Err(Error::invalid(what));
     }
+    check_printable("the tag", name)?;
     let change = |head: &Head<'_>| {
         let version = match version {
             Some(version) => existing(head, version)?.version,
@@ -35,7 +37,8 @@ pub fn tag(uri: &str, name: &str, version: Option<u64>, options: &GrowOptions) -
         match head.manifest().tags.get(name) {
             Some(there) if *there == version => return Ok((None, version)),
             Some(there) => {
-                let what = format!("\"{name}\" is version {there}: untag it first, or choose another name");
+                let what =
+                    format!("\"{name}\" is version {there}: untag it first (slaf untag), or choose another name");
                 return Err(Error::new(ErrorKind::AlreadyExists, what));
             }
             None => {}
@@ -262,7 +265,11 @@ pub fn gc(uri: &str, options: &GcOptions, grow: &GrowOptions) -> Result<Collecte
         for version in judged.condemned.keys() {
             storage.delete(&versions::path(*version)).await?;
         }
-        Survey::take(&storage).await?.sweep(&storage).await
+        Survey::take(&storage).await?.sweep(&storage).await?;
+        if let Some(root) = storage.local() {
+            remove_empty_folders(root, files.keys());
+        }
+        Ok(())
     })?;
     Ok(collected)
 }

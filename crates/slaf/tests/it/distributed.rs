@@ -352,6 +352,29 @@ fn what_a_late_attempt_leaves_is_swept() {
 }
 
 #[test]
+fn files_of_others_among_the_parts_stay() {
+    let place = Place::new();
+    let inputs = place.inputs();
+    let (store, options) = (place.store("a.slaf"), ConvertOptions::default());
+    let mut plan = Distributed::plan(&paths(&inputs), &store, &options, Some(20), QUIET).unwrap();
+    let results: Vec<_> =
+        (0..plan.n_parts()).map(|p| slaf::convert_part(&plan.task(p).unwrap(), QUIET).unwrap()).collect();
+    let data = files_below(Path::new(&store)).unwrap().into_iter().find(|f| f.to_str().unwrap().contains("/cells-"));
+    let data = data.unwrap().parent().unwrap().to_owned();
+    let theirs = ["notes.txt", "theirs.lance"].map(|name| data.join(name));
+    theirs.iter().for_each(|file| std::fs::write(file, "x").unwrap());
+    let lost = data.join("part-0-0123456789abcdef0123456789abcdef-0.lance");
+    std::fs::write(&lost, "x").unwrap();
+    plan.finish(&results, QUIET).unwrap();
+    assert!(theirs.iter().all(|file| file.exists()) && !lost.exists());
+    let dataset = open(&store);
+    assert_eq!(dataset.verify().unwrap(), []);
+    read_all(&dataset).unwrap();
+    let named = |file: &PathBuf| dataset.manifest().files.iter().any(|f| file.ends_with(&f.path));
+    assert!(!theirs.iter().any(named));
+}
+
+#[test]
 fn cells_are_appended_to_a_store_made_in_parts() {
     let place = Place::new();
     let inputs = place.inputs();

@@ -13,6 +13,7 @@ use slaf_lance::Storage;
 use slaf_lance::runtime::block_on;
 use slaf_testing::{Fault, Rule, Sample};
 use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -376,6 +377,15 @@ fn a_broken_head_is_mended() {
     }
 }
 
+/// The folders below one in which nothing is.
+fn empty_folders(folder: &Path) -> Vec<PathBuf> {
+    let entries: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    match entries.is_empty() {
+        true => vec![folder.to_owned()],
+        false => entries.iter().filter(|e| e.is_dir()).flat_map(|e| empty_folders(e)).collect(),
+    }
+}
+
 #[test]
 fn gc_removes_what_nobody_needs() {
     let fixture = Fixture::new(3, 40, 15);
@@ -411,6 +421,14 @@ fn gc_removes_what_nobody_needs() {
     let files = block_on(storage.list("")).unwrap().into_iter().map(|(f, _)| f);
     let files: BTreeSet<String> = files.filter(|f| !f.starts_with(VERSIONS)).collect();
     assert_eq!(files, named(&fixture.dataset()));
+    // And no folder that is empty, also where a writer had died.
+    let id = "0123456789abcdef0123456789abcdef";
+    std::fs::create_dir_all(path.join("_slaf/writing")).unwrap();
+    std::fs::write(path.join("_slaf/writing").join(format!("{id}.json")), "").unwrap();
+    grow::optimize(store, true, &Default::default(), &options, QUIET).unwrap();
+    grow::delete_cells(store, "cell_integer_id < 3", &Default::default(), &options, QUIET).unwrap();
+    gc(false, Duration::ZERO);
+    assert_eq!(empty_folders(&path), [PathBuf::new(); 0]);
     grow::rollback(store, 2, &options).unwrap();
     assert_has(&fixture.dataset(), "n");
     assert_eq!(grow::rollback(store, 1, &options).unwrap_err().kind(), ErrorKind::NotFound);
