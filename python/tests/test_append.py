@@ -176,6 +176,22 @@ def test_names_of_sources(tmp_path, two):
     assert read_slaf(tmp_path / "a.slaf").obs["source"].iloc[-1] == "mine"
 
 
+@pytest.mark.parametrize("name", ["a\0b", "night\n2", "\x1b[2J"])
+def test_control_characters_in_names_are_refused(tmp_path, two, name):
+    first, second = two
+    array = stored(first, tmp_path / "a.slaf")
+    with pytest.raises(slaf.InvalidArgumentError, match="source_name") as error:
+        array.append(second, source_name=name)
+    assert name not in str(error.value)
+    with pytest.raises(slaf.InvalidArgumentError, match="control character"):
+        array.tag(name)
+    second.write_h5ad(tmp_path / "b.h5ad")
+    with pytest.raises(slaf.InvalidArgumentError, match="source_column"):
+        SLAFConverter(source_column=name).convert([tmp_path / "b.h5ad"] * 2, tmp_path / "b.slaf")
+    assert array.refresh() == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.slaf", "b.h5ad"]
+
+
 def test_what_only_one_side_has_is_refused_by_name(tmp_path, two):
     first, second = two
     first.obsm["X_umap"] = np.ones((30, 2))
@@ -184,8 +200,9 @@ def test_what_only_one_side_has_is_refused_by_name(tmp_path, two):
     array = stored(first, tmp_path / "a.slaf")
     with pytest.raises(slaf.InputError) as error:
         array.append(second)
-    for name in ("obsm/X_umap", "obsp/graph", "layers/counts"):
+    for name in ("obsm/X_umap", "obsp/graph of the store", "layers/counts", "--allow-loss"):
         assert name in str(error.value)
+    assert "hold the store" not in str(error.value)
     assert array.refresh() == 1
     array.append(second, allow_loss=True)
     found = read_slaf(tmp_path / "a.slaf")

@@ -44,7 +44,8 @@ mod verify;
 
 pub use config::query_memory;
 pub use convert::{
-    ConvertOptions, ConvertReport, Distributed, Durability, Workers, convert, convert_part, convert_with_workers, serve,
+    ConvertOptions, ConvertReport, Distributed, Durability, LEAST_MEMORY, Workers, convert, convert_part,
+    convert_with_workers, serve,
 };
 pub use dataset::{CellStats, Dataset, DatasetOptions, GeneStatistics, GeneStats, IndexReport, Verify, VersionInfo};
 pub use export::{ExportFormat, ExportOptions, export};

@@ -23,10 +23,10 @@ pub(crate) mod target;
 mod write;
 
 pub use distributed::{Distributed, Workers, convert_part, convert_with_workers, serve};
-pub use options::{ConvertOptions, Durability};
+pub use options::{ConvertOptions, Durability, LEAST_MEMORY};
 pub use report::ConvertReport;
 
-pub(crate) use sources::{expand, refuse_losses};
+pub(crate) use sources::{expand, refuse_losses, refuse_losses_of};
 pub(crate) use write::{now, software};
 
 use crate::progress::Progress;
@@ -47,7 +47,7 @@ use target::Target;
 /// Those of reading an input (the location names its file), `already-exists` for a target that
 /// exists without `overwrite` (also when another writer makes it meanwhile, or when it holds tables
 /// and no root manifest, as a store that is being copied) or holds files that no store names, `conflict` when another writer replaces the store meanwhile, `invalid-argument` for
-/// an input inside of the target or a target inside of another store, `would-lose-data` for content that the store cannot hold without
+/// a source column with control characters, an input inside of the target or a target inside of another store, `would-lose-data` for content that the store cannot hold without
 /// `allow_loss`, `interrupted` when `progress` returns `false`, and those of writing. After an
 /// error nothing is left of the new store, unless it is `commit-outcome-unknown`.
 pub fn convert(

@@ -4,6 +4,10 @@ use crate::config;
 use slaf_ingest::{Join, OpenOptions};
 use std::collections::HashMap;
 
+/// The least budget of memory that is heeded, in bytes: what is held of a matrix at a time, and what is
+/// sorted, has no smaller parts. Python and the command line refuse less.
+pub const LEAST_MEMORY: usize = 1 << 20;
+
 /// How to convert.
 #[derive(Clone, Debug)]
 pub struct ConvertOptions {
@@ -13,7 +17,8 @@ pub struct ConvertOptions {
     pub allow_loss: bool,
     /// Also write the gene-major copy of X.
     pub by_gene: bool,
-    /// Bytes that the conversion may hold, about.
+    /// Bytes that the conversion may hold, about, beside what the program takes itself; less than
+    /// [`LEAST_MEMORY`] makes it hold no less.
     pub memory: usize,
     /// An index of their names is written for more cells than these: it spares one who asks for a
     /// cell by name to read all names.

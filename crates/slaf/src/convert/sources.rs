@@ -5,7 +5,7 @@ use super::job::tick;
 use super::options::ConvertOptions;
 use crate::progress::Progress;
 use slaf_core::{Error, ErrorKind, Result};
-use slaf_ingest::{Description, Input, Union, UnionOptions};
+use slaf_ingest::{Description, Input, Loss, Union, UnionOptions};
 use std::path::{Path, PathBuf};
 
 /// The inputs of a conversion, opened.
@@ -91,14 +91,53 @@ pub(crate) fn expand(inputs: &[&Path], notes: &mut Vec<String>) -> Result<Vec<Pa
 
 /// Refuses content that the store cannot hold.
 pub(crate) fn refuse_losses(description: &Description, allow_loss: bool) -> Result<()> {
-    let losses = &description.losses;
-    if losses.is_empty() || allow_loss {
-        return Ok(());
+    refuse_losses_of("the store", "leave it out with --allow-loss (allow_loss=True)", description, allow_loss)
+}
+
+/// As [`refuse_losses`]: what it is that cannot hold the content, and what to do.
+pub(crate) fn refuse_losses_of(holder: &str, advice: &str, description: &Description, allow_loss: bool) -> Result<()> {
+    match description.losses.is_empty() || allow_loss {
+        true => Ok(()),
+        false => {
+            let what = format!("{holder} cannot hold {}; {advice}", listed(&description.losses));
+            Err(Error::new(ErrorKind::WouldLoseData, what))
+        }
     }
-    let list: Vec<_> = losses.iter().take(5).map(|l| format!("{} ({})", l.path, l.reason)).collect();
-    let more = if losses.len() > 5 { format!(" and {} more", losses.len() - 5) } else { String::new() };
-    Err(Error::new(
-        ErrorKind::WouldLoseData,
-        format!("the store cannot hold {}{more}; leave it out with --allow-loss (allow_loss=True)", list.join(", ")),
-    ))
+}
+
+/// Losses by name, those of the same reason together.
+fn listed(losses: &[Loss]) -> String {
+    const SHOWN: usize = 20;
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for Loss { path, reason } in &losses[..losses.len().min(SHOWN)] {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, paths)) => paths.push(path),
+            None => reasons.push((reason.as_str(), vec![path.as_str()])),
+        }
+    }
+    let list: Vec<String> = reasons.iter().map(|(reason, paths)| format!("{} ({reason})", paths.join(", "))).collect();
+    let more = if losses.len() > SHOWN { format!(" and {} more", losses.len() - SHOWN) } else { String::new() };
+    list.join(", ") + &more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_of_one_reason_are_told_together() {
+        let loss = |path: &str, reason: &str| Loss { path: path.to_string(), reason: reason.to_string() };
+        let losses = [loss("obsp/a", "a graph"), loss("uns/x", "unknown"), loss("obsp/b", "a graph")];
+        let mut description = Description { losses: losses.to_vec(), ..Description::default() };
+        refuse_losses(&description, true).unwrap();
+        let error = refuse_losses(&description, false).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "the store cannot hold obsp/a, obsp/b (a graph), uns/x (unknown); leave it out with --allow-loss \
+             (allow_loss=True)"
+        );
+        description.losses = (0..23).map(|i| loss(&format!("uns/{i}"), "unknown")).collect();
+        let error = refuse_losses(&description, false).unwrap_err();
+        assert!(error.message().contains("uns/18, uns/19 (unknown) and 3 more"), "{error}");
+    }
 }

@@ -12,7 +12,7 @@ use crate::config;
 use crate::convert::cell_names::NamesWriter;
 use crate::convert::cells::{CellsPlan, RowSink, array_entries, frame_columns};
 use crate::convert::job::{Job, tick};
-use crate::convert::{ConvertOptions, expand};
+use crate::convert::{ConvertOptions, expand, refuse_losses_of};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::progress::Progress;
 use crate::reader;
@@ -28,7 +28,7 @@ use crate::store::schema::{self, by_gene_schema};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Schema};
 use slaf_core::order::GeneOrder;
-use slaf_core::{Context, Error, ErrorKind, Result};
+use slaf_core::{Context, Error, ErrorKind, Result, check_printable};
 use slaf_ingest::temporary::TemporaryFolder;
 use slaf_ingest::{
     Appended, ArrayKey, Axis, ColumnKind, GeneMatch, Input, Join, MatrixInfo, MatrixKey, OpenOptions, UnionOptions,
@@ -53,10 +53,10 @@ const SOURCE: &str = "source";
 ///
 /// # Errors
 /// `would-lose-data` for what only one side has (layers, obsm) and what cannot be united (raw, graphs, other
-/// varm), without `allow_loss`; `invalid-argument` for an inner join that would take genes from the store, and for a
-/// source that has no gene in common with it, without `allow_disjoint`; those of
-/// reading the inputs and of writing. After an error nothing is left, unless it is
-/// `commit-outcome-unknown`.
+/// varm), without `allow_loss`; `invalid-argument` for an inner join that would take genes from the store, for a
+/// source that has no gene in common with it or none at all, without `allow_disjoint`, and for a
+/// `source_name` with control characters; those of reading the inputs and of writing. After an error
+/// nothing is left, unless it is `commit-outcome-unknown`.
 pub fn append(
     uri: &str,
     sources: &[&str],
@@ -65,6 +65,9 @@ pub fn append(
     progress: Progress<'_>,
 ) -> Result<GrowReport> {
     let started = Instant::now();
+    for name in [&options.source_name, &options.shown].into_iter().flatten() {
+        check_printable("the source name (--source-name, source_name=)", name)?;
+    }
     let mut notes = Vec::new();
     let own = DatasetOptions { storage_options: grow.storage_options.clone(), ..DatasetOptions::default() };
     let mut paths: Vec<(String, &DatasetOptions)> = Vec::new();
@@ -118,8 +121,8 @@ impl Appending<'_> {
         let description = union.description();
         if self.options.join == Join::Inner && description.n_genes < before.n_genes {
             let what = format!(
-                "an inner join would take {} genes from the store: take join=\"reference\", or convert all into a \
-                 new store",
+                "an inner join would take {} genes from the store: take --join reference (join=\"reference\"), or \
+                 convert all into a new store",
                 before.n_genes - description.n_genes
             );
             return Err(Error::invalid(what));
@@ -132,7 +135,8 @@ impl Appending<'_> {
             memory: self.options.memory,
             ..ConvertOptions::default()
         };
-        crate::convert::refuse_losses(description, self.options.allow_loss)?;
+        let advice = "--allow-loss (allow_loss=True) appends without it, and the versions before keep it";
+        refuse_losses_of("the version with the new cells", advice, description, self.options.allow_loss)?;
         let mut next = head.next();
         // An earlier try may have left one.
         block_on(head.storage().remove(&head.place().table("genes")))?;
@@ -194,7 +198,7 @@ impl Appending<'_> {
         let open = OpenOptions { memory: self.options.memory / 4, ..self.options.input.clone() };
         let mut sources: Vec<(String, Box<dyn Input>)> = Vec::new();
         for (path, store) in self.paths {
-            let input = open_source(path, &open, store).map_err(|e| e.at(path))?;
+            let input = open_source(path, &open, store)?;
             let shown = self.options.shown.as_ref().unwrap_or(path);
             let has_own = input.description().obs.columns.iter().any(|c| c.name == SOURCE);
             let input = match &self.options.source_name {
@@ -464,16 +468,27 @@ impl Appending<'_> {
 /// Refuses a source none of whose genes the store has: mostly they have other names.
 fn refuse_disjoint(union: &Appended) -> Result<()> {
     for ((name, input), genes) in union.sources().zip(union.matches()) {
-        let (Some(own), Some(of_store)) = (&genes.example, union.example()) else { continue };
-        if genes.matched == 0 && input.description().n_cells > 0 {
-            let what = format!(
-                "none of its {} genes is in the store, whose genes are called like \"{of_store}\", and its own like \
-                 \"{own}\": give both the same names, or the same ids in var[\"gene_ids\"]; allow_disjoint=True \
-                 (--allow-disjoint) appends them as other genes",
-                genes.new + genes.left_out
-            );
-            return Err(Error::invalid(what).at(name));
+        let n_genes = genes.matched + genes.new + genes.left_out;
+        if genes.matched > 0 || (n_genes == 0 && input.description().n_cells == 0) {
+            continue;
         }
+        let what = match (&genes.example, union.example()) {
+            (None, None) => continue,
+            (None, Some(_)) => {
+                "it has no genes, and the store has: allow_disjoint=True (--allow-disjoint) appends its cells without \
+                 values"
+                    .to_string()
+            }
+            (Some(_), None) => format!(
+                "it has {n_genes} genes, and the store has none: allow_disjoint=True (--allow-disjoint) appends them"
+            ),
+            (Some(own), Some(of_store)) => format!(
+                "none of its {n_genes} genes is in the store, whose genes are called like \"{of_store}\", and its own \
+                 like \"{own}\": give both the same names, or the same ids in var[\"gene_ids\"]; allow_disjoint=True \
+                 (--allow-disjoint) appends them as other genes"
+            ),
+        };
+        return Err(Error::invalid(what).at(name));
     }
     Ok(())
 }
