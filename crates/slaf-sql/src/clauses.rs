@@ -1,6 +1,7 @@
 //! Clauses that DataFusion reads and does not heed, and comparisons with a subquery that it gets
 //! wrong. The first are refused, the second written so that it gets them right.
 
+use crate::error::OF_DUCKDB;
 use crate::walk::{walk, walk_mut};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, GroupByExpr, GroupByWithModifier, Ident, Query, Select, SelectItem,
@@ -31,9 +32,7 @@ impl Unheeded {
 
     fn refuse_if(&mut self, is_there: bool, what: &str) -> ControlFlow<()> {
         match is_there {
-            true => {
-                self.refuse(format!("there is no {what} here; if this is DuckDB's dialect, pass engine=\"duckdb\""))
-            }
+            true => self.refuse(format!("there is no {what} here{OF_DUCKDB}")),
             false => ControlFlow::Continue(()),
         }
     }

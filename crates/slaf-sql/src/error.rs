@@ -71,9 +71,13 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
     let text = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(&text);
     let duckdb = matches!(root, DataFusionError::SQL(..) | DataFusionError::NotImplemented(_))
         || text.starts_with("Invalid function");
-    let hint = if duckdb { "; if this is DuckDB's dialect, pass engine=\"duckdb\"" } else { "" };
+    let hint = if duckdb { OF_DUCKDB } else { "" };
     Error::new(kind, format!("{text}{hint}"))
 }
+
+/// What to do with a query that DuckDB answers, in Python and on the command line.
+pub(crate) const OF_DUCKDB: &str = "; if this is DuckDB's dialect, pass engine=\"duckdb\" in Python, or write the rows \
+                                    that it is about with slaf query -o rows.parquet and give that file to duckdb";
 
 fn root(error: &DataFusionError) -> &DataFusionError {
     match error.find_root() {

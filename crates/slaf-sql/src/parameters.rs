@@ -105,7 +105,10 @@ impl Parameters {
         let wrong = |what: String| Err(Error::new(ErrorKind::InvalidArgument, what));
         match self {
             Parameters::None if used.is_empty() => Ok(()),
-            Parameters::None => wrong(format!("the query has the parameters {}: pass their values", list(&used))),
+            Parameters::None => wrong(format!(
+                "the query has the parameters {}: pass their values in Python (params=), or write them into the text",
+                list(&used)
+            )),
             Parameters::Positional(values) => {
                 let expected: BTreeSet<String> = (1..=values.len()).map(|i| format!("${i}")).collect();
                 if used != expected {

@@ -141,11 +141,47 @@ fn in_folder(path: &Path, genome: Option<&str>, depth: usize) -> Result<Layout> 
             }
         }
     }
+    if let Some(message) = given_one_by_one(path)? {
+        return Err(Error::invalid(message));
+    }
     Err(Error::new(
         ErrorKind::UnknownFormat,
         "a folder without a matrix: matrix.mtx[.gz] of 10x or STARsolo, cells_x_genes.mtx of kb-python, DGE.mtx or \
          count_matrix.mtx of Parse, or quants_mat.mtx of alevin-fry",
     ))
+}
+
+/// What to do with a folder of files each of which is an input.
+fn given_one_by_one(folder: &Path) -> Result<Option<String>> {
+    const SHOWN: usize = 3;
+    // Of a data set whose matrix is missing.
+    const SIDES: [&str; 4] = ["barcodes.tsv", "features.tsv", "genes.tsv", "cell_metadata.csv"];
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?.path();
+        let name = name_of(&entry).to_lowercase();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        let ends_with = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+        if ends_with(&SIDES) {
+            return Ok(None);
+        }
+        if ends_with(&[".csv", ".tsv", ".h5", ".h5mu", ".loom"]) && !name.starts_with('.') && entry.is_file() {
+            files.push(entry);
+        }
+    }
+    files.sort();
+    let shown: Vec<String> = files.iter().take(SHOWN).map(|f| format!("\"{}\"", f.display())).collect();
+    let more = if files.len() > SHOWN { " ..." } else { "" };
+    let (is, ways) = match files.len() {
+        0 => return Ok(None),
+        1 => ("an input, which is given itself".to_string(), "its path"),
+        n => (format!("{n} inputs, which are given one by one"), "a list of their paths"),
+    };
+    Ok(Some(format!(
+        "a folder with {is}: slaf convert {}{more} OUTPUT.slaf (in Python {ways}); only a folder of h5ad files stands \
+         for these",
+        shown.join(" ")
+    )))
 }
 
 /// The data set of a folder with these matrix files.
