@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from slaf._errors import invalid
+from slaf._slaf import LEAST_MEMORY
 
 # More than any run has; products of two of them fit 64 bits.
 MANY = 1 << 31
@@ -29,6 +30,22 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     if not low <= value <= high:
         raise invalid(f"{name}={value} is not in {low}..{high}")
     return int(value)
+
+
+def budget(value: Any) -> int | None:
+    """Give a budget of memory in bytes; ``None`` for the default.
+
+    Raises
+    ------
+    InvalidArgumentError
+        For anything else, and for less than is heeded.
+    """
+    if value is None:
+        return None
+    number = whole("memory", value, 0, (1 << 63) - 1)
+    if number < LEAST_MEMORY:
+        raise invalid(f"memory={number} bytes: the least that is heeded is {LEAST_MEMORY} (1 MiB)")
+    return number
 
 
 def text(name: str, value: Any) -> str:

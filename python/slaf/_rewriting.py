@@ -7,7 +7,7 @@ import os
 from slaf import _slaf
 from slaf._boundary import ConvertOptions, RewriteOptions
 from slaf._changing import Changing, grow_options
-from slaf._numbers import flag, path_text, text, whole
+from slaf._numbers import budget, flag, path_text, text
 from slaf._progress import bar
 from slaf._report import Report
 
@@ -31,7 +31,7 @@ class Rewriting(Changing):
         allow_loss
             Leave out frames of obsm, which are kept as they came, with all cells.
         memory
-            Bytes to use, about; 1 GiB by default.
+            Bytes to use, about; 1 GiB by default, 1 MiB at least.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Rewriting(Changing):
         allow_loss
             Leave out frames of obsm, which are kept as they came, with all cells.
         memory
-            Bytes to use, about; 1 GiB by default.
+            Bytes to use, about; 1 GiB by default, 1 MiB at least.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Rewriting(Changing):
         force
             Write also where there is little to gain.
         memory
-            Bytes to use, about; 1 GiB by default.
+            Bytes to use, about; 1 GiB by default, 1 MiB at least.
 
         Returns
         -------
@@ -156,6 +156,4 @@ class Rewriting(Changing):
 
 
 def _rewrite_options(allow_loss: bool, memory: int | None) -> RewriteOptions:
-    if memory is not None:
-        memory = whole("memory", memory, 1, (1 << 63) - 1)
-    return RewriteOptions(allow_loss=flag("allow_loss", allow_loss), memory=memory)
+    return RewriteOptions(allow_loss=flag("allow_loss", allow_loss), memory=budget(memory))

@@ -27,6 +27,7 @@ from slaf.integrations._plan import Step
 
 __all__ = [
     "DEBUG_BUILD",
+    "LEAST_MEMORY",
     "ArrayInfo",
     "ArrowStream",
     "Batch",
@@ -110,6 +111,7 @@ __all__ = [
 
 __version__: str
 DEBUG_BUILD: bool
+LEAST_MEMORY: int
 
 _Rows: TypeAlias = tuple[int, int] | npt.NDArray[np.int64] | None
 _Progress: TypeAlias = Callable[[str, int, int], object]

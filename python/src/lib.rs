@@ -82,6 +82,7 @@ fn encode_row_of<'py>(
 fn _slaf(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+    module.add("LEAST_MEMORY", slaf::LEAST_MEMORY)?;
     module.add_class::<dataset::Dataset>()?;
     module.add_class::<dataset::PyMeasured>()?;
     module.add_class::<csr::Csr>()?;

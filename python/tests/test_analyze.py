@@ -786,7 +786,9 @@ def test_the_command(store):
 def test_exit_status_of_the_command(tmp_path, store):
     assert run_slaf("analyze").returncode == 2
     assert run_slaf("analyze", store, "--n-comp", "3").returncode == 2
-    assert run_slaf("analyze", "--help").returncode == 0
+    told = run_slaf("analyze", "--help")
+    assert told.returncode == 0
+    assert "\nExamples:\n  slaf analyze " in told.stdout
     failed = run_slaf("analyze", tmp_path / "no.slaf")
     assert failed.returncode == 1
     assert failed.stderr.endswith("[not-found]\n")

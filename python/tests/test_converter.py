@@ -153,6 +153,19 @@ def test_wrong_options(tmp_path, h5ad_path, options):
         SLAFConverter(**options).convert(h5ad_path, tmp_path / "a.slaf")
 
 
+@pytest.mark.parametrize("memory", [0, 1, 1024, (1 << 20) - 1, -1, 1.5, "1G", True])
+def test_budgets_have_a_least_one(tmp_path, h5ad_path, memory):
+    with pytest.raises(slaf.InvalidArgumentError, match="memory="):
+        SLAFConverter(memory=memory)
+    SLAFConverter(memory=1 << 20).convert(h5ad_path, tmp_path / "a.slaf")
+    array = slaf.SLAFArray(tmp_path / "a.slaf")
+    with pytest.raises(slaf.InvalidArgumentError, match="memory="):
+        array.optimize(memory=memory)
+    with pytest.raises(slaf.InvalidArgumentError, match="memory="):
+        array.delete_cells("cell_integer_id = 0", memory=memory)
+    assert array.verify() == []
+
+
 def test_wrong_inputs(tmp_path):
     with pytest.raises(slaf.InvalidArgumentError, match="no inputs"):
         SLAFConverter().convert([], tmp_path / "a.slaf")

@@ -43,12 +43,28 @@ _OPTIONS: Sequence[tuple[str, Any, str]] = (
 _ZERO_IS_NONE = ("mads", "mads_mt", "n_top_genes", "scale", "max_pct_mt", "target_sum")
 
 
+_EPILOG = """\
+Examples:
+  slaf analyze pbmc.slaf --preset pbmc --out report.html
+  slaf analyze atlas.slaf --batch-key donor --dry-run
+"""
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Leaves the lines of the examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text == _EPILOG else super()._fill_text(text, width, indent)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slaf analyze",
         description="From counts to clusters and markers: quality control, normalisation, variable "
         "genes, components, neighbours, layout, clusters and markers, each written into the store "
         "as one version. A second run goes on where the first was stopped.",
+        epilog=_EPILOG,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     parser.add_argument("store", help="the store: a folder, or a path that begins with s3://, ...")

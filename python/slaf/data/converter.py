@@ -13,6 +13,7 @@ from slaf import _slaf
 from slaf._boundary import ConvertOptions
 from slaf._errors import SlafError, from_kind, invalid
 from slaf._keywords import keywords
+from slaf._numbers import budget
 from slaf._progress import bar
 from slaf._report import Report
 
@@ -54,7 +55,7 @@ class SLAFConverter:
     by_gene
         Keep a second, gene-major copy of X, which makes queries of genes fast.
     memory
-        Bytes that the conversion may hold; 1 GB by default.
+        Bytes that the conversion may hold, about; 1 GiB by default, 1 MiB at least.
     join
         Several inputs: keep the genes of any (``"outer"``), of all (``"inner"``), or of the first
         (``"reference"``).
@@ -105,7 +106,7 @@ class SLAFConverter:
             overwrite=overwrite,
             allow_loss=allow_loss,
             by_gene=by_gene,
-            memory=memory,
+            memory=budget(memory),
             join=join,
             source_column=source_column,
             fill_layers=fill_layers,
