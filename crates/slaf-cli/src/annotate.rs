@@ -22,6 +22,9 @@ use std::sync::Arc;
 /// The table is a csv or tsv with a header. An empty field is a missing value. Texts of which some
 /// come more than once become categories.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf annotate pbmc.slaf labels.csv --on cell_id\n\
+        \x20 slaf annotate pbmc.slaf genes.tsv --genes --on gene_id --overwrite")]
 pub(crate) struct Args {
     /// The store
     store: String,

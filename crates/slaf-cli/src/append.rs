@@ -1,4 +1,4 @@
-use crate::convert::{PartArgs, bytes, named};
+use crate::convert::{PartArgs, memory, named};
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
@@ -9,16 +9,20 @@ use slaf::grow::{self, AppendOptions};
 
 /// Append the cells of files or stores to a store
 ///
-/// All that `slaf convert` reads, and other stores. Genes are joined by name, columns of obs are
-/// united. Only the new cells are written, in one commit.
+/// All that slaf convert reads, and other stores. Genes are joined by var["gene_ids"] where all have it,
+/// otherwise by name; columns of obs are united. Only the new cells are written, in one commit.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf append atlas.slaf donor3.h5ad\n\
+        \x20 slaf append atlas.slaf donor4/ other.slaf --join reference")]
 pub(crate) struct Args {
     /// The store that grows
     store: String,
     /// The files, folders or stores to append
     #[arg(required = true, num_args = 1..)]
     inputs: Vec<String>,
-    /// Genes: those of any (outer), or those of the store (reference)
+    /// Genes: those of any (outer), or those of the store (reference); inner is refused where it would
+    /// take genes from the store
     #[arg(long, value_parser = named(Join::ALL, Join::name), default_value = "outer")]
     join: Join,
     /// What the obs column "source" says of the new cells
@@ -33,8 +37,8 @@ pub(crate) struct Args {
     /// Append inputs that have no gene in common with the store
     #[arg(long)]
     allow_disjoint: bool,
-    /// How much memory to use, for example 800M or 4G
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// How much memory to use, for example 800M or 4G (1G by default, at least 1M)
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
     memory: Option<usize>,
     #[command(flatten)]
     part: PartArgs,

@@ -4,7 +4,7 @@ use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use slaf::{ConvertOptions, Durability, Join, OpenOptions, Workers};
+use slaf::{ConvertOptions, Durability, Join, LEAST_MEMORY, OpenOptions, Workers};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -36,6 +36,10 @@ impl PartArgs {
 /// The format is found from the content of the files. Several inputs become one store: their
 /// cells are put one after the other, their genes are joined by name.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf convert pbmc.h5ad pbmc.slaf\n\
+        \x20 slaf convert donor1/ donor2/ both.slaf --join inner\n\
+        \x20 slaf convert samples/*.h5ad all.slaf --workers 8")]
 pub(crate) struct Args {
     /// The files or folders to read: folders of one data set, or of h5ad files
     #[arg(required = true, num_args = 1..)]
@@ -48,7 +52,7 @@ pub(crate) struct Args {
     /// Go on where the input holds something that a store cannot hold; the report names it
     #[arg(long)]
     allow_loss: bool,
-    /// Genes of several inputs: those of all of them (inner), or of any (outer)
+    /// Genes of several inputs: those of any (outer), of all of them (inner), or of the first (reference)
     #[arg(long, value_parser = named(Join::ALL, Join::name), default_value = "outer")]
     join: Join,
     /// The obs column that names the input of each cell, where there are several inputs
@@ -60,8 +64,9 @@ pub(crate) struct Args {
     /// Leave out the gene-major copy: smaller, but queries of genes read every cell
     #[arg(long)]
     no_by_gene: bool,
-    /// How much memory to use, for example 800M or 4G; with --workers, each of them
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// How much memory to use, for example 800M or 4G (1G by default, at least 1M); with --workers, each of
+    /// them
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
     memory: Option<usize>,
     /// Convert in parts, by so many processes on this machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -126,10 +131,13 @@ where
     PossibleValuesParser::new(all.iter().map(|value| name(*value))).try_map(|name| name.parse())
 }
 
-/// A number of bytes above 0, with a unit or without.
-pub(crate) fn bytes(text: &str) -> Result<usize, String> {
-    slaf::parse_bytes(text)
+/// A budget of memory: a number of bytes, with a unit or without.
+pub(crate) fn memory(text: &str) -> Result<usize, String> {
+    let bytes = slaf::parse_bytes(text)
         .and_then(|n| usize::try_from(n).ok())
-        .filter(|&n| n > 0)
-        .ok_or_else(|| "expected a number of bytes such as 800M or 4G".to_string())
+        .ok_or_else(|| "expected a number of bytes such as 800M or 4G".to_string())?;
+    match bytes < LEAST_MEMORY {
+        true => Err(format!("the least that is heeded is {}M", LEAST_MEMORY >> 20)),
+        false => Ok(bytes),
+    }
 }

@@ -1,4 +1,4 @@
-use crate::convert::bytes;
+use crate::convert::memory;
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
@@ -11,6 +11,7 @@ use slaf::grow::{self, RewriteOptions};
 /// All that stays is written anew, in one commit. Older versions have the cells until slaf gc removes
 /// these.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  slaf delete-cells atlas.slaf --where \"n_genes < 200\"")]
 pub(crate) struct Args {
     /// The store
     store: String,
@@ -20,8 +21,8 @@ pub(crate) struct Args {
     /// Leave out what cannot be kept for some cells only
     #[arg(long)]
     allow_loss: bool,
-    /// How much memory to use, for example 800M or 4G
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// How much memory to use, for example 800M or 4G (1G by default, at least 1M)
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
     memory: Option<usize>,
     #[command(flatten)]
     storage: StorageArgs,

@@ -5,7 +5,12 @@ use crate::store::StorageArgs;
 use slaf::{Error, ErrorKind, Verify, grow};
 
 /// Say what differs between two versions of a store
+///
+/// Shapes, and the names of what was added, removed, changed or written anew; no values are read.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf diff atlas.slaf 1\n\
+        \x20 slaf diff atlas.slaf submitted 4 --json")]
 pub(crate) struct Args {
     /// The store
     store: String,

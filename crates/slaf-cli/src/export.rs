@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Write a store to an h5ad file or a 10x mtx folder
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf export pbmc.slaf back.h5ad --compress\n\
+        \x20 slaf export pbmc.slaf folder --format 10x-mtx")]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,

@@ -1,4 +1,4 @@
-use crate::convert::bytes;
+use crate::convert::memory;
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
 use crate::progress::Bar;
@@ -11,6 +11,8 @@ use slaf::{ConvertOptions, grow};
 /// The new store has all genes, layers, arrays and graphs of the cells, and uns. The old one does not
 /// change.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n\
+        \x20 slaf filter atlas.slaf rich.slaf --where \"n_genes > 500 AND batch = 'b1'\"")]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,
@@ -25,8 +27,8 @@ pub(crate) struct Args {
     /// Leave out what cannot be kept for some cells only; the report names it
     #[arg(long)]
     allow_loss: bool,
-    /// How much memory to use, for example 800M or 4G
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// How much memory to use, for example 800M or 4G (1G by default, at least 1M)
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
     memory: Option<usize>,
 }
 

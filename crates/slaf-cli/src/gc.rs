@@ -10,10 +10,13 @@ use std::time::Duration;
 /// The newest version stays, and so do versions with tags, and on a local disk those that are open.
 /// Without --delete it only says what would go.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf gc atlas.slaf --older-than 30d\n\
+        \x20 slaf gc atlas.slaf --older-than 30d --delete")]
 pub(crate) struct Args {
     /// The store
     store: String,
-    /// Versions that are the newest no longer for so long: 30m, 12h, 14d, 2w
+    /// Versions that are the newest no longer for so long: 30m, 12h, 14d, 2w; a number alone is seconds
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "14d")]
     older_than: Duration,
     /// Remove them

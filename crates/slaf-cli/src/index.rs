@@ -11,6 +11,9 @@ use slaf::{ArrayKey, Axis, Error, Verify};
 ///
 /// The answers stay the same. Cells that are appended later are compared beside it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf index pbmc.slaf X_pca\n\
+        \x20 slaf index pbmc.slaf X_pca --report")]
 pub(crate) struct Args {
     /// The store
     store: String,

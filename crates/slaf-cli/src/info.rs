@@ -6,6 +6,7 @@ use slaf::{Error, ErrorKind};
 
 /// Say what a store holds and how large it is
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  slaf info pbmc.slaf --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,

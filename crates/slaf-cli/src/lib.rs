@@ -32,6 +32,7 @@ pub mod standard_output;
 mod store;
 mod table;
 mod tag;
+mod untag;
 mod verify;
 mod versions;
 mod worker;
@@ -44,9 +45,20 @@ use interrupt::Interrupt;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
+const AFTER_HELP: &str = "\
+A store is a folder, or a path that begins with file://, s3://, gs:// or az://.
+
+Examples:
+  slaf convert pbmc.h5ad pbmc.slaf
+  slaf query pbmc.slaf \"SELECT cell_type, COUNT(*) FROM cells GROUP BY cell_type\"
+  slaf COMMAND --help
+
+Exit status: 0 done, 1 failed (the message ends with the kind of the error in brackets), 2 wrong command
+line, 130 stopped by Ctrl-C. SLAF_LOG=debug shows what is done.";
+
 /// Single-cell data in one store: convert, look, ask, export.
 #[derive(Debug, Parser)]
-#[command(name = "slaf", bin_name = "slaf", version, propagate_version = false)]
+#[command(name = "slaf", bin_name = "slaf", version, propagate_version = false, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -68,6 +80,7 @@ enum Command {
     Filter(filter::Args),
     DeleteCells(delete_cells::Args),
     Tag(tag::Args),
+    Untag(untag::Args),
     Rollback(rollback::Args),
     Diff(diff::Args),
     Optimize(optimize::Args),
@@ -123,6 +136,7 @@ fn dispatch(command: Command, interrupt: &Interrupt, worker: Vec<OsString>) -> O
         Command::Filter(args) => filter::run(args, interrupt),
         Command::DeleteCells(args) => delete_cells::run(args, interrupt),
         Command::Tag(args) => tag::run(args, interrupt),
+        Command::Untag(args) => untag::run(args, interrupt),
         Command::Rollback(args) => rollback::run(args, interrupt),
         Command::Diff(args) => diff::run(args, interrupt),
         Command::Optimize(args) => optimize::run(args, interrupt),

@@ -11,8 +11,12 @@ use std::time::Duration;
 ///
 /// The tables are cells, genes, expression, layers, obsp_KEY and varp_KEY. A double-quoted word
 /// that names no column and is compared with text is a text: WHERE batch = "batch1". A gene is a
-/// column of cells. sources() and measured() tell which genes were measured in which cells. A division gives a fraction, // and div(a, b) a whole number.
+/// column of cells. sources() and measured() tell which genes were measured in which cells. A division
+/// gives a fraction; // and div(a, b) give a whole number.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf query pbmc.slaf \"SELECT cell_type, COUNT(*) FROM cells GROUP BY cell_type\"\n\
+        \x20 slaf query pbmc.slaf \"SELECT * FROM expression WHERE gene_id = 'CD3D'\" -o cd3d.parquet")]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,

@@ -9,9 +9,12 @@ use slaf::{ArrayKey, Axis, Dataset, Error, SearchOptions, SearchQuery, Selection
 
 /// Find the cells that are nearest to others by an embedding
 ///
-/// The answer is that of comparing every cell; slaf index makes it quicker where cells are many. Of cells at the same distance those of smaller number
-/// come first.
+/// The answer is that of comparing every cell; slaf index makes it quicker where cells are many. Of cells
+/// at the same distance those of smaller number come first.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n\
+        \x20 slaf search pbmc.slaf --cell AAACATACAACCAC-1 -k 5\n\
+        \x20 slaf search pbmc.slaf --gene CD3D --include gene_integer_id")]
 pub(crate) struct Args {
     #[command(flatten)]
     question: Question,

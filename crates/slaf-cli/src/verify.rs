@@ -5,7 +5,10 @@ use crate::store::StoreArgs;
 use slaf::{Error, ErrorKind};
 
 /// Read every file of a store and compare it with the hash that was committed
+///
+/// It names the files that differ or are missing, and fails if there are any.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  slaf verify pbmc.slaf")]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,

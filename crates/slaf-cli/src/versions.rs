@@ -8,7 +8,10 @@ use slaf::VersionInfo;
 use std::sync::Arc;
 
 /// List the versions of a store, the oldest first
+///
+/// When each was made, its shape, its tags, and what made it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  slaf versions pbmc.slaf")]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,

@@ -3,6 +3,8 @@
 // clippy.toml exempts tests, but not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod messages;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
