@@ -13,7 +13,7 @@ NUMERIC = ("numpy==2.5.5", "scipy==1.18.1", "pandas==3.1.1", "h5py==3.16.0")
 # Pinned, so that a table names what it measured. The module is a file in `peers/`.
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "anndata_h5ad": ("anndata==0.13.4", *NUMERIC),
-    "anndata_zarr": ("anndata==0.13.4", "zarr==3.4.2", *NUMERIC),
+    "anndata_zarr": ("anndata==0.13.4", "zarr==3.4.2", "s3fs==2026.9.0", *NUMERIC),
     "parquet_duckdb": ("duckdb==2.0.0", "pyarrow==26.0.1", *NUMERIC),
     "slafdb_store": (
         "slafdb==0.5.2",
@@ -40,6 +40,17 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     ),
     # AnnData 0.13 lists X among the layers, which this release of tiledbsoma cannot ingest.
     "tiledbsoma_store": ("tiledbsoma==2.3.0", "anndata==0.12.19", "scanpy==1.12.4", "numpy==2.5.5"),
+    "homeobox_store": (
+        "homeobox==0.2.9",
+        "anndata==0.13.4",
+        "lancedb==0.40.0",
+        "obstore==0.12.1",
+        "polars==2.1.0",
+        "pyarrow==26.0.1",
+        "pylance==14.0.2",
+        "zarr==3.4.2",
+        *NUMERIC,
+    ),
     "bpcells_store": (
         "bpcells==0.3.0rc2",
         "numpy==2.2.6",
@@ -142,6 +153,7 @@ COLUMNS = (
     Column("slafdb", "slafdb_store", "default", ".slaf"),
     Column("slafdb-plain", "slafdb_store", "plain", ".slaf"),
     Column("tiledbsoma", "tiledbsoma_store", suffix=".soma"),
+    Column("homeobox", "homeobox_store"),
     Column("bpcells", "bpcells_store", "cell"),
     Column("bpcells-gene", "bpcells_store", "gene"),
 )

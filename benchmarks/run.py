@@ -59,8 +59,8 @@ class Runner:
             self.python[module] = found
         return self.python[module]
 
-    def prepare(self) -> Data:
-        """Generates the data and the reference answers, once."""
+    def generate(self) -> Data:
+        """Generates the data, once."""
         args = self.args
         name = f"{args.cells}x{args.genes}"
         folder = self.cache / "data"
@@ -73,8 +73,14 @@ class Runner:
                 command += [f"--{size.replace('_', '-')}", str(getattr(args, size))]
             subprocess.run(command, check=True)
             data.plan.unlink(missing_ok=True)
+        return data
+
+    def prepare(self) -> Data:
+        """Generates the data and the reference answers, once."""
+        data = self.generate()
         if not data.plan.exists():
             print("computing the reference answers", flush=True)
+            python = str(self.interpreter(registry.DATA_MODULE))
             command = [python, str(HERE / "reference.py"), str(data.source), str(data.plan)]
             subprocess.run(command, check=True, env=environment())
         return data

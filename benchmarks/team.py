@@ -89,10 +89,9 @@ def verify(store: Path) -> None:
     )
 
 
-def questions(store: Path, n: int) -> list[Callable[[SLAFArray], Any]]:
+def questions(array: SLAFArray, n: int) -> list[Callable[[SLAFArray], Any]]:
     """Point queries of several kinds, whose answers compare."""
     random = np.random.default_rng(0)
-    array = SLAFArray(store)
     cells, genes = list(array.obs["cell_id"]), list(array.var["gene_id"][:2_000])
 
     def by_cell(name: str) -> Callable[[SLAFArray], Any]:
@@ -123,18 +122,18 @@ def questions(store: Path, n: int) -> list[Callable[[SLAFArray], Any]]:
     return made
 
 
-def clients(store: Path, n_threads: int, seconds: float) -> None:
-    """Asks from many threads, and compares all answers."""
-    asked = questions(store, 2_000)
-    one = SLAFArray(store)
+def clients(
+    array: SLAFArray, one: SLAFArray, n_threads: int, seconds: float, n_questions: int = 2_000
+) -> None:
+    """Asks from many threads, and compares answers with those that one thread got from `one`."""
+    asked = questions(one, n_questions)
     right = [question(one) for question in asked]
-    array = SLAFArray(store)
     times: list[list[float]] = [[] for _ in range(n_threads)]
     wrong: list[str] = []
     end = time.perf_counter() + seconds
 
     def client(number: int) -> None:
-        at = number * 31
+        at = number * (len(asked) // n_threads)
         while (began := time.perf_counter()) < end:
             i = at % len(asked)
             try:
@@ -261,7 +260,7 @@ def main() -> None:
         append(args.source, args.store, Path(folder), args.rounds)
         verify(args.store)
         cells(args.store, args.clients, args.seconds / 4)
-        clients(args.store, args.clients, args.seconds)
+        clients(SLAFArray(args.store), SLAFArray(args.store), args.clients, args.seconds)
         committers(Path(folder), args.committers)
 
 
