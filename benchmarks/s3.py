@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -233,43 +234,34 @@ def listed(found: dict[str, dict[str, list[Answer]]]) -> str:
     return "\n".join(lines)
 
 
-def alone(bucket: Bucket) -> str:
-    """SLAF after many versions, and with many clients."""
+def versions(bucket: Bucket) -> str:
+    """What opening takes after many versions."""
     args, server, name = bucket.args, bucket.server, registry.SLAF
-    lines = []
+    key = f"{bucket.data.name}/versions"
+    server.copy(bucket.key(name), key)
+    command = [*bucket.command(name, "slaf_alone"), "commit"]
+    command += [f"s3://{access.BUCKET}/{key}", server.direct, str(args.versions)]
+    subprocess.run(command, check=True, env=run.environment())
+    found = {
+        task: {name: [bucket.ask(name, task, step, key) for step in range(args.rounds)]}
+        for task in ("open", "cell_by_name")
+    }
+    text = f"After {args.versions:,} versions more:\n\n{table(found)}"
+    return f"{text}\n\n{listed(found)}" if args.requests else text
+
+
+def clients(bucket: Bucket) -> str:
+    """What many threads with one handle are answered."""
+    args, server, name = bucket.args, bucket.server, registry.SLAF
+    server.take()
+    command = [*bucket.command(name, "slaf_alone"), "clients"]
+    command += [f"s3://{access.BUCKET}/{bucket.key(name)}", server.endpoint]
+    command += [str(bucket.stores[name]), str(args.clients), str(args.seconds)]
+    command.append(str(args.questions))
     variables = run.environment()
-    if args.versions:
-        key = f"{bucket.data.name}/versions"
-        server.copy(bucket.key(name), key)
-        command = [*bucket.command(name, "slaf_alone"), "commit"]
-        command += [f"s3://{access.BUCKET}/{key}", server.direct, str(args.versions)]
-        subprocess.run(command, check=True, env=variables)
-        for task in ("open", "cell_by_name"):
-            answers = [bucket.ask(name, task, step, key) for step in range(args.rounds)]
-            if failed := next((answer.failed for answer in answers if answer.failed), ""):
-                lines.append(f"{TASKS[task]}, after {args.versions:,} versions: {failed}")
-                continue
-            mark = "open" if task == "open" else "first"
-            requests = middle([answer.requests.get(mark, []) for answer in answers])
-            seconds = statistics.median(answer.seconds[mark] for answer in answers)
-            lines.append(
-                f"{TASKS[task]}, after {args.versions:,} versions: {seconds:.3f} s, "
-                f"{kinds(requests)} requests, {depth(requests)} one after another, "
-                f"{n_bytes(requests):.2f} MB"
-            )
-            if args.requests:
-                lines.append(listed({task: {name: answers}}))
-    if args.clients:
-        server.take()
-        command = [*bucket.command(name, "slaf_alone"), "clients"]
-        command += [f"s3://{access.BUCKET}/{bucket.key(name)}", server.endpoint]
-        command += [str(bucket.stores[name]), str(args.clients), str(args.seconds)]
-        done = subprocess.run(command, check=True, env=variables, stdout=subprocess.PIPE, text=True)
-        requests = [at for some in server.take().values() for at in some]
-        lines.append(
-            f"{done.stdout.strip()}; {kinds(requests)} requests, {n_bytes(requests):.1f} MB"
-        )
-    return "\n".join(f"- {line}" if not line.startswith(" ") else line for line in lines)
+    done = subprocess.run(command, check=True, env=variables, stdout=subprocess.PIPE, text=True)
+    requests = [at for some in server.take().values() for at in some]
+    return f"{done.stdout.strip()}\n{kinds(requests)} requests, {n_bytes(requests):.1f} MB"
 
 
 def main() -> None:
@@ -287,6 +279,8 @@ def main() -> None:
     parser.add_argument("--versions", type=int, default=1_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=10.0, help="of the clients")
+    # More than they ask in that time, so that most are not answered from memory.
+    parser.add_argument("--questions", type=int, default=10_000, help="that clients have, in all")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for a process")
     parser.add_argument("--build-timeout", type=float, default=3600)
     parser.add_argument("--rebuild", action="store_true", help="build the stores again")
@@ -295,28 +289,39 @@ def main() -> None:
     parser.add_argument("--slaf-python", help="interpreter that has slaf")
     parser.add_argument("--output", type=Path, help="also write the tables to this file")
     args = parser.parse_args()
-    parts = []
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text("")
+
+    def show(*parts: str) -> None:
+        """Prints at once: what follows may fail."""
+        text = "\n\n".join(parts) + "\n"
+        print(f"\n{text}", flush=True)
+        if args.output:
+            with args.output.open("a") as file:
+                file.write(f"{text}\n")
+
+    # So that server and proxy end with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     with running(args.latency) as server:
         if args.peer_cells:
             names = args.libraries.split(",")
             bucket = Bucket(args, server, args.peer_cells)
             bucket.fill(names)
             found = bucket.rounds(names)
-            parts += [f"{args.peer_cells:,} cells x {args.genes:,} genes:", table(found)]
+            show(f"{args.peer_cells:,} cells x {args.genes:,} genes:", table(found))
         if args.cells:
             bucket = Bucket(args, server, args.cells)
             bucket.fill([registry.SLAF])
             found = bucket.rounds([registry.SLAF])
-            parts += [f"SLAF alone, {args.cells:,} cells x {args.genes:,} genes:", table(found)]
+            show(f"SLAF alone, {args.cells:,} cells x {args.genes:,} genes:", table(found))
             if args.requests:
-                parts.append(listed(found))
-            parts.append(alone(bucket))
-    text = "\n\n".join(parts)
-    print(text)
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text + "\n")
+                show(listed(found))
+            if args.versions:
+                show(versions(bucket))
+            if args.clients:
+                show(clients(bucket))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,7 +1,7 @@
 """What only SLAF is asked over an object store.
 
     slaf_alone.py commit ADDRESS ENDPOINT N
-    slaf_alone.py clients ADDRESS ENDPOINT LOCAL THREADS SECONDS
+    slaf_alone.py clients ADDRESS ENDPOINT LOCAL THREADS SECONDS QUESTIONS
 
 `commit` makes versions that change one entry of uns, `clients` is that of `team.py`: right is what
 the same store on the local disk answers.
@@ -16,9 +16,6 @@ import team
 from remote import access
 from slaf import SLAFArray
 
-# More than the clients ask in some seconds, so that most of them are not answered from memory.
-QUESTIONS = 10_000
-
 
 def main() -> None:
     """Command line."""
@@ -28,8 +25,8 @@ def main() -> None:
         for i in range(int(rest[0])):
             array.set_uns("commit", i, overwrite=True)
         return
-    local, n_threads, seconds = rest
-    team.clients(array, SLAFArray(local), int(n_threads), float(seconds), QUESTIONS)
+    local, n_threads, seconds, n_questions = rest
+    team.clients(array, SLAFArray(local), int(n_threads), float(seconds), int(n_questions))
 
 
 if __name__ == "__main__":
