@@ -335,7 +335,7 @@ def test_what_comes_after_a_rollback_is_another_thing(growing_path, original):
     three, number = original[:3].copy(), array.version
     assert array.diff(number - 1).cells_added == [6, 12]
     array.rollback(1)
-    array.append(ad.concat([original, three], uns_merge="same"), allow_loss=True)
+    array.append(ad.concat([original, three], index_unique="-"), allow_loss=True)
     # It has more cells, and they do not follow those of the other version.
     assert array.shape[0] == 15
     assert array.diff(number).cells_added is None
