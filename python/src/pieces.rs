@@ -6,7 +6,7 @@ use crate::error::{IntoPyResult, invalid};
 use crate::linear::PyGram;
 use crate::matrix::{ComparisonArguments, PyRankSums, PySummary, RequestArguments, StepArguments, Stored, plan};
 use crate::work;
-use numpy::{PyArray1, PyReadonlyArray1};
+use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use slaf::linear::Vectors;
