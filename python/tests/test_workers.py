@@ -192,7 +192,7 @@ def both_work(client):
     """See that each of the workers has something to do."""
 
     def count(dask_worker):
-        return len(dask_worker.state.log)
+        return dask_worker.state.executed_count
 
     before = client.run(count)
     yield
