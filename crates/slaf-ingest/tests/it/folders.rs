@@ -140,3 +140,20 @@ fn alevin_fry() {
     assert_eq!(e.kind(), ErrorKind::UnsupportedInput);
     assert!(e.to_string().contains("alevin-fry quant --use-mtx"), "{e}");
 }
+
+#[test]
+fn files_that_are_inputs_are_given_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["b.csv", "a.tsv.gz", "c.h5", "d.loom", ".e.csv", "notes.txt"] {
+        put(dir.path(), name, "x");
+    }
+    let error = open_default(dir.path()).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let shown = |name: &str| format!("\"{}\"", dir.path().join(name).display());
+    let files = ["a.tsv.gz", "b.csv", "c.h5"].map(shown).join(" ");
+    assert!(error.message().contains("4 inputs, which are given one by one"), "{error}");
+    assert!(error.message().contains(&format!("slaf convert {files} ... OUTPUT.slaf")), "{error}");
+    // Of a data set whose matrix is missing.
+    put(dir.path(), "sample_barcodes.tsv", "c1\n");
+    assert_eq!(open_default(dir.path()).map(drop).unwrap_err().kind(), ErrorKind::UnknownFormat);
+}
