@@ -271,7 +271,7 @@ fn what_changes_a_store_keeps_its_index_or_drops_it() {
     // What no version needs goes.
     let collect = GcOptions { older_than: Duration::ZERO, dry_run: false };
     grow::gc(&store, &collect, &grow).unwrap();
-    assert_eq!(files_below(&Path::new(&store).join("_slaf/indexes")).unwrap().len(), 0);
+    assert!(!Path::new(&store).join("_slaf/indexes").exists());
     assert_eq!(indexes(&store), [] as [&str; 0]);
     // Another store in its place.
     convert(&write(folder.path(), 7, &values, WIDTH), &store, true);
