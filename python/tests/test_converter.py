@@ -68,7 +68,7 @@ def test_slots_of_several_inputs_that_cannot_be_united_are_named(tmp_path):
     assert not target.exists()
     report = SLAFConverter(allow_loss=True).convert(inputs, target)
     slots = ["obsp/near", "varp/net", "varm/PCs", "raw", "raw/X"]
-    expected = [f"{path}: {slot}" for path in inputs for slot in slots]
+    expected = [f"{slot} of {path}" for path in inputs for slot in slots]
     assert sorted(what for what, _ in report.lost) == sorted(
         [*expected, "obsm/other", "layers/one"]
     )
