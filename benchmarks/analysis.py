@@ -21,7 +21,6 @@ ratio seen, cells for each second of CPU, and how far the numbers are apart:
 - analyze: `slaf analyze` without a layout, and the seconds of its steps.
 
 scanpy, scikit-learn and illico have environments of their own, made when they are asked for.
-BPCells has this test in its R package alone, and needs an Rscript that has it.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ BOTH = ("slaf", "scanpy")
 COLUMNS = {
     "pca": (BOTH, ()),
     "chain": (BOTH, ()),
-    "ranks": (BOTH, ("bpcells", "illico")),
+    "ranks": (BOTH, ("illico",)),
     "ttest": (BOTH, ()),
     "neighbors": ((*BOTH, "sklearn"), ()),
     "analyze": (("slaf",), ()),
@@ -61,15 +60,8 @@ SOME_GENES = {"ranks": ("scanpy", "illico"), "ttest": ("scanpy",)}
 EVERY = 20
 
 
-def interpreter(column: str, cache: Path) -> Path | None:
-    """The Python that has a library; None if there is none."""
-    if column == "bpcells":
-        has_it = ["Rscript", "-e", "library(BPCells)"]
-        if (
-            shutil.which("Rscript") is None
-            or subprocess.run(has_it, capture_output=True).returncode
-        ):
-            return None
+def interpreter(column: str, cache: Path) -> Path:
+    """The Python that has a library."""
     module = ENVIRONMENTS.get(column)
     return Path(sys.executable) if module is None else environments.ensure(module, cache)
 
@@ -186,11 +178,7 @@ class Bench:
             if column not in chosen:
                 continue
             taken[column] = []
-            python = interpreter(column, self.args.cache)
-            if python is None:
-                remarks[column] = "not installed"
-            else:
-                pythons[column] = python
+            pythons[column] = interpreter(column, self.args.cache)
         for _ in range(self.args.rounds):
             for column, python in pythons.items():
                 if column in remarks:

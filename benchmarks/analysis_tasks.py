@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import time
 import warnings
 from pathlib import Path
@@ -22,7 +21,6 @@ from scanpy_tasks import chain as first_steps
 
 COMPONENTS = 50
 NEIGHBORS = 15
-BPCELLS = Path(__file__).resolve().parent / "peers" / "bpcells_markers.R"
 
 
 class Alone:
@@ -98,8 +96,6 @@ def components(adata: Any) -> dict[str, Any]:
 
 def ranks(args: argparse.Namespace, alone: Alone) -> dict[str, Any]:
     """Wilcoxon's test with ties, of each group with all others."""
-    if args.column == "bpcells":
-        return bpcells(args, alone)
     if args.column != "illico":
         return tested(args, alone, "wilcoxon", tie_correct=True)
     from illico import asymptotic_wilcoxon
@@ -149,35 +145,6 @@ def by_name(groups: Any, genes: Any, values: dict[str, Any]) -> dict[str, Any]:
     rows, columns = np.argsort(groups), np.argsort(genes)
     sorted_values = {name: array[rows][:, columns] for name, array in values.items()}
     return {"groups": groups[rows], "genes": genes[columns], **sorted_values}
-
-
-def bpcells(args: argparse.Namespace, alone: Alone) -> dict[str, Any]:
-    """``marker_features`` of BPCells, which its R package alone has."""
-    import anndata as ad
-
-    folder = args.results / "bpcells"
-    folder.mkdir(exist_ok=True)
-    labels = ad.io.read_elem(_h5(args.source)[f"obs/{args.groupby}"])
-    (folder / "groups.txt").write_text("\n".join(map(str, labels)) + "\n")
-    command = ["Rscript", str(BPCELLS), str(args.source), str(folder)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    alone.seconds = float(done.stdout.splitlines()[-1])
-    groups, genes = (
-        np.array((folder / f"{name}.txt").read_text().split("\n")[:-1])
-        for name in ("foreground", "feature")
-    )
-    # One row for each group and gene, in any order.
-    pvals = np.fromfile(folder / "p_val_raw.bin")
-    order = np.lexsort([genes, groups])
-    groups, genes = np.unique(groups), np.unique(genes)
-    values = {"pvals": pvals[order].reshape(len(groups), len(genes))}
-    return {"cells": len(labels), **by_name(groups, genes, values)}
-
-
-def _h5(path: Path) -> Any:
-    import h5py
-
-    return h5py.File(path)
 
 
 def neighbors(args: argparse.Namespace, alone: Alone) -> dict[str, Any]:
@@ -237,9 +204,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    if args.column != "bpcells":
-        # What a session has imported before it begins.
-        modules(args.column)
+    # What a session has imported before it begins.
+    modules(args.column)
     alone = Alone()
     wall, before = time.perf_counter(), usage()
     result = TASKS[args.task](args, alone)
