@@ -61,7 +61,8 @@ class Context:
     def counts(self, part: LazyAnnData) -> Any:
         """The lazy matrix of counts of a part."""
         layer = self.parameters.layer
-        return on_workers(part.X if layer is None else part.layers[layer], self.client)
+        counts: Any = part.X if layer is None else part.layers[layer]
+        return on_workers(counts, self.client)
 
     def part(self, cells: npt.NDArray[np.bool_], genes: npt.NDArray[np.bool_]) -> LazyAnnData:
         """Some cells and genes, whose X is the counts, and that has nothing to collide with."""

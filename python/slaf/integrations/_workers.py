@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -71,7 +71,8 @@ def check_client(client: Any) -> None:
         raise invalid("client is asynchronous: give one that is not, as Client(address) makes it")
     if client.status != "running":
         raise invalid(f"client is {client.status}: connect to the cluster again")
-    if not client.nthreads():
+    # Dask has no types of it.
+    if not cast(Any, client).nthreads():
         raise invalid("the cluster of client has no workers")
 
 
