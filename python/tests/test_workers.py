@@ -201,6 +201,7 @@ def both_work(client):
     assert all(after[worker] > before[worker] for worker in after)
 
 
+@pytest.mark.filterwarnings("ignore:zero-centering")
 def test_both_workers_work(path, client):
     for work in (qc, lanczos):
         with both_work(client):
