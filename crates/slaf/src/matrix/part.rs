@@ -54,6 +54,8 @@ pub(super) fn in_parts<T>(
     let (n_rows, n_cols) = part.shape()?;
     let _span = tracing::debug_span!("compute", matrix = %key, rows = n_rows, columns = n_cols).entered();
     let orientation = choose(&snapshot.manifest, key, entry, rows, cols);
+    let base = PART_ROWS.min(config::batch_rows());
+    let part_rows = plan.part_rows(orientation.part_rows(base, entry, cols), n_cols);
     let options = ReadOptions { orientation: Some(orientation), unsorted };
     // Most columns in any order are picked from all faster than each row is looked through.
     let places = (unsorted && orientation == Orientation::ByCell).then(|| places(cols, entry.n_cols)).flatten();
@@ -66,8 +68,6 @@ pub(super) fn in_parts<T>(
             None => chunk,
         })
     };
-    let base = PART_ROWS.min(config::batch_rows());
-    let part_rows = plan.part_rows(orientation.part_rows(base), n_cols);
     let stretch_rows = base * (STRETCH_ROWS / PART_ROWS);
     let done =
         |done: usize| progress(ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: n_rows as u64 });

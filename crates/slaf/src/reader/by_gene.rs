@@ -18,24 +18,24 @@ impl Snapshot {
     pub(super) async fn read_by_gene<T: Value>(&self, rows: &Selection, cols: &Selection) -> Result<CsrChunk> {
         let genes: Vec<u64> = cols.iter(self.manifest.n_genes).collect();
         let cells = Cells::new(rows, self.manifest.n_cells);
-        let packed = self.fetch_genes(&genes).await?;
+        let packed = self.fetch_genes(&genes, &cells).await?;
         in_pool(|| Ok(cells.assemble(&packed.columns::<T>(&cells)?)))
     }
 
     /// Reads genes as rows.
     pub(super) async fn genes_of<T: Value>(&self, rows: &Selection, genes: &[u64]) -> Result<CsrChunk> {
         let cells = Cells::new(rows, self.manifest.n_cells);
-        let packed = self.fetch_genes(genes).await?;
+        let packed = self.fetch_genes(genes, &cells).await?;
         in_pool(|| Ok(cells.side_by_side(packed.columns::<T>(&cells)?)))
     }
 
-    async fn fetch_genes(&self, genes: &[u64]) -> Result<PackedGenes<'_>> {
+    async fn fetch_genes(&self, genes: &[u64], cells: &Cells) -> Result<PackedGenes<'_>> {
         let order = self.order().await?;
-        let stripes = &self.manifest.stripes;
+        let stripes: Vec<&Stripe> = self.manifest.stripes.iter().filter(|stripe| cells.has_some_of(stripe)).collect();
         let table = self.table(TableName::ByGene).await?;
         let mut wanted = Vec::with_capacity(genes.len() * stripes.len());
         let mut places = Vec::with_capacity(genes.len() * stripes.len());
-        for stripe in stripes {
+        for stripe in &stripes {
             for &gene in genes {
                 let rank = u64::from(order.rank_of[gene as usize]);
                 let has_row = rank < stripe.n_genes;
@@ -50,12 +50,12 @@ impl Snapshot {
     }
 }
 
-/// The rows of some genes in all stripes, not decoded yet.
+/// The rows of some genes in the stripes of some cells, not decoded yet.
 struct PackedGenes<'a> {
     rows: PackedRows,
     /// Where the row of each gene in each stripe is; genes that came later have none in older ones.
     places: Vec<Option<usize>>,
-    stripes: &'a [Stripe],
+    stripes: Vec<&'a Stripe>,
     n: usize,
 }
 
@@ -95,6 +95,14 @@ impl Cells {
                 let ids: Vec<u64> = resolved.ranges.into_iter().flatten().collect();
                 Cells { first: 0, n: ids.len() as u64, ids: Some(ids), order: resolved.order }
             }
+        }
+    }
+
+    fn has_some_of(&self, stripe: &Stripe) -> bool {
+        let end = stripe.first_cell + stripe.n_cells;
+        match &self.ids {
+            Some(ids) => ids.get(ids.partition_point(|&c| c < stripe.first_cell)).is_some_and(|&c| c < end),
+            None => self.first < end && stripe.first_cell < self.first + self.n,
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) fn stream(
     cols.check(entry.n_cols, "column").at(key)?;
     let (n, step) = (rows.len(entry.n_rows), batch_rows.max(1));
     let orientation = choose(&snapshot.manifest, key, entry, rows, cols);
-    let part_rows = orientation.part_rows(step);
+    let part_rows = orientation.part_rows(step, entry, cols);
     let options = ReadOptions { orientation: Some(orientation), unsorted: false };
     let (snapshot, key, rows, cols) = (snapshot.clone(), key.clone(), rows.clone(), cols.clone());
     let read = move |start: u64| {
