@@ -304,7 +304,7 @@ def test_statistics_that_the_store_has(adata, by_gene, data, tmp_path_factory):
                 for name in ("sum", "mean", "var", "std"):
                     expected = np.asarray(getattr(wide, name)(axis=axis)).astype(dense.dtype)
                     found = np.asarray(flat(getattr(ours, name)(axis=axis)))
-                    of = scale**2 if name == "var" else scale
+                    of = scale * scale if name == "var" else scale
                     np.testing.assert_allclose(
                         found, expected, rtol=1e-6, atol=1e-7 * of, err_msg=name
                     )
