@@ -109,18 +109,13 @@ pub fn drop_index(uri: &str, key: &ArrayKey, measure: Option<Measure>, grow: &Gr
     let change = |head: &Head<'_>| {
         let before = head.manifest();
         let array = head.snapshot.array_entry(key)?;
-        let is_named = |index: &IndexEntry| {
-            index.array(before) == Some(array) && measure.is_none_or(|measure| index.metric == measure.name())
-        };
-        let (gone, kept): (Vec<_>, Vec<_>) = before.indexes.iter().cloned().partition(is_named);
+        let mut next = head.next();
+        let gone = next.manifest().take_indexes(|manifest, index| {
+            index.array(manifest) == Some(array) && measure.is_none_or(|measure| index.metric == measure.name())
+        });
         if gone.is_empty() {
             return Err(no_index(before, key, measure));
         }
-        let mut next = head.next();
-        for path in gone.iter().flat_map(IndexEntry::files) {
-            next.replace_file(Some(path), None);
-        }
-        next.manifest().indexes = kept;
         Ok((Some(next), gone.iter().map(|index| shown(&index.metric)).collect()))
     };
     let operation =
@@ -143,12 +138,7 @@ fn no_index(manifest: &Manifest, key: &ArrayKey, measure: Option<Measure>) -> Er
 /// Names an index in place of one of the same array and metric.
 fn put(next: &mut Next, entry: IndexEntry) {
     let is_same = |old: &IndexEntry| (old.axis, &old.column, &old.metric) == (entry.axis, &entry.column, &entry.metric);
-    let manifest = next.manifest();
-    let old: Vec<IndexEntry> = manifest.indexes.iter().filter(|old| is_same(old)).cloned().collect();
-    manifest.indexes.retain(|old| !is_same(old));
-    for path in old.iter().flat_map(IndexEntry::files) {
-        next.replace_file(Some(path), None);
-    }
+    next.manifest().take_indexes(|_, old| is_same(old));
     for path in entry.files() {
         next.replace_file(None, Some(path));
     }

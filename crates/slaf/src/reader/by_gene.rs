@@ -31,11 +31,11 @@ impl Snapshot {
 
     async fn fetch_genes(&self, genes: &[u64], cells: &Cells) -> Result<PackedGenes<'_>> {
         let order = self.order().await?;
-        let stripes: Vec<&Stripe> = self.manifest.stripes.iter().filter(|stripe| cells.has_some_of(stripe)).collect();
+        let stripes: Vec<InStripe<'_>> = self.manifest.stripes.iter().filter_map(|s| cells.in_stripe(s)).collect();
         let table = self.table(TableName::ByGene).await?;
         let mut wanted = Vec::with_capacity(genes.len() * stripes.len());
         let mut places = Vec::with_capacity(genes.len() * stripes.len());
-        for stripe in &stripes {
+        for InStripe { stripe, .. } in &stripes {
             for &gene in genes {
                 let rank = u64::from(order.rank_of[gene as usize]);
                 let has_row = rank < stripe.n_genes;
@@ -55,7 +55,7 @@ struct PackedGenes<'a> {
     rows: PackedRows,
     /// Where the row of each gene in each stripe is; genes that came later have none in older ones.
     places: Vec<Option<usize>>,
-    stripes: Vec<&'a Stripe>,
+    stripes: Vec<InStripe<'a>>,
     n: usize,
 }
 
@@ -73,6 +73,13 @@ impl PackedGenes<'_> {
         };
         (0..self.n).into_par_iter().map(column).collect()
     }
+}
+
+/// A stripe that has some of the selected cells.
+struct InStripe<'a> {
+    stripe: &'a Stripe,
+    /// Of cells that lie apart the place of the first one, and all, counted from the first cell of the stripe.
+    wanted: Option<(usize, Vec<u32>)>,
 }
 
 /// The selected cells, each once, rising; and where each comes in the selection.
@@ -98,31 +105,32 @@ impl Cells {
         }
     }
 
-    fn has_some_of(&self, stripe: &Stripe) -> bool {
+    /// Those of a stripe; `None` if it has none of them.
+    fn in_stripe<'a>(&self, stripe: &'a Stripe) -> Option<InStripe<'a>> {
         let end = stripe.first_cell + stripe.n_cells;
-        match &self.ids {
-            Some(ids) => ids.get(ids.partition_point(|&c| c < stripe.first_cell)).is_some_and(|&c| c < end),
+        let wanted = self.ids.as_ref().map(|ids| {
+            let from = ids.partition_point(|&c| c < stripe.first_cell);
+            let to = ids.partition_point(|&c| c < end);
+            (from, ids[from..to].iter().map(|c| (c - stripe.first_cell) as u32).collect::<Vec<_>>())
+        });
+        let has_some = match &wanted {
+            Some((_, wanted)) => !wanted.is_empty(),
             None => self.first < end && stripe.first_cell < self.first + self.n,
-        }
+        };
+        has_some.then_some(InStripe { stripe, wanted })
     }
 
     /// Adds the values of one packed row in the selected cells.
-    fn pick<T: Value>(&self, packed: &PackedRows, i: usize, stripe: &Stripe, out: &mut GeneColumn<T>) -> Result<()> {
-        let row = packed.row(i)?;
-        let end = stripe.first_cell + stripe.n_cells;
-        let local: Option<(usize, Vec<u32>)> = self.ids.as_ref().map(|ids| {
-            let from = ids.partition_point(|&c| c < stripe.first_cell);
-            let to = ids.partition_point(|&c| c < end);
-            (from, ids[from..to].iter().map(|c| (c - stripe.first_cell) as u32).collect())
-        });
-        if let Some((from, wanted)) = &local
+    fn pick<T: Value>(&self, packed: &PackedRows, i: usize, of: &InStripe<'_>, out: &mut GeneColumn<T>) -> Result<()> {
+        let (row, InStripe { stripe, wanted }) = (packed.row(i)?, of);
+        if let Some((from, wanted)) = wanted
             && (wanted.len() as u64) < stripe.n_cells / LOOKUP_SHARE
         {
             return row.lookup(wanted, |j, v| out.push(((from + j) as u32, v)));
         }
         let (mut offsets, mut values) = (vec![0; row.nnz()], vec![T::default(); row.nnz()]);
         row.decode(stripe.n_cells, &mut offsets, &mut values)?;
-        match local {
+        match wanted {
             Some((from, wanted)) => {
                 let mut next = 0;
                 for (&cell, &value) in offsets.iter().zip(&values) {

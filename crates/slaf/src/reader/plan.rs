@@ -41,7 +41,7 @@ impl Orientation {
 /// cells: not for few of them.
 pub(crate) fn reads_genes(manifest: &Manifest, key: &MatrixKey, entry: &MatrixEntry, rows: &Selection) -> bool {
     const SHARE: u64 = 8;
-    *key == MatrixKey::X && manifest.tables.by_gene.is_some() && rows.len(entry.n_rows) >= entry.n_rows / SHARE
+    has_genes(manifest, key) && rows.len(entry.n_rows) >= entry.n_rows / SHARE
 }
 
 /// Estimates both ways. Genes are taken to be of average popularity, so that gene-major reading
@@ -53,15 +53,22 @@ pub(crate) fn choose(
     rows: &Selection,
     cols: &Selection,
 ) -> Orientation {
-    // What a filter leaves out of the genes are the rare ones: most genes have nearly all values.
-    let most = cols.len(entry.n_cols) > entry.n_cols / 2;
-    if *key != MatrixKey::X || manifest.tables.by_gene.is_none() || most {
-        return Orientation::ByCell;
+    match has_genes(manifest, key) {
+        true => cheaper(entry, manifest.stripes.len(), rows, cols),
+        false => Orientation::ByCell,
     }
-    cheaper(entry, manifest.stripes.len(), rows, cols)
+}
+
+/// Whether a matrix is held by gene, too.
+fn has_genes(manifest: &Manifest, key: &MatrixKey) -> bool {
+    *key == MatrixKey::X && manifest.tables.by_gene.is_some()
 }
 
 fn cheaper(entry: &MatrixEntry, stripes: usize, rows: &Selection, cols: &Selection) -> Orientation {
+    // What a filter leaves out of the genes are the rare ones: most genes have nearly all values.
+    if matches!(cols, Selection::All) || cols.len(entry.n_cols) > entry.n_cols / 2 {
+        return Orientation::ByCell;
+    }
     let (n_rows, n_cols) = (rows.len(entry.n_rows) as f64, cols.len(entry.n_cols) as f64);
     let per_row = entry.nnz as f64 / entry.n_rows.max(1) as f64;
     let per_gene = entry.nnz as f64 / entry.n_cols.max(1) as f64;
@@ -116,6 +123,8 @@ mod tests {
         let cases = [
             (without(1_000_000, 100_000), without(20_000, 10_000), Orientation::ByCell),
             (Selection::All, without(20_000, 10_000), Orientation::ByCell),
+            (Selection::All, without(20_000, 10), Orientation::ByCell),
+            (Selection::All, Selection::All, Orientation::ByCell),
             (without(1_000_000, 100_000), some(20_000, 200), Orientation::ByGene),
             (Selection::All, Selection::Range(5..6), Orientation::ByGene),
             (some(1_000_000, 100_000), some(20_000, 10), Orientation::ByCell),

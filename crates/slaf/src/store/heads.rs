@@ -174,8 +174,7 @@ pub(crate) async fn of_version(storage: &Storage, manifest: &Manifest) -> Result
 }
 
 fn entry(manifest: &Manifest) -> Option<&FileEntry> {
-    let path = manifest.heads.as_ref()?;
-    manifest.files.iter().find(|file| file.path == *path).filter(|file| (1..=LONGEST).contains(&file.length))
+    manifest.file(manifest.heads.as_ref()?).filter(|file| (1..=LONGEST).contains(&file.length))
 }
 
 impl Snapshot {

@@ -421,10 +421,16 @@ impl Manifest {
 
     /// Leaves out the indexes of arrays that are other ones by now, or gone.
     pub(crate) fn retain_indexes(&mut self) {
+        self.take_indexes(|manifest, index| index.array(manifest).is_none());
+    }
+
+    /// Takes out some indexes, with their files.
+    pub(crate) fn take_indexes(&mut self, is_gone: impl Fn(&Manifest, &IndexEntry) -> bool) -> Vec<IndexEntry> {
         let all = std::mem::take(&mut self.indexes);
-        let (kept, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|index| index.array(self).is_some());
+        let (gone, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|index| is_gone(self, index));
         self.files.retain(|f| !gone.iter().flat_map(IndexEntry::files).any(|path| *path == f.path));
         self.indexes = kept;
+        gone
     }
 
     /// The file's content, with its checksum.
