@@ -72,6 +72,13 @@ impl<'a> Row<'a> {
         }
     }
 
+    fn check_length(&self, n: usize) -> Result<()> {
+        if n == self.nnz {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("a row of {} values needs slices of that length", self.nnz)))
+    }
+
     /// The number of stored values.
     pub fn nnz(&self) -> usize {
         self.nnz
@@ -128,9 +135,8 @@ impl<'a> Row<'a> {
     /// `corrupt` when the bytes are no row of this type and width; the slices' contents are
     /// unspecified then. `invalid-argument` if the slices have another length.
     pub fn decode<T: Value>(&self, n_columns: u64, columns: &mut [u32], values: &mut [T]) -> Result<()> {
-        if columns.len() != self.nnz || values.len() != self.nnz {
-            return Err(Error::invalid(format!("a row of {} values needs slices of that length", self.nnz)));
-        }
+        self.check_length(columns.len())?;
+        self.check_length(values.len())?;
         self.check()?;
         let mut rest = self.payload;
         // The lowest column that the next block may begin with.
@@ -145,10 +151,24 @@ impl<'a> Row<'a> {
         if floor > n_columns {
             return Err(corrupt("a column beyond the matrix"));
         }
-        if !rest.is_empty() {
-            return Err(corrupt("bytes after its end"));
+        at_end(rest)
+    }
+
+    /// Decodes the values alone, into a slice of [`Row::nnz`] entries. Of the columns nothing is compared
+    /// but their checksum, if the row has one.
+    ///
+    /// # Errors
+    /// As [`Row::decode`].
+    pub fn values<T: Value>(&self, values: &mut [T]) -> Result<()> {
+        self.check_length(values.len())?;
+        self.check()?;
+        let mut rest = self.payload;
+        for (i, values) in values.chunks_mut(BLOCK).enumerate() {
+            let block = self.block(i);
+            let parts = self.split(&block, values.len(), &mut rest)?;
+            self.decode_values(&block, &parts, values)?;
         }
-        Ok(())
+        at_end(rest)
     }
 
     /// Calls `found(i, value)` for each `wanted[i]` that the row has, decoding only the blocks
@@ -197,7 +217,7 @@ impl<'a> Row<'a> {
         let raw = self.kind.raw_size();
         if raw > 0 {
             for (v, bytes) in values.iter_mut().zip(parts.values.chunks_exact(raw)) {
-                *v = from_raw(self.kind, bytes).ok_or_else(wrong_type)?;
+                *v = from_bits(self.kind, little_endian(bytes)).ok_or_else(wrong_type)?;
             }
             return Ok(());
         }
@@ -240,12 +260,16 @@ impl<'a> Row<'a> {
                 for (v, n) in values.iter_mut().zip(numbers.iter()) {
                     let at = n.wrapping_add(add) as usize * size;
                     let entry = self.dict.get(at..at + size).ok_or_else(|| corrupt("outside of its dictionary"))?;
-                    *v = from_raw(self.kind, entry).ok_or_else(wrong_type)?;
+                    *v = from_bits(self.kind, little_endian(entry)).ok_or_else(wrong_type)?;
                 }
             }
         }
         Ok(())
     }
+}
+
+fn at_end(rest: &[u8]) -> Result<()> {
+    if rest.is_empty() { Ok(()) } else { Err(corrupt("bytes after its end")) }
 }
 
 /// The bytes of one block.
@@ -290,12 +314,18 @@ fn decode_columns(block: &Block, parts: &Parts<'_>, floor: u64, columns: &mut [u
     Ok(u64::from(column) + 1)
 }
 
+/// The number in four or eight bytes.
+#[inline]
+fn little_endian(bytes: &[u8]) -> u64 {
+    match bytes.try_into() {
+        Ok(word) => u64::from_le_bytes(word),
+        Err(_) => bytes.try_into().map_or(0, |word| u64::from(u32::from_le_bytes(word))),
+    }
+}
+
 /// A raw or dictionary value as a `T`, if that type holds it exactly (f64 holds every f32).
 #[inline]
-fn from_raw<T: Value>(kind: Kind, bytes: &[u8]) -> Option<T> {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    let bits = u64::from_le_bytes(word);
+fn from_bits<T: Value>(kind: Kind, bits: u64) -> Option<T> {
     let number = match kind {
         Kind::F32 | Kind::Dict32 => {
             if T::DTYPE == Dtype::F32 {

@@ -21,6 +21,9 @@ fn check<T: Value>(columns: &[u32], values: &[T]) {
         decode_row(&bytes, &mut c, &mut v).unwrap();
         assert_eq!(c, columns);
         assert_eq!(bits(&v), bits(values));
+        let mut alone = vec![T::default(); values.len()];
+        Row::parse(&bytes).unwrap().values(&mut alone).unwrap();
+        assert_eq!(bits(&alone), bits(values));
         let wanted: Vec<u32> = columns.iter().step_by(3).flat_map(|&c| [c, c.saturating_add(1)]).collect();
         let mut wanted: Vec<u32> = wanted.into_iter().chain([0, 5, u32::MAX]).collect();
         wanted.sort_unstable();

@@ -1,23 +1,31 @@
 //! Values as integers of the same order.
 
 use super::places::Places;
-use slaf_core::Value;
+use slaf_core::{Dtype, Value};
 
 /// Values with integers that are ordered as SQL orders the values: -0 is 0, and NaN, of which there
 /// is one, is above all.
 pub trait Ordered: Value {
+    /// An integer that has all of them, and as few bits as there is one of.
+    type Key: Copy + Ord + Into<i64>;
     /// The integer of the value.
-    fn key(self) -> i64;
+    fn narrow_key(self) -> Self::Key;
+    /// The integer of the value.
+    #[inline]
+    fn key(self) -> i64 {
+        self.narrow_key().into()
+    }
     /// The value of an integer that [`Ordered::key`] gave.
     fn from_key(key: i64) -> Self;
 }
 
 macro_rules! whole {
-    ($($t:ty),*) => {$(
+    ($key:ty: $($t:ty),*) => {$(
         impl Ordered for $t {
+            type Key = $key;
             #[inline]
-            fn key(self) -> i64 {
-                self as i64
+            fn narrow_key(self) -> $key {
+                self as $key
             }
             fn from_key(key: i64) -> Self {
                 key as $t
@@ -25,12 +33,14 @@ macro_rules! whole {
         }
     )*};
 }
-whole!(u8, u16, u32, i8, i16, i32, i64);
+whole!(i32: u8, u16, i8, i16, i32);
+whole!(i64: u32, i64);
 
 impl Ordered for bool {
+    type Key = i32;
     #[inline]
-    fn key(self) -> i64 {
-        i64::from(self)
+    fn narrow_key(self) -> i32 {
+        i32::from(self)
     }
     fn from_key(key: i64) -> Self {
         key != 0
@@ -38,8 +48,9 @@ impl Ordered for bool {
 }
 
 impl Ordered for u64 {
+    type Key = i64;
     #[inline]
-    fn key(self) -> i64 {
+    fn narrow_key(self) -> i64 {
         (self ^ (1 << 63)) as i64
     }
     fn from_key(key: i64) -> Self {
@@ -48,10 +59,11 @@ impl Ordered for u64 {
 }
 
 impl Ordered for f32 {
+    type Key = i32;
     #[inline]
-    fn key(self) -> i64 {
+    fn narrow_key(self) -> i32 {
         let bits = if self.is_nan() { f32::NAN.to_bits() } else { (self + 0.0).to_bits() } as i32;
-        i64::from(bits ^ ((bits >> 31) & i32::MAX))
+        bits ^ ((bits >> 31) & i32::MAX)
     }
     fn from_key(key: i64) -> Self {
         let key = key as i32;
@@ -60,8 +72,9 @@ impl Ordered for f32 {
 }
 
 impl Ordered for f64 {
+    type Key = i64;
     #[inline]
-    fn key(self) -> i64 {
+    fn narrow_key(self) -> i64 {
         let bits = if self.is_nan() { f64::NAN.to_bits() } else { (self + 0.0).to_bits() } as i64;
         bits ^ ((bits >> 63) & i64::MAX)
     }
@@ -136,22 +149,64 @@ impl Test {
         values: &mut [T],
         places: &mut [u32],
     ) -> usize {
-        let Test { low, high, is_outside, widened } = *self;
-        let inside = move |key: i64| (low <= key && key <= high) != is_outside;
-        match widened {
-            false => copy(n, read, values, places, |v| inside(v.key())),
-            true => copy(n, read, values, places, |v| inside(v.as_f64().key())),
+        match self.floats::<T>() {
+            Some(floats) => copy(n, read, values, places, |v| floats.pass(v.as_f64())),
+            None => copy(n, read, values, places, |v| self.passes(v.key())),
         }
     }
 
     /// Keeps the values that pass, and their places if there are any, at the front.
     pub(super) fn keep<T: Ordered>(&self, values: &mut [T], places: &mut [u32]) -> usize {
-        let Test { low, high, is_outside, widened } = *self;
-        let inside = move |key: i64| (low <= key && key <= high) != is_outside;
-        match widened {
-            false => keep(values, places, |v| inside(v.key())),
-            true => keep(values, places, |v| inside(v.as_f64().key())),
+        match self.floats::<T>() {
+            Some(floats) => keep(values, places, |v| floats.pass(v.as_f64())),
+            None => keep(values, places, |v| self.passes(v.key())),
         }
+    }
+
+    #[inline]
+    fn passes(&self, key: i64) -> bool {
+        (self.low <= key && key <= self.high) != self.is_outside
+    }
+
+    /// The same for values that are compared as floats: these need no key.
+    fn floats<T: Ordered>(&self) -> Option<Floats> {
+        match (self.widened, T::DTYPE) {
+            (true, _) => Some(self.of_type::<f64>(f64::NAN)),
+            (false, Dtype::F32) => Some(self.of_type::<f32>(f32::NAN)),
+            (false, Dtype::F64) => Some(self.of_type::<f64>(f64::NAN)),
+            _ => None,
+        }
+    }
+
+    fn of_type<F: Ordered>(&self, nan: F) -> Floats {
+        let nan = nan.key();
+        // Keys beyond those of the infinities are of no number; no number is compared with NaN.
+        let number = |key: i64| (-nan..nan).contains(&key).then(|| F::from_key(key).as_f64()).filter(|x| !x.is_nan());
+        let end = |key: i64, beyond: f64, before: f64| number(key).unwrap_or(if key > 0 { beyond } else { before });
+        // -1 would be that of a second zero.
+        let high = if self.high == -1 { -2 } else { self.high };
+        Floats {
+            low: end(self.low, f64::NAN, f64::NEG_INFINITY),
+            high: end(high, f64::INFINITY, f64::NAN),
+            nan: (self.low..=self.high).contains(&nan),
+            is_outside: self.is_outside,
+        }
+    }
+}
+
+/// An interval of floats, and whether NaN is in it.
+#[derive(Clone, Copy, Debug)]
+struct Floats {
+    low: f64,
+    high: f64,
+    nan: bool,
+    is_outside: bool,
+}
+
+impl Floats {
+    #[inline]
+    fn pass(&self, x: f64) -> bool {
+        ((self.low <= x) & (x <= self.high) | (self.nan & x.is_nan())) != self.is_outside
     }
 }
 

@@ -7,6 +7,8 @@ pub enum Places<'a> {
     One,
     /// Each that of its number.
     Own,
+    /// Each that of its number in a table, which has no [`Places::NONE`].
+    Whole(&'a [u32]),
     /// Each that of its number in a table; values of [`Places::NONE`] are left out.
     Table(&'a [u32]),
 }

@@ -70,6 +70,8 @@ impl<T: Ordered> Picked<T> {
     fn pick(&mut self, n: usize, read: impl Fn(usize) -> (T, u32), tests: &[Test], is_one: bool) {
         if self.values.len() < n {
             self.values.resize(n, T::default());
+        }
+        if self.places.len() < n {
             self.places.resize(n, 0);
         }
         let (values, places) = (&mut self.values[..], &mut self.places[..]);
@@ -86,6 +88,33 @@ impl<T: Ordered> Picked<T> {
             let some = n.min(places.len());
             test.keep(&mut values[..n], &mut places[..some])
         });
+    }
+
+    /// The values of a row that pass, and the place of each where they have not all one.
+    fn of_row<'a>(
+        &'a mut self,
+        numbers: &'a [u32],
+        values: &'a [T],
+        places: Places<'_>,
+        tests: &[Test],
+    ) -> (&'a [T], Option<&'a [u32]>) {
+        let n = values.len();
+        let picks = !tests.is_empty();
+        match places {
+            Places::One if picks => self.pick(n, |i| (values[i], 0), tests, true),
+            Places::Own if picks => self.pick(n, |i| (values[i], numbers[i]), tests, false),
+            Places::Table(table) => self.pick(n, |i| (values[i], table[numbers[i] as usize]), tests, false),
+            Places::Whole(table) if picks => self.pick(n, |i| (values[i], table[numbers[i] as usize]), tests, false),
+            Places::Whole(table) => {
+                self.places.clear();
+                self.places.extend(numbers.iter().map(|&number| table[number as usize]));
+                return (values, Some(&self.places));
+            }
+            Places::One => return (values, None),
+            Places::Own => return (values, Some(numbers)),
+        }
+        let (values, at) = self.pairs();
+        (values, (!matches!(places, Places::One)).then_some(at))
     }
 
     fn pairs(&self) -> (&[T], &[u32]) {
@@ -106,24 +135,20 @@ impl<T: Ordered> Tallies<T> {
         }
     }
 
-    /// Adds the values of a row, whose places are counted from `first`.
+    /// Adds the values of a row, whose places are counted from `first`. Where all have one place, their
+    /// numbers are not looked at.
     pub fn add(&mut self, first: usize, numbers: &[u32], values: &[T], places: Places<'_>) {
         let is_one = matches!(places, Places::One);
-        let picks = !self.conditions.is_empty() || matches!(places, Places::Table(_));
-        if picks {
-            let (conditions, picked) = (&self.conditions, &mut self.picked);
-            match places {
-                Places::One => picked.pick(values.len(), |i| (values[i], 0), conditions, is_one),
-                Places::Own => picked.pick(values.len(), |i| (values[i], numbers[i]), conditions, is_one),
-                Places::Table(table) => {
-                    picked.pick(values.len(), |i| (values[i], table[numbers[i] as usize]), conditions, is_one);
-                }
+        let (values, at) = self.picked.of_row(numbers, values, places, &self.conditions);
+        // The usual question, an average: one pass for the number and the sum.
+        let together = !is_one && T::DTYPE.is_float() && self.wanted.first().is_some_and(Lane::is_sum);
+        match (at, self.lanes.first_mut()) {
+            (Some(at), Some(tally)) if together => {
+                count_and_sum(&mut self.all[first..], &mut tally.sum[first..], at, values);
             }
+            _ => count(&mut self.all[first..], at, values.len()),
         }
-        let (values, numbers) = if picks { self.picked.pairs() } else { (values, numbers) };
-        let at = (!is_one).then_some(numbers);
-        count(&mut self.all[first..], at, values.len());
-        for (tally, lane) in self.lanes.iter_mut().zip(&self.wanted) {
+        for (tally, lane) in self.lanes.iter_mut().zip(&self.wanted).skip(usize::from(together)) {
             if lane.tests.is_empty() {
                 tally.add(lane, first, at, values);
                 continue;
@@ -157,6 +182,21 @@ fn count(counts: &mut [u64], at: Option<&[u32]>, n: usize) {
     match at {
         None => counts[0] += n as u64,
         Some(at) => at.iter().for_each(|&p| counts[p as usize] += 1),
+    }
+}
+
+#[inline]
+fn count_and_sum<T: Ordered>(counts: &mut [u64], sums: &mut [f64], at: &[u32], values: &[T]) {
+    for (&p, v) in at.iter().zip(values) {
+        counts[p as usize] += 1;
+        sums[p as usize] += v.as_f64();
+    }
+}
+
+impl Lane {
+    /// All that it wants is the sum of all values.
+    fn is_sum(&self) -> bool {
+        self.sum && !self.range && !self.moments && self.tests.is_empty()
     }
 }
 
@@ -257,20 +297,14 @@ fn together(a: (u64, f64, f64), b: (u64, f64, f64)) -> (f64, f64) {
 }
 
 /// The least and the greatest key, of values and what they were before.
-fn range<T: Ordered>(values: &[T], (mut least, mut greatest): (i64, i64)) -> (i64, i64) {
-    let (mut min, mut max) = ([least; SIDE_BY_SIDE], [greatest; SIDE_BY_SIDE]);
-    let chunks = values.chunks_exact(SIDE_BY_SIDE);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for ((value, min), max) in chunk.iter().zip(&mut min).zip(&mut max) {
-            let key = value.key();
-            (*min, *max) = ((*min).min(key), (*max).max(key));
-        }
-    }
-    for key in rest.iter().map(|v| v.key()) {
-        (least, greatest) = (least.min(key), greatest.max(key));
-    }
-    (min.into_iter().fold(least, i64::min), max.into_iter().fold(greatest, i64::max))
+fn range<T: Ordered>(values: &[T], (least, greatest): (i64, i64)) -> (i64, i64) {
+    let Some(first) = values.first() else { return (least, greatest) };
+    let first = first.narrow_key();
+    let (min, max) = values.iter().fold((first, first), |(min, max), value| {
+        let key = value.narrow_key();
+        (min.min(key), max.max(key))
+    });
+    (least.min(min.into()), greatest.max(max.into()))
 }
 
 /// Of values that cannot overflow, several partial sums, which are added in a fixed order.

@@ -61,6 +61,8 @@ pub(super) struct Reading {
     table: Option<Vec<u32>>,
     /// The table names every number as itself.
     is_own: bool,
+    /// The table leaves none out.
+    is_whole: bool,
     n_row_groups: usize,
     n_col_groups: usize,
 }
@@ -100,10 +102,12 @@ impl Reading {
             genes: Vec::new(),
             table: None,
             is_own: false,
+            is_whole: false,
             n_row_groups,
             n_col_groups,
         };
         reading.number(order.as_deref(), n_rows, n_cols);
+        reading.is_whole = reading.table.as_ref().is_some_and(|table| !table.contains(&Places::NONE));
         Ok(Some(reading))
     }
 
@@ -252,8 +256,9 @@ impl Reading {
                     match &few {
                         Some((ranks, places)) => scratch.look_up(&row, ranks, places, first, tallies)?,
                         None => {
-                            let (ranks, values) = scratch.decode(&row, entry.n_cols)?;
-                            tallies.add(first, ranks, values, self.places(0));
+                            let places = self.places(0);
+                            let (ranks, values) = scratch.decode(&row, entry.n_cols, places)?;
+                            tallies.add(first, ranks, values, places);
                         }
                     }
                 }
@@ -269,6 +274,7 @@ impl Reading {
         match &self.table {
             None => Places::One,
             Some(_) if self.is_own => Places::Own,
+            Some(table) if self.is_whole => Places::Whole(&table[first..]),
             Some(table) => Places::Table(&table[first..]),
         }
     }
@@ -296,12 +302,13 @@ impl Reading {
             let packed = PackedRows::fetch(table, schema::PACKED, selection.resolve(table.rows()), 0).await?;
             tokio::task::block_in_place(|| {
                 for (i, &(stripe, gene, _)) in rows.iter().enumerate() {
-                    let (cells, values) = scratch.decode(&packed.row(i)?, stripe.n_cells)?;
+                    let places = self.places(stripe.first_cell as usize);
+                    let (cells, values) = scratch.decode(&packed.row(i)?, stripe.n_cells, places)?;
                     let first = match self.layout {
                         Layout::OwnGenes => (gene - piece.start) as usize * self.n_row_groups,
                         _ => self.col_group(self.genes[gene as usize].1) as usize,
                     };
-                    tallies.add(first, cells, values, self.places(stripe.first_cell as usize));
+                    tallies.add(first, cells, values, places);
                 }
                 Ok::<(), Error>(())
             })?;
@@ -327,11 +334,18 @@ impl<T> Default for Scratch<T> {
 }
 
 impl<T: Ordered> Scratch<T> {
-    fn decode(&mut self, row: &Row<'_>, n_columns: u64) -> Result<(&[u32], &[T])> {
+    /// The numbers of a row, none where all have one place, and its values.
+    fn decode(&mut self, row: &Row<'_>, n_columns: u64, places: Places<'_>) -> Result<(&[u32], &[T])> {
         let n = row.nnz();
         if self.columns.len() < n {
             self.columns.resize(n, 0);
+        }
+        if self.values.len() < n {
             self.values.resize(n, T::default());
+        }
+        if matches!(places, Places::One) {
+            row.values(&mut self.values[..n])?;
+            return Ok((&[], &self.values[..n]));
         }
         row.decode(n_columns, &mut self.columns[..n], &mut self.values[..n])?;
         Ok((&self.columns[..n], &self.values[..n]))
