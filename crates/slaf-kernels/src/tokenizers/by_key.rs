@@ -5,91 +5,117 @@
 
 use super::columns::Columns;
 use super::description::{Description, Fill, Order, Select, Ties, TotalOf};
-use super::entries::{Genes, KeyOf, are_expressed};
+use super::entries::{Genes, KeyOf};
 use super::matching::DROP;
-use super::rank::{PAYLOAD, Ranker, octaves_from};
 use super::row::Cell;
+use super::slots::{Slots, Top};
 use slaf_core::Value;
 use std::cmp::Ordering;
 
-/// Bits of a payload for the token; the others are for the place among the nonzeros.
-const TOKEN: u32 = PAYLOAD / 2;
-const TOKENS: u64 = 1 << TOKEN;
+/// Values that are neither taken for zero nor so large that a key or a total could be without all
+/// of its digits.
+const SOUND: std::ops::RangeInclusive<f64> = f32::MIN_POSITIVE as f64..=1e30;
+/// The same, for totals and target sums.
+const SOUND_TOTAL: std::ops::RangeInclusive<f64> = 1e-40..=1e40;
+
+/// Rough keys of two nonzeros that are farther apart than this are in the order of the exact ones.
+const APART: f64 = 1e-14;
 
 /// What is needed of a column for the key of a nonzero.
 #[derive(Clone, Copy)]
 struct Column {
-    /// About 1 over the scale.
-    factor: f32,
-    /// [`DROP`] where there is none.
+    /// 1 over the scale; below 0 where there is no token.
+    factor: f64,
     token: u32,
 }
 
 /// The columns of a matrix, for rows by key.
 pub(super) struct ByKey {
     columns: Vec<Column>,
-    /// Where the range of rough keys begins: at the smallest key of a count of 1.
-    octaves: u32,
+    top: Top,
 }
 
 impl ByKey {
-    /// `None` if rows are more than the genes by falling key.
+    /// `None` if rows are more than the genes by falling key, or if many genes have the same key.
     pub(super) fn new(d: &Description, genes: &Genes, columns: &Columns) -> Option<ByKey> {
         let is_by_key = matches!(d.select, Select::Top { ties: Ties::Column }) && d.order == Order::Key;
         let has_more = d.fill != Fill::None || d.values.is_some() || d.total != TotalOf::All;
-        let is_large = genes.tokens.iter().any(|&t| t != DROP && u64::from(t) >= TOKENS);
-        if !is_by_key || has_more || is_large || genes.factors.is_empty() || !genes.first_of_token.is_empty() {
+        let is_sound = d.target_sum.is_none_or(|target| SOUND_TOTAL.contains(&target));
+        if !is_by_key || has_more || !is_sound || genes.scales.is_empty() || !genes.first_of_token.is_empty() {
             return None;
         }
-        let known = genes.factors.iter().zip(&genes.tokens).filter(|(_, t)| **t != DROP).map(|(f, _)| *f);
-        let smallest = known.fold(f32::MAX, f32::min);
         let column = |c: u32| {
             let gene = columns.gene(c) as usize;
-            let token = genes.tokens[gene];
-            // Keys of genes without a token lie among the others, and cost no branch of their own.
-            Column { factor: if token == DROP { smallest } else { genes.factors[gene] }, token }
+            let (factor, token) = (1.0 / genes.scales[gene], genes.tokens[gene]);
+            Column { factor: if token == DROP { -factor } else { factor }, token }
         };
-        let columns = (0..genes.tokens.len() as u32).map(column).collect();
-        Some(ByKey { columns, octaves: octaves_from(smallest) })
+        let columns: Vec<Column> = (0..genes.tokens.len() as u32).map(column).collect();
+        let mut factors: Vec<f64> = columns.iter().map(|c| c.factor).filter(|f| *f > 0.0).collect();
+        factors.sort_unstable_by(f64::total_cmp);
+        let top = Top::around(*factors.get(factors.len() / 2)?);
+        let taken = factors.windows(2).filter(|w| top.slot_of(w[0]) == top.slot_of(w[1])).count();
+        let is_crowded = factors.len() > 1_000 && taken > factors.len() * 3 / 4;
+        (!is_crowded).then_some(ByKey { columns, top })
     }
 
-    /// Whether this can be done with a row: its places fit into payloads, and it has no values that
-    /// are refused or taken for zero.
-    pub(super) fn takes<T: Value>(values: &[T]) -> bool {
-        (values.len() as u64) < 1 << (PAYLOAD - TOKEN) && are_expressed(values)
+    /// Sorts the nonzeros of a cell that have a token. False if the row is none for this, which is rare
+    /// or because of odd values.
+    pub(super) fn sort<T: Value>(&self, slots: &mut Slots, cell: &Cell<'_, T>) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt") {
+                // SAFETY: the processor has what the function is compiled for.
+                return unsafe { self.sort_avx2(slots, cell) };
+            }
+        }
+        self.sort_any(slots, cell)
     }
 
-    /// Enters the nonzeros of a cell that have a token, all of them expressed. Returns how many
-    /// those are.
-    pub(super) fn enter<T: Value>(&self, ranker: &mut Ranker, columns: &[u32], values: &[T]) -> usize {
-        let key = |(i, (&c, &value)): (u64, (&u32, &T))| {
-            let Column { factor, token } = self.columns[c as usize];
-            (value.as_f64() as f32 * factor, (i << TOKEN) | (u64::from(token) % TOKENS), token != DROP)
+    /// [`ByKey::sort`] with instructions that not every processor has: they gather factors and count
+    /// bits, which takes half of the time.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn sort_avx2<T: Value>(&self, slots: &mut Slots, cell: &Cell<'_, T>) -> bool {
+        self.sort_any(slots, cell)
+    }
+
+    #[inline(always)]
+    fn sort_any<T: Value>(&self, slots: &mut Slots, cell: &Cell<'_, T>) -> bool {
+        let (n, end) = (cell.columns.len().min(cell.values.len()), self.columns.len());
+        let (columns, values) = (&cell.columns[..n], &cell.values[..n]);
+        let is_sound = |all: bool, v: &T| all & (v.as_f64() >= *SOUND.start()) & (v.as_f64() <= *SOUND.end());
+        let is_inside = |all: bool, &c: &u32| all & ((c as usize) < end);
+        let key = |i: usize| {
+            // SAFETY: all columns were compared with the number of them.
+            values[i].as_f64() * unsafe { self.columns.get_unchecked(columns[i] as usize) }.factor
         };
-        ranker.enter(self.octaves, values.len(), (0..).zip(columns.iter().zip(values)).map(key))
+        cell.total.is_none_or(|total| SOUND_TOTAL.contains(&total))
+            && values.iter().fold(true, is_sound)
+            && columns.iter().fold(true, is_inside)
+            && slots.sort(self.top, n, key)
     }
 
-    /// The tokens of the largest keys of the entered nonzeros into `ids`; returns how many.
-    pub(super) fn write<T: Value>(
-        ranker: &mut Ranker,
+    /// The tokens of the largest keys of the sorted nonzeros into `ids`; returns how many.
+    pub(super) fn write<'a, T: Value>(
+        &self,
+        slots: &mut Slots,
         cell: &Cell<'_, T>,
-        key: KeyOf<'_>,
-        columns: &Columns,
+        key: impl Fn() -> KeyOf<'a>,
+        genes: &Columns,
         ids: &mut [i64],
     ) -> usize {
-        let at = |payload: u64| {
-            let i = (payload >> TOKEN) as usize;
-            (cell.values[i].as_f64(), columns.gene(cell.columns[i]))
+        let column = |i: u16| cell.columns[usize::from(i)];
+        let rough = |i: u16| cell.values[usize::from(i)].as_f64() * self.columns[column(i) as usize].factor;
+        let exact = |i: u16| (cell.values[usize::from(i)].as_f64(), genes.gene(column(i)));
+        let order = |a: u16, b: u16| -> Ordering {
+            let (rough_a, rough_b) = (rough(a), rough(b));
+            if (rough_a - rough_b).abs() > APART * rough_a {
+                return rough_b.total_cmp(&rough_a);
+            }
+            let (a, b) = (exact(a), exact(b));
+            key().compare(a, b).then(a.1.cmp(&b.1))
         };
-        let order = |a: u64, b: u64| -> Ordering {
-            let (a, b) = (at(a), at(b));
-            key.compare(a, b).then(a.1.cmp(&b.1))
-        };
-        let (mut n, largest) = (0, ranker.largest(ids.len(), order));
-        for (id, payload) in ids.iter_mut().zip(largest) {
-            *id = (payload & (TOKENS - 1)) as i64;
-            n += 1;
-        }
-        n
+        slots.write(ids, order, |i| i64::from(self.columns[column(i) as usize].token))
     }
 }

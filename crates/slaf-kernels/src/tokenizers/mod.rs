@@ -51,6 +51,7 @@ mod rank;
 mod recipe;
 mod row;
 mod select;
+mod slots;
 mod table;
 mod tokenizer;
 mod vocabulary;

@@ -23,11 +23,11 @@ const SLACK: u32 = 6;
 const SURE: u64 = (SLACK >> SHIFT) as u64 + 2;
 
 /// Bits of an entry below its digit.
-pub(super) const PAYLOAD: u32 = u64::BITS - 2 * PASS;
+const PAYLOAD: u32 = u64::BITS - 2 * PASS;
 
 /// The memory of a sort, used again for each cell.
 ///
-/// An entry is a digit that falls with the key, and a payload below it.
+/// An entry is a digit that falls with the key, and its position below it.
 #[derive(Default)]
 pub(super) struct Ranker {
     n: usize,
@@ -70,11 +70,6 @@ fn rough(key: f64) -> f32 {
     (key as f32).min(f32::MAX)
 }
 
-/// The start of the 32 octaves that begin with a key.
-pub(super) fn octaves_from(key: f32) -> u32 {
-    key.to_bits()
-}
-
 impl Ranker {
     /// The positions of the `k` first keys, largest first, into `picked`.
     ///
@@ -91,10 +86,17 @@ impl Ranker {
         // The bits of floats that are not negative are in the order of the floats. Signed, since
         // the least instruction set compares several of these at once.
         let min = rough.iter().map(|key| key.to_bits() as i32).fold(i32::MAX, i32::min) as u32;
-        self.enter(min, rough.len(), (0..).zip(rough).map(|(i, &key)| (key, i, true)));
+        self.enter(min, rough);
         let order = |a: u64, b: u64| order(a as u32, b as u32).then(a.cmp(&b));
+        let k = k.min(self.n);
+        // Sorting a few more is cheaper than finding them.
+        if k < self.n / 2 {
+            self.keep_largest(k);
+        }
+        self.sort();
+        self.order_neighbours(k, order);
         picked.clear();
-        picked.extend(self.largest(k, order).map(|i| i as u32));
+        picked.extend(self.entries[..k].iter().map(|&e| payload(e) as u32));
     }
 
     /// The positions of the `k` largest of finite keys that are not negative, largest first; of
@@ -107,29 +109,22 @@ impl Ranker {
         self.rough = approximate;
     }
 
-    /// Makes entries of rough keys, their payloads, and whether they are wanted at all; `room` is
-    /// how many there are. `octaves` is where the range of their digits begins, see
-    /// [`octaves_from`]. Returns how many entries there are.
-    #[inline(always)]
-    pub(super) fn enter(&mut self, octaves: u32, room: usize, keys: impl Iterator<Item = (f32, u64, bool)>) -> usize {
-        if self.entries.len() < room {
-            self.entries.resize(room, 0);
-            self.sorted.resize(room, 0);
+    /// Makes entries of rough keys, whose payloads are their positions. The range of their digits
+    /// begins with the bits of the smallest key.
+    fn enter(&mut self, min: u32, rough: &[f32]) {
+        self.n = rough.len();
+        if self.entries.len() < self.n {
+            self.entries.resize(self.n, 0);
+            self.sorted.resize(self.n, 0);
         }
-        let (entries, mut n) = (&mut self.entries[..room], 0);
-        for (key, payload, is_wanted) in keys.take(room) {
-            let digit = LAST_DIGIT - ((key.to_bits().max(octaves) - octaves) >> SHIFT).min(LAST_DIGIT);
-            entries[n] = u64::from(digit) << PAYLOAD | payload;
-            // A branch here would be mispredicted for every gene that the vocabulary lacks.
-            n += usize::from(is_wanted);
+        for ((i, entry), key) in (0..).zip(&mut self.entries).zip(rough) {
+            let digit = LAST_DIGIT - ((key.to_bits() - min) >> SHIFT).min(LAST_DIGIT);
+            *entry = u64::from(digit) << PAYLOAD | i;
         }
-        self.n = n;
         self.count();
-        n
     }
 
-    /// Counts both halves of the digits. Not where entries are made: a counter that is added to
-    /// again, as for genes without a token, waits for the last addition.
+    /// Counts both halves of the digits.
     fn count(&mut self) {
         let (high, low) = (&mut *self.high.0, &mut *self.low.0);
         high.fill(0);
@@ -138,19 +133,6 @@ impl Ranker {
             high[(digit(e) >> PASS) % BUCKETS] += 1;
             low[digit(e) % BUCKETS] += 1;
         }
-    }
-
-    /// The payloads of the `k` largest of the entries, largest first, as `order` compares the exact
-    /// keys of two payloads.
-    pub(super) fn largest(&mut self, k: usize, order: impl Fn(u64, u64) -> Ordering) -> impl Iterator<Item = u64> {
-        let k = k.min(self.n);
-        // Sorting a few more is cheaper than finding them.
-        if k < self.n / 2 {
-            self.keep_largest(k);
-        }
-        self.sort();
-        self.order_neighbours(k, order);
-        self.entries[..k].iter().map(|&e| payload(e))
     }
 
     /// Drops entries that are surely not among the `k` largest.

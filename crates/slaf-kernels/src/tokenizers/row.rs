@@ -7,10 +7,11 @@ use super::description::{Binning, Description, OfCell, SpecialValue, TotalOf, Tr
 use super::distinct::Distinct;
 use super::entries::{Entries, Genes, KeyOf, sum};
 use super::random::{Purpose, numpy_rand};
-use super::rank::Ranker;
 use super::select::{Selector, Streams};
+use super::slots::Slots;
 use rand_mt::Mt;
 use slaf_core::{Dtype, Error, Result, Value};
+use std::cell::LazyCell;
 
 /// A description with the numbers of its tokens, for the genes of one data set.
 pub(super) struct Plan {
@@ -28,7 +29,7 @@ pub(super) struct Plan {
 #[derive(Default)]
 pub(super) struct Scratch {
     entries: Entries,
-    ranker: Ranker,
+    slots: Slots,
     selector: Selector,
     distinct: Distinct,
     binner: Binner,
@@ -82,8 +83,8 @@ impl Plan {
         numpy: Option<&mut Mt>,
         out: RowOut<'_>,
     ) -> Result<bool> {
-        if let Some(by_key) = self.by_key.as_ref().filter(|_| ByKey::takes(cell.values)) {
-            return self.row_by_key(by_key, s, cell, out);
+        if let Some(by_key) = self.by_key.as_ref().filter(|by_key| by_key.sort(&mut s.slots, cell)) {
+            return Ok(self.row_by_key(by_key, s, cell, out));
         }
         let is_valid = match &self.columns {
             Columns::Genes => s.entries.gather(&self.genes, cell.columns, cell.values),
@@ -110,37 +111,33 @@ impl Plan {
         Ok(true)
     }
 
-    /// The row of a cell whose genes stand by falling key.
-    fn row_by_key<T: Value>(
-        &self,
-        by_key: &ByKey,
-        s: &mut Scratch,
-        cell: &Cell<'_, T>,
-        out: RowOut<'_>,
-    ) -> Result<bool> {
-        if by_key.enter(&mut s.ranker, cell.columns, cell.values) == 0 {
+    /// The row of a cell whose genes were sorted by falling key; false if it has no token.
+    fn row_by_key<T: Value>(&self, by_key: &ByKey, s: &mut Scratch, cell: &Cell<'_, T>, out: RowOut<'_>) -> bool {
+        if s.slots.n() == 0 {
             s.entries.n = 0;
             self.write(s, 0.0, out);
-            return Ok(false);
+            return false;
         }
-        let total = if self.needs_total() { self.total(s, cell)? } else { 0.0 };
-        let key = KeyOf { normalize: self.d.target_sum.map(|target| (total, target)), scales: &self.genes.scales };
+        let (slots, ordered) = (&mut s.slots, &mut s.ordered);
+        // Few rows have keys that are so near that their total matters.
+        let total = LazyCell::new(|| cell.total.unwrap_or_else(|| self.sum(ordered, cell)));
+        let key = || KeyOf { normalize: self.d.target_sum.map(|target| (*total, target)), scales: &self.genes.scales };
         let (first, end) = (self.first.len(), self.d.length - self.last.len());
-        let n = ByKey::write(&mut s.ranker, cell, key, &self.columns, &mut out.ids[first..end]);
+        let n = by_key.write(slots, cell, key, &self.columns, &mut out.ids[first..end]);
         let specials = self.first.iter().enumerate().chain((first + n..).zip(&self.last));
         specials.for_each(|(at, special)| out.ids[at] = special.0);
         let used = first + n + self.last.len();
         out.ids[used..].fill(self.pad.0);
         out.mask[..used].fill(true);
         out.mask[used..].fill(false);
-        Ok(true)
+        true
     }
 
     fn total<T: Value>(&self, s: &mut Scratch, cell: &Cell<'_, T>) -> Result<f64> {
         let total = match (self.d.total, cell.total) {
             (TotalOf::Vocabulary, _) => sum(&s.entries.x[..s.entries.n], |x| x),
             (TotalOf::All, Some(total)) => total,
-            (TotalOf::All, None) => self.sum(s, cell),
+            (TotalOf::All, None) => self.sum(&mut s.ordered, cell),
         };
         if total.is_finite() && total > 0.0 {
             return Ok(total);
@@ -149,15 +146,12 @@ impl Plan {
     }
 
     /// The sum of a cell's values in the order of the genes, whatever that of the columns.
-    fn sum<T: Value>(&self, s: &mut Scratch, cell: &Cell<'_, T>) -> f64 {
+    fn sum<T: Value>(&self, ordered: &mut Entries, cell: &Cell<'_, T>) -> f64 {
         let total = sum(cell.values, T::as_f64);
         match &self.columns {
             Columns::Stored { gene_of, .. } if !(total < WHOLE && are_whole(cell.values)) => {
-                let mut entries = std::mem::take(&mut s.ordered);
-                let n = entries.renumber(gene_of, cell.columns, cell.values);
-                let total = sum(&entries.x[..n], |x| x);
-                s.ordered = entries;
-                total
+                let n = ordered.renumber(gene_of, cell.columns, cell.values);
+                sum(&ordered.x[..n], |x| x)
             }
             // Sums of whole numbers are exact in any order.
             _ => total,
