@@ -61,39 +61,18 @@ impl ByKey {
     /// Sorts the nonzeros of a cell that have a token. False if the row is none for this, which is rare
     /// or because of odd values.
     pub(super) fn sort<T: Value>(&self, slots: &mut Slots, cell: &Cell<'_, T>) -> bool {
+        if cell.total.is_some_and(|total| !SOUND_TOTAL.contains(&total)) {
+            return false;
+        }
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
             if has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt") {
                 // SAFETY: the processor has what the function is compiled for.
-                return unsafe { self.sort_avx2(slots, cell) };
+                return unsafe { sort_avx2(&self.columns, self.top, slots, cell.columns, cell.values) };
             }
         }
-        self.sort_any(slots, cell)
-    }
-
-    /// [`ByKey::sort`] with instructions that not every processor has: they gather factors and count
-    /// bits, which takes half of the time.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn sort_avx2<T: Value>(&self, slots: &mut Slots, cell: &Cell<'_, T>) -> bool {
-        self.sort_any(slots, cell)
-    }
-
-    #[inline(always)]
-    fn sort_any<T: Value>(&self, slots: &mut Slots, cell: &Cell<'_, T>) -> bool {
-        let (n, end) = (cell.columns.len().min(cell.values.len()), self.columns.len());
-        let (columns, values) = (&cell.columns[..n], &cell.values[..n]);
-        let is_sound = |all: bool, v: &T| all & (v.as_f64() >= *SOUND.start()) & (v.as_f64() <= *SOUND.end());
-        let is_inside = |all: bool, &c: &u32| all & ((c as usize) < end);
-        let key = |i: usize| {
-            // SAFETY: all columns were compared with the number of them.
-            values[i].as_f64() * unsafe { self.columns.get_unchecked(columns[i] as usize) }.factor
-        };
-        cell.total.is_none_or(|total| SOUND_TOTAL.contains(&total))
-            && values.iter().fold(true, is_sound)
-            && columns.iter().fold(true, is_inside)
-            && slots.sort(self.top, n, key)
+        sort(&self.columns, self.top, slots, cell.columns, cell.values)
     }
 
     /// The tokens of the largest keys of the sorted nonzeros into `ids`; returns how many.
@@ -118,4 +97,27 @@ impl ByKey {
         };
         slots.write(ids, order, |i| i64::from(self.columns[column(i) as usize].token))
     }
+}
+
+/// [`sort`] with instructions that not every processor has: they compute several keys at once, and
+/// count bits.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn sort_avx2<T: Value>(of_column: &[Column], top: Top, slots: &mut Slots, columns: &[u32], values: &[T]) -> bool {
+    sort(of_column, top, slots, columns, values)
+}
+
+/// Sorts nonzeros. The slices are arguments of their own: so the compiler knows that nothing is
+/// written to them, without which it makes no vectors of keys.
+#[inline(always)]
+fn sort<T: Value>(of_column: &[Column], top: Top, slots: &mut Slots, columns: &[u32], values: &[T]) -> bool {
+    let (n, end) = (columns.len().min(values.len()), of_column.len());
+    let (columns, values) = (&columns[..n], &values[..n]);
+    let is_sound = |all: bool, v: &T| all & (v.as_f64() >= *SOUND.start()) & (v.as_f64() <= *SOUND.end());
+    let is_inside = |all: bool, &c: &u32| all & ((c as usize) < end);
+    let key = |i: usize| {
+        // SAFETY: all columns were compared with the number of them.
+        values[i].as_f64() * unsafe { of_column.get_unchecked(columns[i] as usize) }.factor
+    };
+    values.iter().fold(true, is_sound) && columns.iter().fold(true, is_inside) && slots.sort(top, n, key)
 }

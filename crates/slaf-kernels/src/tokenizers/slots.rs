@@ -82,15 +82,14 @@ impl Slots {
         }
         self.grow(n);
         let mut unsure = 0;
-        let slots = &mut self.slots[..n];
-        // Numbers in place of iterators, since the compiler makes vectors of this one alone.
-        for i in 0..n {
+        // Numbers in place of an iterator of keys, which the compiler would make no vectors of.
+        for (i, slot) in self.slots[..n].iter_mut().enumerate() {
             let key = key(i);
             let (own, bits) = top.slot(key);
             unsure |= bits;
             // Without a branch, which would be mispredicted for every gene that the vocabulary lacks.
             let is_left_out = (((key.to_bits() >> 32) as i32) >> 31) as u32;
-            slots[i] = own & !is_left_out | (SLOTS + i as u32 % LEFT_OUT) & is_left_out;
+            *slot = own & !is_left_out | (SLOTS + i as u32 % LEFT_OUT) & is_left_out;
         }
         if unsure >> BELOW != 0 {
             return false;
