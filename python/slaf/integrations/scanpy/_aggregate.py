@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,6 @@ import numpy.typing as npt
 from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._mappings import as_lazy
-from slaf.integrations._statistics import Moments
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._common import (
     as_scanpy_adds,
@@ -22,6 +22,7 @@ from slaf.integrations.scanpy._common import (
     mask_of,
     matrix_of,
     row_groups,
+    some_columns,
 )
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def aggregate(
     sizes = np.bincount(labels[labels >= 0], minlength=len(groups))
     groups["n_obs_aggregated"] = sizes
     found = _of_rows if groups_are_rows else _of_columns
-    layers = _layers(*found(matrix, labels, sizes, "var" in functions), sizes, dof, groups.index)
+    layers = _layers(found(matrix, labels, sizes, "var" in functions), sizes, dof, groups.index)
     layers["count_nonzero"] = layers["count_nonzero"].astype(np.int64)
     if matrix.encoding == "dense":
         for name in ("sum", "count_nonzero"):
@@ -158,46 +159,56 @@ def groups_of(by: dict[str, pd.Series[Any]]) -> tuple[npt.NDArray[np.int64], pd.
     return all_labels, pd.DataFrame(data, index=index)
 
 
-Found = tuple[Moments, npt.NDArray[np.float64], npt.NDArray[np.float64] | None]
+@dataclass(frozen=True)
+class _Found:
+    """Statistics of groups: groups x genes, variances with ddof 0."""
+
+    sum: npt.NDArray[Any]
+    nonzero: npt.NDArray[Any]
+    mean: npt.NDArray[np.float64]
+    var: npt.NDArray[np.float64] | None
 
 
 def _of_rows(
     matrix: LazyMatrix, labels: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], var: bool
-) -> Found:
-    """Statistics, means and variances (ddof 0) of groups of rows: groups x columns."""
-    groups = row_groups(labels, len(sizes))
-    if var:
-        whole = as_scanpy_adds(matrix)
-        summary = whole.summarize(columns=True, running=True, groups=groups)
-        return summary.of_columns(), *summary.of_running().with_zeros(sizes)
-    moments = matrix.summarize(columns=True, groups=groups).of_columns()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return moments, np.true_divide(moments.sum, sizes[:, None]), None
+) -> _Found:
+    """Of groups of rows."""
+    groups, parts = row_groups(labels, len(sizes)), []
+    for part in some_columns(as_scanpy_adds(matrix) if var else matrix, len(sizes)):
+        summary = part.summarize(columns=True, running=var, groups=groups)
+        moments = summary.of_columns()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean, variance = np.true_divide(moments.sum, sizes[:, None]), None
+        if var:
+            mean, variance = summary.of_running().with_zeros(sizes)
+        parts.append((moments.sum, moments.nonzero, mean, variance))
+    arrays: list[Any] = [
+        None if of_parts[0] is None else np.concatenate(of_parts, axis=1)
+        for of_parts in zip(*parts, strict=True)
+    ]
+    return _Found(*arrays)
 
 
 def _of_columns(
     matrix: LazyMatrix, labels: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], var: bool
-) -> Found:
-    """Statistics, means and variances (ddof 0) of groups of columns: groups x rows."""
+) -> _Found:
+    """Of groups of columns, whose rows are taken for genes."""
     groups, detail = row_groups(labels, len(sizes)), "squares" if var else "sums"
     summary = matrix.summarize(rows=True, column_groups=groups, detail=detail)
     moments = summary.of_rows().transpose()
     n = sizes[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.true_divide(moments.sum, n)
-        return moments, mean, moments.variance(n, mean, 0) if var else None
+        variance = moments.variance(n, mean, 0) if var else None
+    return _Found(moments.sum, moments.nonzero, mean, variance)
 
 
 def _layers(
-    moments: Moments,
-    mean: npt.NDArray[np.float64],
-    var: npt.NDArray[np.float64] | None,
-    sizes: npt.NDArray[np.int64],
-    dof: int,
-    names: pd.Index[Any],
+    found: _Found, sizes: npt.NDArray[np.int64], dof: int, names: pd.Index[Any]
 ) -> dict[str, Any]:
-    layers = {"sum": moments.sum, "mean": mean, "count_nonzero": moments.nonzero}
-    if var is not None:
+    layers = {"sum": found.sum, "mean": found.mean, "count_nonzero": found.nonzero}
+    if found.var is not None:
+        var = found.var
         if dof > 0:
             left = np.where(sizes > dof, sizes - dof, np.nan)
             if np.isnan(left).any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from slaf.integrations.anndata import LazyAnnData
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Statistics of more groups x genes than this are found some genes at a time.
+AT_ONCE = 1 << 23
 
 
 def checked(adata: Any, what: str) -> LazyAnnData:
@@ -77,6 +81,13 @@ def mean_var(moments: Moments, n: int) -> tuple[npt.NDArray[np.float64], npt.NDA
 def row_groups(labels: npt.NDArray[np.integer[Any]], n: int) -> Labels:
     """Groups as :meth:`Statistics.summarize` takes them, of labels that are -1 for no group."""
     return Labels(np.where(labels < 0, n, labels).astype(np.uint32), n)
+
+
+def some_columns(matrix: LazyMatrix, n_groups: int) -> Iterator[LazyMatrix]:
+    """The columns of a matrix in pieces for statistics of so many groups; at least one piece."""
+    step = max(AT_ONCE // max(n_groups, 1), 1)
+    for start in range(0, max(matrix.shape[1], 1), step):
+        yield matrix[:, start : start + step]
 
 
 def as_scanpy_adds(matrix: LazyMatrix) -> LazyMatrix:

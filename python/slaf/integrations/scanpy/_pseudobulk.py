@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from slaf._boundary import Labels
 from slaf._errors import invalid
 from slaf._numbers import whole
+from slaf.integrations._lazy import LazyMatrix
 from slaf.integrations._workers import on_workers
 from slaf.integrations.anndata import LazyAnnData
 from slaf.integrations.scanpy._aggregate import groups_of
-from slaf.integrations.scanpy._common import checked, column, matrix_of, row_groups
+from slaf.integrations.scanpy._common import (
+    checked,
+    column,
+    matrix_of,
+    row_groups,
+    some_columns,
+)
 
 if TYPE_CHECKING:
     import anndata
@@ -102,12 +110,7 @@ def pseudobulk(
     labels = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)[labels]
     obs, sizes = obs[kept], sizes[kept]
     obs["n_cells"] = sizes.astype(np.int64)
-    groups = row_groups(labels, len(obs))
-    is_float = matrix.dtype.kind == "f"
-    moments = matrix.summarize(columns=True, groups=groups, signs=is_float).of_columns()
-    sums = moments.sum
-    if is_float and not moments.fractional.any() and bool((np.abs(sums) < 2.0**53).all()):
-        sums = sums.astype(np.int64)
+    sums = _sums(matrix, row_groups(labels, len(obs)))
     X = sums if func == "sum" else np.true_divide(sums, sizes[:, None])
     for name in adata.obs_keys():
         if name not in obs:
@@ -115,6 +118,19 @@ def pseudobulk(
             if values is not None:
                 obs[name] = values.set_axis(obs.index)
     return anndata.AnnData(X, obs=obs, var=var.copy())
+
+
+def _sums(matrix: LazyMatrix, groups: Labels) -> npt.NDArray[Any]:
+    """Sums of groups of rows; those of floats that are whole numbers as int64."""
+    is_float, parts, is_whole = matrix.dtype.kind == "f", [], True
+    for part in some_columns(matrix, groups.n):
+        moments = part.summarize(columns=True, groups=groups, signs=is_float).of_columns()
+        parts.append(moments.sum)
+        if is_float:
+            is_whole &= not moments.fractional.any()
+            is_whole &= bool((np.abs(moments.sum) < 2.0**53).all())
+    sums = np.concatenate(parts, axis=1)
+    return sums.astype(np.int64) if is_float and is_whole else sums
 
 
 def _of_groups(

@@ -13,12 +13,12 @@ import numpy.typing as npt
 from slaf._boundary import Comparison, Labels
 from slaf._errors import from_kind, invalid
 from slaf.integrations._lazy import LazyMatrix
+from slaf.integrations.scanpy._common import some_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Statistics of more groups x genes than this are found in several passes.
-AT_ONCE = 1 << 23
+    from slaf._slaf import RankSums
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 SHARES = ("nonzero", "nonzero_others")
@@ -187,19 +187,33 @@ def wilcoxon(
     InvalidArgumentError
         For a gene that has NaN.
     """
+    # Cells in no group are one more, for their sums.
+    n = len(groups.names) + 1
+    comparison = Comparison(groups=Labels(groups.labels, n), reference=groups.reference, ties=ties)
+    parts, first = [], 0
+    for part in some_columns(matrix, n):
+        found = part.rank_sums(comparison)
+        if found.nan is not None:
+            raise invalid(
+                f"gene {names[first + found.nan]!r} has NaN, which has no rank: leave the gene out "
+                "with mask_var, or replace NaN"
+            )
+        parts.append(_of_ranks(found, part.shape[1], groups, fold, ties))
+        first += part.shape[1]
+    return _side_by_side(parts)
+
+
+def _of_ranks(
+    found: RankSums,
+    n_genes: int,
+    groups: Groups,
+    fold: Callable[[Floats, Floats], Floats],
+    ties: bool,
+) -> Tested:
+    """What rank sums of some genes say."""
     from scipy.special import ndtr
 
-    n_groups, n_genes = len(groups.names), matrix.shape[1]
-    # Cells in no group are one more, for their sums.
-    comparison = Comparison(
-        groups=Labels(groups.labels, n_groups + 1), reference=groups.reference, ties=ties
-    )
-    found = matrix.rank_sums(comparison)
-    if found.nan is not None:
-        raise invalid(
-            f"gene {names[found.nan]!r} has NaN, which has no rank: leave the gene out with "
-            "mask_var, or replace NaN"
-        )
+    n_groups = len(groups.names)
 
     def of_groups(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array.reshape(n_genes, n_groups + 1).T
@@ -288,11 +302,9 @@ def exponentials(matrix: LazyMatrix, base: float | None) -> LazyMatrix:
 
 def _moments(matrix: LazyMatrix, groups: Groups, detail: str) -> Iterator[Any]:
     """Statistics of the groups and of the cells in none, some genes at a time."""
-    n, n_genes = len(groups.names) + 1, matrix.shape[1]
+    n = len(groups.names) + 1
     labels = Labels(groups.labels, n)
-    step = max(AT_ONCE // n, 1)
-    for start in range(0, max(n_genes, 1), step):
-        part = matrix[:, start : start + step]
+    for part in some_columns(matrix, n):
         yield part.summarize(columns=True, detail=detail, groups=labels).of_columns()
 
 
