@@ -218,24 +218,26 @@ def _groups(
     if not isinstance(labels.dtype, pd.CategoricalDtype):
         raise invalid(f"obs[{groupby!r}] is not categorical: use astype('category')")
     categories = list(labels.cat.categories)
+    code_of = {name: code for code, name in enumerate(categories)}
     if isinstance(groups, str) and groups == "all":
         order = categories
     elif isinstance(groups, (str, int)):
         raise invalid("Specify a sequence of groups")
     else:
         order = list(dict.fromkeys(groups))
-        if order and isinstance(order[0], int):
+        # Numbers stand for texts, as in scanpy, unless the categories are numbers themselves.
+        if order and isinstance(order[0], int) and order[0] not in code_of:
             order = [str(name) for name in order]
         if reference != "rest" and reference not in order:
             order.append(reference)
-    if reference != "rest" and reference not in categories:
+    if reference != "rest" and reference not in code_of:
         raise invalid(f"reference = {reference} needs to be one of groupby = {categories}.")
-    unknown = [name for name in order if name not in categories]
+    unknown = [name for name in order if name not in code_of]
     if unknown or not order:
         raise invalid(f"groups {unknown} need to be some of groupby = {categories}.")
     codes = labels.cat.codes.to_numpy()
     of_code = np.full(len(categories) + 1, len(order), dtype=np.uint32)
-    of_code[[categories.index(name) for name in order]] = np.arange(len(order))
+    of_code[[code_of[name] for name in order]] = np.arange(len(order))
     # The code of no category is -1, the last.
     chosen = Groups(
         [str(name) for name in order],
@@ -387,8 +389,10 @@ def filter_rank_genes_groups(
     )
     names = pd.DataFrame(found["names"])
     if is_same and "pts_rest" in found and "logfoldchanges" in found:
+        _refuse_repeated(found["pts"].index)
+        # What an earlier filter left out stays NaN.
         ins, outs = (
-            {group: found[slot][group].loc[names[group]].to_numpy() for group in names}
+            {group: found[slot][group].reindex(names[group]).to_numpy() for group in names}
             for slot in ("pts", "pts_rest")
         )
         folds = {group: found["logfoldchanges"][group] for group in names}
@@ -417,8 +421,19 @@ def _of_listed(
     codes = pd.Categorical(labels, categories=groups).codes
     chosen = Groups(groups, np.where(codes < 0, len(groups), codes).astype(np.uint32), None)
     matrix, all_names = _matrix(adata, None, use_raw, None)
-    listed = pd.Index(pd.unique(names.to_numpy().ravel()))
-    matrix = matrix[:, all_names.get_indexer_for(listed)]
+    # Without those that an earlier filter left out.
+    listed = pd.Index(pd.unique(names.to_numpy().ravel())).dropna()
+    _refuse_repeated(all_names)
+    at = all_names.get_indexer(listed)
+    if (at < 0).any():
+        where = "raw" if use_raw else "the data set"
+        raise from_kind(
+            "unknown-gene",
+            f"{int((at < 0).sum()):,} genes of the result are not in {where} any more, such as "
+            f"{listed[at < 0][0]!r}: call rank_genes_groups again, or with pts=True before genes "
+            "are left out",
+        )
+    matrix = matrix[:, at]
     base = adata.uns.get("log1p", {}).get("base")
     moments = matrix.summarize(
         columns=True, groups=Labels(chosen.labels, len(groups) + 1)
@@ -432,9 +447,21 @@ def _of_listed(
     places = {group: listed.get_indexer(names[group]) for group in groups}
 
     def pick(of_all: Floats) -> OfGroups:
-        return {group: of_all[g][places[group]] for g, group in enumerate(groups)}
+        # Place -1 is that of no gene.
+        return {g: np.append(row, np.nan)[places[g]] for g, row in zip(groups, of_all, strict=True)}
 
     return pick(ins), pick(outs), pick(folds)
+
+
+def _refuse_repeated(names: pd.Index[Any]) -> None:
+    """Refuse names that say of several genes which one it is."""
+    if not names.is_unique:
+        raise from_kind(
+            "ambiguous-name",
+            f"the gene {names[names.duplicated()][0]!r} is there more than once, so that names of "
+            "the result are those of several: call var_names_make_unique() and rank_genes_groups "
+            "again",
+        )
 
 
 def _result(adata: LazyAnnData, key: str) -> Any:
@@ -484,14 +511,16 @@ def rank_genes_groups_df(
     adata = checked(adata, "rank_genes_groups_df")
     found = _result(adata, key)
     there_are = list(found["names"].dtype.names)
-    wanted = there_are if group is None else [group] if isinstance(group, str) else list(group)
-    unknown = [name for name in wanted if name not in there_are]
+    several = isinstance(group, Iterable) and not isinstance(group, str)
+    # Categories that are numbers are texts in the result.
+    wanted = there_are if group is None else [str(g) for g in (group if several else [group])]
+    unknown = sorted(set(wanted) - set(there_are))
     if unknown:
         raise from_kind("unknown-column", f"no groups {unknown} in uns[{key!r}]; {there_are}")
     is_tested = found["params"]["method"] != "logreg"
     slots = ["names", "scores"] + ["logfoldchanges", "pvals", "pvals_adj"] * is_tested
-    if "pts" in found and not found["pts"].index.is_unique:
-        raise invalid("names of genes repeat, so that shares of cells are of several: rename them")
+    if "pts" in found:
+        _refuse_repeated(found["pts"].index)
     parts = []
     for name in wanted:
         part = pd.DataFrame({slot: found[slot][name] for slot in slots})
@@ -509,7 +538,9 @@ def rank_genes_groups_df(
         if log2fc_max is not None:
             frame = frame[frame["logfoldchanges"] < log2fc_max]
     if gene_symbols is not None:
-        symbols = column(adata, gene_symbols, "var").reindex(frame["names"])
+        symbols = column(adata, gene_symbols, "var")
+        _refuse_repeated(symbols.index)
+        symbols = symbols.reindex(frame["names"])
         frame.insert(len(slots) + 1, gene_symbols, symbols.to_numpy())
     if len(wanted) == 1:
         frame = frame.drop(columns="group")
