@@ -351,10 +351,11 @@ class Search:
 
         store = self._store
         k, key = whole("k", k, 1, _MOST), text("key", key)
-        poll = Poll(store, key, text("labels", labels), self._among("obs", where))
+        among = self._among("obs", where)
+        poll = Poll(store, key, text("labels", labels), among, metric_name(metric))
         query_key = key if query_key is None else text("query_key", query_key)
         wanted = wanted_of(store, "obs", query, query_key)
-        ballots = poll.ballots(wanted, k, metric_name(metric), weights, exclude_self)
+        ballots = poll.ballots(wanted, k, weights, exclude_self)
         return summary(poll, wanted, ballots)
 
     def _nearest(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from slaf._errors import invalid
+from slaf._errors import SlafError, invalid
 from slaf._search import Wanted, search, stored_name
 from slaf._selectors import Axis
 from slaf._store import Store
@@ -22,6 +23,8 @@ WEIGHTS = ("distance", "uniform")
 # Neighbours, and numbers of labels, that are held at once.
 _HITS = 1 << 22
 _QUERIES = 1 << 14
+# Cells whose coordinates are looked at at once.
+_ROWS = 1 << 16
 
 
 class Labels(NamedTuple):
@@ -82,20 +85,39 @@ class Poll:
         The cells that are asked, if they have a label.
     """
 
-    def __init__(self, store: Store, key: str, column: str, where: Axis):
-        self.store, self.key = store, key
+    def __init__(self, store: Store, key: str, column: str, where: Axis, metric: str):
+        self.store, self.key, self.column, self.metric = store, key, column, metric
         self.labels = labels_of(store, column)
         codes = self.labels.codes[where.indexer()]
         self.among = where.select(np.flatnonzero(codes >= 0))
         if not len(self.among):
             raise invalid(f"no cell that is compared has a label in {column!r}")
-        n = len(self.labels.values)
-        #: The share of each label among all cells that are asked.
-        self.base = np.bincount(codes[codes >= 0], minlength=n) / len(self.among)
 
-    def ballots(
-        self, wanted: Wanted, k: int, metric: str, weights: str, exclude_self: bool
-    ) -> Iterator[Ballot]:
+    @cached_property
+    def base(self) -> npt.NDArray[np.float64]:
+        """The share of each label among the cells that can be found."""
+        found = np.zeros(len(self.labels.values), np.int64)
+        for start in range(0, len(self.among), _ROWS):
+            part = self.among.select(range(start, min(start + _ROWS, len(self.among))))
+            dense = self.store.native.array("obs", self.key, part.native())
+            rows = np.asarray(dense.values).reshape(len(part), dense.width)
+            is_found = ~np.isnan(rows).all(axis=1)
+            if self.metric == "cosine":
+                is_found &= (rows != 0).any(axis=1)
+            codes = self.labels.codes[part.indexer()][is_found]
+            found += np.bincount(codes, minlength=len(found))
+        if not found.any():
+            raise self.nobody()
+        return np.asarray(found / found.sum())
+
+    def nobody(self) -> SlafError:
+        """Make the error of labels without places."""
+        return invalid(
+            f"no cell that is compared and has a label in {self.column!r} has a place in "
+            f"obsm[{self.key!r}], where it is not NaN (with cosines: nor 0) everywhere"
+        )
+
+    def ballots(self, wanted: Wanted, k: int, weights: str, exclude_self: bool) -> Iterator[Ballot]:
         """Ask the ``k`` neighbours of each query, some queries at a time.
 
         The vote of a neighbour counts ``1 / distance`` with ``weights="distance"``, and if some
@@ -104,14 +126,16 @@ class Poll:
         """
         if weights not in WEIGHTS:
             raise invalid(f"weights={weights!r}; there are {WEIGHTS}")
-        if weights == "distance" and metric == "ip":
+        if weights == "distance" and self.metric == "ip":
             raise invalid("products are no distances that votes could be weighted by: 'uniform'")
         n_labels = len(self.labels.values)
         k = min(k, len(self.among))
         step = int(np.clip(_HITS // max(k, n_labels, 1), 1, _QUERIES))
         for first in range(0, wanted.n, step):
             part = wanted.part(first, min(first + step, wanted.n))
-            hits = search(self.store, "obs", self.key, part, k, metric, self.among, exclude_self)
+            hits = search(
+                self.store, "obs", self.key, part, k, self.metric, self.among, exclude_self
+            )
             query = np.repeat(np.arange(part.n), np.diff(hits.starts))
             places = query * n_labels + self.labels.codes[hits.rows]
             size, shape = part.n * n_labels, (part.n, n_labels)
@@ -142,10 +166,10 @@ def summary(poll: Poll, wanted: Wanted, ballots: Iterator[Ballot]) -> pl.DataFra
     """Ballots as a long frame; see :meth:`slaf.SLAFArray.neighbors_summary`."""
     import polars as pl
 
-    there = np.flatnonzero(poll.base > 0)
-    base = poll.base[there]
     parts: dict[str, list[npt.NDArray[Any]]] = {}
     for ballot in ballots:
+        there = np.flatnonzero(poll.base > 0)
+        base = poll.base[there]
         counts, votes = ballot.counts[:, there], ballot.votes[:, there]
         with np.errstate(invalid="ignore"):
             fractions = counts / counts.sum(1, keepdims=True)

@@ -180,6 +180,38 @@ def test_cells_without_a_place(array, query_path):
         tl.label_transfer(adata, array, "kind")
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_cells_of_the_reference_without_a_place_have_no_part(tmp_path, query_path, metric):
+    adata = data(twins=False)
+    places = adata.obsm["X_pca"]
+    adata.obs["kind"] = adata.obs["kind"].astype(str).where(np.arange(adata.n_obs) % 3 > 0, "lost")
+    places[::3] = np.nan
+    # Without a direction, but with a place.
+    places[1::9] = 0
+    array = stored(adata, tmp_path / "reference.slaf")
+    there = ~np.isnan(places).all(1) & ((places != 0).any(1) | (metric == "l2"))
+    base = adata.obs["kind"][there].value_counts(normalize=True)
+    point = np.ones(places.shape[1])
+    found = array.neighbors_summary(point, "kind", 10_000, metric=metric)
+    assert dict(zip(found["label"], found["base_rate"], strict=True)) == pytest.approx(
+        base.to_dict()
+    )
+    # Of all cells as many as there are.
+    np.testing.assert_allclose(found["enrichment"], 1)
+    query = read_slaf(query_path)
+    of_query = tl.annotate(query[:3], array, "kind", k=10_000, metric=metric)
+    np.testing.assert_allclose(of_query["enrichment"], 1)
+    where = {"where": "kind = 'lost'", "metric": metric}
+    for call in (
+        lambda: array.neighbors_summary(point, "kind", **where),
+        lambda: tl.annotate(query, array, "kind", **where),
+        lambda: tl.label_transfer(query, array, "kind", **where),
+    ):
+        with pytest.raises(slaf.InvalidArgumentError, match=r"place in obsm\['X_pca'\]"):
+            call()
+    assert "kind_transferred" not in query.obs
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

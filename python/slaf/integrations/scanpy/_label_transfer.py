@@ -89,17 +89,19 @@ def label_transfer(
     copy, labels = flag("copy", copy), text("labels", labels)
     name = f"{labels}_transferred" if key_added is None else text("key_added", key_added)
     adata = changeable(adata, "label_transfer", copy)
-    poll = _poll(reference, labels, key, reference_key, where)
+    poll = _poll(reference, labels, key, reference_key, where, metric)
     wanted, placed = _placed(adata, key, "get no label")
     winners = np.full(adata.n_obs, -1)
     confidence = np.full(adata.n_obs, np.nan)
     k = whole("k", k, 1, _MOST)
-    for ballot in poll.ballots(wanted, k, metric_name(metric), weights, False):
+    for ballot in poll.ballots(wanted, k, weights, False):
         part = placed[ballot.first : ballot.first + len(ballot.votes)]
         asked = ballot.counts.any(1)
         # Of labels with as many votes the first one, as there.
         winners[part] = np.where(asked, np.nan_to_num(ballot.votes).argmax(1), -1)
         confidence[part] = np.where(asked, ballot.votes.max(1), np.nan)
+    if len(placed) and (winners < 0).all():
+        raise poll.nobody()
     values = pd.Index(poll.labels.values)
     adata.obs[name] = pd.Categorical.from_codes(winners, values)
     adata.obs[f"{name}_confidence"] = confidence
@@ -152,12 +154,12 @@ def annotate(
     [['b1', 3, 1.5], ['b2', 0, 0.0]]
     """
     adata = checked(adata, "annotate")
-    poll = _poll(reference, labels, key, reference_key, where)
+    poll = _poll(reference, labels, key, reference_key, where, metric)
     wanted, placed = _placed(adata, key, "are left out")
-    ballots = poll.ballots(wanted, whole("k", k, 1, _MOST), metric_name(metric), weights, False)
+    ballots = poll.ballots(wanted, whole("k", k, 1, _MOST), weights, False)
     if groupby is not None:
         wanted, ballots = _by_group(
-            column(adata, groupby, "obs").iloc[placed], ballots, len(poll.base)
+            column(adata, groupby, "obs").iloc[placed], ballots, len(poll.labels.values)
         )
     frame = summary(poll, wanted, ballots)
     pandas = frame.to_pandas()
@@ -167,14 +169,20 @@ def annotate(
 
 
 def _poll(
-    reference: Any, labels: str, key: str, reference_key: str | None, where: str | None
+    reference: Any,
+    labels: str,
+    key: str,
+    reference_key: str | None,
+    where: str | None,
+    metric: str,
 ) -> Poll:
     if not isinstance(reference, SLAFArray):
         if not isinstance(reference, (str, os.PathLike)):
             raise invalid(f"a reference is a SLAFArray or a path, not a {type(reference).__name__}")
         reference = SLAFArray(reference, load_metadata=False)
     key = text("key", key) if reference_key is None else text("reference_key", reference_key)
-    return Poll(reference._store, key, text("labels", labels), reference._among("obs", where))
+    among = reference._among("obs", where)
+    return Poll(reference._store, key, text("labels", labels), among, metric_name(metric))
 
 
 def _placed(adata: LazyAnnData, key: str, fate: str) -> tuple[Wanted, npt.NDArray[np.int64]]:
