@@ -77,7 +77,10 @@ def add_slots(
             names = pd.RangeIndex(n).astype(str)
         frames[of] = pd.DataFrame(index=names) if given is None else given.set_axis(names)
         _check_types(of, frames[of])
-    adata = ad.AnnData(**frames, **rest)
+    try:
+        adata = ad.AnnData(**frames, **rest)
+    except (TypeError, ValueError) as e:
+        raise invalid(f"anndata takes no such data: {e}") from e
     options = AddOptions(overwrite=overwrite, drop=list(drop), keep_changes=keep_changes)
     with h5ad_beside(adata, store.path) as file, bar() as progress:
         version, text, fields = _slaf.add(store.path, file, options, grow_options(store), progress)
@@ -323,6 +326,7 @@ class Growing(Versions, Rewriting):
         overwrite
             Replace the layer of this name.
         """
+        name = text("name", name)
         return self._add({"layers": {name: _in_memory(matrix, self._store.shape)}}, overwrite)
 
     def add_embedding(
@@ -346,7 +350,7 @@ class Growing(Versions, Rewriting):
         overwrite
             Replace the array of this name.
         """
-        slot = f"{axis_of(axis)}m"
+        key, slot = text("key", key), f"{axis_of(axis)}m"
         n = self._store.shape[0 if slot == "obsm" else 1]
         value = array if hasattr(array, "shape") else _array(array)
         if len(value.shape) != 2 or value.shape[0] != n:
@@ -365,7 +369,7 @@ class Growing(Versions, Rewriting):
         overwrite
             Replace the graph of this name.
         """
-        n = self._store.shape[0]
+        key, n = text("key", key), self._store.shape[0]
         return self._add({"obsp": {key: _in_memory(matrix, (n, n))}}, overwrite)
 
     def set_uns(self, key: str, value: Any, *, overwrite: bool = False) -> Report:
@@ -434,26 +438,45 @@ class Growing(Versions, Rewriting):
             columns = {series.name: _of_polars(series) for series in columns.get_columns()}
         elif hasattr(columns, "to_pandas"):
             columns = columns.to_pandas()
-        if not isinstance(columns, pd.DataFrame):
-            if not isinstance(columns, Mapping):
-                raise invalid(f"columns are a frame or a mapping, not a {type(columns).__name__}")
-            lengths = {name: len(values) for name, values in columns.items()}
-            if len(set(lengths.values())) > 1:
-                raise invalid(f"columns of different lengths: {lengths}")
-            columns = pd.DataFrame({k: _without_index(v) for k, v in columns.items()})
-        if on is None:
-            if len(columns) != n:
-                hint = "say by which column they are matched (on=)"
-                raise invalid(f"{len(columns)} rows for {n} {what}s; {hint}")
-            frame = columns
-        else:
-            frame = self._matched(of, columns, on)
-        if not len(frame.columns):
-            raise invalid("there are no columns to add")
+        if not isinstance(columns, (pd.DataFrame, Mapping)):
+            raise invalid(f"columns are a frame or a mapping, not a {type(columns).__name__}")
+        given = columns if isinstance(columns, pd.DataFrame) else _frame_of(columns, what)
+        frame = given.set_axis([str(name) for name in given.columns], axis=1)
         repeated = frame.columns[frame.columns.duplicated()]
         if len(repeated):
-            raise invalid(f"the column {str(repeated[0])!r} comes twice")
-        return frame.rename(columns=str)
+            raise invalid(f"the column {repeated[0]!r} comes twice")
+        if on is None:
+            if len(frame) != n:
+                hint = "say by which column they are matched (on=)"
+                raise invalid(f"{len(frame)} rows for {n} {what}s; {hint}")
+            self._check_order(of, frame, columns)
+        else:
+            frame = self._matched(of, frame, text("on", on))
+        if not len(frame.columns):
+            raise invalid("there are no columns to add")
+        return frame
+
+    def _check_order(self, of: str, frame: pd.DataFrame, columns: Any) -> None:
+        """Refuse rows that say by names of the store that they belong elsewhere."""
+        name = f"{WHAT[of]}_id"
+        named = {"the index": frame.index}
+        if isinstance(columns, Mapping):
+            named = {f"the index of {k!r}": v.index for k, v in columns.items() if _has_index(v)}
+        if name in frame.columns:
+            named[f"the column {name!r}"] = frame[name]
+        for place, rows in named.items():
+            given = list(rows)
+            if not any(isinstance(row, str) for row in given):
+                continue
+            names = self._store.names(of, self._store.axis(of))
+            known = set(names)
+            is_other = (not isinstance(a, str) or a != b for a, b in zip(given, names, strict=True))
+            at = next((i for i, other in enumerate(is_other) if other), None)
+            if at is not None and any(isinstance(row, str) and row in known for row in given):
+                raise invalid(
+                    f"row {at} is {given[at]!r} in {place}, but {names[at]!r} in the store: match "
+                    f"rows by a column of names (on={name!r}), or leave the names out"
+                )
 
     def _matched(self, of: str, frame: pd.DataFrame, on: str) -> pd.DataFrame:
         """The rows of a frame for each cell or gene of the store."""
@@ -475,7 +498,11 @@ class Growing(Versions, Rewriting):
             rows = np.full(self._store.shape[0 if of == "obs" else 1], -1)
             rows[places] = np.arange(len(keys))
         else:
-            stored = getattr(self, of)[on].to_pandas().astype(object)
+            there = getattr(self, of)
+            if on not in there.columns:
+                names = ", ".join(there.columns)
+                raise from_kind("unknown-column", f"{of} has no column {on!r}; it has {names}")
+            stored = there[on].to_pandas().astype(object)
             unknown = keys[~keys.isin(stored)]
             if len(unknown):
                 raise from_kind(f"unknown-{what}", f"no {what} has {on} {unknown[0]!r}")
@@ -517,15 +544,33 @@ def _taken(frame: pd.DataFrame, rows: Any) -> pd.DataFrame:
     return frame.reindex(np.where(rows < 0, len(frame), rows)).reset_index(drop=True)
 
 
-def _without_index(values: Any) -> Any:
-    """Values of a column, whatever index they have."""
+def _frame_of(columns: Mapping[Any, Any], what: str) -> pd.DataFrame:
+    """A frame of columns, whatever index each has."""
     import pandas as pd
 
-    return values.reset_index(drop=True) if isinstance(values, pd.Series) else values
+    for name, values in columns.items():
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+            raise invalid(f"{name!r} is one value: give a sequence, with a value for each {what}")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise invalid(f"columns of different lengths: {lengths}")
+    plain = {k: v.reset_index(drop=True) if _has_index(v) else v for k, v in columns.items()}
+    try:
+        return pd.DataFrame(plain)
+    except (TypeError, ValueError) as e:
+        raise invalid(f"no columns can be made of it: {e}") from e
+
+
+def _has_index(values: Any) -> bool:
+    import pandas as pd
+
+    return isinstance(values, pd.Series)
 
 
 def _in_memory(matrix: Any, shape: tuple[int, int]) -> Any:
-    """A matrix of this shape."""
+    """A matrix of this shape; a sparse one in a format that AnnData takes."""
+    import scipy.sparse as sp
+
     from slaf.integrations._lazy import LazyMatrix
 
     value = matrix.to_memory() if isinstance(matrix, LazyMatrix) else matrix
@@ -535,7 +580,7 @@ def _in_memory(matrix: Any, shape: tuple[int, int]) -> Any:
         raise invalid(
             f"the matrix has {shape[0]} x {shape[1]} values, not shape {tuple(value.shape)}"
         )
-    return value
+    return value.tocsr() if sp.issparse(value) and value.format not in ("csr", "csc") else value
 
 
 def _of_polars(series: Any) -> Any:
@@ -545,4 +590,7 @@ def _of_polars(series: Any) -> Any:
     if series.null_count() and (series.dtype.is_integer() or str(series.dtype) == "Boolean"):
         dtype = "boolean" if str(series.dtype) == "Boolean" else str(series.dtype)
         return pd.array(series.to_list(), dtype=dtype)
-    return series.to_pandas()
+    try:
+        return series.to_pandas()
+    except (TypeError, ValueError) as e:
+        raise invalid(f"a column of type {series.dtype} fits neither obs nor var: {e}") from e

@@ -43,7 +43,10 @@ def _texts_by_text(options: Any) -> dict[str, str]:
 
 def _seconds(time: datetime) -> int:
     """Seconds since 1970; a time without a zone is one of this machine."""
-    return max(0, int(time.timestamp()))
+    try:
+        return max(0, int(time.timestamp()))
+    except (OverflowError, ValueError) as e:
+        raise invalid(f"version={time!r} is no time that a store can be of") from e
 
 
 def _texts(values: Any) -> list[str]:

@@ -115,6 +115,12 @@ def test_rows_are_matched(growing_path, expected):
         ({"batch": ["b9"], "a": [1]}, "batch", "unknown-cell", "b9"),
         ({}, None, "invalid-argument", ""),
         ([1, 2, 3], None, "invalid-argument", "mapping"),
+        ({"a": 1}, None, "invalid-argument", "'a' is one value"),
+        ({"a": "abcdef"}, None, "invalid-argument", "'a' is one value"),
+        ({"a": np.ones((6, 2))}, None, "invalid-argument", "no columns"),
+        ({1: range(6), "1": range(6)}, None, "invalid-argument", "'1' comes twice"),
+        ({"x": ["b1"], "a": [1]}, "x", "unknown-column", "obs has no column 'x'"),
+        ({"a": [1]}, 3, "invalid-argument", "on=3"),
     ],
 )
 def test_what_does_not_fit_is_refused(growing_path, columns, on, kind, text):
@@ -124,6 +130,31 @@ def test_what_does_not_fit_is_refused(growing_path, columns, on, kind, text):
     assert error.value.kind == kind
     assert text in str(error.value)
     assert files(growing_path) == before
+
+
+BACKWARDS = [f"cell{i}" for i in range(5, -1, -1)]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pd.DataFrame({"a": range(6)}, index=BACKWARDS),
+        {"a": pd.Series(range(6), index=BACKWARDS)},
+        {"a": range(6), "cell_id": BACKWARDS},
+        pl.DataFrame({"a": range(6), "cell_id": BACKWARDS}),
+        pd.DataFrame({"a": range(6)}, index=["cell0", "cell1", "cell2", "cell3", "cell4", "x"]),
+    ],
+)
+def test_rows_that_are_named_in_another_order_are_refused(growing_path, columns):
+    array = SLAFArray(growing_path)
+    with pytest.raises(slaf.InvalidArgumentError, match=r"in the store.*on='cell_id'"):
+        array.add_obs(columns)
+    assert array.refresh() == 1
+    in_order = pd.DataFrame({"a": range(6)}, index=BACKWARDS[::-1])
+    array.add_obs(in_order)
+    array.add_obs(in_order[::-1].rename_axis("cell_id").rename(columns={"a": 0}), on="cell_id")
+    array.add_obs(pd.DataFrame({"b": range(6)}, index=list("abcdef")))
+    assert all(array.obs[name].to_list() == list(range(6)) for name in ("a", "0", "b"))
 
 
 def test_matrices_and_arrays(growing_path, expected):
@@ -445,3 +476,22 @@ def test_missing_values_of_polars_keep_whole_numbers_exact(tmp_path):
     assert array.obs["big"].to_list() == big
     assert array.obs["flag"].to_list() == [True, None, False, True]
     assert array.obs["t"].to_list() == list("abca")
+
+
+def test_sparse_matrices_of_any_format_and_names_that_are_no_text(growing_path):
+    array = SLAFArray(growing_path)
+    twice = sp.coo_matrix(([1.0, 2.0], ([0, 0], [1, 1])), shape=(6, 4))
+    array.add_layer("coo", twice)
+    assert (array.to_csr(layer="coo") != twice.tocsr()).nnz == 0
+    array.add_obsp("dia", sp.eye(6))
+    assert array.query("SELECT COUNT(*) AS n FROM obsp_dia")["n"][0] == 6
+    for add in (
+        lambda: array.add_layer(3, twice),
+        lambda: array.add_embedding(None, np.ones((6, 2))),
+        lambda: array.add_obsp(None, sp.eye(6)),
+        lambda: array.add_obs(pl.DataFrame({"a": pl.Series([1] * 6).cast(pl.Int128)})),
+        lambda: SLAFArray(growing_path, version=datetime.min),
+    ):
+        with pytest.raises(slaf.InvalidArgumentError):
+            add()
+    assert array.refresh() == 3
