@@ -13,7 +13,7 @@ from test_analyze import QUICK, counts, stored
 
 import slaf
 from slaf.analysis import _pictures, analyze, open_analyzed, write_report
-from slaf.integrations import read_slaf
+from slaf.integrations import pp, read_slaf
 
 pytest.importorskip("scanpy")
 pytest.importorskip("igraph")
@@ -274,3 +274,28 @@ def test_a_browser_shows_it(analysed, tmp_path):
     lines = (pixels.min(axis=2) < 0.9).any(axis=1)
     assert lines[:3000].mean() > 0.5
     assert (np.ptp(pixels, axis=2) > 0.3).sum() > 5000
+
+
+def test_a_single_component_has_no_layout(tmp_path):
+    path, out = stored(counts(), tmp_path / "a.slaf"), tmp_path / "report.html"
+    analyze(path, out=out, n_comps=1, umap=False, batch_key="donor", harmony=False)
+    page = Page(out.read_text(encoding="utf-8"))
+    captions = " ".join(image["alt"] for image in page.images)
+    assert "Clusters of cells" not in captions
+    assert "Variance of the components" in captions
+    assert len(page.tables["clusters"]) > 1
+
+
+def test_few_cells_of_two_batches(tmp_path):
+    pytest.importorskip("harmonypy")
+    few = counts()[34:46].copy()
+    assert few.obs["donor"].nunique() == 2
+    how = {"batch_key": "donor", "mads": None, "mads_mt": None, "max_pct_mt": None, "min_cells": 1}
+    path = stored(few, tmp_path / "a.slaf")
+    report = analyze(path, out=tmp_path / "report.html", umap=False, n_comps=4, **how)
+    assert report.n_analyzed == 12
+    adata = read_slaf(path)
+    assert np.isfinite(adata.obsm["X_pca_harmony"]).all()
+    adata.obs["donor"] = adata.obs["donor"].where(np.arange(12) > 0)
+    with pytest.raises(slaf.InvalidArgumentError, match=r"Harmony .* missing"):
+        pp.harmony_integrate(adata, "donor")

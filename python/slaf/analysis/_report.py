@@ -373,30 +373,36 @@ class _Page:
 
     # Clusters and markers
 
-    def _points(self) -> tuple[Any, str]:
-        key = self.names(self.points_key)
+    def _points(self) -> tuple[Any, str] | None:
+        """Places of the cells that are shown, and of which axes; None if there is one axis."""
+        points = np.asarray(self.part.obsm[self.names(self.points_key)])[self.shown, :2]
         name = "UMAP" if self.points_key == "X_umap" else "component"
-        return np.asarray(self.part.obsm[key])[self.shown, :2], name
+        return None if points.shape[1] < 2 else (points, name)
+
+    def _layouts(self) -> list[str]:
+        """Cells by cluster and by batch."""
+        placed = self._points()
+        if placed is None:
+            return []
+        key, (points, axes) = self.p.batch_key, placed
+        wanted = [(self.names("leiden"), "Clusters of cells.")]
+        wanted += [] if key is None else [(key, f"Batches ({key}).")]
+        figures = []
+        for name, about in wanted:
+            labels = self.part.obs[name].astype("category").cat
+            codes, names = labels.codes.to_numpy()[self.shown], [str(c) for c in labels.categories]
+            picture = pictures.groups_on(points, codes, names, axes)
+            figures.append(_figure(picture, f"{about}{self.of}"))
+        return figures
 
     def _clusters(self) -> str:
-        labels = self.part.obs[self.names("leiden")].cat
-        points, axes = self._points()
-        codes, names = labels.codes.to_numpy(), [str(c) for c in labels.categories]
-        out = [_figure(pictures.groups_on(points, codes[self.shown], names, axes),
-                       f"Clusters of cells.{self.of}")]  # fmt: skip
-        key = self.p.batch_key
-        if key is not None:
-            batches = self.part.obs[key].astype("category").cat
-            shown = [str(c) for c in batches.categories]
-            picture = pictures.groups_on(points, batches.codes.to_numpy()[self.shown], shown, axes)
-            out.append(_figure(picture, f"Batches ({key}).{self.of}"))
-        n = len(codes)
+        n = self.part.n_obs
         rows = [
             [self.labels[name], _number(size), f"{100 * size / n:.1f}"]
             for name, size in self.found["clusters"]["sizes"].items()
         ]
-        out.append(_table(["cluster", "cells", "%"], rows, [1, 2], "clusters"))
-        return f'<div class="row">{"".join(out)}</div>'
+        table = _table(["cluster", "cells", "%"], rows, [1, 2], "clusters")
+        return f'<div class="row">{"".join([*self._layouts(), table])}</div>'
 
     def _markers(self) -> str:
         found = self.adata.uns[self.names("rank_genes_groups")]
@@ -409,19 +415,20 @@ class _Page:
         symbols = self.symbols[genes_kept]
 
         def shown(gene: str) -> str:
-            return str(symbols[place[gene]])
+            return gene if gene in repeated else str(symbols[place[gene]])
 
         top = {g: [str(name) for name in found["names"][g]] for g in groups}
-        points, axes = self._points()
+        placed = self._points()
         alone = {g: [gene for gene in top[g] if gene not in repeated] for g in groups}
         first = list(dict.fromkeys(alone[g][0] for g in groups if alone[g]))[:_MOST_MARKERS]
-        values = self._values(self.shown, [place[gene] for gene in first])
-        panels = [(shown(gene), values[:, i]) for i, gene in enumerate(first)]
         about = f"The first marker of each cluster, logarithms of normalised counts.{self.of}"
         if len(first) < len(groups):
             about += f" The first {len(first)} markers of {len(groups)} clusters."
         parts = []
-        if panels:
+        if first and placed is not None:
+            values = self._values(self.shown, [place[gene] for gene in first])
+            panels = [(shown(gene), values[:, i]) for i, gene in enumerate(first)]
+            points, axes = placed
             parts.append(_figure(pictures.values_on(points, panels, axes), about))
         dots = groups[:_MOST_CLUSTERS]
         genes = list(dict.fromkeys(gene for g in dots for gene in alone[g][:_DOT_GENES]))

@@ -356,7 +356,9 @@ def _harmony(c: Context) -> Result:
         notes.append(f"one batch in obs[{key!r}]: the components are as they were")
     else:
         with _progress_of("harmonypy") as told:
-            pp.harmony_integrate(part, key, basis=basis, adjusted_basis=adjusted)
+            # harmonypy takes a cluster for 30 cells: of less than half as many it would be none.
+            few = {"nclust": 1} if part.n_obs <= 15 else {}
+            pp.harmony_integrate(part, key, basis=basis, adjusted_basis=adjusted, **few)
         if any("Stopped before convergence" in message for message in told):
             notes.append("Harmony stopped before it converged")
         corrected = np.asarray(part.obsm[adjusted])

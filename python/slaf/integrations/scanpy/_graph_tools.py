@@ -347,6 +347,8 @@ def harmony_integrate(
 
     Raises
     ------
+    InvalidArgumentError
+        For cells without a batch, and what else harmonypy refuses.
     UnsupportedError
         Without harmonypy: ``pip install 'slaf[analysis]'``.
     """
@@ -357,7 +359,10 @@ def harmony_integrate(
         import harmonypy
 
         embedding = small.obsm[basis].astype(np.float64)
-        found = harmonypy.run_harmony(embedding, small.obs, keys, **options)
+        try:
+            found = harmonypy.run_harmony(embedding, small.obs, keys, **options)
+        except ValueError as e:
+            raise invalid(f"Harmony cannot work with obsm[{basis!r}] and obs{keys}: {e}") from e
         corrected = np.asarray(found.Z_corr, dtype=np.float64)
         # Older versions give components x cells.
         is_turned = corrected.shape != embedding.shape
