@@ -168,20 +168,7 @@ impl DiskCache {
             return Ok(());
         }
         *sweeps = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut blocks = Vec::new();
-        for folder in fs::read_dir(&self.folder)? {
-            let folder = folder?.path();
-            // Files are blocks that are not whole: of this process, or of one that died.
-            let Ok(entries) = fs::read_dir(&folder) else {
-                remove_if_old(&folder);
-                continue;
-            };
-            for entry in entries.flatten() {
-                if let Ok(meta) = entry.metadata() {
-                    blocks.push((meta.modified().unwrap_or(SystemTime::UNIX_EPOCH), meta.len(), entry.path()));
-                }
-            }
-        }
+        let mut blocks = blocks_in(&self.folder)?;
         let mut used: u64 = blocks.iter().map(|(_, length, _)| length).sum();
         if used > self.limit {
             blocks.sort();
@@ -223,6 +210,29 @@ fn read(key: Key, path: &Path) -> Option<Bytes> {
     // What was used last goes last.
     let _ = File::options().append(true).open(path).and_then(|f| f.set_modified(SystemTime::now()));
     Some(Bytes::from(content).slice(CHECKSUM..))
+}
+
+/// The blocks below a folder: when each was used last, its length and its path.
+fn blocks_in(folder: &Path) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
+    let folders = match fs::read_dir(folder) {
+        // Others may remove anything at any time, also all.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        folders => folders?,
+    };
+    let mut blocks = Vec::new();
+    for folder in folders.flatten().map(|entry| entry.path()) {
+        // Files are blocks that are not whole: of this process, or of one that died.
+        let Ok(entries) = fs::read_dir(&folder) else {
+            remove_if_old(&folder);
+            continue;
+        };
+        for entry in entries.flatten() {
+            if let Ok(meta) = entry.metadata() {
+                blocks.push((meta.modified().unwrap_or(SystemTime::UNIX_EPOCH), meta.len(), entry.path()));
+            }
+        }
+    }
+    Ok(blocks)
 }
 
 /// A folder that others of this machine cannot read: the store may be nobody else's to read.
@@ -327,6 +337,22 @@ mod tests {
         cache.put(([1; 32], 0), block(1)).await;
         assert!(cache.is_failing.load(Ordering::Relaxed));
         assert_eq!(cache.get(([1; 32], 0)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_somebody_removes_is_made_again() {
+        let folder = Folder::new();
+        let cache = folder.cache(20_000);
+        cache.make_room(1).unwrap();
+        for n in 0..100_u8 {
+            cache.put(([n; 32], 0), block(n)).await;
+            assert_eq!(cache.get(([n; 32], 0)).await, Some(block(n)));
+            if n % 7 == 0 {
+                fs::remove_dir_all(folder.path()).unwrap();
+                cache.make_room(1).unwrap();
+            }
+        }
+        assert!(!cache.is_failing.load(Ordering::Relaxed));
     }
 
     #[tokio::test]
