@@ -6,6 +6,16 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use slaf_core::{Error, ErrorKind, Result};
 
+/// What comes before a condition: a line of its own.
+fn before(what: &str) -> String {
+    format!("SELECT {what}_integer_id FROM {what}s WHERE (\n")
+}
+
+/// The lines of a query that are not the user's, who gave a condition alone.
+pub(crate) fn lines_before(query: &str) -> u64 {
+    u64::from(["cell", "gene"].iter().any(|what| query.starts_with(&before(what))))
+}
+
 /// The query for the numbers of the cells (`what` is `cell`) or genes (`gene`) that fulfil a
 /// condition.
 ///
@@ -33,17 +43,32 @@ pub fn rows_where(what: &str, condition: &str) -> Result<String> {
         return invalid(format!("a ( without ) in the condition {condition:?}"));
     }
     // The line break ends a comment at the end of the text.
-    Ok(format!("SELECT {what}_integer_id FROM {what}s WHERE ({condition}\n)"))
+    Ok(format!("{}{condition}\n)", before(what)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Columns, Dialect, Query};
+
+    #[test]
+    fn errors_count_from_the_begin_of_the_condition() {
+        for (condition, place) in [
+            ("n > > 1", "Line: 1, Column: 5"),
+            ("n > 1 AND\n  t = = 'a'", "Line: 2, Column: 7"),
+            ("n IN (1, 2) 3", "Line: 1, Column: 13"),
+        ] {
+            let query = rows_where("cell", condition).unwrap();
+            let error = Query::parse(&query, Columns::default(), Dialect::default()).unwrap_err();
+            assert!(error.message().contains(place), "{condition}: {error}");
+        }
+    }
 
     #[test]
     fn a_condition_stays_within_its_parentheses() {
         let query = rows_where("cell", "(n > 1) AND t IN (')', \"(\") -- )").unwrap();
-        assert_eq!(query, "SELECT cell_integer_id FROM cells WHERE ((n > 1) AND t IN (')', \"(\") -- )\n)");
+        let expected = "SELECT cell_integer_id FROM cells WHERE (\n(n > 1) AND t IN (')', \"(\") -- )\n)";
+        assert_eq!(query, expected);
         for condition in ["", " \n", "-- nothing", "/* ( */", "1=1) OR (1=1", ")(", "(n > 1", "n > 1)", "n = 'a"] {
             assert_eq!(rows_where("gene", condition).unwrap_err().kind(), ErrorKind::InvalidQuery, "{condition}");
         }

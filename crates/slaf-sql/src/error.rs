@@ -3,6 +3,7 @@
 use crate::unknown::did_you_mean;
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::sql::sqlparser::parser::ParserError;
 use slaf_core::{Error, ErrorKind, cause, near};
 
 /// An error of ours on its way through DataFusion.
@@ -52,7 +53,13 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         DataFusionError::External(e) if e.to_string().starts_with("regex parse error") => ErrorKind::InvalidQuery,
         _ => ErrorKind::Internal,
     };
-    let text = root.strip_backtrace();
+    let text = match root {
+        DataFusionError::SQL(e, _) => match &**e {
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => text.clone(),
+            other => other.to_string(),
+        },
+        root => root.strip_backtrace(),
+    };
     // Each function has its own way to pass on what the regex crate says.
     if text.contains("CompiledTooBig") || text.contains("Compiled regex exceeds size limit") {
         return Error::new(
@@ -60,14 +67,8 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             "a regular expression is too large: its repetitions make too many states",
         );
     }
-    let prefixes = [
-        "Error during planning: ",
-        "Execution error: ",
-        "Schema error: ",
-        "SQL error: ",
-        "Arrow error: ",
-        "External error: ",
-    ];
+    let prefixes =
+        ["Error during planning: ", "Execution error: ", "Schema error: ", "Arrow error: ", "External error: "];
     let text = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(&text);
     let duckdb = matches!(root, DataFusionError::SQL(..) | DataFusionError::NotImplemented(_))
         || text.starts_with("Invalid function");
