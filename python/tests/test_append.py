@@ -289,3 +289,39 @@ def test_a_column_of_whole_numbers_takes_fractions_after_a_source_without_it(tmp
     array.append(cells("c", num=[0.5, 1.5, 2.5]))
     expected = [1, 2, 3, np.nan, np.nan, np.nan, 0.5, 1.5, 2.5]
     np.testing.assert_array_equal(read_slaf(path).obs.copy()["num"].to_numpy(), expected)
+
+
+def test_a_source_without_x_takes_x_out_of_the_next_version(two, tmp_path):
+    first, second = two
+    array = stored(first, tmp_path / "a.slaf")
+    bare = ad.AnnData(None, second.obs, second.var, obsm={"X_pca": second.obsm["X_pca"]})
+    with pytest.raises(slaf.InputError, match="X"):
+        array.append(bare)
+    array.append(bare, allow_loss=True)
+    assert (array.version, array.shape) == (2, (50, 8))
+    assert array.verify() == []
+    found = read_slaf(array.path).to_memory()
+    assert found.X is None
+    assert list(found.obs_names) == [*first.obs_names, *second.obs_names]
+    expected = np.vstack([first.obsm["X_pca"], second.obsm["X_pca"]])
+    np.testing.assert_array_equal(found.obsm["X_pca"], expected)
+    # It grows further, and the version before has X still.
+    array.append(bare, allow_loss=True)
+    assert array.optimize(force=True).rewritten
+    assert array.verify() == []
+    before = SLAFArray(array.path, version=1)
+    assert (before.to_csr() != first.X).nnz == 0
+
+
+def test_a_damaged_store_is_named_once(two, tmp_path, monkeypatch):
+    first, second = two
+    array = stored(first, tmp_path / "a.slaf")
+    broken = stored(second, tmp_path / "broken.slaf")
+    for path in (tmp_path / "broken.slaf").glob("cells-*/data/*"):
+        path.write_bytes(path.read_bytes()[:100])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(slaf.CorruptError) as error:
+        array.append("broken.slaf")
+    assert str(error.value).count("broken.slaf") == 1
+    assert broken.path in str(error.value)
+    assert array.refresh() == 1

@@ -6,7 +6,7 @@
 use super::index;
 use super::labelled::Labelled;
 use super::options::{AppendOptions, AppendedSource, GrowOptions, GrowReport};
-use super::store_input::{StoreInput, open_source};
+use super::store_input::{StoreInput, named_once, open_source};
 use super::writer::{Head, Next, commit_over};
 use crate::config;
 use crate::convert::cell_names::NamesWriter;
@@ -92,7 +92,10 @@ pub fn append(
     };
     let change = |head: &Head<'_>| {
         let appending = Appending { paths: &paths, options, progress };
-        appending.next(head).map(|(next, told)| (Some(next), told))
+        appending.next(head).map(|(next, told)| (Some(next), told)).map_err(|e| {
+            let names = paths.iter().map(|(path, _)| path.as_str());
+            named_once(e, names)
+        })
     };
     let (manifest, told) = commit_over(uri, grow, &operation, change)?;
     notes.extend(told.notes);
@@ -170,7 +173,9 @@ impl Appending<'_> {
         };
         growth.begin_rows(&plan.schema(), config::fragment_rows())?;
         plan.cells = Some(RowSink::More(Box::new(growth)));
-        if let Some(entry) = &before.tables.by_gene {
+        // Without X there is nothing to hold gene-major.
+        let has_x = description.matrices.iter().any(|m| m.key == MatrixKey::X);
+        if let Some(entry) = before.tables.by_gene.as_ref().filter(|_| has_x) {
             let mut growth = head.grow(entry)?;
             growth.begin_rows(&by_gene_schema(), config::fragment_rows())?;
             plan.by_gene = Some(RowSink::More(Box::new(growth)));
@@ -257,7 +262,11 @@ impl Appending<'_> {
             let entry = before.matrix(&info.key);
             let column = entry.map_or_else(|| ids.next("l"), |m| m.column.clone());
             if entry.is_none() {
-                let what = format!("the store has no {}: add it as a layer first", info.key);
+                let what = format!(
+                    "the store has no {}, and what is there is not written anew: add it first (add_layer), or leave it \
+                     out by --allow-loss (allow_loss=True) without fill_layers",
+                    info.key
+                );
                 return Err(Error::new(ErrorKind::WouldLoseData, what));
             }
             columns.matrices.push((info.clone(), column));
@@ -387,6 +396,10 @@ impl Appending<'_> {
             }
             entry.n_rows = n_old + description.n_cells;
             matrices.push(entry);
+        }
+        if by_gene.is_none() {
+            before.tables.by_gene.iter().for_each(|table| next.forget_table(&table.path));
+            next.manifest().stripes.clear();
         }
         let manifest = next.manifest();
         manifest.n_cells = n_old + description.n_cells;

@@ -5,7 +5,7 @@ use crate::dataset::{Dataset, DatasetOptions};
 use crate::export::frame_of;
 use crate::selection::Selection;
 use crate::store::manifest::Slot;
-use slaf_core::{CsrChunk, Result, Values};
+use slaf_core::{CsrChunk, Error, Result, Values};
 use slaf_ingest::{
     ArrayInfo, ArrayKey, Axis, Description, Frame, Input, Loss, MatrixInfo, MatrixKey, OpenOptions, RowStream,
     StreamOptions,
@@ -23,6 +23,19 @@ pub(super) fn open_source(source: &str, options: &OpenOptions, store: &DatasetOp
         return Ok(Box::new(StoreInput::new(Dataset::open_with(source, store)?)?));
     }
     open_any(path, options)
+}
+
+/// The files of a store are named by their whole paths: its own, shorter one says nothing more.
+pub(super) fn named_once<'a>(error: Error, mut sources: impl Iterator<Item = &'a str>) -> Error {
+    let rest = sources.find_map(|source| {
+        let rest = error.location()?.strip_prefix(source)?.strip_prefix(": ")?;
+        let whole = std::path::absolute(source).ok()?;
+        rest.contains(whole.to_str()?).then(|| rest.to_string())
+    });
+    match rest {
+        Some(rest) => Error::new(error.kind(), error.message()).at(rest).with_source(error),
+        None => error,
+    }
 }
 
 /// A store as an input.

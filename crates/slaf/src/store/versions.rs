@@ -258,6 +258,8 @@ pub(crate) async fn commit(
         );
         Error::new(ErrorKind::CommitOutcomeUnknown, what).at(storage.uri()).with_source(e)
     };
+    // What no reader would take must not become the newest version.
+    check(manifest).map_err(|e| Error::new(ErrorKind::Internal, format!("a version that is none: {e}")))?;
     if let Err(e) = storage.create(&file, Bytes::from(manifest.to_bytes()?), staging, durable).await {
         match read(storage, manifest.version).await {
             Ok(there) if there.write_id == manifest.write_id => {}
