@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -152,6 +153,24 @@ def test_an_index_is_dropped(stored):
     assert array.index_report("PCs", axis="gene").kind == "scan"
     with pytest.raises(slaf.NotFoundError, match="obsm/X_pca has no index; there are none"):
         array.drop_index("X_pca")
+
+
+def test_a_missing_index_is_named_and_can_be_taken_out(stored):
+    _, array = stored
+    expected = array.nearest([3, 70], 9)
+    array.create_index("X_pca", kind="ivf")
+    for path in Path(array.path, "_slaf", "indexes").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    broken = SLAFArray(array.path)
+    with pytest.raises(slaf.CorruptError) as error:
+        broken.nearest([3, 70], 9)
+    assert str(error.value).startswith(f"obsm/X_pca: {array.path}/_slaf/indexes/")
+    assert "no such file" in str(error.value)
+    assert "drop_index" in str(error.value)
+    broken.drop_index("X_pca")
+    assert broken.nearest([3, 70], 9).equals(expected)
+    assert broken.verify() == []
 
 
 def test_what_is_refused(stored):

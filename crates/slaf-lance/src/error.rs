@@ -194,7 +194,12 @@ fn from_lance_or(error: lance::Error, otherwise: ErrorKind) -> Error {
 
 /// An error of an object store, of the kind that its type says; `io` where it says none.
 pub fn from_object_store(error: object_store::Error) -> Error {
-    Error::new(kind_of_store(&error).unwrap_or(ErrorKind::Io), text(&error)).with_source(error)
+    let text = match &error {
+        // The text has the path again, as the library has it, and a code.
+        object_store::Error::NotFound { .. } => "no such file".to_string(),
+        other => text(other),
+    };
+    Error::new(kind_of_store(&error).unwrap_or(ErrorKind::Io), text).with_source(error)
 }
 
 /// An error of Arrow: the kind of the one that it carries, or else a fault of this library.

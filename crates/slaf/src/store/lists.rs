@@ -5,7 +5,7 @@ use super::inverted::{Inverted, KIND, ListRows, Place, decode_head};
 use super::manifest::{ArrayEntry, IndexEntry};
 use super::snapshot::Snapshot;
 use futures::{StreamExt, TryStreamExt, stream};
-use slaf_core::{Context, Error, Result};
+use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_kernels::neighbors::Measure;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,6 +16,22 @@ const GAP: u64 = 1 << 14;
 const RUN: u64 = 1 << 22;
 /// Reads at once.
 const AT_ONCE: usize = 16;
+
+/// What to do about an index that is damaged: every search can do without it.
+fn advised(error: Error) -> Error {
+    if error.kind() != ErrorKind::Corrupt {
+        return error;
+    }
+    let advised = Error::corrupt(format!(
+        "{}; it is of an index: slaf index STORE KEY --drop (drop_index) takes that out, and all rows are compared until \
+         it is made again",
+        error.message()
+    ));
+    match error.location().map(str::to_string) {
+        Some(place) => advised.at(place).with_source(error),
+        None => advised.with_source(error),
+    }
+}
 
 impl Snapshot {
     /// The index of an array for a metric, if there is one that is known here.
@@ -35,7 +51,7 @@ impl Snapshot {
             let bytes = self.read_file(&entry.head).await?;
             decode_head(&bytes, entry, array, &lengths).at(self.storage.full(&entry.head))
         };
-        self.kept.inverted(&entry.head, load).await
+        self.kept.inverted(&entry.head, load).await.map_err(advised)
     }
 
     /// Some lists of an index, which rise.
@@ -67,7 +83,7 @@ impl Snapshot {
         }
         let read = async |(part, run, places): (u32, Range<u64>, Vec<usize>)| {
             let path = &index.parts[part as usize];
-            let bytes = self.read_part(path, run.clone()).await?;
+            let bytes = self.read_part(path, run.clone()).await.map_err(advised)?;
             let doubted = |result: Result<ListRows>| {
                 if let (Err(_), Some(doubt)) = (&result, self.storage.doubt(path)) {
                     doubt.forget();
@@ -79,7 +95,8 @@ impl Snapshot {
                 let own = &bytes[(own.start - run.start) as usize..(own.end - run.start) as usize];
                 Ok((at, Arc::new(doubted(index.decode(wanted[at], own))?)))
             };
-            places.into_iter().map(decode).collect::<Result<Vec<_>>>().at(self.storage.full(path))
+            let decoded = places.into_iter().map(decode).collect::<Result<Vec<_>>>();
+            decoded.at(self.storage.full(path)).map_err(advised)
         };
         let read: Vec<Vec<(usize, Arc<ListRows>)>> =
             stream::iter(runs.into_iter().map(read)).buffered(AT_ONCE).try_collect().await?;

@@ -441,6 +441,7 @@ fn a_damaged_index_is_named_and_gives_no_other_answer() {
                 Err(e) => {
                     assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
                     assert!(e.to_string().contains("_slaf/indexes/"), "{e}");
+                    assert!(e.message().contains("index STORE KEY --drop"), "{e}");
                 }
             }
             assert_eq!(Dataset::open(&store).unwrap().verify().unwrap()[0].file, *path);
