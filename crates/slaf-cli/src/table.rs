@@ -107,16 +107,22 @@ fn add_texts(texts: &mut Vec<String>, column: &ArrayRef) -> Result<(), ArrowErro
 
 /// Cuts a text, and escapes what would move the cursor of a terminal.
 fn shorten(text: &str) -> String {
-    let mut short = String::new();
-    for (i, c) in text.chars().enumerate() {
-        if i == MAX_TEXT {
-            short.pop();
-            short.push('…');
-            break;
+    match text.chars().nth(MAX_TEXT) {
+        Some(_) => {
+            let short: String = text.chars().take(MAX_TEXT - 1).collect();
+            escaped(&short) + "…"
         }
-        if c.is_control() { short.extend(c.escape_default()) } else { short.push(c) }
+        None => escaped(text),
     }
-    short
+}
+
+/// A text without what would move the cursor of a terminal.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 /// `1234567` as `1,234,567`.

@@ -2,6 +2,7 @@ use crate::failure::{Outcome, from_arrow};
 use crate::interrupt::Interrupt;
 use crate::say;
 use crate::store::StoreArgs;
+use crate::table::escaped;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampSecondArray, UInt64Array};
 use arrow::util::pretty::pretty_format_batches;
 use slaf::VersionInfo;
@@ -25,7 +26,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let created = versions.iter().map(|v| i64::try_from(v.created).ok());
     let created = created.collect::<TimestampSecondArray>().with_timezone("+00:00");
     let tags = versions.iter().map(|v| Some(v.tags.join(", "))).collect::<StringArray>();
-    let operations = versions.iter().map(|v| Some(v.operation.as_str())).collect::<StringArray>();
+    let operations = versions.iter().map(|v| Some(escaped(&v.operation))).collect::<StringArray>();
     let columns = [
         ("version", numbers(|v| v.version)),
         ("created", Arc::new(created)),
