@@ -36,6 +36,16 @@ def pair(opened):
     return opened("markers", made)
 
 
+def test_a_reference_alone_is_compared_with_nothing(pair):
+    _, ours = pair
+    for groups, reference in ((["b"], "b"), (np.array(["b"]), "b")):
+        for method in ("t-test", "wilcoxon"):
+            options = {"groups": groups, "reference": reference, "method": method}
+            with pytest.raises(slaf.InvalidArgumentError, match="no other to compare"):
+                slaf_sc.tl.rank_genes_groups(ours, "kind", **options)
+    assert "rank_genes_groups" not in ours.uns
+
+
 def left(adata, key="rank_genes_groups_filtered"):
     names = adata.uns[key]["names"]
     return {g: {n for n in names[g] if isinstance(n, str)} for g in names.dtype.names}

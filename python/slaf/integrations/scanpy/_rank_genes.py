@@ -255,6 +255,8 @@ def _groups(
             f"Could not calculate statistics for groups {', '.join(few)} since they only contain "
             "one sample."
         )
+    if not chosen.compared:
+        raise invalid(f"the group {reference} is the reference, and there is no other to compare")
     if chosen.reference is None and (chosen.other_sizes() == 0).any():
         raise invalid(f"all cells are in one group of {groupby!r}: there is no rest")
     return chosen
