@@ -136,7 +136,9 @@ def _loess(x: npt.NDArray[Any], y: npt.NDArray[Any], span: float) -> npt.NDArray
     try:
         model.fit()
     except ValueError as e:
-        message = f"the local regression of variances on means failed: {e}"
+        # skmisc gives bytes.
+        told = e.args[0].decode() if e.args and isinstance(e.args[0], bytes) else e
+        message = f"the local regression of variances on means failed: {told}"
         raise invalid(f"{message}; take a larger span, or filter genes") from e
     fitted: npt.NDArray[Any] = model.outputs.fitted_values
     return fitted
