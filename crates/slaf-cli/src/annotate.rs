@@ -11,15 +11,14 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use slaf::grow::{AddOptions, Additions, AnnotationTable, add};
 use slaf::{Axis, Error};
+use slaf_ingest::open_text;
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Add columns of a table to the annotation of cells or genes
 ///
-/// The table is a csv or tsv with a header. An empty field is a missing value. Texts of which some
+/// The table is a csv or tsv with a header, also packed by gzip. An empty field is a missing value. Texts of which some
 /// come more than once become categories.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n\
@@ -58,12 +57,10 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
 
 /// The table, with types that hold all its values; `key` is text.
 fn read(path: &Path, key: Option<&str>) -> Outcome<RecordBatch> {
-    let tabs = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv") || e.eq_ignore_ascii_case("txt"));
-    let format = Format::default().with_header(true).with_delimiter(if tabs { b'\t' } else { b',' });
-    let unreadable = |e: std::io::Error| Error::from(e).at(path.display());
+    let format = Format::default().with_header(true).with_delimiter(if has_tabs(path) { b'\t' } else { b',' });
+    let opened = || open_text(path).map_err(|e| Error::new(e.kind(), e.message()).with_source(e).at(path.display()));
     let malformed = |e: ArrowError| Error::malformed(e.to_string()).at(path.display());
-    let mut file = File::open(path).map_err(unreadable)?;
-    let (schema, _) = format.infer_schema(&mut file, None).map_err(malformed)?;
+    let (schema, _) = format.infer_schema(opened()?, None).map_err(malformed)?;
     let mut seen = HashSet::new();
     if let Some(again) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
         return Err(Error::malformed(format!("the column \"{}\" comes twice", again.name())).at(path.display()).into());
@@ -76,8 +73,7 @@ fn read(path: &Path, key: Option<&str>) -> Outcome<RecordBatch> {
         Field::new(field.name(), data_type, true)
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    let reader = ReaderBuilder::new(schema.clone()).with_format(format).build(file).map_err(malformed)?;
+    let reader = ReaderBuilder::new(schema.clone()).with_format(format).build(opened()?).map_err(malformed)?;
     let batches = reader.collect::<Result<Vec<_>, _>>().map_err(malformed)?;
     let batch = concat_batches(&schema, &batches).map_err(from_arrow)?;
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
@@ -87,6 +83,14 @@ fn read(path: &Path, key: Option<&str>) -> Outcome<RecordBatch> {
     let columns = columns.collect::<Outcome<Vec<_>>>()?;
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
         .map_err(from_arrow)
+}
+
+/// Whether the name is that of a table whose fields are between tabs.
+fn has_tabs(path: &Path) -> bool {
+    let is =
+        |path: &Path, ends: &[&str]| path.extension().is_some_and(|e| ends.iter().any(|x| e.eq_ignore_ascii_case(x)));
+    let packed = path.file_stem().map(Path::new).filter(|_| is(path, &["gz"]));
+    is(packed.unwrap_or(path), &["tsv", "txt"])
 }
 
 /// Texts as categories, where some come more than once.

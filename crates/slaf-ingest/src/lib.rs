@@ -51,7 +51,7 @@ pub use model::{
     MatrixEncoding, MatrixInfo, MatrixKey, OpenOptions, RowStream, StreamOptions,
 };
 pub use output::{output_path, store_around};
-pub use plain::frame_rows;
+pub use plain::{frame_rows, open_text};
 pub use row_sorter::RowSorter;
 pub use rows::Rows;
 pub use tenx_mtx_writer::{Feature, write_10x_mtx};

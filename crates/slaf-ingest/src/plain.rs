@@ -15,7 +15,10 @@ const BUFFER: usize = 256 << 10;
 pub(crate) const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Opens a file, and unpacks it as it is read if it is gzip. A byte-order mark is passed over.
-pub(crate) fn open_text(path: &Path) -> Result<Box<dyn Read + Send>> {
+///
+/// # Errors
+/// Those of the operating system; `malformed-input` for damaged gzip data.
+pub fn open_text(path: &Path) -> Result<Box<dyn Read + Send>> {
     let mut file = File::open(path).at(name_of(path))?;
     let mut magic = [0; 2];
     let n = file.read(&mut magic).at(name_of(path))?;

@@ -2,7 +2,7 @@
 //! the store.
 
 use super::options::{Base, GrowOptions, GrowReport};
-use super::slots::{Slot, categoricals, fingerprints, frame_mut, put_array, put_column, put_matrix};
+use super::slots::{Slot, categoricals, check_column_name, fingerprints, frame_mut, put_array, put_column, put_matrix};
 use super::table::AnnotationTable;
 use super::writer::{Head, Next, commit_over};
 use crate::config;
@@ -223,15 +223,20 @@ impl Adding<'_> {
 
     fn check(&self, head: &Head<'_>, slots: &[Slot]) -> Result<()> {
         let (description, manifest) = (self.input.description(), head.manifest());
-        if slots.is_empty() && self.options.drop.is_empty() {
-            return Err(Error::invalid("there is nothing to add"));
-        }
         if description.raw_var.is_some()
             || description.matrices.iter().any(|m| matches!(m.key, MatrixKey::X | MatrixKey::RawX))
         {
             return Err(Error::invalid("X and raw of a store stay as they are: add X as a layer, or convert again"));
         }
         refuse_losses(description, self.options.allow_loss)?;
+        if slots.is_empty() && self.options.drop.is_empty() {
+            return Err(Error::invalid("there is nothing to add"));
+        }
+        for slot in slots {
+            if let Slot::Column(_, name) = slot {
+                check_column_name(name)?;
+            }
+        }
         let mut by_position = Vec::new();
         for (axis, n, there) in
             [(Axis::Cells, description.n_cells, manifest.n_cells), (Axis::Genes, description.n_genes, manifest.n_genes)]

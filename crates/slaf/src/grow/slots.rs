@@ -81,9 +81,9 @@ impl Slot {
     /// # Errors
     /// `invalid-argument` for a name that nothing can be added under.
     pub(super) fn renamed(&self, new: &str) -> Result<Slot> {
-        check_name(new)?;
-        if matches!(self, Slot::Column(..)) && new == INDEX {
-            return Err(Error::invalid(format!("{new:?} is the name of the index in an h5ad; choose another name")));
+        match self {
+            Slot::Column(..) => check_column_name(new)?,
+            _ => check_name(new)?,
         }
         let new = new.to_string();
         Ok(match self {
@@ -127,6 +127,14 @@ impl Slot {
             Slot::Extra(_) => {}
         }
     }
+}
+
+/// Refuses names that a column of obs or var cannot have in an h5ad.
+pub(super) fn check_column_name(name: &str) -> Result<()> {
+    if name == INDEX {
+        return Err(Error::invalid(format!("{name:?} is the name of the index in an h5ad; choose another name")));
+    }
+    check_name(name)
 }
 
 fn array_slot(axis: Axis) -> &'static str {

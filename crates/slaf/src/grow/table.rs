@@ -14,7 +14,7 @@ use slaf_ingest::{
 };
 use slaf_lance::error::from_arrow;
 use slaf_lance::runtime::block_on;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -70,8 +70,9 @@ impl AnnotationTable {
     /// The columns in the order of the store's rows.
     ///
     /// # Errors
-    /// `invalid-argument` for another number of rows; `unknown-cell` and `unknown-gene` for keys that
-    /// the store does not have.
+    /// `invalid-argument` for another number of rows, and for rows without `on` that are named in another order;
+    /// `unknown-cell` and `unknown-gene` for keys that the store does not have; `ambiguous-name` for a name of
+    /// several rows of the store.
     pub(super) fn align(&self, snapshot: &Snapshot) -> Result<Aligned> {
         let manifest = &snapshot.manifest;
         let (n, frame) = match self.axis {
@@ -84,7 +85,10 @@ impl AnnotationTable {
                 let hint = "say by which column the rows are matched (on=, --on)";
                 return Err(Error::invalid(format!("{} rows for {n} {what}; {hint}", self.rows)));
             }
-            None => self.columns.clone(),
+            None => {
+                self.check_order(snapshot)?;
+                self.columns.clone()
+            }
             Some((on, keys)) => {
                 let table = TableName::of_axis(self.axis);
                 let there = match on == table.index() {
@@ -113,6 +117,27 @@ impl AnnotationTable {
         Ok(Aligned { axis: self.axis, columns, description })
     }
 
+    /// Refuses rows that say by names of the store that they belong elsewhere.
+    fn check_order(&self, snapshot: &Snapshot) -> Result<()> {
+        let index = TableName::of_axis(self.axis).index();
+        let Some(given) = self.columns.iter().find(|c| c.info.name == index) else { return Ok(()) };
+        let Ok(given) = cast(&given.array, &DataType::Utf8) else { return Ok(()) };
+        let there = block_on(snapshot.ids(self.axis))?;
+        let differs = given.as_string::<i32>().iter().zip(there.iter()).position(|(a, b)| a != b);
+        let Some(row) = differs else { return Ok(()) };
+        let known: HashSet<&str> = there.iter().flatten().collect();
+        if !given.as_string::<i32>().iter().flatten().any(|name| known.contains(name)) {
+            return Ok(());
+        }
+        let what = format!(
+            "row {row} of the table is of {:?}, and of the store of {:?}: match rows by that column (on=\"{index}\", \
+             --on {index}), or leave the column out",
+            given.as_string::<i32>().value(row),
+            there.value(row)
+        );
+        Err(Error::invalid(what))
+    }
+
     /// For each row of the store, the row of the table.
     fn places(&self, on: &str, keys: &[String], there: &ArrayRef) -> Result<UInt64Array> {
         let mut rows: HashMap<&str, (u64, bool)> = HashMap::with_capacity(keys.len());
@@ -122,12 +147,25 @@ impl AnnotationTable {
             }
         }
         let there = there.as_string::<i32>();
+        let (is_name, mut several) = (on == TableName::of_axis(self.axis).index(), None);
         let found = there.iter().map(|name| {
             let (row, is_used) = rows.get_mut(name?)?;
+            // Another column may have a value in many rows; a name is one row's, or nobody knows whose.
+            if is_name && *is_used {
+                several = name;
+            }
             *is_used = true;
             Some(*row)
         });
         let found: UInt64Array = found.collect();
+        if let Some(name) = several {
+            let what = format!(
+                "several {} of the store are called \"{name}\": match rows by another column, or give a row for each, \
+                 in the order of the store",
+                self.axis.word()
+            );
+            return Err(Error::new(ErrorKind::AmbiguousName, what));
+        }
         let unknown: Vec<&String> = keys.iter().filter(|k| !rows[k.as_str()].1).collect();
         if let Some(first) = unknown.first() {
             let names: Vec<String> = unknown.iter().take(5).map(|k| format!("{k:?}")).collect();
