@@ -56,5 +56,39 @@ def test_a_store_answers(store):
 
 def test_a_store_of_one_layout_names_that_layout(store):
     moved, original = store
-    (manifest,) = (moved / "_slaf/versions").iterdir()
-    assert f"layout-{json.loads(manifest.read_text())['format_version']}" == original.stem
+    for manifest in (moved / "_slaf/versions").iterdir():
+        layout = json.loads(manifest.read_text())["format_version"]
+        assert original.stem.startswith(f"layout-{layout}")
+
+
+@pytest.fixture
+def grown(tmp_path):
+    original = next(path for path in STORES if path.stem == "layout-1-grown")
+    expected = ad.read_h5ad(original.with_suffix(".h5ad"))
+    return SLAFArray(str(shutil.copytree(original, tmp_path / "moved.slaf"))), expected
+
+
+def test_what_grew_is_known(grown):
+    array, expected = grown
+    assert array.verify() == []
+    assert SLAFArray(array.path, version="first").shape == (60, 30)
+    # The panel lacks the last ten genes of the first cells, and brought two.
+    measured = {row["gene_id"]: row["n_cells"] for row in array.measured().iter_rows(named=True)}
+    wanted = [100] * 20 + [60] * 10 + [40] * 2
+    assert measured == dict(zip(expected.var_names, wanted, strict=True))
+    cell = array.get_cell_expression("cell 77")
+    values = dict(zip(cell["gene_id"].to_list(), cell["value"].to_list(), strict=True))
+    row = expected["cell 77"].X.toarray().ravel()
+    assert values == {g: v for g, v in zip(expected.var_names, row, strict=True) if v}
+
+
+def test_its_index_finds_what_all_rows_give(grown):
+    array, expected = grown
+    points = expected.obsm["X_pca"].astype(np.float64)
+    squared = ((points - points[77]) ** 2).sum(1)
+    found = array.nearest("cell 77", k=5, key="X_pca")
+    assert list(found["cell_id"]) == list(
+        expected.obs_names[np.argsort(squared, kind="stable")[:5]]
+    )
+    report = array.index_report("X_pca")
+    assert report.recall == 1.0
