@@ -43,11 +43,15 @@ def test_tables_as_programs_write_them(growing_path, tmp_path, name, content):
         ("cell_id,a\0b", "invalid-argument"),
         ("cell_id;label", "unknown-column"),
         ("cell,label", "unknown-column"),
+        (None, "malformed-input"),
     ],
 )
 def test_names_that_a_column_cannot_have_are_refused(growing_path, tmp_path, header, kind):
     table = tmp_path / "table.csv"
-    table.write_text(f"{header}\n" + ("cell2;7\n" if ";" in header else "cell2,7\n"))
+    if header is None:
+        table.touch()
+    else:
+        table.write_text(f"{header}\n" + ("cell2;7\n" if ";" in header else "cell2,7\n"))
     done = run_slaf("annotate", growing_path, table, "--on", "cell_id")
     assert done.returncode == 1
     assert done.stderr.endswith(f"[{kind}]\n")

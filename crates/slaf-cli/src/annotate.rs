@@ -61,6 +61,11 @@ fn read(path: &Path, key: Option<&str>) -> Outcome<RecordBatch> {
     let opened = || open_text(path).map_err(|e| Error::new(e.kind(), e.message()).with_source(e).at(path.display()));
     let malformed = |e: ArrowError| Error::malformed(e.to_string()).at(path.display());
     let (schema, _) = format.infer_schema(opened()?, None).map_err(malformed)?;
+    if schema.fields().is_empty() {
+        return Err(Error::malformed("it is empty: a table begins with the names of its columns")
+            .at(path.display())
+            .into());
+    }
     let mut seen = HashSet::new();
     if let Some(again) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
         return Err(Error::malformed(format!("the column \"{}\" comes twice", again.name())).at(path.display()).into());
