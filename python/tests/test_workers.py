@@ -320,6 +320,19 @@ def test_a_client_that_is_closed_and_workers_that_end(path, client):
         _result(Lost())
 
 
+def test_a_client_that_is_closed_during_a_pass(path, client):
+    other = distributed.Client(client.cluster)
+    source = on_workers(normalised(path).X, other)._source
+
+    def closing():
+        with source._scattered([]) as matrix:
+            other.close()
+            matrix.answer(Question())
+
+    with pytest.raises(slaf.StorageError, match="in the midst of a pass"):
+        closing()
+
+
 def test_settings_that_differ_are_found_out(path, client):
     adata = normalised(path)
     os.environ["SLAF_BATCH_ROWS"] = "5"

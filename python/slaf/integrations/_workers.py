@@ -14,7 +14,7 @@ import numpy as np
 from slaf import _boundary as boundary
 from slaf import _slaf
 from slaf._boundary import Comparison, Question, Request, Vectors
-from slaf._errors import NotFoundError, from_kind, invalid
+from slaf._errors import NotFoundError, SlafError, from_kind, invalid
 from slaf._selectors import Axis, for_rust
 from slaf._store import Key, Store
 from slaf.integrations._lazy import LazyMatrix
@@ -171,11 +171,12 @@ class OnWorkers(Stored):
         """Give the matrix after some steps to all workers; it is gone from them at the end."""
         native, client = self._store.native, self._client
         task = _Task(self._store, native.write_id, self._native(), steps)
-        there = client.scatter(task, broadcast=True, hash=False)
-        try:
-            yield _Scattered(client, task, there)
-        finally:
-            client.cancel([there])
+        with _connected(client):
+            there = client.scatter(task, broadcast=True, hash=False)
+            try:
+                yield _Scattered(client, task, there)
+            finally:
+                _forget(client, [there])
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,8 +203,28 @@ class _Scattered:
                 pieces.take(_result(sent[0]))
                 sent.popleft().release()
         finally:
-            client.cancel([*sent, asked])
+            _forget(client, [*sent, asked])
         return pieces.finish()
+
+
+@contextmanager
+def _connected(client: Any) -> Iterator[None]:
+    """Say of a client that is closed during a pass that it is; dask raises what it comes upon."""
+    try:
+        yield
+    except SlafError:
+        raise
+    except Exception as e:
+        if client.status == "running":
+            raise
+        message = f"client is {client.status}, in the midst of a pass: connect to the cluster again"
+        raise from_kind("io", message) from e
+
+
+def _forget(client: Any, futures: list[Any]) -> None:
+    """Take futures from the workers, unless the client is closed, which did so."""
+    if client.status == "running":
+        client.cancel(futures)
 
 
 def _result(piece: Any) -> bytes:
