@@ -64,9 +64,9 @@ def pseudobulk(
     anndata.AnnData
         In memory, combinations x genes, named by their values joined with ``"_"``. X is a dense
         array: sums of whole numbers are int64 (also where those are stored as floats; of uint64
-        they are uint64), other sums and means float64. obs has the columns of ``by`` (categorical), ``n_cells`` (int64), and the
-        other columns of obs that have a single value in each combination, such as the age or the
-        treatment of a donor; var is that of the data set.
+        they are uint64), other sums and means float64. obs has the columns of ``by`` (categorical),
+        ``n_cells`` (int64), and the other columns of obs that have a single value in each
+        combination, such as the age or the treatment of a donor; var is that of the data set.
 
     Raises
     ------
