@@ -459,7 +459,7 @@ class Growing(Versions, Rewriting):
     def _check_order(self, of: str, frame: pd.DataFrame, columns: Any) -> None:
         """Refuse rows that say by names of the store that they belong elsewhere."""
         name = f"{WHAT[of]}_id"
-        named = {"the index": frame.index}
+        named: dict[str, Any] = {"the index": frame.index}
         if isinstance(columns, Mapping):
             named = {f"the index of {k!r}": v.index for k, v in columns.items() if _has_index(v)}
         if name in frame.columns:
@@ -569,8 +569,6 @@ def _has_index(values: Any) -> bool:
 
 def _in_memory(matrix: Any, shape: tuple[int, int]) -> Any:
     """A matrix of this shape; a sparse one in a format that AnnData takes."""
-    import scipy.sparse as sp
-
     from slaf.integrations._lazy import LazyMatrix
 
     value = matrix.to_memory() if isinstance(matrix, LazyMatrix) else matrix
@@ -580,7 +578,8 @@ def _in_memory(matrix: Any, shape: tuple[int, int]) -> Any:
         raise invalid(
             f"the matrix has {shape[0]} x {shape[1]} values, not shape {tuple(value.shape)}"
         )
-    return value.tocsr() if sp.issparse(value) and value.format not in ("csr", "csc") else value
+    # A dense one has no format.
+    return value if getattr(value, "format", "csr") in ("csr", "csc") else value.tocsr()
 
 
 def _of_polars(series: Any) -> Any:
