@@ -290,7 +290,7 @@ mod tests {
         let unit = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1_u64 << 53) as f64;
         for cell in 0..20 {
             let scale = |i: u64| (1.1 + 1.6 * (unit(i) + unit(i + 7) - 1.0)).exp();
-            let entry = |i: u64| ((1.0 / (1.0 - unit(i * 3 + 1))).floor(), (i % 6 > 0).then(|| scale(i)));
+            let entry = |i: u64| ((1.0 / (1.0 - unit(i * 3 + 1))).floor(), (!i.is_multiple_of(6)).then(|| scale(i)));
             let entries: Vec<Entry> = (cell * 3_000..(cell + 1) * 3_000).map(entry).collect();
             for k in [100, 2_048, 9_000] {
                 assert_eq!(sorted(&mut Slots::default(), &entries, 0.33, k), Some(oracle(&entries, k)));
