@@ -2,6 +2,7 @@
 //! and in groups of 12 types of cells.
 
 mod counts;
+mod numbers;
 
 use counts::{CELLS, GENES, counts};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -4,6 +4,9 @@
 //! Cells are like those of `benchmarks/generate.py` (2,470 genes of 30,000, two of three with a count
 //! of 1); five of six genes have a token and a median, as in the published files.
 
+mod numbers;
+
+use numbers::Numbers;
 use slaf_core::order::{GeneOrder, Renumber};
 use slaf_core::packed::{Row, encode_row};
 use slaf_core::{CsrChunk, Result, Values};
@@ -20,28 +23,17 @@ const BATCH: usize = 64;
 /// Cells that are decoded, and then tokenized, in one go.
 const AT_ONCE: usize = 8;
 
-/// Numbers that look random and are the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    /// In 0..1.
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        (-2.0 * (1.0 - self.next()).ln()).sqrt() * (TAU * self.next()).cos()
-    }
+fn normal(r: &mut Numbers) -> f64 {
+    (-2.0 * (1.0 - r.next()).ln()).sqrt() * (TAU * r.next()).cos()
 }
 
 /// Genes and negative binomial counts of each cell.
 fn cells() -> Vec<Vec<(u32, f32)>> {
     let mut r = Numbers(1);
-    let base: Vec<f64> = (0..GENES).map(|_| (2.05 * r.normal()).exp()).collect();
+    let base: Vec<f64> = (0..GENES).map(|_| (2.05 * normal(&mut r)).exp()).collect();
     let types: Vec<Vec<f64>> = (0..12)
         .map(|_| {
-            let mut share = |b: &f64| b * (0.35 * r.normal()).exp() * if r.next() < 0.03 { 6.0 } else { 1.0 };
+            let mut share = |b: &f64| b * (0.35 * normal(&mut r)).exp() * if r.next() < 0.03 { 6.0 } else { 1.0 };
             let all: Vec<f64> = base.iter().map(&mut share).collect();
             let sum: f64 = all.iter().sum();
             all.iter().map(|x| x / sum).collect()
@@ -54,7 +46,7 @@ fn cells() -> Vec<Vec<(u32, f32)>> {
     }
     let cell = |_| {
         let shares = &types[(r.next() * r.next() * 12.0) as usize];
-        let depth = depth * (0.45 * r.normal()).exp();
+        let depth = depth * (0.45 * normal(&mut r)).exp();
         let count = |(gene, share): (u32, &f64)| {
             let half = depth * share / 2.0;
             let mut geometric = || ((1.0 - r.next()).ln() / (half / (1.0 + half)).ln()) as u32;
@@ -84,7 +76,7 @@ fn prepare(description: Description, gene_of: &[u32]) -> Result<Tokenizer> {
     let mut r = Numbers(2);
     let ids: Vec<String> = (0..GENES).map(|i| format!("ENSG{i:011}")).collect();
     let known: Vec<&String> = ids.iter().enumerate().filter(|(i, _)| i % 6 != 0).map(|e| e.1).collect();
-    let medians = known.iter().map(|id| (id.to_string(), (1.09 + 0.51 * r.normal()).exp()));
+    let medians = known.iter().map(|id| (id.to_string(), (1.09 + 0.51 * normal(&mut r)).exp()));
     let medians = GeneTable::new(medians)?;
     let specials = ["<pad>", "<mask>", "<cls>", "<eos>"];
     let names = specials.into_iter().chain(known.iter().map(|id| id.as_str())).map(String::from);

@@ -3,6 +3,7 @@
 //! memory. `as_stored` applies these steps to counts, as for a store.
 
 mod counts;
+mod numbers;
 
 use counts::{CELLS, GENES, counts};
 use criterion::{Criterion, criterion_group, criterion_main};

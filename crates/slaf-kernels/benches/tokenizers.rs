@@ -2,7 +2,10 @@
 //! 30,000 in a cell, of which nine in ten have a token. The rows of `stored` have the genes by
 //! popularity, as a loader tokenizes them.
 
+mod numbers;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use numbers::Numbers;
 use slaf_core::order::{GeneOrder, Renumber};
 use slaf_core::{CsrChunk, Dtype, Result, Values};
 use slaf_kernels::tokenizers::{
@@ -12,17 +15,6 @@ use std::hint::black_box;
 
 const GENES: usize = 30_000;
 const CELLS: usize = 256;
-
-/// Numbers that look random and are the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    /// In 0..1.
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// Few genes are found in nearly every cell and have high counts, most have a count of 1.
 fn counts() -> CsrChunk {

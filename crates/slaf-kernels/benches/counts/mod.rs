@@ -1,20 +1,10 @@
 //! Counts of 20,000 cells by 30,000 genes, gene-major, 1,500 values a cell.
 
+use crate::numbers::Numbers;
 use slaf_core::{CsrChunk, Values};
 
 pub const GENES: usize = 30_000;
 pub const CELLS: usize = 20_000;
-
-/// Numbers that look random and are the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    /// In 0..1.
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// Counts, popular genes first, and the counts of each cell.
 pub fn counts() -> (CsrChunk, Vec<f32>) {

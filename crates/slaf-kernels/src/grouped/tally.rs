@@ -101,17 +101,18 @@ impl<T: Ordered> Picked<T> {
         let n = values.len();
         let picks = !tests.is_empty();
         match places {
-            Places::One if picks => self.pick(n, |i| (values[i], 0), tests, true),
-            Places::Own if picks => self.pick(n, |i| (values[i], numbers[i]), tests, false),
-            Places::Table(table) => self.pick(n, |i| (values[i], table[numbers[i] as usize]), tests, false),
-            Places::Whole(table) if picks => self.pick(n, |i| (values[i], table[numbers[i] as usize]), tests, false),
-            Places::Whole(table) => {
+            Places::One if !picks => return (values, None),
+            Places::Own if !picks => return (values, Some(numbers)),
+            Places::Whole(table) if !picks => {
                 self.places.clear();
                 self.places.extend(numbers.iter().map(|&number| table[number as usize]));
                 return (values, Some(&self.places));
             }
-            Places::One => return (values, None),
-            Places::Own => return (values, Some(numbers)),
+            Places::One => self.pick(n, |i| (values[i], 0), tests, true),
+            Places::Own => self.pick(n, |i| (values[i], numbers[i]), tests, false),
+            Places::Whole(table) | Places::Table(table) => {
+                self.pick(n, |i| (values[i], table[numbers[i] as usize]), tests, false);
+            }
         }
         let (values, at) = self.pairs();
         (values, (!matches!(places, Places::One)).then_some(at))
