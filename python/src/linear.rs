@@ -9,7 +9,7 @@ use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use slaf::linear::{Gram, Lanczos, Leading, Wanted, gram, largest, leading};
-use slaf::neighbors::{Metric, Nearest, all_nearest, umap_connectivities};
+use slaf::neighbors::{Effort, Metric, Nearest, all_nearest, umap_connectivities};
 use slaf::{CsrChunk, Values};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -196,14 +196,17 @@ pub(crate) struct PyNearest {
     k: usize,
     rows: Py<PyArray1<u32>>,
     distances: Py<PyArray1<f64>>,
+    /// What part of the nearest points these are, if not all.
+    recall: Option<f64>,
 }
 
 impl PyNearest {
-    fn of(py: Python<'_>, Nearest { k, rows, distances }: Nearest) -> PyNearest {
+    fn of(py: Python<'_>, Nearest { k, rows, distances, recall }: Nearest) -> PyNearest {
         PyNearest {
             k,
             rows: PyArray1::from_vec(py, rows).unbind(),
             distances: PyArray1::from_vec(py, distances).unbind(),
+            recall,
         }
     }
 }
@@ -230,7 +233,8 @@ impl Points {
     }
 }
 
-/// [`slaf::neighbors::all_nearest`] of float32 or float64 rows of `dims` values, flat.
+/// [`slaf::neighbors::all_nearest`] of float32 or float64 rows of `dims` values, flat: `exact`, most, or,
+/// if that is open, exact within the usual effort.
 #[pyfunction]
 fn nearest_others(
     py: Python<'_>,
@@ -238,16 +242,23 @@ fn nearest_others(
     dims: usize,
     k: usize,
     metric: Named<Metric>,
+    exact: Option<bool>,
 ) -> PyResult<PyNearest> {
     let (points, metric) = (Points::of(values)?, metric.0);
+    let effort = match exact {
+        Some(true) => Effort::Exact,
+        Some(false) => Effort::Lists,
+        None => Effort::USUAL,
+    };
     let total = points.len().checked_div(dims).unwrap_or(0) as u64;
     let found = work::run_with_progress(py, None, move |progress| {
-        let done =
-            |done: usize| progress(slaf::ProgressEvent { phase: "cells", cells_done: done as u64, cells_total: total });
+        let done = |phase, done: usize| {
+            progress(slaf::ProgressEvent { phase, cells_done: done as u64, cells_total: total })
+        };
         let threads = slaf::threads()?;
         match &points {
-            Points::F32(values) => all_nearest(values, dims, k, metric, threads, &done),
-            Points::F64(values) => all_nearest(values, dims, k, metric, threads, &done),
+            Points::F32(values) => all_nearest(values, dims, k, metric, effort, threads, &done),
+            Points::F64(values) => all_nearest(values, dims, k, metric, effort, threads, &done),
         }
     })?;
     Ok(PyNearest::of(py, found))

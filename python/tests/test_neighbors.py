@@ -1,9 +1,13 @@
 """Exact neighbours and their graphs against scikit-learn, scanpy and umap-learn."""
 
+import warnings
+
+import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from against_scanpy import sc, synthetic
+from sklearn.neighbors import NearestNeighbors
 
 import slaf
 from slaf.data import SLAFConverter
@@ -58,8 +62,6 @@ def test_key_added_and_copy(pair):
 
 
 def test_as_scikit_learn(pair):
-    from sklearn.neighbors import NearestNeighbors
-
     _theirs, ours = pair
     slaf_sc.pp.neighbors(ours, n_neighbors=9)
     points = ours.obsm["X_pca"].astype("f8")
@@ -123,6 +125,46 @@ def test_refused_by_name(pair):
     ours.obsm["odd"] = np.zeros((ours.n_obs, 3))
     with pytest.raises(slaf.InvalidArgumentError, match="no direction"):
         slaf_sc.pp.neighbors(ours, use_rep="odd", metric="cosine")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_most_neighbours_tell_their_recall(tmp_path, metric):
+    # More cells than a cell is compared with at first.
+    points = np.random.default_rng(3).normal(size=(30_000, 12)).astype("f4")
+    adata = ad.AnnData(sp.csr_matrix((len(points), 1), dtype="f4"), obsm={"X_pca": points})
+    SLAFConverter().convert_anndata(adata, tmp_path / "a.slaf")
+    ours = read_slaf(tmp_path / "a.slaf")
+    slaf_sc.pp.neighbors(ours, use_rep="X_pca", metric=metric, exact=False)
+    told = ours.uns["neighbors"]["params"]["recall"]
+    wanted = slice(None, None, 97)
+    nearest = NearestNeighbors(n_neighbors=15, algorithm="brute", metric=metric)
+    _, rows = nearest.fit(points.astype("f8")).kneighbors(points[wanted].astype("f8"))
+    found = ours.obsp["distances"][wanted]
+    pairs = zip(rows[:, 1:], np.split(found.indices, found.indptr[1:-1]), strict=True)
+    recall = np.mean([np.isin(a, b).mean() for a, b in pairs])
+    assert 0.9 < recall <= 1
+    assert abs(recall - told) < 0.01
+    in_memory = ours.to_memory()
+    sc.tl.leiden(in_memory, flavor="igraph", n_iterations=2)
+    assert in_memory.obs["leiden"].notna().all()
+
+
+def test_neighbours_that_are_not_exact_are_told_of(pair, monkeypatch):
+    _theirs, ours = pair
+    search = slaf._slaf.nearest_others
+
+    def most(*arguments):
+        return search(*arguments[:-1], False)
+
+    monkeypatch.setattr(slaf._slaf, "nearest_others", most)
+    with pytest.warns(UserWarning, match=r"100\.0% of the nearest.*exact=True"):
+        slaf_sc.pp.neighbors(ours)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slaf_sc.pp.neighbors(ours, exact=False)
+    assert ours.uns["neighbors"]["params"]["recall"] == 1
+    with pytest.raises(slaf.InvalidArgumentError, match="exact='no'"):
+        slaf_sc.pp.neighbors(ours, exact="no")
 
 
 def test_written_into_the_store(tmp_path):

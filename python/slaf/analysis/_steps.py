@@ -393,14 +393,25 @@ def _neighbors(c: Context) -> Result:
     if n_pcs is not None:
         n_pcs = min(n_pcs, part.obsm[c.rep].shape[1])
     k = min(p.n_neighbors, max(2, part.n_obs // 2))
-    pp.neighbors(part, n_neighbors=k, n_pcs=n_pcs, use_rep=c.rep, random_state=p.seed)
+    with warnings.catch_warnings():
+        # A note says so.
+        warnings.filterwarnings("ignore", "neighbours are .* of the nearest")
+        pp.neighbors(part, n_neighbors=k, n_pcs=n_pcs, use_rep=c.rep, random_state=p.seed)
     entry = dict(part.uns["neighbors"])
     for what in ("connectivities", "distances"):
         result.put(f"obsp/{what}", _spread_graph(part.obsp[what], cells))
         entry[f"{what}_key"] = c.names(what)
     result.put("uns/neighbors", entry)
-    few = [f"{k} neighbours, since there are {part.n_obs} cells"]
-    result.found = {"n_neighbors": k, "rep": c.rep, "notes": few if k < p.n_neighbors else []}
+    notes = []
+    if k < p.n_neighbors:
+        notes.append(f"{k} neighbours, since there are {part.n_obs} cells")
+    if "recall" in entry["params"]:
+        notes.append(
+            f"{entry['params']['recall']:.1%} of the nearest neighbours were found: {c.rep} "
+            "separates cells badly, and comparing all takes too long (fewer components may tell "
+            "as much)"
+        )
+    result.found = {"n_neighbors": k, "rep": c.rep, "notes": notes}
     return result
 
 

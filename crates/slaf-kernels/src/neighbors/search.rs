@@ -1,12 +1,14 @@
 //! The search for nearest points.
 
+use super::blocks::{Block, Pass, Report, blocks};
 use super::clusters::{BLOCK, Clusters, product, rounding};
 use super::exact::{Best, Metric, Points, Real};
+use super::lists_first;
 use crate::parallel::{next, on_threads};
-use slaf_core::{Error, ErrorKind, Result};
+use slaf_core::{Error, Result};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The nearest points of each of some points, the nearest first; of ties those of smaller number.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,10 +19,31 @@ pub struct Nearest {
     pub rows: Vec<u32>,
     /// Their distances.
     pub distances: Vec<f64>,
+    /// What part of the nearest points these are, by a sample that was compared with all; `None` if all
+    /// of them are.
+    pub recall: Option<f64>,
+}
+
+/// How much to do for the nearest points.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Effort {
+    /// What it takes to find all of them.
+    Exact,
+    /// Most of them: each point is compared with those of the nearest clusters, and then with the
+    /// neighbours of its neighbours, until little changes.
+    Lists,
+    /// All of them, unless bounds leave so many pairs to be compared that it takes more products of
+    /// coordinates than this, by a sample (where coordinates are mostly noise); then most of them.
+    Within(f64),
+}
+
+impl Effort {
+    /// Some five minutes of two cores, at the most.
+    pub const USUAL: Effort = Effort::Within(1.5e13);
 }
 
 /// The `k` nearest other points of each point, of points that are rows of `dims` values. `progress`
-/// is told how many points are done; `false` stops.
+/// is told what is done, and for how many points; `false` stops.
 ///
 /// # Errors
 /// `invalid-argument` for values that are no such rows or not finite, for points without a direction
@@ -30,63 +53,101 @@ pub fn all_nearest<T: Real>(
     dims: usize,
     k: usize,
     metric: Metric,
+    effort: Effort,
     threads: usize,
-    progress: &(dyn Fn(usize) -> bool + Sync),
+    progress: &Report<'_>,
 ) -> Result<Nearest> {
     let points = checked(values, dims, metric)?;
     let n = values.len() / dims;
     if k >= n {
         return Err(Error::invalid(format!("{k} nearest others of each of {n} points")));
     }
-    let mut nearest = Nearest { k, rows: vec![0; n * k], distances: vec![0.0; n * k] };
     if k == 0 {
-        return Ok(nearest);
+        return Ok(Nearest::default());
     }
     let clusters = Clusters::of(points, threads);
-    let blocks: Vec<(usize, Range<usize>)> = (0..clusters.n())
-        .flat_map(|c| {
-            let all = clusters.starts[c]..clusters.starts[c + 1];
-            all.clone().step_by(BLOCK).map(move |start| (c, start..(start + BLOCK).min(all.end)))
-        })
-        .collect();
-    let (work, done) = (Mutex::new(blocks.into_iter()), AtomicUsize::new(0));
-    let (found, stop) = (Mutex::new(&mut nearest), AtomicBool::new(false));
-    on_threads(threads, || {
-        while let Some((cluster, block)) = next(&work) {
-            let best = of_block(points, &clusters, cluster, block.clone(), k);
-            {
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                for (best, at) in best.into_iter().zip(block.clone()) {
-                    let first = clusters.order[at] as usize * k;
-                    for (i, (row, squared)) in best.sorted().enumerate() {
-                        found.rows[first + i] = row;
-                        found.distances[first + i] = points.distance(squared);
-                    }
-                }
-            }
-            let so_far = done.fetch_add(block.len(), Ordering::Relaxed) + block.len();
-            if stop.load(Ordering::Relaxed) || !progress(so_far) {
-                stop.store(true, Ordering::Relaxed);
-                break;
-            }
+    let pass = Pass { threads, progress };
+    let products = values.len() as f64;
+    let most = match effort {
+        Effort::Exact => f64::INFINITY,
+        Effort::Lists => 0.0,
+        Effort::Within(most) => most,
+    };
+    if products * n as f64 > most {
+        let sample = Sample::of(points, &clusters, k, &pass)?;
+        if products * sample.pairs_of_each > most {
+            return lists_first::most(points, &clusters, &sample, &pass);
         }
-    });
-    if stop.into_inner() {
-        return Err(Error::new(ErrorKind::Interrupted, "stopped before the last point"));
     }
+    let mut nearest = Nearest { k, rows: vec![0; n * k], distances: vec![0.0; n * k], recall: None };
+    let of = |block: &Block| of_block(points, &clusters, block, k, usize::MAX).0;
+    pass.each(blocks(&clusters), "cells", of, |at, best| nearest.put(points, clusters.order[at], best))?;
     Ok(nearest)
 }
 
-/// The nearest others of some points of a cluster.
-fn of_block<T: Real>(
+impl Nearest {
+    /// Those of a point.
+    pub(super) fn put<T: Real>(&mut self, points: Points<'_, T>, number: u32, best: Best) {
+        let first = number as usize * self.k;
+        for (i, (row, squared)) in best.sorted().enumerate() {
+            self.rows[first + i] = row;
+            self.distances[first + i] = points.distance(squared);
+        }
+    }
+}
+
+/// Some points at even distances, and all of their nearest.
+pub(super) struct Sample {
+    pub(super) k: usize,
+    /// Numbers of points, each with those of its nearest.
+    nearest: Vec<(u32, Vec<u32>)>,
+    /// With how many points each was compared, on the average.
+    pairs_of_each: f64,
+}
+
+impl Sample {
+    /// Blocks of points.
+    const BLOCKS: usize = 32;
+
+    fn of<T: Real>(points: Points<'_, T>, clusters: &Clusters, k: usize, pass: &Pass<'_>) -> Result<Sample> {
+        let all = blocks(clusters);
+        let step = all.len().div_ceil(Sample::BLOCKS);
+        let (mut nearest, compared) = (Vec::new(), AtomicU64::new(0));
+        let of = |block: &Block| {
+            let (best, pairs) = of_block(points, clusters, block, k, usize::MAX);
+            compared.fetch_add(pairs, Ordering::Relaxed);
+            best
+        };
+        pass.each(all.into_iter().step_by(step).collect(), "sample", of, |at, best| {
+            nearest.push((clusters.order[at], best.sorted().map(|(row, _)| row).collect()));
+        })?;
+        let pairs_of_each = compared.into_inner() as f64 / nearest.len() as f64;
+        Ok(Sample { k, nearest, pairs_of_each })
+    }
+
+    /// What part of the nearest points was found.
+    pub(super) fn recall(&self, found: &[u32]) -> f64 {
+        let of = |(number, nearest): &(u32, Vec<u32>)| {
+            let found = &found[*number as usize * self.k..][..self.k];
+            nearest.iter().filter(|row| found.contains(row)).count()
+        };
+        self.nearest.iter().map(of).sum::<usize>() as f64 / (self.nearest.len() * self.k) as f64
+    }
+}
+
+/// The nearest others of some points of a cluster, of those in the clusters with the nearest centres that
+/// have so many `members`; and how many pairs of points were compared.
+pub(super) fn of_block<T: Real>(
     points: Points<'_, T>,
     clusters: &Clusters,
-    cluster: usize,
-    block: Range<usize>,
+    block: &Block,
     k: usize,
-) -> Vec<Best> {
+    members: usize,
+) -> (Vec<Best>, u64) {
     let dims = clusters.dims;
-    let bounds = Bounds::of(clusters, cluster, block.clone());
+    let bounds = Bounds::of(clusters, block, members);
+    let block = block.points.clone();
+    let mut compared = 0;
     let mut best: Vec<Best> = block.clone().map(|_| Best::new(k)).collect();
     let (mut rows, mut numbers) = (Vec::new(), Vec::new());
     let mut products = vec![0.0; BLOCK * BLOCK];
@@ -106,6 +167,7 @@ fn of_block<T: Real>(
             continue;
         }
         let members = clusters.starts[other]..clusters.starts[other + 1];
+        compared += (numbers.len() * members.len()) as u64;
         for first in members.clone().step_by(BLOCK) {
             let some = first..(first + BLOCK).min(members.end);
             product(&rows, &clusters.values[some.start * dims..some.end * dims], dims, &mut products);
@@ -114,7 +176,7 @@ fn of_block<T: Real>(
             }
         }
     }
-    best
+    (best, compared)
 }
 
 /// Offers the members of a cluster that may be among the nearest of a point.
@@ -157,15 +219,16 @@ fn scan<T: Real>(
 
 /// How near the points of clusters can be to some points of one cluster, at the least.
 struct Bounds {
-    /// Points x clusters, squared.
+    /// Points x clusters, squared; NaN for what is left out whatever it is.
     squared: Vec<f64>,
     /// The clusters by the least of their bounds, which is beside them.
     order: Vec<(f64, usize)>,
 }
 
 impl Bounds {
-    fn of(clusters: &Clusters, cluster: usize, block: Range<usize>) -> Bounds {
+    fn of(clusters: &Clusters, block: &Block, members: usize) -> Bounds {
         let (dims, n) = (clusters.dims, clusters.n());
+        let (cluster, block) = (block.cluster, block.points.clone());
         if n == 1 {
             return Bounds { squared: vec![0.0; block.len()], order: vec![(0.0, 0)] };
         }
@@ -186,6 +249,7 @@ impl Bounds {
             .collect();
         let mut squared = vec![0.0; block.len() * n];
         let mut least = vec![f64::INFINITY; n];
+        let mut by_centre = Vec::new();
         for (i, at) in block.enumerate() {
             let norm = f64::from(clusters.norms[at]);
             let products = &products[i * n..(i + 1) * n];
@@ -202,14 +266,37 @@ impl Bounds {
                     let far = plane.max(ball).max(0.0) * (1.0 - 1e-6);
                     *bound = (far * far - error).max(0.0);
                 }
-                least[c] = least[c].min(*bound);
             }
+            let bounds = &mut squared[i * n..(i + 1) * n];
+            if members < clusters.order.len() {
+                by_centre.clear();
+                by_centre.extend((0..n).map(|c| (clusters.centre_norms[c] - 2.0 * products[c], c)));
+                for (_, c) in beyond(&mut by_centre, clusters, members) {
+                    bounds[*c] = f64::NAN;
+                }
+            }
+            least.iter_mut().zip(bounds).for_each(|(least, bound)| *least = least.min(*bound));
         }
         let mut order: Vec<(f64, usize)> = least.into_iter().enumerate().map(|(c, bound)| (bound, c)).collect();
         // Our own cluster first: it makes the limits small.
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1 != cluster).cmp(&(b.1 != cluster))).then(a.1.cmp(&b.1)));
         Bounds { squared, order }
     }
+}
+
+/// The clusters behind the nearest that have so many members together, of clusters with what grows with
+/// the distance of their centres.
+fn beyond<'a>(by_centre: &'a mut [(f32, usize)], clusters: &Clusters, members: usize) -> &'a [(f32, usize)] {
+    let size = |&(_, c): &(f32, usize)| clusters.starts[c + 1] - clusters.starts[c];
+    let mut nearest = members.div_ceil(clusters.order.len().div_ceil(clusters.n()));
+    while nearest < by_centre.len() {
+        by_centre.select_nth_unstable_by(nearest, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        if by_centre[..nearest].iter().map(size).sum::<usize>() >= members {
+            return &by_centre[nearest..];
+        }
+        nearest *= 2;
+    }
+    &[]
 }
 
 /// The `k` points, or as many as there are, that are nearest to each of some queries: a flat scan.
@@ -229,7 +316,7 @@ pub fn nearest<T: Real>(
     let n = values.len() / dims;
     let k = k.min(n);
     let n_queries = queries.len() / dims;
-    let mut nearest = Nearest { k, rows: vec![0; n_queries * k], distances: vec![0.0; n_queries * k] };
+    let mut nearest = Nearest { k, rows: vec![0; n_queries * k], distances: vec![0.0; n_queries * k], recall: None };
     if k == 0 {
         return Ok(nearest);
     }

@@ -4,7 +4,7 @@ use crate::kind;
 use proptest::prelude::*;
 use slaf_core::ErrorKind;
 use slaf_kernels::neighbors::{
-    FlatScan, Hits, Measure, Metric, Nearest, Numbers, Real, Targets, all_nearest, nearest, umap_connectivities,
+    Effort, FlatScan, Hits, Measure, Metric, Nearest, Numbers, Real, Targets, all_nearest, nearest, umap_connectivities,
 };
 
 /// The neighbours of every `step`-th point.
@@ -26,7 +26,7 @@ fn all_pairs(values: &[f32], dims: usize, k: usize, metric: Metric, step: usize)
 }
 
 fn found(values: &[f32], dims: usize, k: usize, metric: Metric, threads: usize) -> Nearest {
-    all_nearest(values, dims, k, metric, threads, &|_| true).unwrap()
+    all_nearest(values, dims, k, metric, Effort::Exact, threads, &|_, _| true).unwrap()
 }
 
 fn noise(i: u64) -> f32 {
@@ -97,7 +97,8 @@ proptest! {
 
 #[test]
 fn what_has_no_distance_is_refused() {
-    let refused = |values: &[f64], dims, k, metric| kind(all_nearest(values, dims, k, metric, 1, &|_| true));
+    let refused =
+        |values: &[f64], dims, k, metric| kind(all_nearest(values, dims, k, metric, Effort::Exact, 1, &|_, _| true));
     for values in [[0.0, f64::NAN], [0.0, f64::INFINITY], [0.0, 1e300]] {
         assert_eq!(refused(&values, 1, 1, Metric::Euclidean), ErrorKind::InvalidArgument);
     }
@@ -105,7 +106,7 @@ fn what_has_no_distance_is_refused() {
     assert_eq!(refused(&[0.0, 1.0, 2.0], 2, 1, Metric::Euclidean), ErrorKind::InvalidArgument);
     assert_eq!(refused(&[0.0, 1.0], 0, 1, Metric::Euclidean), ErrorKind::InvalidArgument);
     assert_eq!(refused(&[0.0, 1.0], 1, 1, Metric::Cosine), ErrorKind::InvalidArgument);
-    let stopped = all_nearest(&[0.0f32; 600], 1, 2, Metric::Euclidean, 2, &|_| false);
+    let stopped = all_nearest(&[0.0f32; 600], 1, 2, Metric::Euclidean, Effort::Exact, 2, &|_, _| false);
     assert_eq!(kind(stopped), ErrorKind::Interrupted);
     assert_eq!(found(&[1.0, 2.0], 1, 0, Metric::Euclidean, 1).rows, Vec::<u32>::new());
 }
@@ -304,5 +305,52 @@ fn rows_without_a_place_are_left_out() {
     let queries = Targets { dims: 2, values: vec![1.0, 2.0], own: vec![], first: 0 };
     for half in [[nan, 1.0], [f64::INFINITY, nan]] {
         assert_eq!(kind(flat(&half, &queries, 1, Measure::L2, 2, 1)), ErrorKind::InvalidArgument);
+    }
+}
+
+/// Which part of the neighbours of one result is in another one.
+fn part_of(all: &Nearest, found: &Nearest) -> f64 {
+    let pairs = all.rows.chunks(all.k).zip(found.rows.chunks(all.k));
+    let both: usize = pairs.map(|(all, found)| all.iter().filter(|row| found.contains(row)).count()).sum();
+    both as f64 / all.rows.len() as f64
+}
+
+#[test]
+fn lists_find_most_and_tell_how_many() {
+    let n = 30_000;
+    let all_noise: Vec<f32> = (0..n * 20).map(|at| noise(at as u64)).collect();
+    let cases = [(in_groups(n, 5), 5, 9, 0.999), (all_noise, 20, 9, 0.9), (in_groups(n, 4), 4, 50, 0.999)];
+    for (values, dims, k, at_least) in cases {
+        for metric in [Metric::Euclidean, Metric::Cosine] {
+            let most = |threads| all_nearest(&values, dims, k, metric, Effort::Lists, threads, &|_, _| true).unwrap();
+            let (ours, all) = (most(3), found(&values, dims, k, metric, 2));
+            let (recall, told) = (part_of(&all, &ours), ours.recall.unwrap());
+            assert!(recall >= at_least && (recall - told).abs() < 0.01, "{recall} of {dims}, told {told}");
+            assert_eq!(all.recall, None);
+            assert_eq!(ours, most(1));
+        }
+    }
+}
+
+#[test]
+fn what_is_within_the_effort_is_exact() {
+    let (n, dims, k) = (20_000, 6, 5);
+    let values = in_groups(n, dims);
+    let all = found(&values, dims, k, Metric::Euclidean, 2);
+    let within =
+        |products| all_nearest(&values, dims, k, Metric::Euclidean, Effort::Within(products), 2, &|_, _| true).unwrap();
+    let of_all_pairs = (n * n * dims) as f64;
+    assert_eq!(within(of_all_pairs), all);
+    // Bounds leave groups out.
+    assert_eq!(within(of_all_pairs / 3.0), all);
+    assert!(within(of_all_pairs / 1000.0).recall.is_some());
+}
+
+#[test]
+fn each_phase_can_be_stopped() {
+    let values = in_groups(20_000, 3);
+    for phase in ["sample", "cells", "neighbours of neighbours"] {
+        let stopped = all_nearest(&values, 3, 4, Metric::Euclidean, Effort::Lists, 2, &|what, _| what != phase);
+        assert_eq!(kind(stopped), ErrorKind::Interrupted, "{phase}");
     }
 }
