@@ -11,6 +11,7 @@ mod builder;
 mod columns;
 mod in_memory;
 mod in_order;
+mod log1p;
 mod memo;
 mod moments;
 mod partial;

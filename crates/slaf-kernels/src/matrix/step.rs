@@ -1,5 +1,6 @@
 //! One step of arithmetic on the values of a part of a matrix.
 
+use super::log1p::log1p;
 use slaf_core::{CsrChunk, Dtype, Error, Result, Value, Values, with_dtype, with_values};
 use std::cell::Cell;
 
@@ -280,6 +281,10 @@ macro_rules! map_float {
 
 fn map(values: Values, function: Function) -> Result<Values> {
     Ok(match values {
+        Values::F32(mut v) if function == Function::Log1p => {
+            log1p(&mut v);
+            Values::F32(v)
+        }
         Values::F32(v) => Values::F32(map_float!(v, f32, function)),
         Values::F64(v) => Values::F64(map_float!(v, f64, function)),
         Values::I64(v) => {
