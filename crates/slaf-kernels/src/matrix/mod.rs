@@ -11,7 +11,7 @@ mod builder;
 mod columns;
 mod in_memory;
 mod in_order;
-mod log1p;
+mod logarithms;
 mod memo;
 mod moments;
 mod partial;

@@ -1,6 +1,6 @@
 //! One step of arithmetic on the values of a part of a matrix.
 
-use super::log1p::log1p;
+use super::logarithms::{expm1, log1p};
 use slaf_core::{CsrChunk, Dtype, Error, Result, Value, Values, with_dtype, with_values};
 use std::cell::Cell;
 
@@ -283,6 +283,10 @@ fn map(values: Values, function: Function) -> Result<Values> {
     Ok(match values {
         Values::F32(mut v) if function == Function::Log1p => {
             log1p(&mut v);
+            Values::F32(v)
+        }
+        Values::F32(mut v) if function == Function::Expm1 => {
+            expm1(&mut v);
             Values::F32(v)
         }
         Values::F32(v) => Values::F32(map_float!(v, f32, function)),
