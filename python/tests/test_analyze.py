@@ -210,6 +210,24 @@ def test_it_is_scanpys_pipeline(finished, original):
     assert metrics.adjusted_rand_score(labels, theirs.obs["kind"]) > 0.9
 
 
+def test_many_cells_give_each_edge_once(tmp_path, original, monkeypatch):
+    monkeypatch.setattr(_steps, "MANY_CELLS", original.n_obs // 2)
+    SLAFConverter().convert_anndata(original, tmp_path / "a.slaf")
+    analyze(tmp_path / "a.slaf", **QUICK)
+    ours = open_analyzed(tmp_path / "a.slaf").to_memory()
+    sc.tl.leiden(ours, key_added="scanpys", flavor="igraph", n_iterations=2, directed=False)
+    graph = ours.obsp["connectivities"].tocoo()
+    degrees, total = np.asarray(graph.sum(axis=1)).ravel(), graph.sum()
+
+    def modularity(key):
+        # Newman 2004.
+        labels = ours.obs[key].cat.codes.to_numpy()
+        within = graph.data[labels[graph.row] == labels[graph.col]].sum() / total
+        return within - np.square(np.bincount(labels, degrees) / total).sum()
+
+    assert modularity("leiden") >= modularity("scanpys") - 1e-3
+
+
 def test_the_tutorial_of_pbmcs(tmp_path, shared_data):
     adata = ad.read_h5ad(shared_data / "pbmc3k_raw.h5ad")[:700].copy()
     sc.pp.filter_genes(adata, min_cells=20)

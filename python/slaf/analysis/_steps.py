@@ -22,6 +22,9 @@ from slaf.integrations.scanpy import pp, tl
 
 #: Fewer cells than these make no neighbourhoods worth the name.
 LEAST_CELLS = 10
+#: scanpy gives igraph each edge twice, which takes it 6 GB for a million cells. Of more cells than
+#: these each edge is given once: the same modularity, in half of the memory.
+MANY_CELLS = 200_000
 
 
 @dataclass
@@ -446,11 +449,21 @@ def _umap(c: Context) -> Result:
 def _clusters(c: Context) -> Result:
     """Leiden's clusters."""
     import pandas as pd
+    import scipy.sparse as sp
 
     p, result = c.parameters, Result()
     part, cells = _graph(c)
+    once = None
+    if part.n_obs > MANY_CELLS:
+        once = sp.triu(part.obsp["connectivities"], format="csr")
     tl.leiden(
-        part, p.resolution, flavor="igraph", n_iterations=2, directed=False, random_state=p.seed
+        part,
+        p.resolution,
+        flavor="igraph",
+        n_iterations=2,
+        directed=False,
+        random_state=p.seed,
+        adjacency=once,
     )
     labels = part.obs["leiden"]
     codes = np.full(len(cells), -1)
