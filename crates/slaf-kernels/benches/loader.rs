@@ -11,7 +11,7 @@ use slaf_core::order::{GeneOrder, Renumber};
 use slaf_core::packed::{Row, encode_row};
 use slaf_core::{CsrChunk, Result, Values};
 use slaf_kernels::tokenizers::{
-    Batch, Binning, Description, GeneColumn, GeneTable, Geneformer, Output, Random, Recipe, Tokenizer, Vocabulary,
+    Batch, Binning, Description, GeneColumn, GeneTable, Geneformer, Random, Recipe, Rows, Tokenizer, Vocabulary,
 };
 use std::f64::consts::TAU;
 use std::hint::black_box;
@@ -128,37 +128,13 @@ fn append(rows: &[Row<'_>], map: Option<&[u32]>, (indices, values): &mut (Vec<u3
     Ok(indptr)
 }
 
-/// The memory of a batch of tokens, and that of a few cells.
-#[derive(Default)]
-struct Tokens {
-    ids: Vec<i64>,
-    mask: Vec<bool>,
-    values: Vec<f32>,
-}
-
-impl Tokens {
-    fn new(tokenizer: &Tokenizer, cells: usize) -> Tokens {
-        let n = cells * tokenizer.length();
-        let n_values = if tokenizer.has_values() { n } else { 0 };
-        Tokens { ids: Vec::with_capacity(n), mask: Vec::with_capacity(n), values: Vec::with_capacity(n_values) }
-    }
-
-    fn append(&mut self, tokenizer: &Tokenizer, rows: &[Row<'_>], cells: &[u64], few: &mut Tokens) -> Result<()> {
-        let mut matrix = raw(rows);
-        let indptr = append(rows, None, &mut matrix)?;
-        let chunk = CsrChunk { indptr, indices: matrix.0, values: Values::F32(matrix.1) };
-        let n = rows.len() * tokenizer.length();
-        few.ids.resize(n, 0);
-        few.mask.resize(n, false);
-        few.values.resize(if tokenizer.has_values() { n } else { 0 }, 0.0);
-        let out = Output { input_ids: &mut few.ids, attention_mask: &mut few.mask, values: &mut few.values };
-        let batch = Batch { chunk: &chunk, cells, totals: None };
-        tokenizer.tokenize(&batch, &mut Random::new(1, 0), out)?;
-        self.ids.extend_from_slice(&few.ids);
-        self.mask.extend_from_slice(&few.mask);
-        self.values.extend_from_slice(&few.values);
-        Ok(())
-    }
+/// Appends the rows of cells, as a loader makes them.
+fn tokenize(tokenizer: &Tokenizer, rows: &[Row<'_>], cells: &[u64], tokens: &mut Rows) -> Result<()> {
+    let mut matrix = raw(rows);
+    let indptr = append(rows, None, &mut matrix)?;
+    let chunk = CsrChunk { indptr, indices: matrix.0, values: Values::F32(matrix.1) };
+    let batch = Batch { chunk: &chunk, cells, totals: None };
+    tokenizer.append(&batch, &mut Random::new(1, 0), tokens).map(drop)
 }
 
 /// Prints how long a cell takes in batches whose memory is made by `new`: the mean of the least of many
@@ -217,9 +193,8 @@ fn run() -> Result<()> {
     let pool = pool.map_err(|e| slaf_core::Error::invalid(e.to_string()))?;
     for (name, description) in models {
         let tokenizer = prepare(description, &gene_of)?;
-        let (new, mut few) = (|rows: &[Row<'_>]| Tokens::new(&tokenizer, rows.len()), Tokens::default());
-        let step =
-            |batch: &mut Tokens, rows: &[Row<'_>], cells: &[u64]| batch.append(&tokenizer, rows, cells, &mut few);
+        let new = |rows: &[Row<'_>]| Rows::with_capacity(&tokenizer, rows.len());
+        let step = |batch: &mut Rows, rows: &[Row<'_>], cells: &[u64]| tokenize(&tokenizer, rows, cells, batch);
         pool.install(|| measure(name, &rows, new, step))?;
     }
     Ok(())

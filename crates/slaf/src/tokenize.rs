@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_ingest::{Axis, MatrixKey};
-use slaf_kernels::tokenizers::{Batch, GeneColumn, GeneTable, MedianBuilder, Output, Random, Tokenizer};
+use slaf_kernels::tokenizers::{Batch, GeneColumn, GeneTable, MedianBuilder, Random, Rows, Tokenizer};
 use slaf_lance::error::from_arrow;
 use slaf_lance::runtime::{block_on, in_pool};
 use std::sync::Arc;
@@ -63,32 +63,16 @@ pub(crate) fn tokenize(
 ) -> Result<Tokens> {
     let n_cells = snapshot.manifest.n_cells;
     let length = tokenizer.length();
-    let mut tokens = Tokens { length, ..Tokens::default() };
+    let (mut rows, mut done) = (Rows::default(), Vec::new());
     let mut chunks = reader::stream(snapshot, &MatrixKey::X, cells, &Selection::All, config::batch_rows())?;
     let mut ids = cells.iter(n_cells);
     while let Some(chunk) = chunks.next().transpose()? {
         let numbers: Vec<u64> = ids.by_ref().take(chunk.n_rows()).collect();
-        let start = tokens.cells.len() * length;
-        let end = start + numbers.len() * length;
-        tokens.input_ids.resize(end, 0);
-        tokens.attention_mask.resize(end, false);
-        if tokenizer.has_values() {
-            tokens.values.resize(end, 0.0);
-        }
-        let out = Output {
-            input_ids: &mut tokens.input_ids[start..],
-            attention_mask: &mut tokens.attention_mask[start..],
-            values: if tokenizer.has_values() { &mut tokens.values[start..] } else { &mut [] },
-        };
         let batch = Batch { chunk: &chunk, cells: &numbers, totals: None };
-        let done = in_pool(|| tokenizer.tokenize(&batch, random, out))?;
-        tokens.cells.extend(done.kept(&numbers));
-        let end = tokens.cells.len() * length;
-        tokens.input_ids.truncate(end);
-        tokens.attention_mask.truncate(end);
-        tokens.values.truncate(end);
+        done.extend(in_pool(|| tokenizer.append(&batch, random, &mut rows))?.kept(&numbers));
     }
-    Ok(tokens)
+    let Rows { input_ids, attention_mask, values } = rows;
+    Ok(Tokens { input_ids, attention_mask, values, cells: done, length })
 }
 
 /// The median of each gene over the cells that have it, of X with `target_sum` counts in each

@@ -15,14 +15,15 @@ pub(super) struct Binner {
 
 /// The number of edges below a value, and of edges up to it.
 #[derive(Clone, Copy, Default)]
-struct Span {
+pub(super) struct Span {
     below: u16,
     upto: u16,
 }
 
 impl Span {
     /// numpy's `ceil(u * (R - L) + L)`, with its roundings; `u` is 0..1.
-    fn pick(self, u: f64) -> f32 {
+    #[inline(always)]
+    pub(super) fn pick(self, u: f64) -> f32 {
         // Adding 2^52 rounds to a whole number. `f64::ceil` would be a call, since the least
         // instruction set has no rounding.
         const WHOLE: f64 = 4_503_599_627_370_496.0;
@@ -31,9 +32,40 @@ impl Span {
         let whole = (x + WHOLE) - WHOLE;
         (if whole < x { whole + 1.0 } else { whole }) as f32
     }
+
+    /// The last bin.
+    #[inline(always)]
+    pub(super) fn last(self) -> f32 {
+        f32::from(self.upto)
+    }
 }
 
 impl Binner {
+    /// The spans of a cell's values by code; `n` are all its values, for `n_bins` and `single` see
+    /// [`Binner::bin`].
+    pub(super) fn spans_of_distinct(&mut self, distinct: &Distinct, n: usize, n_bins: u32, single: bool) -> &[Span] {
+        self.spans.clear();
+        self.spans.resize(distinct.code_end(), Span::default());
+        let mut rest = distinct.iter().map(|(value, _, count)| (value, count as usize)).peekable();
+        // Ranks come in rising order, so that one walk over the values finds all of them. The
+        // values before the next one to come end before the rank `upto`.
+        let (mut value, mut upto) = (0.0, 0);
+        edges(&mut self.edges, n, n_bins, single, |rank| {
+            while upto <= rank
+                && let Some((next, count)) = rest.next()
+            {
+                (value, upto) = (next, upto + count);
+            }
+            let is_last_of_value = upto == rank + 1;
+            (value, rest.peek().filter(|_| is_last_of_value).map_or(value, |next| next.0))
+        });
+        let mut walk = Walk::new(&self.edges);
+        for (value, code, _) in distinct.iter() {
+            self.spans[usize::from(code)] = walk.span(value);
+        }
+        &self.spans
+    }
+
     /// The bins of the entries `wanted` of a cell, between quantiles of all its `values`, which are
     /// above 0. Entries beyond them are not expressed, and in bin 0.
     ///
@@ -50,46 +82,23 @@ impl Binner {
         draw: Option<impl Fn(u32) -> f64>,
         bins: &mut Vec<f32>,
     ) {
-        let n_edges = n_bins as usize - 1;
-        self.spans.clear();
         if distinct.find(values) {
-            self.spans.resize(distinct.code_end(), Span::default());
-            self.spans_of_distinct(distinct, values.len(), n_edges, single);
-            let (codes, spans) = (distinct.codes(), &self.spans);
+            let (spans, codes) = (self.spans_of_distinct(distinct, values.len(), n_bins, single), distinct.codes());
             write(bins, wanted, draw, |i| codes.get(i).map(|&code| spans[usize::from(code)]));
         } else {
-            self.spans.resize(values.len(), Span::default());
-            self.spans_of_all(values, n_edges, single);
+            self.spans_of_all(values, n_bins, single);
             write(bins, wanted, draw, |i| self.spans.get(i).copied());
         }
     }
 
-    fn spans_of_distinct(&mut self, distinct: &Distinct, n: usize, n_edges: usize, single: bool) {
-        let mut rest = distinct.iter().map(|(value, _, count)| (value, count as usize)).peekable();
-        // Ranks come in rising order, so that one walk over the values finds all of them. The
-        // values before the next one to come end before the rank `upto`.
-        let (mut value, mut upto) = (0.0, 0);
-        edges(&mut self.edges, n, n_edges, single, |rank| {
-            while upto <= rank
-                && let Some((next, count)) = rest.next()
-            {
-                (value, upto) = (next, upto + count);
-            }
-            let is_last_of_value = upto == rank + 1;
-            (value, rest.peek().filter(|_| is_last_of_value).map_or(value, |next| next.0))
-        });
-        let mut walk = Walk::new(&self.edges);
-        for (value, code, _) in distinct.iter() {
-            self.spans[usize::from(code)] = walk.span(value);
-        }
-    }
-
-    fn spans_of_all(&mut self, values: &[f64], n_edges: usize, single: bool) {
+    fn spans_of_all(&mut self, values: &[f64], n_bins: u32, single: bool) {
         let n = values.len();
+        self.spans.clear();
+        self.spans.resize(n, Span::default());
         self.ranker.rank_exact(values, n, &mut self.order);
         let order = &self.order;
         let smallest = |rank: usize| values[order[n - 1 - rank] as usize];
-        edges(&mut self.edges, n, n_edges, single, |rank| (smallest(rank), smallest((rank + 1).min(n - 1))));
+        edges(&mut self.edges, n, n_bins, single, |rank| (smallest(rank), smallest((rank + 1).min(n - 1))));
         let mut walk = Walk::new(&self.edges);
         for &i in order.iter().rev() {
             self.spans[i as usize] = walk.span(values[i as usize]);
@@ -101,14 +110,15 @@ fn write(bins: &mut Vec<f32>, wanted: &[u32], draw: Option<impl Fn(u32) -> f64>,
     bins.clear();
     match draw {
         Some(draw) => bins.extend(wanted.iter().map(|&i| span(i as usize).map_or(0.0, |span| span.pick(draw(i))))),
-        None => bins.extend(wanted.iter().map(|&i| span(i as usize).map_or(0.0, |span| f32::from(span.upto)))),
+        None => bins.extend(wanted.iter().map(|&i| span(i as usize).map_or(0.0, Span::last))),
     }
 }
 
-/// `np.quantile(values, np.linspace(0, 1, n_edges))` of `n` values; `sorted` gives the values of
+/// `np.quantile(values, np.linspace(0, 1, n_bins - 1))` of `n` values; `sorted` gives the values of
 /// a rank and of the next one.
-fn edges(edges: &mut Vec<f64>, n: usize, n_edges: usize, single: bool, mut sorted: impl FnMut(usize) -> (f64, f64)) {
+fn edges(edges: &mut Vec<f64>, n: usize, n_bins: u32, single: bool, mut sorted: impl FnMut(usize) -> (f64, f64)) {
     edges.clear();
+    let n_edges = n_bins as usize - 1;
     let step = 1.0 / (n_edges - 1) as f64;
     for i in 0..n_edges {
         let q = if i == n_edges - 1 { 1.0 } else { i as f64 * step };

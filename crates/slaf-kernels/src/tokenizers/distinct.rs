@@ -3,6 +3,8 @@
 //! Counts, and what is computed from counts cell by cell, have few different values in a cell.
 //! Finding them is faster than sorting all values, and bins and ranks follow from them.
 
+use slaf_core::Value;
+
 /// Different values up to which it is worth it.
 const LIMIT: usize = 1 << (SLOT_BITS - 1);
 const SLOT_BITS: u32 = 11;
@@ -60,27 +62,49 @@ fn direct(value: f64) -> u16 {
 impl Distinct {
     /// Finds the different values, which are finite and above 0; false if there are too many.
     pub(super) fn find(&mut self, values: &[f64]) -> bool {
+        let found = self.code(values);
+        if found {
+            self.count_codes();
+        }
+        found
+    }
+
+    /// The codes of values alone; false if there are too many different ones.
+    #[inline(always)]
+    pub(super) fn code<T: Value>(&mut self, values: &[T]) -> bool {
         self.codes.clear();
-        self.codes.extend(values.iter().map(|&value| direct(value)));
-        self.counts.clear();
-        self.counts.resize(DIRECT, [0; PARTS]);
+        self.codes.extend(values.iter().map(|value| direct(value.as_f64())));
         self.others.clear();
-        self.sorted.clear();
         let mut start = 0;
         while let Some(at) = position(&self.codes[start..], NOT_DIRECT) {
-            let Some(code) = self.code_of_other(values[start + at]) else { return false };
+            let Some(code) = self.code_of_other(values[start + at].as_f64()) else { return false };
             self.codes[start + at] = code;
             start += at + 1;
         }
+        true
+    }
+
+    /// Puts other entries in the place of those that have codes, and counts them.
+    #[inline(always)]
+    pub(super) fn replace(&mut self, codes: impl Iterator<Item = u16>) {
+        self.codes.clear();
+        self.codes.extend(codes);
+        self.count_codes();
+    }
+
+    fn count_codes(&mut self) {
+        self.counts.clear();
+        self.counts.resize(DIRECT + self.others.len(), [0; PARTS]);
+        self.sorted.clear();
         let (codes, counts) = (&self.codes, &mut self.counts);
         for_parts(codes.len(), |part, i| counts[usize::from(codes[i])][part] += 1);
         let used = |code: &u16| self.counts[usize::from(*code)] != [0; PARTS];
         self.sorted.extend((0..DIRECT as u16).filter(used).map(|code| (f64::from(code), code)));
         if !self.others.is_empty() {
-            self.sorted.extend(self.others.iter().copied().zip(DIRECT as u16..));
+            let others = self.others.iter().copied().zip(DIRECT as u16..);
+            self.sorted.extend(others.filter(|(_, code)| used(code)));
             self.sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         }
-        true
     }
 
     /// The code of a value in the hash table; `None` if there is no room for it.
@@ -99,7 +123,6 @@ impl Distinct {
                 let code = (DIRECT + self.others.len()) as u16;
                 (self.keys[slot % SLOTS], self.key_codes[slot % SLOTS]) = (key, code);
                 self.others.push(value);
-                self.counts.push([0; PARTS]);
                 break;
             }
             slot += 1;

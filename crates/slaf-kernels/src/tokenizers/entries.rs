@@ -67,7 +67,8 @@ fn is_expressed(x: f64) -> bool {
 }
 
 /// Whether all values are finite and none is taken for zero.
-fn are_expressed<T: Value>(values: &[T]) -> bool {
+#[inline]
+pub(super) fn are_expressed<T: Value>(values: &[T]) -> bool {
     values.iter().fold(true, |all, v| all & is_expressed(v.as_f64()) & (v.as_f64() <= f64::MAX))
 }
 

@@ -36,6 +36,7 @@
 //! the order of the genes, whatever that of the columns. The reference's sort is not stable: tokens of equal keys may be in another
 //! order there.
 
+mod binned;
 mod bins;
 mod by_key;
 mod columns;
@@ -44,6 +45,7 @@ mod distinct;
 mod entries;
 mod matching;
 mod medians;
+mod memory;
 mod models;
 mod pickle;
 mod random;
@@ -66,5 +68,5 @@ pub use models::Geneformer;
 pub use random::Random;
 pub use recipe::Recipe;
 pub use table::GeneTable;
-pub use tokenizer::{Batch, Output, Packed, Tokenized, Tokenizer, VocabInfo};
+pub use tokenizer::{Batch, Output, Packed, Rows, Tokenized, Tokenizer, VocabInfo};
 pub use vocabulary::Vocabulary;

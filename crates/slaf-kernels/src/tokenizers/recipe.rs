@@ -1,5 +1,6 @@
 //! A tokenizer as a file: a description with its tables.
 
+use super::binned::Binned;
 use super::by_key::ByKey;
 use super::columns::Columns;
 use super::description::{Description, Fill, IdStyle, Order, Special};
@@ -117,6 +118,7 @@ impl Recipe {
             last: d.last.iter().map(special).collect::<Result<_>>()?,
             pad: special(&d.pad)?,
             by_key: ByKey::new(d, &genes, &Columns::Genes),
+            binned: Binned::new(d, &genes, &Columns::Genes),
             columns: Columns::Genes,
             genes,
             d: d.clone(),

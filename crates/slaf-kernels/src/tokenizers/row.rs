@@ -1,11 +1,13 @@
 //! One cell becomes one row of tokens.
 
+use super::binned::{Binned, Ordered};
 use super::bins::Binner;
 use super::by_key::ByKey;
 use super::columns::Columns;
-use super::description::{Binning, Description, OfCell, SpecialValue, TotalOf, Transform, ValueMap};
+use super::description::{Binning, Description, OfCell, Special, SpecialValue, TotalOf, Transform, ValueMap};
 use super::distinct::Distinct;
 use super::entries::{Entries, Genes, KeyOf, sum};
+use super::memory::RowOut;
 use super::random::{Purpose, numpy_rand};
 use super::select::{Selector, Streams};
 use super::slots::Slots;
@@ -20,6 +22,8 @@ pub(super) struct Plan {
     pub(super) columns: Columns,
     /// For rows that are the genes by falling key alone.
     pub(super) by_key: Option<ByKey>,
+    /// For rows that are genes in order, and bins of their values.
+    pub(super) binned: Option<Binned>,
     pub(super) first: Vec<(i64, SpecialValue)>,
     pub(super) last: Vec<(i64, SpecialValue)>,
     pub(super) pad: (i64, SpecialValue),
@@ -30,6 +34,7 @@ pub(super) struct Plan {
 pub(super) struct Scratch {
     entries: Entries,
     slots: Slots,
+    in_order: Ordered,
     selector: Selector,
     distinct: Distinct,
     binner: Binner,
@@ -49,13 +54,6 @@ pub(super) struct Cell<'a, T> {
     pub(super) total: Option<f64>,
 }
 
-/// Where a row of tokens goes; `values` is empty if the tokenizer has none.
-pub(super) struct RowOut<'a> {
-    pub(super) ids: &'a mut [i64],
-    pub(super) mask: &'a mut [bool],
-    pub(super) values: &'a mut [f32],
-}
-
 /// What is known of a cell when its genes are chosen.
 struct Known {
     /// Entries after these fill up.
@@ -65,12 +63,13 @@ struct Known {
     streams: Streams,
 }
 
-impl Plan {
-    fn needs_total(&self) -> bool {
-        let total = |s: &(i64, SpecialValue)| matches!(s.1, SpecialValue::OfCell(OfCell::Log10Total));
-        self.d.target_sum.is_some() || self.first.iter().chain(&self.last).any(total)
-    }
+/// Whether rows hang on the total of their cell.
+pub(super) fn needs_total(d: &Description) -> bool {
+    let total = |s: &Special| matches!(s.value, SpecialValue::OfCell(OfCell::Log10Total));
+    d.target_sum.is_some() || d.first.iter().chain(&d.last).any(total)
+}
 
+impl Plan {
     /// Writes the row of a cell; false if the cell has no token.
     ///
     /// # Errors
@@ -81,10 +80,16 @@ impl Plan {
         cell: &Cell<'_, T>,
         keys: (u64, u64),
         numpy: Option<&mut Mt>,
-        out: RowOut<'_>,
+        out: &mut RowOut<'_>,
     ) -> Result<bool> {
         if let Some(by_key) = self.by_key.as_ref().filter(|by_key| by_key.sort(&mut s.slots, cell)) {
             return Ok(self.row_by_key(by_key, s, cell, out));
+        }
+        let streams = Streams { keys, cell: cell.number };
+        if let Some(binned) = self.binned.as_ref().filter(|binned| binned.sort(&mut s.in_order, &mut s.distinct, cell))
+        {
+            self.row_of_bins(binned, s, T::DTYPE == Dtype::F32, streams, out);
+            return Ok(true);
         }
         let is_valid = match &self.columns {
             Columns::Genes => s.entries.gather(&self.genes, cell.columns, cell.values),
@@ -95,11 +100,10 @@ impl Plan {
         }
         let n = s.entries.n;
         if n == 0 {
-            self.write(s, 0.0, out);
+            self.write_empty(out);
             return Ok(false);
         }
-        let total = if self.needs_total() { self.total(s, cell)? } else { 0.0 };
-        let streams = Streams { keys, cell: cell.number };
+        let total = if needs_total(&self.d) { self.total(s, cell)? } else { 0.0 };
         let scales = &self.genes.scales;
         let key = KeyOf { normalize: self.d.target_sum.map(|target| (total, target)), scales };
         s.selector.run(&self.d, &self.genes, &mut s.entries, &mut s.distinct, key, streams);
@@ -112,25 +116,52 @@ impl Plan {
     }
 
     /// The row of a cell whose genes were sorted by falling key; false if it has no token.
-    fn row_by_key<T: Value>(&self, by_key: &ByKey, s: &mut Scratch, cell: &Cell<'_, T>, out: RowOut<'_>) -> bool {
+    fn row_by_key<T: Value>(&self, by_key: &ByKey, s: &mut Scratch, cell: &Cell<'_, T>, out: &mut RowOut<'_>) -> bool {
         if s.slots.n() == 0 {
-            s.entries.n = 0;
-            self.write(s, 0.0, out);
+            self.write_empty(out);
             return false;
         }
         let (slots, ordered) = (&mut s.slots, &mut s.ordered);
         // Few rows have keys that are so near that their total matters.
         let total = LazyCell::new(|| cell.total.unwrap_or_else(|| self.sum(ordered, cell)));
         let key = || KeyOf { normalize: self.d.target_sum.map(|target| (*total, target)), scales: &self.genes.scales };
-        let (first, end) = (self.first.len(), self.d.length - self.last.len());
-        let n = by_key.write(slots, cell, key, &self.columns, &mut out.ids[first..end]);
-        let specials = self.first.iter().enumerate().chain((first + n..).zip(&self.last));
-        specials.for_each(|(at, special)| out.ids[at] = special.0);
-        let used = first + n + self.last.len();
-        out.ids[used..].fill(self.pad.0);
-        out.mask[..used].fill(true);
-        out.mask[used..].fill(false);
+        self.begin(0.0, out);
+        let n = by_key.write(slots, cell, key, &self.columns, &mut out.ids, self.d.body());
+        self.end(n, 0.0, out);
         true
+    }
+
+    /// The row of a cell whose genes were put in order.
+    fn row_of_bins(&self, binned: &Binned, s: &mut Scratch, single: bool, streams: Streams, out: &mut RowOut<'_>) {
+        let n = s.in_order.n();
+        s.selector.choose(&self.d, n, streams);
+        let picked = &s.selector.picked;
+        self.begin(0.0, out);
+        out.ids.extend(binned.tokens(&s.in_order, picked));
+        let spans = s.binner.spans_of_distinct(&s.distinct, n, binned.n_bins, single);
+        let stream = binned.draws.then(|| streams.of(Purpose::Bins));
+        binned.bins(&s.in_order, picked, spans, stream, &mut out.values);
+        self.end(picked.len(), 0.0, out);
+    }
+
+    /// The special tokens at the front.
+    fn begin(&self, total: f64, out: &mut RowOut<'_>) {
+        out.ids.extend(self.first.iter().map(|first| first.0));
+        if self.d.values.is_some() {
+            out.values.extend(self.first.iter().map(|first| value(first.1, total)));
+        }
+    }
+
+    /// All that is behind `n` tokens of genes, and the mask.
+    fn end(&self, n: usize, total: f64, out: &mut RowOut<'_>) {
+        out.ids.extend(self.last.iter().map(|last| last.0));
+        out.ids.finish(self.pad.0);
+        if self.d.values.is_some() {
+            out.values.extend(self.last.iter().map(|last| value(last.1, total)));
+            out.values.finish(value(self.pad.1, total));
+        }
+        out.mask.repeat(true, self.first.len() + n + self.last.len());
+        out.mask.finish(false);
     }
 
     fn total<T: Value>(&self, s: &mut Scratch, cell: &Cell<'_, T>) -> Result<f64> {
@@ -202,26 +233,22 @@ impl Plan {
         }
     }
 
-    fn write(&self, s: &Scratch, total: f64, out: RowOut<'_>) {
-        let (e, tokens) = (&s.entries, &self.genes.tokens);
-        let (first, picked, values, last): (&[_], &[u32], &[f32], &[_]) =
-            if e.n == 0 { Default::default() } else { (&self.first, &s.selector.picked, &s.values, &self.last) };
-        let (a, b) = (first.len(), first.len() + picked.len());
-        let used = b + last.len();
-        out.mask[..used].fill(true);
-        out.mask[used..].fill(false);
-        out.ids[used..].fill(self.pad.0);
-        out.ids.iter_mut().zip(first).for_each(|(id, f)| *id = f.0);
-        out.ids[a..b]
-            .iter_mut()
-            .zip(picked)
-            .for_each(|(id, &i)| *id = i64::from(tokens[e.columns[i as usize] as usize]));
-        out.ids[b..].iter_mut().zip(last).for_each(|(id, l)| *id = l.0);
+    fn write(&self, s: &Scratch, total: f64, out: &mut RowOut<'_>) {
+        let (e, tokens, picked) = (&s.entries, &self.genes.tokens, &s.selector.picked);
+        self.begin(total, out);
+        out.ids.extend(picked.iter().map(|&i| i64::from(tokens[e.columns[i as usize] as usize])));
         if self.d.values.is_some() {
-            out.values[used..].fill(value(self.pad.1, total));
-            out.values.iter_mut().zip(first).for_each(|(v, f)| *v = value(f.1, total));
-            out.values[a..b].copy_from_slice(values);
-            out.values[b..].iter_mut().zip(last).for_each(|(v, l)| *v = value(l.1, total));
+            out.values.extend(s.values.iter().copied());
+        }
+        self.end(picked.len(), total, out);
+    }
+
+    /// The row of a cell without tokens: padding alone.
+    fn write_empty(&self, out: &mut RowOut<'_>) {
+        out.ids.finish(self.pad.0);
+        out.mask.finish(false);
+        if self.d.values.is_some() {
+            out.values.finish(value(self.pad.1, 0.0));
         }
     }
 }

@@ -36,6 +36,16 @@ impl Streams {
 }
 
 impl Selector {
+    /// Chooses of `n` entries by their number alone, rising: for descriptions without a key, a weight,
+    /// and fillers.
+    pub(super) fn choose(&mut self, d: &Description, n: usize, streams: Streams) {
+        let body = d.body();
+        match d.select {
+            Select::Head => self.head(n.min(body)),
+            _ => self.uniform(n, body, streams.of(Purpose::Sample)),
+        }
+    }
+
     /// Chooses and orders entries; those that fill up are appended to `entries`.
     pub(super) fn run(
         &mut self,
@@ -111,18 +121,23 @@ impl Selector {
     /// A sample without replacement, in column order if it is uniform.
     fn sample(&mut self, entries: &Entries, body: usize, weight: Weight, streams: Streams) {
         let n = entries.n;
+        let stream = streams.of(Purpose::Sample);
+        if n <= body || weight == Weight::Uniform {
+            return self.uniform(n, body, stream);
+        }
+        // Efraimidis and Spirakis: the largest u^(1/w) are a weighted sample.
+        self.keys.clear();
+        self.keys.extend(entries.x[..n].iter().enumerate().map(|(i, &x)| {
+            let key = weigh(weight, x) / -stream.unit(i as u64).ln();
+            key.min(f64::MAX)
+        }));
+        self.ranker.rank_exact(&self.keys, body, &mut self.picked);
+    }
+
+    /// A sample of `body` of `n` entries, or all.
+    fn uniform(&mut self, n: usize, body: usize, stream: Stream) {
         if n <= body {
             return self.head(n);
-        }
-        let stream = streams.of(Purpose::Sample);
-        if weight != Weight::Uniform {
-            // Efraimidis and Spirakis: the largest u^(1/w) are a weighted sample.
-            self.keys.clear();
-            self.keys.extend(entries.x[..n].iter().enumerate().map(|(i, &x)| {
-                let key = weigh(weight, x) / -stream.unit(i as u64).ln();
-                key.min(f64::MAX)
-            }));
-            return self.ranker.rank_exact(&self.keys, body, &mut self.picked);
         }
         // Floyd's algorithm marks exactly m of n; whichever of taken and left is fewer.
         let leave = n - body < body;

@@ -117,15 +117,23 @@ impl Slots {
     /// Marks the slots; returns how many nonzeros found theirs taken, whose numbers are then in `shared`.
     #[inline(always)]
     fn mark(&mut self, n: usize) -> usize {
-        let (slots, present, taken) = (&self.slots[..n], self.present.as_mut_slice(), &mut self.shared[..n]);
+        let (slots, present, taken) = (&self.slots[..n], self.present.as_mut_slice(), self.shared.as_mut_slice());
         let mut n_taken = 0;
-        for (i, &slot) in (0..).zip(slots) {
-            // SAFETY: all slots have a word.
-            let word = unsafe { present.get_unchecked_mut(slot as usize / 64) };
-            // SAFETY: not more of the nonzeros before this one are taken than there are.
-            unsafe { *taken.get_unchecked_mut(n_taken) = i };
-            n_taken += (*word >> (slot % 64) & 1) as usize;
-            *word |= 1 << (slot % 64);
+        for (start, slots) in (0..).step_by(64).zip(slots.chunks(64)) {
+            // Which of these found theirs taken: as bits, since to write down one's number, at a place that
+            // depends on those before it, holds up all marks after it.
+            let mut found = 0_u64;
+            for (i, &slot) in slots.iter().enumerate() {
+                // SAFETY: all slots have a word.
+                let word = unsafe { present.get_unchecked_mut(slot as usize / 64) };
+                found |= (*word >> (slot % 64) & 1) << i;
+                *word |= 1 << (slot % 64);
+            }
+            while found != 0 {
+                taken[n_taken] = start + found.trailing_zeros();
+                n_taken += 1;
+                found &= found - 1;
+            }
         }
         n_taken
     }
@@ -167,21 +175,20 @@ impl Slots {
         self.n_slots + self.n_shared
     }
 
-    /// Calls `each` with the first places of `out` and the nonzeros that belong there; returns how many
-    /// places are filled. `order` compares the exact keys of two nonzeros.
-    pub(super) fn write<T>(
+    /// Calls `each` with the nonzeros in order, run by run, up to `most` of them; returns how many
+    /// these are. `order` compares the exact keys of two nonzeros.
+    pub(super) fn write(
         &mut self,
-        out: &mut [T],
+        most: usize,
         mut order: impl FnMut(u16, u16) -> std::cmp::Ordering,
-        value: impl Fn(u16) -> T,
+        mut each: impl FnMut(&[u16]),
     ) -> usize {
-        let n = self.n().min(out.len());
-        let mut rest = &mut out[..n];
-        let mut copy = |from: &[u16]| {
-            let fits = from.len().min(rest.len());
-            let (now, later) = std::mem::take(&mut rest).split_at_mut(fits);
-            now.iter_mut().zip(from).for_each(|(out, &i)| *out = value(i));
-            rest = later;
+        let n = self.n().min(most);
+        let mut left = n;
+        let mut copy = |run: &[u16]| {
+            let fits = run.len().min(left);
+            left -= fits;
+            each(&run[..fits]);
         };
         let mut start = 0;
         for group in self.shared[..self.n_shared].chunk_by(|a, b| a >> 16 == b >> 16) {
@@ -220,9 +227,10 @@ mod tests {
         slots.sort(Top::around(top), entries.len(), rough).then(|| {
             assert_eq!(slots.n(), entries.iter().filter(|e| e.1.is_some()).count());
             let key = |i: u16| exact(entries[usize::from(i)]).unwrap();
-            let mut out = vec![u16::MAX; k];
-            let n = slots.write(&mut out, |a, b| key(b).total_cmp(&key(a)).then(a.cmp(&b)), |i| i);
-            out.truncate(n);
+            let mut out = Vec::new();
+            let order = |a, b| key(b).total_cmp(&key(a)).then(a.cmp(&b));
+            let n = slots.write(k, order, |run| out.extend_from_slice(run));
+            assert_eq!(n, out.len());
             out
         })
     }

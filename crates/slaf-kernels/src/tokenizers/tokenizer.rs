@@ -1,11 +1,13 @@
 //! A tokenizer that is ready for the genes of a data set.
 
+use super::binned::Binned;
 use super::by_key::ByKey;
 use super::columns::Columns;
 use super::description::{Binning, Description, Empty};
 use super::matching::GeneMatch;
+use super::memory::{Memory, RowOut};
 use super::random::Random;
-use super::row::{Cell, Plan, RowOut, Scratch};
+use super::row::{Cell, Plan, Scratch};
 use super::vocabulary::Vocabulary;
 use rand_mt::Mt;
 use rayon::prelude::*;
@@ -46,6 +48,26 @@ pub struct Output<'a> {
     pub attention_mask: &'a mut [bool],
     /// Empty for a tokenizer without values.
     pub values: &'a mut [f32],
+}
+
+/// Rows of tokens that are appended to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// The tokens, row by row, padded at the end of a row.
+    pub input_ids: Vec<i64>,
+    /// True for everything but padding.
+    pub attention_mask: Vec<bool>,
+    /// Beside `input_ids`; empty for a tokenizer without values.
+    pub values: Vec<f32>,
+}
+
+impl Rows {
+    /// None yet, with memory for those of `cells` cells.
+    pub fn with_capacity(tokenizer: &Tokenizer, cells: usize) -> Rows {
+        let n = cells * tokenizer.length();
+        let values = Vec::with_capacity(if tokenizer.has_values() { n } else { 0 });
+        Rows { input_ids: Vec::with_capacity(n), attention_mask: Vec::with_capacity(n), values }
+    }
 }
 
 /// What was written.
@@ -104,7 +126,7 @@ const BLOCK: usize = 32;
 struct Block<'a> {
     start: usize,
     rows: usize,
-    out: Output<'a>,
+    out: Memory<'a>,
 }
 
 impl Tokenizer {
@@ -118,6 +140,7 @@ impl Tokenizer {
         let plan = Plan {
             d: self.plan.d.clone(),
             by_key: ByKey::new(&self.plan.d, &self.plan.genes, &columns),
+            binned: Binned::new(&self.plan.d, &self.plan.genes, &columns),
             genes: self.plan.genes.clone(),
             columns,
             first: self.plan.first.clone(),
@@ -175,26 +198,67 @@ impl Tokenizer {
     /// and totals that are not above 0; `malformed-input` for a chunk that breaks the rules of its
     /// type or has columns beyond the genes.
     pub fn tokenize(&self, batch: &Batch<'_>, random: &mut Random, mut out: Output<'_>) -> Result<Tokenized> {
-        self.check(batch, &out)?;
-        let keys = random.keys();
-        let empty = if self.is_strict() {
-            let numpy = random.numpy()?;
-            self.block(batch, keys, Some(numpy), Block { start: 0, rows: batch.cells.len(), out: out.reborrow() })?
-        } else {
-            let blocks = self.blocks(batch.cells.len(), out.reborrow());
-            let run = |block| self.block(batch, keys, None, block);
-            let done: Vec<Result<Vec<usize>>> = match blocks.len() {
-                0 | 1 => blocks.into_iter().map(run).collect(),
-                _ => blocks.into_par_iter().map(run).collect(),
-            };
-            // The first error in order of cells, whichever thread was first.
-            done.into_iter().collect::<Result<Vec<_>>>()?.concat()
-        };
-        let mut rows = batch.cells.len();
-        if self.plan.d.empty == Empty::Drop && !empty.is_empty() {
-            rows = out.drop_rows(&empty, rows, self.length());
+        self.check(batch)?;
+        let n = batch.cells.len() * self.length();
+        expect("input_ids", out.input_ids.len(), n)?;
+        expect("attention_mask", out.attention_mask.len(), n)?;
+        expect("values", out.values.len(), if self.has_values() { n } else { 0 })?;
+        let empty = self.fill(batch, random, Memory::of(out.input_ids, out.attention_mask, out.values))?;
+        Ok(self.without(empty, batch.cells.len(), &mut out))
+    }
+
+    /// Appends one row for each cell of the batch, and none for one that is dropped: as
+    /// [`Tokenizer::tokenize`], to memory that nobody has to set before.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::tokenize`]; there are no more rows then than before.
+    pub fn append(&self, batch: &Batch<'_>, random: &mut Random, rows: &mut Rows) -> Result<Tokenized> {
+        self.check(batch)?;
+        let n = batch.cells.len() * self.length();
+        let n_values = if self.has_values() { n } else { 0 };
+        let Rows { input_ids, attention_mask, values } = rows;
+        let starts = (input_ids.len(), attention_mask.len(), values.len());
+        let empty = self.fill(batch, random, Memory::behind(input_ids, attention_mask, values, n, n_values))?;
+        // SAFETY: there is memory for so many, and all of it was filled.
+        unsafe {
+            input_ids.set_len(starts.0 + n);
+            attention_mask.set_len(starts.1 + n);
+            values.set_len(starts.2 + n_values);
         }
-        Ok(Tokenized { rows, empty })
+        let mut out = Output {
+            input_ids: &mut input_ids[starts.0..],
+            attention_mask: &mut attention_mask[starts.1..],
+            values: &mut values[starts.2..],
+        };
+        let done = self.without(empty, batch.cells.len(), &mut out);
+        let n = done.rows * self.length();
+        input_ids.truncate(starts.0 + n);
+        attention_mask.truncate(starts.1 + n);
+        values.truncate(starts.2 + n.min(n_values));
+        Ok(done)
+    }
+
+    /// Fills the rows of all cells, and with them all of the memory; returns the cells without tokens.
+    fn fill(&self, batch: &Batch<'_>, random: &mut Random, out: Memory<'_>) -> Result<Vec<usize>> {
+        let keys = random.keys();
+        if self.is_strict() {
+            let numpy = random.numpy()?;
+            return self.block(batch, keys, Some(numpy), Block { start: 0, rows: batch.cells.len(), out });
+        }
+        let blocks = self.blocks(batch.cells.len(), out);
+        let run = |block| self.block(batch, keys, None, block);
+        let done: Vec<Result<Vec<usize>>> = match blocks.len() {
+            0 | 1 => blocks.into_iter().map(run).collect(),
+            _ => blocks.into_par_iter().map(run).collect(),
+        };
+        // The first error in order of cells, whichever thread was first.
+        Ok(done.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// Drops the rows of cells without tokens, if the description says so.
+    fn without(&self, empty: Vec<usize>, rows: usize, out: &mut Output<'_>) -> Tokenized {
+        let drops = self.plan.d.empty == Empty::Drop && !empty.is_empty();
+        Tokenized { rows: if drops { out.drop_rows(&empty, rows, self.length()) } else { rows }, empty }
     }
 
     /// Rows without padding; cells without tokens are rows of length 0, or dropped if the
@@ -203,11 +267,9 @@ impl Tokenizer {
     /// # Errors
     /// Those of [`Tokenizer::tokenize`].
     pub fn tokenize_packed(&self, batch: &Batch<'_>, random: &mut Random) -> Result<Packed> {
-        let n = batch.cells.len() * self.length();
-        let (mut input_ids, mut mask) = (vec![0; n], vec![false; n]);
-        let mut values = vec![0.0; if self.has_values() { n } else { 0 }];
-        let out = Output { input_ids: &mut input_ids, attention_mask: &mut mask, values: &mut values };
-        let Tokenized { rows, empty } = self.tokenize(batch, random, out)?;
+        let mut padded = Rows::default();
+        let Tokenized { rows, empty } = self.append(batch, random, &mut padded)?;
+        let Rows { mut input_ids, attention_mask: mask, mut values } = padded;
         let mut offsets = vec![0];
         let mut end = 0;
         for (row, mask) in mask.chunks_exact(self.length()).take(rows).enumerate() {
@@ -228,20 +290,10 @@ impl Tokenizer {
         self.plan.d.values.and_then(|v| v.bins).is_some_and(|b| b.mode == Binning::Strict)
     }
 
-    fn check(&self, batch: &Batch<'_>, out: &Output<'_>) -> Result<()> {
+    fn check(&self, batch: &Batch<'_>) -> Result<()> {
         let (rows, chunk) = (batch.chunk.n_rows(), batch.chunk);
-        let expect = |what: &str, found: usize, expected: usize| {
-            if found == expected {
-                return Ok(());
-            }
-            Err(Error::invalid(format!("{what} has {found} entries, not {expected}")))
-        };
         expect("cells", batch.cells.len(), rows)?;
         expect("totals", batch.totals.map_or(rows, <[f64]>::len), rows)?;
-        let n = rows * self.length();
-        expect("input_ids", out.input_ids.len(), n)?;
-        expect("attention_mask", out.attention_mask.len(), n)?;
-        expect("values", out.values.len(), if self.has_values() { n } else { 0 })?;
         let n_genes = self.plan.genes.tokens.len();
         let is_sound = chunk.indptr.first() == Some(&0)
             && chunk.indptr.last() == Some(&(chunk.indices.len() as u64))
@@ -252,7 +304,7 @@ impl Tokenizer {
         if is_sound { Ok(()) } else { chunk.validate(n_genes as u64, 0) }
     }
 
-    fn blocks<'a>(&self, rows: usize, out: Output<'a>) -> Vec<Block<'a>> {
+    fn blocks<'a>(&self, rows: usize, out: Memory<'a>) -> Vec<Block<'a>> {
         if rows <= 2 * BLOCK || rayon::current_num_threads() == 1 {
             return vec![Block { start: 0, rows, out }];
         }
@@ -299,10 +351,10 @@ impl Tokenizer {
         values: &[T],
         keys: (u64, u64),
         mut numpy: Option<&mut Mt>,
-        mut block: Block<'_>,
+        block: Block<'_>,
         scratch: &mut Scratch,
     ) -> Result<Vec<usize>> {
-        let mut empty = Vec::new();
+        let (mut empty, mut rest) = (Vec::new(), block.out);
         for i in block.start..block.start + block.rows {
             let nonzeros = batch.chunk.row(i);
             let cell = Cell {
@@ -311,13 +363,23 @@ impl Tokenizer {
                 values: &values[nonzeros],
                 total: batch.totals.map(|t| t[i]),
             };
-            let out = block.out.row(i - block.start, self.length());
-            if !self.plan.row(scratch, &cell, keys, numpy.as_deref_mut(), out)? {
+            let (row, later) = rest.split(self.length());
+            rest = later;
+            let mut out = RowOut::new(row);
+            if !self.plan.row(scratch, &cell, keys, numpy.as_deref_mut(), &mut out)? {
                 empty.push(i);
             }
+            assert!(out.is_full(), "a row that was not filled");
         }
         Ok(empty)
     }
+}
+
+fn expect(what: &str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{what} has {found} entries, not {expected}")))
 }
 
 /// Whether columns rise strictly and end below `n_genes`.
@@ -326,20 +388,6 @@ fn is_rising(columns: &[u32], n_genes: usize) -> bool {
 }
 
 impl Output<'_> {
-    fn reborrow(&mut self) -> Output<'_> {
-        Output { input_ids: self.input_ids, attention_mask: self.attention_mask, values: self.values }
-    }
-
-    fn row(&mut self, i: usize, length: usize) -> RowOut<'_> {
-        let at = i * length..(i + 1) * length;
-        let values = if self.values.is_empty() { 0..0 } else { at.clone() };
-        RowOut {
-            ids: &mut self.input_ids[at.clone()],
-            mask: &mut self.attention_mask[at],
-            values: &mut self.values[values],
-        }
-    }
-
     /// Moves all rows but these together; returns how many are left.
     fn drop_rows(&mut self, dropped: &[usize], rows: usize, length: usize) -> usize {
         let mut dropped = dropped.iter().peekable();
@@ -357,17 +405,5 @@ impl Output<'_> {
             to += 1;
         }
         to
-    }
-}
-
-impl<'a> Output<'a> {
-    fn split(self, n: usize) -> (Output<'a>, Output<'a>) {
-        let (ids, later_ids) = self.input_ids.split_at_mut(n);
-        let (mask, later_mask) = self.attention_mask.split_at_mut(n);
-        let (values, later_values) = self.values.split_at_mut(n.min(self.values.len()));
-        (
-            Output { input_ids: ids, attention_mask: mask, values },
-            Output { input_ids: later_ids, attention_mask: later_mask, values: later_values },
-        )
     }
 }

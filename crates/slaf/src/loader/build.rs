@@ -7,7 +7,7 @@ use super::prepared::{Columns, Prepared};
 use crate::reader::PackedRows;
 use slaf_core::order::{DROP, Renumber};
 use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Value, Values, with_dtype};
-use slaf_kernels::tokenizers::{Batch, Output, Random};
+use slaf_kernels::tokenizers::{Batch, Random, Rows};
 use std::ops::Range;
 
 /// Cells that are decoded, and then tokenized or laid out, in one go: few enough to stay in a near
@@ -209,15 +209,10 @@ fn tokens(
         Ok::<_, Error>((source, tokenizer.ok_or_else(missing)?))
     };
     let (_, tokenizer) = prepared(0)?;
-    let (length, with_values) = (tokenizer.length(), tokenizer.has_values());
-    let n = cells.len() * length;
-    let (mut input_ids, mut attention_mask) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    let mut values = Vec::with_capacity(if with_values { n } else { 0 });
+    let length = tokenizer.length();
+    let mut rows = Rows::with_capacity(tokenizer, cells.len());
     let mut kept = Vec::with_capacity(cells.len());
     let mut random = Random::new(seed, epoch);
-    let n = CELLS_AT_ONCE * length;
-    let (mut some_ids, mut some_mask) = (vec![0; n], vec![false; n]);
-    let mut some_values = vec![0.0; if with_values { n } else { 0 }];
     for run in rack.runs(batch).flat_map(few) {
         let number = rack.cells[run.start].0;
         let (source, tokenizer) = prepared(number)?;
@@ -225,21 +220,12 @@ fn tokens(
         let places = &rack.places[run.clone()];
         let chunk = with_dtype!(source.stored, T => source.decode::<T>(packed, places, Columns::Stored, None))?;
         let here: Vec<u64> = rack.cells[run].iter().map(|c| c.1).collect();
-        let n = here.len() * length;
-        let out = Output {
-            input_ids: &mut some_ids[..n],
-            attention_mask: &mut some_mask[..n],
-            values: if with_values { &mut some_values[..n] } else { &mut [] },
-        };
         let done = tokenizer
-            .tokenize(&Batch { chunk: &chunk, cells: &here, totals: None }, &mut random, out)
+            .append(&Batch { chunk: &chunk, cells: &here, totals: None }, &mut random, &mut rows)
             .at(source.snapshot.storage.uri())?;
         kept.extend(done.kept(&here).map(|cell| (number, cell)));
-        let n = done.rows * length;
-        input_ids.extend_from_slice(&some_ids[..n]);
-        attention_mask.extend_from_slice(&some_mask[..n]);
-        values.extend_from_slice(&some_values[..if with_values { n } else { 0 }]);
     }
     *cells = kept;
+    let Rows { input_ids, attention_mask, values } = rows;
     Ok(BatchData::Tokens { input_ids, attention_mask, values, length })
 }
