@@ -9,7 +9,7 @@ mod numbers;
 use numbers::Numbers;
 use slaf_core::order::{GeneOrder, Renumber};
 use slaf_core::packed::{Row, encode_row};
-use slaf_core::{CsrChunk, Result, Values};
+use slaf_core::{CsrChunk, Dtype, Error, Result, Values};
 use slaf_kernels::tokenizers::{
     Batch, Binning, Description, GeneColumn, GeneTable, Geneformer, Random, Recipe, Rows, Tokenizer, Vocabulary,
 };
@@ -129,11 +129,26 @@ fn append(rows: &[Row<'_>], map: Option<&[u32]>, (indices, values): &mut (Vec<u3
 }
 
 /// Appends the rows of cells, as a loader makes them.
-fn tokenize(tokenizer: &Tokenizer, rows: &[Row<'_>], cells: &[u64], tokens: &mut Rows) -> Result<()> {
-    let mut matrix = raw(rows);
-    let indptr = append(rows, None, &mut matrix)?;
-    let chunk = CsrChunk { indptr, indices: matrix.0, values: Values::F32(matrix.1) };
-    let batch = Batch { chunk: &chunk, cells, totals: None };
+fn tokenize(
+    tokenizer: &Tokenizer,
+    rows: &[Row<'_>],
+    cells: &[u64],
+    memory: &mut CsrChunk,
+    tokens: &mut Rows,
+) -> Result<()> {
+    memory.indptr.truncate(1);
+    let n = rows.iter().map(Row::nnz).sum();
+    memory.indices.resize(n, 0);
+    let Values::F32(values) = &mut memory.values else { return Err(Error::invalid("values of another type")) };
+    values.resize(n, 0.0);
+    let mut end = 0;
+    for row in rows {
+        let at = end..end + row.nnz();
+        row.decode(GENES as u64, &mut memory.indices[at.clone()], &mut values[at.clone()])?;
+        end = at.end;
+        memory.indptr.push(end as u64);
+    }
+    let batch = Batch { chunk: memory, cells, totals: None };
     tokenizer.append(&batch, &mut Random::new(1, 0), tokens).map(drop)
 }
 
@@ -194,7 +209,9 @@ fn run() -> Result<()> {
     for (name, description) in models {
         let tokenizer = prepare(description, &gene_of)?;
         let new = |rows: &[Row<'_>]| Rows::with_capacity(&tokenizer, rows.len());
-        let step = |batch: &mut Rows, rows: &[Row<'_>], cells: &[u64]| tokenize(&tokenizer, rows, cells, batch);
+        let mut memory = CsrChunk::empty(Dtype::F32);
+        let step =
+            |batch: &mut Rows, rows: &[Row<'_>], cells: &[u64]| tokenize(&tokenizer, rows, cells, &mut memory, batch);
         pool.install(|| measure(name, &rows, new, step))?;
     }
     Ok(())

@@ -25,6 +25,20 @@ impl Stream {
         (self.bits(i) >> 11) as i64 as f64 / (1_u64 << 53) as f64
     }
 
+    /// [`Stream::unit`] of many, of which processors can do several at once.
+    #[inline(always)]
+    pub(crate) fn units(self, of: &[u32], out: &mut [f64]) {
+        // Bits of the numbers 2^52 and 2^84, whose fractions take 32 bits each.
+        const LOW: u64 = 0x4330_0000_0000_0000;
+        const HIGH: u64 = 0x4530_0000_0000_0000;
+        for (&i, unit) in of.iter().zip(out) {
+            let bits = self.bits(u64::from(i)) >> 11;
+            let high = f64::from_bits(bits >> 32 | HIGH) - f64::from_bits(HIGH);
+            let low = f64::from_bits(bits & 0xffff_ffff | LOW) - f64::from_bits(LOW);
+            *unit = (high + low) / (1_u64 << 53) as f64;
+        }
+    }
+
     /// In 0..n; `n` is above 0.
     pub(crate) fn below(self, i: u64, n: usize) -> usize {
         ((u128::from(self.bits(i)) * n as u128) >> 64) as usize
@@ -41,6 +55,14 @@ mod tests {
         let s = Stream(1_234_567);
         assert_eq!([s.bits(0), s.bits(1)], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
         assert_eq!(s.bits(4), 16_408_922_859_458_223_821);
+    }
+
+    #[test]
+    fn many_numbers_are_those_of_one_at_a_time() {
+        let (s, of) = (Stream::keyed(3, &[1]), [7, 0, u32::MAX, 12, 13, 5_000]);
+        let mut units = [0.0; 5];
+        s.units(&of, &mut units);
+        assert_eq!(units, [7, 0, u32::MAX, 12, 13].map(|i| s.unit(u64::from(i))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::bins::Span;
 use super::columns::Columns;
 use super::description::{Binning, Description, Fill, Order, Select, Transform, Weight};
 use super::distinct::Distinct;
-use super::entries::{Genes, are_expressed};
+use super::entries::Genes;
 use super::matching::DROP;
 use super::memory::Places;
 use super::row::{Cell, needs_total};
@@ -20,6 +20,8 @@ const WORDS: usize = 1 << 10;
 /// Behind the genes, numbers for the columns that are left out: many, since one alone would wait for
 /// itself.
 const LEFT_OUT: usize = 1 << 10;
+/// Numbers that are drawn at once.
+const DRAWS: usize = 64;
 
 /// The columns of a matrix, for rows of bins.
 pub(super) struct Binned {
@@ -61,12 +63,9 @@ impl Binned {
     /// the row is none for this: it has none, odd values, or too many.
     pub(super) fn sort<T: Value>(&self, ordered: &mut Ordered, distinct: &mut Distinct, cell: &Cell<'_, T>) -> bool {
         #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            if has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt") {
-                // SAFETY: the processor has what the function is compiled for.
-                return unsafe { sort_avx2(self, ordered, distinct, cell.columns, cell.values) };
-            }
+        if has_vectors() {
+            // SAFETY: the processor has what the function is compiled for.
+            return unsafe { sort_avx2(self, ordered, distinct, cell.columns, cell.values) };
         }
         sort(self, ordered, distinct, cell.columns, cell.values)
     }
@@ -88,10 +87,13 @@ impl Binned {
     ) {
         let entries = &ordered.entries[..ordered.n];
         let span = |i: u32| spans[(entries[i as usize] >> 16) as usize];
-        match draw {
-            Some(stream) => out.extend(picked.iter().map(|&i| span(i).pick(stream.unit(u64::from(i))))),
-            None => out.extend(picked.iter().map(|&i| span(i).last())),
+        let Some(stream) = draw else { return out.extend(picked.iter().map(|&i| span(i).last())) };
+        #[cfg(target_arch = "x86_64")]
+        if has_vectors() {
+            // SAFETY: the processor has what the function is compiled for.
+            return unsafe { draw_avx2(picked, stream, span, out) };
         }
+        draw_bins(picked, stream, span, out);
     }
 }
 
@@ -130,30 +132,56 @@ impl Ordered {
     /// One thing after the other: a loop that looks up and marks takes longer than two.
     #[inline(always)]
     fn order(&mut self, map: &[u16], end: usize, columns: &[u32], codes: &[u16]) -> usize {
+        let (present, before) = (&mut *self.present, &mut *self.before);
+        assert!(columns.iter().fold(true, |all, &c| all & ((c as usize) < map.len())), "columns beyond the genes");
         self.numbers.clear();
-        self.numbers.extend(columns.iter().map(|&column| map[column as usize]));
+        // SAFETY: all columns were compared with the number of them.
+        self.numbers.extend(columns.iter().map(|&c| unsafe { *map.get_unchecked(c as usize) }));
         for &number in &self.numbers {
-            self.present[usize::from(number / 64)] |= 1 << (number % 64);
+            present[usize::from(number / 64)] |= 1 << (number % 64);
         }
         let words = (end.next_multiple_of(64) + LEFT_OUT) / 64;
-        let (present, before) = (&mut self.present[..words], &mut self.before[..words]);
         let mut n = 0;
-        for (word, before) in present.iter().zip(before) {
+        for (word, before) in present[..words].iter().zip(before.iter_mut()) {
             *before = n;
             n += word.count_ones() as u16;
         }
         if self.entries.len() < columns.len() {
             self.entries.resize(columns.len(), 0);
         }
-        let entries = self.entries.as_mut_slice();
+        let entries = &mut self.entries[..columns.len()];
         for (&number, &code) in self.numbers.iter().zip(codes) {
             let at = usize::from(number / 64);
-            let lower = self.present[at] & ((1 << (number % 64)) - 1);
-            let place = self.before[at] + lower.count_ones() as u16;
-            entries[usize::from(place)] = u32::from(code) << 16 | u32::from(number);
+            let lower = present[at] & ((1 << (number % 64)) - 1);
+            let place = before[at] + lower.count_ones() as u16;
+            // SAFETY: so many bits come before that of this entry, each of another one.
+            unsafe { *entries.get_unchecked_mut(usize::from(place)) = u32::from(code) << 16 | u32::from(number) };
         }
-        self.present[..words].fill(0);
-        usize::from(self.before[end.div_ceil(64)])
+        present[..words].fill(0);
+        usize::from(before[end.div_ceil(64)])
+    }
+}
+
+/// Whether the processor has the instructions that `*_avx2` are compiled for.
+#[cfg(target_arch = "x86_64")]
+fn has_vectors() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt")
+}
+
+/// [`draw_bins`] with instructions that not every processor has: they draw several numbers at once.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn draw_avx2(picked: &[u32], stream: Stream, span: impl Fn(u32) -> Span, out: &mut Places<'_, f32>) {
+    draw_bins(picked, stream, span, out);
+}
+
+#[inline(always)]
+fn draw_bins(picked: &[u32], stream: Stream, span: impl Fn(u32) -> Span, out: &mut Places<'_, f32>) {
+    for picked in picked.chunks(DRAWS) {
+        let mut draws = [0.0; DRAWS];
+        stream.units(picked, &mut draws);
+        out.extend(picked.iter().zip(draws).map(|(&i, draw)| span(i).pick(draw)));
     }
 }
 
@@ -179,11 +207,68 @@ fn sort<T: Value>(
     columns: &[u32],
     values: &[T],
 ) -> bool {
-    // Places have 16 bits.
-    if columns.len() > usize::from(u16::MAX) || !are_expressed(values) || !distinct.code(values) {
+    // Places have 16 bits. Where few values are counts, codes take longer than the general way.
+    if columns.len() > usize::from(u16::MAX) || !distinct.code(values, values.len() / 4) {
         return false;
     }
     ordered.n = ordered.order(&binned.numbers, binned.tokens.len(), columns, distinct.codes());
     distinct.replace(ordered.entries[..ordered.n].iter().map(|entry| (entry >> 16) as u16));
     ordered.n > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Columns in reverse order of six genes, of which the second and the last have no token.
+    fn binned() -> Binned {
+        let tokens = vec![10, DROP, 12, 13, 14, DROP];
+        let columns = Columns::Stored { gene_of: vec![5, 4, 3, 2, 1, 0], known: vec![DROP, 4, 3, 2, DROP, 0] };
+        let genes = Genes {
+            known: Genes::known(&tokens),
+            all_known: false,
+            tokens,
+            scales: Vec::new(),
+            factors: Vec::new(),
+            first_of_token: Vec::new(),
+            positions: Vec::new(),
+            fillers: Vec::new(),
+        };
+        let d = Description::scgpt(4, 5, Binning::ScGpt, -2.0);
+        assert!(Binned::new(&d, &genes, &Columns::Genes).is_none());
+        assert!(Binned::new(&Description::scgpt(4, 5, Binning::Strict, -2.0), &genes, &columns).is_none());
+        Binned::new(&d, &genes, &columns).unwrap()
+    }
+
+    #[test]
+    fn nonzeros_are_put_in_order_without_those_that_have_no_token() {
+        let (binned, mut ordered, mut distinct) = (binned(), Ordered::default(), Distinct::default());
+        for is_baseline in [true, false, true] {
+            let (columns, values) = (&[0, 1, 2, 4, 5][..], &[9.0_f32, 2.0, 300.0, 8.0, 2.0][..]);
+            let cell = Cell { number: 0, columns, values, total: None };
+            let found = match is_baseline {
+                true => sort(&binned, &mut ordered, &mut distinct, columns, values),
+                false => binned.sort(&mut ordered, &mut distinct, &cell),
+            };
+            assert!(found && ordered.n() == 3);
+            assert!(binned.tokens(&ordered, &[0, 1, 2]).eq([10, 13, 14]));
+            // What has no token is not counted.
+            assert!(distinct.iter().map(|(value, _, n)| (value, n)).eq([(2.0, 2), (300.0, 1)]));
+        }
+    }
+
+    #[test]
+    fn other_rows_go_the_general_way() {
+        let (binned, mut ordered, mut distinct) = (binned(), Ordered::default(), Distinct::default());
+        let mut sort = |columns: &[u32], values: &[f64]| {
+            binned.sort(&mut ordered, &mut distinct, &Cell { number: 0, columns, values, total: None })
+        };
+        assert!(!sort(&[1, 2, 3, 5], &[1.0, 2.0, 0.5, 1e9]));
+        assert!(sort(&[1, 2, 3, 5], &[1.0, 2.0, 0.5, 1.0]));
+        for odd in [0.0, -2.0, f64::NAN, f64::INFINITY, 1e-40] {
+            assert!(!sort(&[1, 2, 3, 5], &[1.0, 2.0, odd, 1.0]), "{odd}");
+        }
+        // None is left, or none is there.
+        assert!(!sort(&[0, 4], &[1.0, 2.0]) && !sort(&[], &[]));
+    }
 }

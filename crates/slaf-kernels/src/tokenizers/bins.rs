@@ -13,11 +13,13 @@ pub(super) struct Binner {
     edges: Vec<f64>,
 }
 
-/// The number of edges below a value, and of edges up to it.
+/// The bins of a value: as numbers that draws are computed with.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Span {
-    below: u16,
-    upto: u16,
+    /// The number of edges up to the value, which is its last bin.
+    upto: f64,
+    /// The number of edges below the value, less `upto`.
+    down: f64,
 }
 
 impl Span {
@@ -27,8 +29,7 @@ impl Span {
         // Adding 2^52 rounds to a whole number. `f64::ceil` would be a call, since the least
         // instruction set has no rounding.
         const WHOLE: f64 = 4_503_599_627_370_496.0;
-        let (r, l) = (f64::from(self.below), f64::from(self.upto));
-        let x = u * (r - l) + l;
+        let x = u * self.down + self.upto;
         let whole = (x + WHOLE) - WHOLE;
         (if whole < x { whole + 1.0 } else { whole }) as f32
     }
@@ -36,7 +37,7 @@ impl Span {
     /// The last bin.
     #[inline(always)]
     pub(super) fn last(self) -> f32 {
-        f32::from(self.upto)
+        self.upto as f32
     }
 }
 
@@ -151,7 +152,8 @@ impl<'a> Walk<'a> {
         while self.edges.get(self.upto).is_some_and(|&q| q <= value) {
             self.upto += 1;
         }
-        Span { below: self.below as u16, upto: self.upto as u16 }
+        let upto = self.upto as f64;
+        Span { upto, down: self.below as f64 - upto }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Counts, and what is computed from counts cell by cell, have few different values in a cell.
 //! Finding them is faster than sorting all values, and bins and ranks follow from them.
 
+use super::entries::is_expressed;
 use slaf_core::Value;
 
 /// Different values up to which it is worth it.
@@ -13,6 +14,9 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// Whole numbers below this are their own codes.
 const DIRECT: usize = 256;
 const NOT_DIRECT: u16 = u16::MAX;
+
+/// Codes up to this one are most of a cell's.
+const USUAL: u16 = 4;
 
 /// Parts of a cell that are gone through side by side. Most entries have the same value, and an
 /// addition to a counter waits for the last one to it: each part has counters of its own.
@@ -32,6 +36,8 @@ pub(super) struct Distinct {
     keys: Box<[u64; SLOTS]>,
     key_codes: Box<[u16; SLOTS]>,
     places: Vec<[u32; PARTS]>,
+    /// The codes above [`USUAL`].
+    rare: Vec<u16>,
 }
 
 impl Default for Distinct {
@@ -44,60 +50,89 @@ impl Default for Distinct {
             keys: Box::new([0; SLOTS]),
             key_codes: Box::new([0; SLOTS]),
             places: Vec::new(),
+            rare: Vec::new(),
         }
     }
 }
 
-/// The code of a whole number below [`DIRECT`]; [`NOT_DIRECT`] for every other value.
+/// The code of a whole number above 0 and below [`DIRECT`]; [`NOT_DIRECT`] for every other value.
 #[inline(always)]
 fn direct(value: f64) -> u16 {
     // Adding 2^52 rounds to a whole number and leaves it in the low bits. Unlike a conversion,
     // processors do it with several values at once.
     const WHOLE: f64 = 4_503_599_627_370_496.0;
     let rounded = value + WHOLE;
-    let is_direct = (rounded - WHOLE == value) & (value < DIRECT as f64);
+    let is_direct = (rounded - WHOLE == value) & (value > 0.0) & (value < DIRECT as f64);
     if is_direct { rounded.to_bits() as u16 } else { NOT_DIRECT }
 }
 
 impl Distinct {
     /// Finds the different values, which are finite and above 0; false if there are too many.
     pub(super) fn find(&mut self, values: &[f64]) -> bool {
-        let found = self.code(values);
+        let found = self.code(values, values.len());
         if found {
-            self.count_codes();
+            self.count_parts();
+            self.sort();
         }
         found
     }
 
-    /// The codes of values alone; false if there are too many different ones.
+    /// The codes of values alone; false if there are too many different ones, any that is no expression,
+    /// or more than `others` that are no small whole numbers.
     #[inline(always)]
-    pub(super) fn code<T: Value>(&mut self, values: &[T]) -> bool {
+    pub(super) fn code<T: Value>(&mut self, values: &[T], others: usize) -> bool {
         self.codes.clear();
         self.codes.extend(values.iter().map(|value| direct(value.as_f64())));
         self.others.clear();
+        if others < values.len() && occurs(&self.codes, NOT_DIRECT) > others {
+            return false;
+        }
         let mut start = 0;
         while let Some(at) = position(&self.codes[start..], NOT_DIRECT) {
-            let Some(code) = self.code_of_other(values[start + at].as_f64()) else { return false };
+            let value = values[start + at].as_f64();
+            let Some(code) =
+                Some(value).filter(|&x| is_expressed(x) && x <= f64::MAX).and_then(|x| self.code_of_other(x))
+            else {
+                return false;
+            };
             self.codes[start + at] = code;
             start += at + 1;
         }
         true
     }
 
-    /// Puts other entries in the place of those that have codes, and counts them.
+    /// Puts other entries in the place of those that have codes, and finds their different values. They
+    /// cannot be ranked.
     #[inline(always)]
     pub(super) fn replace(&mut self, codes: impl Iterator<Item = u16>) {
         self.codes.clear();
         self.codes.extend(codes);
-        self.count_codes();
-    }
-
-    fn count_codes(&mut self) {
         self.counts.clear();
         self.counts.resize(DIRECT + self.others.len(), [0; PARTS]);
-        self.sorted.clear();
+        self.rare.resize(self.codes.len(), 0);
+        let mut n = 0;
+        for &code in &self.codes {
+            self.rare[n] = code;
+            // Without a branch, which would often be mispredicted.
+            n += usize::from(code > USUAL);
+        }
+        let (codes, counts) = (&self.rare[..n], &mut self.counts);
+        for_parts(n, |part, i| counts[usize::from(codes[i])][part] += 1);
+        (0..=USUAL).for_each(|code| self.counts[usize::from(code)][0] = occurs(&self.codes, code) as u32);
+        self.sort();
+    }
+
+    /// Counts the entries of each part that have a code.
+    fn count_parts(&mut self) {
+        self.counts.clear();
+        self.counts.resize(DIRECT + self.others.len(), [0; PARTS]);
         let (codes, counts) = (&self.codes, &mut self.counts);
         for_parts(codes.len(), |part, i| counts[usize::from(codes[i])][part] += 1);
+    }
+
+    /// Sorts the codes that were counted.
+    fn sort(&mut self) {
+        self.sorted.clear();
         let used = |code: &u16| self.counts[usize::from(*code)] != [0; PARTS];
         self.sorted.extend((0..DIRECT as u16).filter(used).map(|code| (f64::from(code), code)));
         if !self.others.is_empty() {
@@ -177,6 +212,13 @@ fn position(codes: &[u16], code: u16) -> Option<usize> {
     let chunk = codes.chunks(AT_ONCE).position(|c| c.iter().fold(false, |any, &c| any | (c == code)))?;
     let start = chunk * AT_ONCE;
     codes[start..].iter().position(|&c| c == code).map(|at| start + at)
+}
+
+/// How often a code occurs; many at once are compared with it.
+#[inline(always)]
+fn occurs(codes: &[u16], code: u16) -> usize {
+    let of = |chunk: &[u16]| chunk.iter().fold(0, |n, &c| n + u16::from(c == code));
+    codes.chunks(usize::from(u16::MAX)).map(|chunk| usize::from(of(chunk))).sum()
 }
 
 /// Calls `each(part, i)` for all of `0..n`, within a part in rising order.

@@ -62,13 +62,12 @@ impl KeyOf<'_> {
 /// Whether a value is not taken for zero: rough keys of smaller values would not be as exact as they
 /// have to be.
 #[inline(always)]
-fn is_expressed(x: f64) -> bool {
+pub(super) fn is_expressed(x: f64) -> bool {
     x >= f64::from(f32::MIN_POSITIVE)
 }
 
 /// Whether all values are finite and none is taken for zero.
-#[inline]
-pub(super) fn are_expressed<T: Value>(values: &[T]) -> bool {
+fn are_expressed<T: Value>(values: &[T]) -> bool {
     values.iter().fold(true, |all, v| all & is_expressed(v.as_f64()) & (v.as_f64() <= f64::MAX))
 }
 

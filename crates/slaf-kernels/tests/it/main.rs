@@ -18,7 +18,7 @@ mod stored;
 mod vocabularies;
 
 use slaf_core::{CsrChunk, Dtype, ErrorKind, Result, Values};
-use slaf_kernels::tokenizers::{Batch, GeneColumn, Output, Random, Tokenized, Tokenizer};
+use slaf_kernels::tokenizers::{self, Batch, GeneColumn, Output, Random, Tokenized, Tokenizer};
 use std::path::{Path, PathBuf};
 
 /// A cell: genes and values, by rising gene.
@@ -46,6 +46,36 @@ struct Rows {
 }
 
 fn tokenize_with(t: &Tokenizer, batch: &Batch<'_>, random: &mut Random) -> Result<Rows> {
+    let mut again = random.clone();
+    let found = overwrite(t, batch, random);
+    check_append(t, batch, &mut again, &found);
+    found
+}
+
+/// Appended rows are those that [`Tokenizer::tokenize`] writes, behind what was there.
+fn check_append(t: &Tokenizer, batch: &Batch<'_>, random: &mut Random, expected: &Result<Rows>) {
+    let n = t.length();
+    let values = if t.has_values() { vec![-7.0; n] } else { Vec::new() };
+    let before = tokenizers::Rows { input_ids: vec![-7; n], attention_mask: vec![true; n], values };
+    let mut appended = before.clone();
+    match (t.append(batch, random, &mut appended), expected) {
+        (Ok(done), Ok(expected)) => {
+            assert_eq!(done, expected.done);
+            let ids = before.input_ids.iter().chain(expected.ids.iter().flatten());
+            let mask = before.attention_mask.iter().chain(expected.mask.iter().flatten());
+            let values = before.values.iter().chain(expected.values.iter().flatten());
+            assert!(appended.input_ids.iter().eq(ids) && appended.attention_mask.iter().eq(mask));
+            assert!(appended.values.iter().eq(values));
+        }
+        (Err(found), Err(expected)) => {
+            assert_eq!(found.to_string(), expected.to_string());
+            assert_eq!(appended, before);
+        }
+        (found, expected) => panic!("{found:?} in place of {expected:?}"),
+    }
+}
+
+fn overwrite(t: &Tokenizer, batch: &Batch<'_>, random: &mut Random) -> Result<Rows> {
     let n = batch.cells.len() * t.length();
     // What was in the buffers before must not show.
     let (mut ids, mut mask) = (vec![-9; n], vec![true; n]);

@@ -90,6 +90,37 @@ proptest! {
     }
 }
 
+/// Counts alone, small and large, and few other values.
+fn counts() -> impl Strategy<Value = Cell> {
+    let value = prop_oneof![
+        60 => (1_u8..4).prop_map(f64::from),
+        6 => (4_u16..300).prop_map(f64::from),
+        6 => (1_u16..900).prop_map(|x| f64::from(x) / 7.0),
+        1 => Just(3e9),
+    ];
+    proptest::collection::btree_map(0..N_GENES, value, 0..70).prop_map(|m| m.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn bins_of_counts_are_the_same_in_any_order_of_the_columns(
+        cells in proptest::collection::vec(counts(), 1..4),
+        gene_of in Just((0..N_GENES).collect::<Vec<u32>>()).prop_shuffle(),
+        length in 4_usize..80,
+        dtype in prop_oneof![Just(Dtype::F32), Just(Dtype::F64), Just(Dtype::U32)],
+    ) {
+        let models = [Binning::Deterministic, Binning::ScGpt].map(|mode| Description::scgpt(length, 51, mode, -2.0));
+        for select in [models[0].select, Select::Head] {
+            for model in &models {
+                let tokenizer = tokenizer(Description { select, ..model.clone() }, &[1.0; N_GENES as usize], false);
+                let expected = tokenize(&tokenizer, &chunk(&cells, dtype));
+                let found = tokenize(&tokenizer.with_columns(&gene_of).unwrap(), &stored(&cells, &gene_of, dtype));
+                prop_assert_eq!(found, expected, "{:?}", tokenizer.description());
+            }
+        }
+    }
+}
+
 /// Rows that are sorted by radix in full, and cut.
 #[test]
 fn large_rows_are_the_same() {

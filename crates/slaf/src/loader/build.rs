@@ -6,7 +6,7 @@ use super::options::Form;
 use super::prepared::{Columns, Prepared};
 use crate::reader::PackedRows;
 use slaf_core::order::{DROP, Renumber};
-use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Value, Values, with_dtype};
+use slaf_core::{Context, CsrChunk, Error, ErrorKind, Result, Value, Values, with_dtype, with_values};
 use slaf_kernels::tokenizers::{Batch, Random, Rows};
 use std::ops::Range;
 
@@ -82,6 +82,32 @@ impl Prepared {
             indptr.push(indices.len() as u64);
         }
         Ok(CsrChunk { indptr, indices, values: T::wrap(values) })
+    }
+
+    /// Decodes rows as they are stored into memory that is used again.
+    fn decode_again(&self, packed: &PackedRows, places: &[u32], chunk: &mut CsrChunk) -> Result<()> {
+        let rows = places.iter().map(|&p| packed.row(p as usize)).collect::<Result<Vec<_>>>()?;
+        if chunk.values.dtype() != self.stored {
+            chunk.values = Values::empty(self.stored);
+        }
+        chunk.indptr.truncate(1);
+        chunk.indptr.extend(rows.iter().scan(0, |end, row| {
+            *end += row.nnz() as u64;
+            Some(*end)
+        }));
+        let n = rows.iter().map(|r| r.nnz()).sum();
+        chunk.indices.resize(n, 0);
+        with_values!(&mut chunk.values, values => {
+            values.resize(n, Default::default());
+            let (mut columns, mut values) = (chunk.indices.as_mut_slice(), values.as_mut_slice());
+            for row in rows {
+                let (row_columns, later_columns) = columns.split_at_mut(row.nnz());
+                let (row_values, later_values) = values.split_at_mut(row.nnz());
+                row.decode(self.n_cols, row_columns, row_values)?;
+                (columns, values) = (later_columns, later_values);
+            }
+        });
+        Ok(())
     }
 
     /// Rows with the values of the batch.
@@ -212,13 +238,13 @@ fn tokens(
     let length = tokenizer.length();
     let mut rows = Rows::with_capacity(tokenizer, cells.len());
     let mut kept = Vec::with_capacity(cells.len());
-    let mut random = Random::new(seed, epoch);
+    let (mut random, mut chunk) = (Random::new(seed, epoch), CsrChunk::empty(sources[0].stored));
     for run in rack.runs(batch).flat_map(few) {
         let number = rack.cells[run.start].0;
         let (source, tokenizer) = prepared(number)?;
         let packed = rack.packed(number)?;
         let places = &rack.places[run.clone()];
-        let chunk = with_dtype!(source.stored, T => source.decode::<T>(packed, places, Columns::Stored, None))?;
+        source.decode_again(packed, places, &mut chunk)?;
         let here: Vec<u64> = rack.cells[run].iter().map(|c| c.1).collect();
         let done = tokenizer
             .append(&Batch { chunk: &chunk, cells: &here, totals: None }, &mut random, &mut rows)
