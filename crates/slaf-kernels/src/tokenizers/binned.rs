@@ -181,7 +181,7 @@ fn draw_bins(picked: &[u32], stream: Stream, span: impl Fn(u32) -> Span, out: &m
     for picked in picked.chunks(DRAWS) {
         let mut draws = [0.0; DRAWS];
         stream.units(picked, &mut draws);
-        out.extend(picked.iter().zip(draws).map(|(&i, draw)| span(i).pick(draw)));
+        out.extend(picked.iter().zip(&draws).map(|(&i, &draw)| span(i).pick(draw)));
     }
 }
 

@@ -18,6 +18,7 @@ impl<'a, T: Copy> Places<'a, T> {
     ///
     /// # Panics
     /// If there are fewer places than values.
+    #[inline(always)]
     pub(super) fn extend(&mut self, values: impl ExactSizeIterator<Item = T>) {
         let n = values.len();
         let places = self.take(n);

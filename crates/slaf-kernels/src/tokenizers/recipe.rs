@@ -1,6 +1,5 @@
 //! A tokenizer as a file: a description with its tables.
 
-use super::binned::Binned;
 use super::by_key::ByKey;
 use super::columns::Columns;
 use super::description::{Description, Fill, IdStyle, Order, Special};
@@ -118,7 +117,8 @@ impl Recipe {
             last: d.last.iter().map(special).collect::<Result<_>>()?,
             pad: special(&d.pad)?,
             by_key: ByKey::new(d, &genes, &Columns::Genes),
-            binned: Binned::new(d, &genes, &Columns::Genes),
+            // The columns are genes in order already.
+            binned: None,
             columns: Columns::Genes,
             genes,
             d: d.clone(),
