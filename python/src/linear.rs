@@ -252,9 +252,8 @@ fn nearest_others(
     };
     let total = points.len().checked_div(dims).unwrap_or(0) as u64;
     let found = work::run_with_progress(py, None, move |progress| {
-        let done = |phase, done: usize| {
-            progress(slaf::ProgressEvent { phase, cells_done: done as u64, cells_total: total })
-        };
+        let done =
+            |phase, done: usize| progress(slaf::ProgressEvent { phase, cells_done: done as u64, cells_total: total });
         let threads = slaf::threads()?;
         match &points {
             Points::F32(values) => all_nearest(values, dims, k, metric, effort, threads, &done),
