@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slaf import _conditions, _frames, _slaf
+from slaf import _conditions, _frames
 from slaf._asking import Asking
 from slaf._async import Asynchronous
 from slaf._errors import invalid
@@ -377,10 +377,9 @@ class SLAFArray(Asking, Expression, Measured, Search, Indexing, Growing, Asynchr
 
     def _where(self, of: str, condition: str) -> npt.NDArray[np.bool_]:
         """Tell which rows of obs or var fulfil a condition in SQL."""
-        what = WHAT[of]
-        found = self.query(_slaf.rows_where(what, text("where", condition)))
+        found = self._store.native.rows_where(of, text("where", condition))
         fulfilled = np.zeros(len(self._store.axis(of)), dtype=np.bool_)
-        fulfilled[found[f"{what}_integer_id"].to_numpy()] = True
+        fulfilled[found] = True
         return fulfilled
 
     def _condition_columns(self, of: str, names: list[str]) -> list[Any]:

@@ -99,7 +99,6 @@ __all__ = [
     "reduce_stored",
     "rename",
     "rollback",
-    "rows_where",
     "search",
     "serve",
     "split_points",
@@ -282,6 +281,7 @@ class Dataset:
         measured: bool,
         cancel: Cancel | None = None,
     ) -> ArrowStream: ...
+    def rows_where(self, of: str, condition: str) -> npt.NDArray[np.uint64]: ...
     def query_stream(
         self,
         sql: str,
@@ -686,7 +686,6 @@ def index_report(
 def rankings(
     dataset: Dataset, of: str, key: str, rows: _Rows, k: int, metric: str
 ) -> ArrowStream: ...
-def rows_where(what: str, condition: str) -> str: ...
 
 @final
 class Pieces:

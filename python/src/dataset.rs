@@ -12,7 +12,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3_arrow::PyRecordBatchReader;
-use slaf::{ArrayKey, Axis, DatasetOptions, ExportFormat, ExportOptions, Selection, TripletOrder, Verify};
+use slaf::{ArrayKey, Axis, Cancel, DatasetOptions, ExportFormat, ExportOptions, Selection, TripletOrder, Verify};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -493,6 +493,13 @@ impl Dataset {
             false => work::run_or_cancel(py, &cancel, ask)?,
         };
         ArrowStream::for_polars(py, result.schema, result.batches)
+    }
+
+    fn rows_where(&self, py: Python<'_>, of: Named<Axis>, condition: String) -> PyResult<Py<PyArray1<u64>>> {
+        let (dataset, cancel) = (self.dataset(py)?, Cancel::default());
+        let stopped = cancel.clone();
+        let rows = work::run_or_cancel(py, &cancel, move || dataset.rows_where(of.0, &condition, &stopped))?;
+        Ok(PyArray1::from_vec(py, rows).unbind())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the arguments of Python's function")]

@@ -2,7 +2,6 @@
 
 use crate::arguments::{Chosen, Named, selection};
 use crate::dataset::Dataset;
-use crate::error;
 use crate::output::{ArrowStream, to_json};
 use crate::work;
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1};
@@ -14,8 +13,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Hits>()?;
     module.add_function(wrap_pyfunction!(search, module)?)?;
     module.add_function(wrap_pyfunction!(rankings, module)?)?;
-    module.add_function(wrap_pyfunction!(index_report, module)?)?;
-    module.add_function(wrap_pyfunction!(rows_where, module)?)
+    module.add_function(wrap_pyfunction!(index_report, module)?)
 }
 
 /// What was found for each query: where its hits begin, and their numbers and distances.
@@ -89,10 +87,4 @@ fn rankings(
     let (dataset, key) = (dataset.dataset(py)?, ArrayKey { axis: of.0, name: key });
     let options = SearchOptions { k, measure: metric.0, exclude_self: true, ..SearchOptions::default() };
     Ok(ArrowStream::new(work::run(py, move || dataset.rankings(&key, &rows.0, options))?))
-}
-
-/// [`slaf::rows_where`].
-#[pyfunction]
-fn rows_where(py: Python<'_>, what: &str, condition: &str) -> PyResult<String> {
-    slaf::rows_where(what, condition).map_err(|e| error::to_py(py, &e))
 }

@@ -187,6 +187,8 @@ def test_filter_by_sql(array):
     assert array.filter_genes("highly_variable", symbol="S2")["gene_id"].to_list() == ["gene2"]
     with pytest.raises(slaf.SlafError):
         array.filter_cells("n_counts >")
+    with pytest.raises(slaf.QueryError, match="Line: 1, Column: 12"):
+        array.filter_cells("n_counts > > 1")
 
 
 def test_unknown_columns_come_with_near_ones(array):

@@ -2,10 +2,9 @@ use crate::answer::AnswerArgs;
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
 use crate::store::StoreArgs;
-use arrow::array::{AsArray, RecordBatch, RecordBatchIterator};
-use arrow::datatypes::Int64Type;
+use arrow::array::{RecordBatch, RecordBatchIterator};
 use slaf::neighbors::Measure;
-use slaf::{ArrayKey, Axis, Dataset, Error, SearchOptions, SearchQuery, Selection};
+use slaf::{ArrayKey, Axis, Cancel, Dataset, Error, SearchOptions, SearchQuery, Selection};
 
 /// Find the cells that are nearest to others by an embedding
 ///
@@ -94,12 +93,7 @@ impl Question {
 
     fn among(&self, dataset: &Dataset) -> slaf::Result<Selection> {
         let Some(condition) = &self.condition else { return Ok(Selection::All) };
-        let what = if self.axis() == Axis::Cells { "cell" } else { "gene" };
-        let found = dataset.query(&slaf::rows_where(what, condition)?)?;
-        let numbers = found.batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
-        let mut numbers: Vec<u64> = numbers.map(|&number| number as u64).collect();
-        numbers.sort_unstable();
-        Ok(Selection::Ids(numbers))
+        Ok(Selection::Ids(dataset.rows_where(self.axis(), condition, &Cancel::default())?))
     }
 
     fn find(&self) -> slaf::Result<RecordBatch> {

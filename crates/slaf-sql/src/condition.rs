@@ -6,22 +6,14 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use slaf_core::{Error, ErrorKind, Result};
 
-/// What comes before a condition: a line of its own.
-fn before(what: &str) -> String {
-    format!("SELECT {what}_integer_id FROM {what}s WHERE (\n")
-}
-
-/// The lines of a query that are not the user's, who gave a condition alone.
-pub(crate) fn lines_before(query: &str) -> u64 {
-    u64::from(["cell", "gene"].iter().any(|what| query.starts_with(&before(what))))
-}
-
 /// The query for the numbers of the cells (`what` is `cell`) or genes (`gene`) that fulfil a
-/// condition.
+/// condition, and how many of its lines come before the condition: see [`Query::parse`].
+///
+/// [`Query::parse`]: crate::Query::parse
 ///
 /// # Errors
 /// `invalid-query` for a text that holds no condition, or more than one.
-pub fn rows_where(what: &str, condition: &str) -> Result<String> {
+pub fn rows_where(what: &str, condition: &str) -> Result<(String, u64)> {
     let invalid = |message: String| Err(Error::new(ErrorKind::InvalidQuery, message));
     let tokens = Tokenizer::new(&GenericDialect {}, condition)
         .tokenize()
@@ -43,7 +35,7 @@ pub fn rows_where(what: &str, condition: &str) -> Result<String> {
         return invalid(format!("a ( without ) in the condition {condition:?}"));
     }
     // The line break ends a comment at the end of the text.
-    Ok(format!("{}{condition}\n)", before(what)))
+    Ok((format!("SELECT {what}_integer_id FROM {what}s WHERE (\n{condition}\n)"), 1))
 }
 
 #[cfg(test)]
@@ -58,15 +50,22 @@ mod tests {
             ("n > 1 AND\n  t = = 'a'", "Line: 2, Column: 7"),
             ("n IN (1, 2) 3", "Line: 1, Column: 13"),
         ] {
-            let query = rows_where("cell", condition).unwrap();
-            let error = Query::parse(&query, Columns::default(), Dialect::default()).unwrap_err();
+            let (query, lines_before) = rows_where("cell", condition).unwrap();
+            let error = Query::parse(&query, lines_before, Columns::default(), Dialect::default()).unwrap_err();
             assert!(error.message().contains(place), "{condition}: {error}");
         }
     }
 
     #[test]
+    fn a_query_of_the_same_words_counts_from_its_own_begin() {
+        let (query, _) = rows_where("cell", "n > > 1").unwrap();
+        let error = Query::parse(&query, 0, Columns::default(), Dialect::default()).unwrap_err();
+        assert!(error.message().contains("Line: 2, Column: 5"), "{error}");
+    }
+
+    #[test]
     fn a_condition_stays_within_its_parentheses() {
-        let query = rows_where("cell", "(n > 1) AND t IN (')', \"(\") -- )").unwrap();
+        let (query, _) = rows_where("cell", "(n > 1) AND t IN (')', \"(\") -- )").unwrap();
         let expected = "SELECT cell_integer_id FROM cells WHERE (\n(n > 1) AND t IN (')', \"(\") -- )\n)";
         assert_eq!(query, expected);
         for condition in ["", " \n", "-- nothing", "/* ( */", "1=1) OR (1=1", ")(", "(n > 1", "n > 1)", "n = 'a"] {

@@ -409,7 +409,7 @@ mod tests {
     fn parse(sql: &str) -> Result<Query> {
         let mut columns = Columns::default();
         ["a", "b"].iter().for_each(|name| columns.add("cells", name, &DataType::Utf8));
-        Query::parse(sql, columns, Dialect::Slaf)
+        Query::parse(sql, 0, columns, Dialect::Slaf)
     }
 
     fn kind(sql: String) -> Option<ErrorKind> {

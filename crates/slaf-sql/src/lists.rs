@@ -1,6 +1,5 @@
 //! Lists as values of parameters: `IN $list`, `= ANY($list)`, `unnest($list)`.
 
-use crate::condition::lines_before;
 use crate::parameters::{Parameter, ParameterType, Parameters};
 use crate::walk::walk_mut;
 use datafusion::sql::sqlparser::ast::{
@@ -13,14 +12,17 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Tok
 use slaf_core::Error;
 use std::ops::ControlFlow;
 
-/// The tokens of a text, with parentheses around a parameter that follows IN. Those of a condition that a
-/// user gave alone are where they are in it.
-pub(crate) fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSpan>, TokenizerError> {
-    let mut tokens = Vec::new();
-    let (mut after_in, before) = (false, lines_before(sql));
+/// The tokens of a text, with parentheses around a parameter that follows IN. Their lines are counted from
+/// behind the first `lines_before`.
+pub(crate) fn tokens(
+    sql: &str,
+    lines_before: u64,
+    dialect: &dyn Dialect,
+) -> Result<Vec<TokenWithSpan>, TokenizerError> {
+    let (mut tokens, mut after_in) = (Vec::new(), false);
     for mut token in Tokenizer::new(dialect, sql).tokenize_with_location()? {
         for place in [&mut token.span.start, &mut token.span.end] {
-            place.line = place.line.saturating_sub(before);
+            place.line = place.line.saturating_sub(lines_before);
         }
         let span = token.span;
         match &token.token {

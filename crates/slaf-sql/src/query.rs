@@ -48,16 +48,17 @@ pub struct Query {
 }
 
 impl Query {
-    /// Parses one statement, for tables with these columns. This and what follows until there is
+    /// Parses one statement, for tables with these columns. Places in errors are counted from behind its
+    /// first `lines_before` lines, which are not the user's. This and what follows until there is
     /// a plan must run with a stack of [`PLANNING_STACK`](crate::PLANNING_STACK).
     ///
     /// # Errors
     /// `invalid-query`, also for a query that is too deep or too large to be planned.
-    pub fn parse(sql: &str, columns: Columns, dialect: Dialect) -> Result<Query> {
+    pub fn parse(sql: &str, lines_before: u64, columns: Columns, dialect: Dialect) -> Result<Query> {
         depth::check_text(sql)?;
         let parser = GenericDialect {};
-        let tokens =
-            lists::tokens(sql, &parser).map_err(|e| from_datafusion(DataFusionError::SQL(Box::new(e.into()), None)))?;
+        let tokens = lists::tokens(sql, lines_before, &parser)
+            .map_err(|e| from_datafusion(DataFusionError::SQL(Box::new(e.into()), None)))?;
         from_first::check_numbers(&tokens)?;
         let tokens = from_first::select_all(tokens);
         let mut statements = DFParserBuilder::new(tokens)
@@ -243,7 +244,7 @@ mod tests {
     }
 
     fn query(sql: &str) -> Query {
-        Query::parse(sql, columns(), Dialect::Slaf).unwrap()
+        Query::parse(sql, 0, columns(), Dialect::Slaf).unwrap()
     }
 
     fn with_strings(sql: &str) -> String {
@@ -308,7 +309,7 @@ mod tests {
             assert_eq!(with_strings(sql), sql);
         }
         let standard = r#"SELECT 1 WHERE batch = "b1""#;
-        let mut query = Query::parse(standard, columns(), Dialect::Standard).unwrap();
+        let mut query = Query::parse(standard, 0, columns(), Dialect::Standard).unwrap();
         query.unknown_names();
         assert_eq!(ast(&mut query.statement).unwrap().to_string(), standard);
     }
@@ -434,7 +435,7 @@ mod tests {
     #[test]
     fn one_statement_at_a_time() {
         for sql in ["SELECT 1; SELECT 2", "", "SELEC 1"] {
-            let error = Query::parse(sql, Columns::default(), Dialect::Slaf).unwrap_err();
+            let error = Query::parse(sql, 0, Columns::default(), Dialect::Slaf).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidQuery);
         }
     }

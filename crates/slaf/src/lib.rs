@@ -67,7 +67,6 @@ pub use slaf_ingest::{
 };
 pub use slaf_lance::IoStats;
 pub use slaf_lance::runtime::pool_threads as threads;
-pub use slaf_sql::rows_where;
 pub use store::manifest;
 
 /// Products of columns and eigenvalues, of which principal components are made; see [`Dataset::gram`].

@@ -1,10 +1,12 @@
 //! Questions in SQL.
 
 use super::handle::Dataset;
-use crate::query::{self, QueryOptions, QueryResult, Session};
+use crate::query::{self, Cancel, QueryOptions, QueryResult, Session};
 use crate::selection::Selection;
-use arrow::array::RecordBatchReader;
+use arrow::array::{AsArray, RecordBatchReader};
+use arrow::datatypes::Int64Type;
 use slaf_core::Result;
+use slaf_ingest::Axis;
 use std::sync::Arc;
 
 impl Dataset {
@@ -24,6 +26,21 @@ impl Dataset {
     /// As [`Dataset::query`].
     pub fn query_with(&self, sql: &str, options: &QueryOptions) -> Result<QueryResult> {
         query::run(self.session()?, sql, options)
+    }
+
+    /// The numbers of the cells or genes for which a condition in SQL holds, in rising order.
+    ///
+    /// # Errors
+    /// `invalid-query` for a text that holds no condition, or more than one; as [`Dataset::query`].
+    pub fn rows_where(&self, axis: Axis, condition: &str, cancel: &Cancel) -> Result<Vec<u64>> {
+        let what = if axis == Axis::Cells { "cell" } else { "gene" };
+        let (sql, lines_before) = slaf_sql::rows_where(what, condition)?;
+        let found =
+            self.query_with(&sql, &QueryOptions { lines_before, cancel: cancel.clone(), ..Default::default() })?;
+        let numbers = found.batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
+        let mut numbers: Vec<u64> = numbers.map(|&number| number as u64).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// Whether a query is one for the values of single cells whose plan is kept, and what it needs is at

@@ -9,14 +9,12 @@ use crate::convert::job::{Job, tick};
 use crate::convert::{ConvertOptions, ConvertReport, convert_input, refuse_losses, survey};
 use crate::dataset::Dataset;
 use crate::progress::Progress;
+use crate::query::Cancel;
 use crate::selection::Selection;
 use crate::store::manifest::Manifest;
-use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
-use slaf_core::{Error, ErrorKind, Result};
-use slaf_ingest::Input;
+use slaf_core::Result;
+use slaf_ingest::{Axis, Input};
 use slaf_lance::runtime::block_on;
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -55,11 +53,11 @@ pub fn delete_cells(
     let started = Instant::now();
     let change = |head: &Head<'_>| {
         let dataset = Dataset::of(head.snapshot.clone());
-        let gone = cells_where(&dataset, condition)?;
+        let gone = dataset.rows_where(Axis::Cells, condition, &Cancel::default())?;
         if gone.is_empty() {
             return Ok((None, (0, Vec::new())));
         }
-        let kept = (0..dataset.n_cells()).filter(|cell| !gone.contains(cell)).collect();
+        let kept = (0..dataset.n_cells()).filter(|cell| gone.binary_search(cell).is_err()).collect();
         let input = StoreInput::of_cells(dataset, Selection::Ids(kept))?;
         Ok((Some(rewrite(head, &input, options, progress)?), (gone.len(), indexed(head.manifest()))))
     };
@@ -91,7 +89,7 @@ pub fn filter(
     options: &ConvertOptions,
     progress: Progress<'_>,
 ) -> Result<ConvertReport> {
-    let cells: Vec<u64> = cells_where(dataset, condition)?.into_iter().collect();
+    let cells = dataset.rows_where(Axis::Cells, condition, &Cancel::default())?;
     let is_all = cells.len() as u64 == dataset.n_cells();
     let has_by_gene = dataset.manifest().tables.by_gene.is_some();
     let options = ConvertOptions { by_gene: options.by_gene && has_by_gene, ..options.clone() };
@@ -99,23 +97,6 @@ pub fn filter(
     let is_local = !dataset.uri().contains("://");
     let files: Vec<&Path> = is_local.then(|| Path::new(dataset.uri())).into_iter().collect();
     convert_input(&input, &files, target, &options, progress)
-}
-
-/// The numbers of the cells for which a condition in SQL holds.
-fn cells_where(dataset: &Dataset, condition: &str) -> Result<BTreeSet<u64>> {
-    let found = dataset.query(&slaf_sql::rows_where("cell", condition)?)?;
-    let mut cells = BTreeSet::new();
-    for batch in &found.batches {
-        let numbers = batch.column(0).as_primitive_opt::<Int64Type>();
-        let numbers = numbers.ok_or_else(|| Error::new(ErrorKind::InvalidQuery, "the condition gives no cells"))?;
-        cells.extend(numbers.values().iter().filter_map(|&n| u64::try_from(n).ok()));
-    }
-    match cells.last() {
-        Some(&last) if last >= dataset.n_cells() => {
-            Err(Error::new(ErrorKind::InvalidQuery, format!("the condition gives a cell {last}, which is none")))
-        }
-        _ => Ok(cells),
-    }
 }
 
 /// Writes all of the next version.

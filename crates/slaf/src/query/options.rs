@@ -39,6 +39,8 @@ pub struct UserTable {
 pub struct QueryOptions {
     /// Values for `?`, `$1` or `$name`.
     pub parameters: Parameters,
+    /// Lines of the text before those of the user: places in errors are counted from behind them.
+    pub lines_before: u64,
     /// How words in double quotes and `/` are read.
     pub dialect: Dialect,
     /// Tables beside those of the store.

@@ -59,7 +59,7 @@ async fn logical(
 ) -> Result<(LogicalPlan, SessionState)> {
     let snapshot = &session.snapshot;
     let mut catalog = Catalog::new(session, &options.tables)?;
-    let mut query = Query::parse(sql, catalog.columns.clone(), options.dialect)?;
+    let mut query = Query::parse(sql, options.lines_before, catalog.columns.clone(), options.dialect)?;
     let mut genes = Vec::new();
     for name in query.unknown_names() {
         if let Some(gene) = snapshot.gene_of_column(&name).await? {
@@ -77,7 +77,7 @@ async fn logical(
     let plan = match query.plan(state.clone(), &tables, &options.parameters, &|_: &str| Vec::new()).await {
         // Only a query that names no column asks for genes that are near.
         Err(e) if e.kind() == ErrorKind::UnknownColumn => {
-            let mut query = Query::parse(sql, columns, options.dialect)?;
+            let mut query = Query::parse(sql, options.lines_before, columns, options.dialect)?;
             query.unknown_names();
             if !genes.is_empty() {
                 query.add_genes(genes.iter().map(|(name, _)| name.as_str()));
