@@ -334,8 +334,10 @@ def test_versions(growing_path):
     assert SLAFArray(growing_path, version=soon).version == 4
     with pytest.raises(slaf.NotFoundError, match="so old"):
         SLAFArray(growing_path, version=datetime(2001, 1, 1, tzinfo=timezone.utc))
-    with pytest.raises(slaf.NotFoundError, match="with a"):
+    with pytest.raises(slaf.NotFoundError, match=r'no tag "nothing"; there are with a$'):
         SLAFArray(growing_path, version="nothing")
+    with pytest.raises(slaf.NotFoundError, match=r'no tag "1".*a number and no text: version=1'):
+        SLAFArray(growing_path, version="1")
     difference = array.diff("with a", 4)
     assert (difference.removed, difference.added, difference.changed) == (["obs/a"], [], [])
     array.rollback("with a")

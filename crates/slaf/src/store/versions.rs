@@ -167,7 +167,12 @@ pub(crate) async fn find(storage: &Storage, tag: Option<&str>, time: Option<u64>
                 } else {
                     format!("there are {}", tags.join(", "))
                 };
-                Err(Error::new(ErrorKind::NotFound, format!("no tag \"{tag}\"; {there}")).at(storage.uri()))
+                // No tag is one: see `grow::tag`.
+                let hint = match tag.parse::<i128>() {
+                    Ok(_) => format!("; a version is a number and no text: version={tag}"),
+                    Err(_) => String::new(),
+                };
+                Err(Error::new(ErrorKind::NotFound, format!("no tag \"{tag}\"; {there}{hint}")).at(storage.uri()))
             }
         };
     }
