@@ -171,6 +171,20 @@ def test_ranks_are_renewed_and_dropped_columns_go(tmp_path):
     np.testing.assert_array_equal(array.to_csr().toarray(), np.concatenate([rare, common]))
 
 
+@pytest.mark.parametrize("n_cells", [0, 5])
+def test_the_fragments_are_those_that_there_are(tmp_path, n_cells):
+    path = tmp_path / "s.slaf"
+    SLAFConverter().convert_anndata(ad.AnnData(np.ones((n_cells, 3), np.float32)), path)
+
+    def files():
+        return set(path.glob("cells-*/data/*.lance"))
+
+    before = files()
+    report = SLAFArray(path).optimize(force=True)
+    assert report.fragments == [len(before), len(files() - before)]
+    assert report.fragments == [min(n_cells, 1)] * 2
+
+
 def test_all_slots_stay(growing_path):
     expected = whole(growing_path)
     SLAFArray(growing_path).optimize(force=True)

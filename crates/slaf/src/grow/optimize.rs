@@ -86,18 +86,18 @@ pub fn optimize(
             reasons.push(if force { "it was asked for" } else { "there is little to gain" }.to_string());
         }
         let input = StoreInput::new(Dataset::of(head.snapshot.clone()))?;
-        let next = match rewritten {
+        let (next, after) = match rewritten {
             true => {
                 let mut next = rewrite(head, &input, options, progress)?;
                 carry(head.manifest(), next.manifest());
-                Some(next)
+                let fragments = head.grow(&next.manifest().tables.cells)?.fragments() as u64;
+                (Some(next), fragments)
             }
-            false => None,
+            false => (None, before.fragments),
         };
-        Ok((next, (before, reasons, rewritten)))
+        Ok((next, (before, after, reasons, rewritten)))
     };
-    let (manifest, (before, reasons, rewritten)) = commit_over(uri, grow, "optimize", change)?;
-    let after = if rewritten { fragments_of(manifest.n_cells) } else { before.fragments };
+    let (manifest, (before, after, reasons, rewritten)) = commit_over(uri, grow, "optimize", change)?;
     Ok(Optimized {
         version: manifest.version,
         rewritten,
@@ -154,7 +154,7 @@ fn gain(ranks: &[u32], n_cells: &[u64]) -> f64 {
 
 /// The fragments that a conversion makes of so many cells.
 fn fragments_of(n_cells: u64) -> u64 {
-    n_cells.div_ceil(config::fragment_rows() as u64).max(1)
+    n_cells.div_ceil(config::fragment_rows() as u64)
 }
 
 /// About the most stripes that a conversion makes of a version.
