@@ -201,7 +201,8 @@ class Growing(Versions, Rewriting):
             come and the store has arrays of varm; the new version does not have it, and the older
             ones do.
         fill_layers
-            Take a layer that the source lacks as zeros in its cells.
+            Take a layer that the source or the store lacks as zeros in its cells, and name it in
+            ``uns["by_source"]``, under ``absent_layers``.
         allow_disjoint
             Append a source that has no gene in common with the store: mostly its genes are named
             in another way.

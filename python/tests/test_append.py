@@ -210,6 +210,50 @@ def test_what_only_one_side_has_is_refused_by_name(tmp_path, two):
     assert found.shape == (50, 8)
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_layer_of_one_side_is_filled_on_request(tmp_path, two, dense):
+    """Whichever side has it; what stands for no values is on record."""
+    first, second = two
+    first.layers["spliced"] = first.X * 3
+    second.layers["spliced"] = second.X * 5 / 4
+    if dense:
+        second.layers["spliced"] = second.layers["spliced"].toarray()
+    for number, sides in enumerate(([first], [second], [])):
+        path = tmp_path / f"{number}.slaf"
+        parts = [part.copy() for part in two]
+        for part, mine in zip(parts, two, strict=True):
+            if not any(mine is side for side in sides):
+                del part.layers["spliced"]
+        array = stored(parts[0], path)
+        report = array.append(parts[1], fill_layers=True)
+        found = read_slaf(path).to_memory()
+        assert_concat(path, parts)
+        assert array.verify() == []
+        if not sides:
+            assert list(found.layers) == ["counts"]
+            assert "by_source" not in found.uns
+            continue
+        for part in parts:
+            here = found[part.obs_names, part.var_names].layers["spliced"]
+            told = part.layers.get("spliced", sp.csr_matrix(part.shape))
+            np.testing.assert_array_equal(here.toarray(), sp.csr_matrix(told).toarray())
+        assert found.layers["spliced"].sum() == sides[0].layers["spliced"].sum()
+        lacks, note = (
+            ("AnnData", "AnnData") if sides[0] is first else ("the first 30 cells", "the store")
+        )
+        assert any(f"{note}: zeros in spliced" in told for told in report.notes)
+        (told,) = found.uns["by_source"].values()
+        assert (told["source"], list(told["absent_layers"])) == (lacks, ["spliced"])
+        # It is a layer as any other one: of later cells, too.
+        more = sample(5, "abc", 3, dtype=np.float64)
+        more.layers["spliced"] = more.X / 8
+        array.append(more)
+        late = read_slaf(path)[-5:, list("abc")].layers["spliced"]
+        np.testing.assert_array_equal(late.toarray(), more.layers["spliced"].toarray())
+        sums = array.query("SELECT SUM(spliced) AS s FROM layers")["s"].item()
+        assert sums == pytest.approx(found.layers["spliced"].sum() + more.layers["spliced"].sum())
+
+
 def test_types_that_promote(tmp_path):
     counts = sample(10, "abc", 1, np.uint8)
     halves = sample(10, "abc", 2)

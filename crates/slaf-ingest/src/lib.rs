@@ -58,5 +58,4 @@ pub use tenx_mtx_writer::{Feature, write_10x_mtx};
 pub use union::{Appended, Union, UnionOptions, append, union};
 pub use union_genes::{GeneMatch, Join};
 pub use union_part::{PartColumn, PartInput, UnionPart};
-pub use union_uns::append_uns;
 pub use unpacked::is_packed_hdf5;

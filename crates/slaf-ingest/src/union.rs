@@ -156,6 +156,27 @@ impl Appended {
     pub fn sources(&self) -> impl Iterator<Item = (&str, &dyn Input)> {
         self.0.sources()
     }
+
+    /// Writes new HDF5 files below `folder`, each with the `uns` of the one before and what there is to tell of
+    /// one more input, under `uns["by_source"]`: its absent layers, and of others than the first what it has and
+    /// `before`, the extras of the first, has not the same. Gives the last, or `None` if there is nothing to tell.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
+    pub fn append_uns(&self, before: Option<Vec<u8>>, folder: &Path) -> Result<Option<Vec<u8>>> {
+        let (mut image, mut is_changed) = (before, false);
+        let first = format!("the first {} cells", self.0.sources[0].input.description().n_cells);
+        for (i, source) in self.0.sources.iter().enumerate() {
+            let (name, input) = if i == 0 { (&first, None) } else { (&source.name, Some(&*source.input)) };
+            let absent_layers = absent_layers(&*source.input, &self.0.description.matrices);
+            let file = folder.join(format!("{i}.h5"));
+            if union_uns::append(image.as_deref(), &union_uns::Part { name, input, absent_layers }, &file)? {
+                image = Some(std::fs::read(&file).at(file.display())?);
+                is_changed = true;
+            }
+        }
+        Ok(image.filter(|_| is_changed))
+    }
 }
 
 impl Input for Appended {
@@ -385,7 +406,7 @@ impl Input for Union {
         }
         let parts = self.sources.iter().map(|s| union_uns::Part {
             name: &s.name,
-            input: &*s.input,
+            input: Some(&*s.input),
             absent_layers: absent_layers(&*s.input, &self.description.matrices),
         });
         union_uns::write(&parts.collect::<Vec<_>>(), target)

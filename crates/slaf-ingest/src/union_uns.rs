@@ -19,7 +19,8 @@ const BY_SOURCE: &str = "by_source";
 /// What is told of an input.
 pub(crate) struct Part<'a> {
     pub(crate) name: &'a str,
-    pub(crate) input: &'a dyn Input,
+    /// Whose `uns` it is; `None` where that is there already.
+    pub(crate) input: Option<&'a dyn Input>,
     /// Layers of other inputs, for whose lack zeros stand.
     pub(crate) absent_layers: Vec<String>,
 }
@@ -44,10 +45,7 @@ pub(crate) fn write(parts: &[Part<'_>], target: &Path) -> Result<()> {
     let scratch = TemporaryFolder::new_in(folder_of(target))?;
     let mut all = Vec::new();
     for (i, part) in parts.iter().enumerate() {
-        all.push(match has_uns(part.input) {
-            true => Some(entries(part, &scratch.path().join(format!("{i}.h5"))).at(part.name)?),
-            false => None,
-        });
+        all.push(entries(part, &scratch.path().join(format!("{i}.h5"))).at(part.name)?);
     }
     let dict = |out: &mut H5Out, path: &str| write_into(out, path, &Element::Dict(Vec::new()));
     dict(&mut out, UNS)?;
@@ -64,44 +62,48 @@ pub(crate) fn write(parts: &[Part<'_>], target: &Path) -> Result<()> {
         if own.is_empty() && part.absent_layers.is_empty() {
             continue;
         }
-        let place = format!("{UNS}/{BY_SOURCE}/{i}");
         dict(&mut out, &format!("{UNS}/{BY_SOURCE}"))?;
-        dict(&mut out, &place)?;
-        write_into(&mut out, &format!("{place}/source"), &Element::String(part.name.to_owned()))?;
-        if !part.absent_layers.is_empty() {
-            let strings = part.absent_layers.clone();
-            let absent = Element::Strings { shape: vec![strings.len() as u64], strings };
-            write_into(&mut out, &format!("{place}/absent_layers"), &absent)?;
-        }
-        if let Some(entries) = entries.as_ref().filter(|_| !own.is_empty()) {
-            dict(&mut out, &format!("{place}/{UNS}"))?;
-            for key in own {
-                let (from, to) = (format!("{UNS}/{key}"), format!("{place}/{UNS}/{key}"));
-                copy_tree(&mut out, &entries.root, &from, &to, Filter::None, &[]).at(part.name)?;
-            }
-        }
+        write_part(&mut out, &format!("{UNS}/{BY_SOURCE}/{i}"), part, entries.as_ref(), &own)?;
     }
     out.finish()?;
     Ok(())
 }
 
+/// Writes what there is to tell of one input: its name, its absent layers, and its `own` entries.
+fn write_part(out: &mut H5Out, place: &str, part: &Part<'_>, entries: Option<&Entries>, own: &[&String]) -> Result<()> {
+    write_into(out, place, &Element::Dict(Vec::new()))?;
+    write_into(out, &format!("{place}/source"), &Element::String(part.name.to_owned()))?;
+    if !part.absent_layers.is_empty() {
+        let strings = part.absent_layers.clone();
+        let absent = Element::Strings { shape: vec![strings.len() as u64], strings };
+        write_into(out, &format!("{place}/absent_layers"), &absent)?;
+    }
+    if let Some(entries) = entries.filter(|_| !own.is_empty()) {
+        write_into(out, &format!("{place}/{UNS}"), &Element::Dict(Vec::new()))?;
+        for key in own {
+            let (from, to) = (format!("{UNS}/{key}"), format!("{place}/{UNS}/{key}"));
+            copy_tree(out, &entries.root, &from, &to, Filter::None, &[]).at(part.name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a new HDF5 file with the `uns` of a store, of the bytes of its file of extras if it has
-/// one, and what an input that is appended has and the store has not the same: under
-/// `uns["by_source"]`, with the next number. Gives false, and writes nothing, if there is no such
-/// entry.
+/// one, and what there is to tell of an input that is appended: what it has and the store has not the same, and
+/// its absent layers, under `uns["by_source"]`, with the next number. Gives false, and writes nothing, if there
+/// is nothing to tell.
 ///
 /// # Errors
 /// Those of reading and writing, and `already-exists` if there is something at `target`.
-pub fn append_uns(before: Option<Vec<u8>>, name: &str, input: &dyn Input, target: &Path) -> Result<bool> {
-    if !has_uns(input) {
+pub(crate) fn append(before: Option<&[u8]>, part: &Part<'_>, target: &Path) -> Result<bool> {
+    let scratch = TemporaryFolder::new_in(folder_of(target))?;
+    let new = entries(part, &scratch.path().join("new.h5")).at(part.name)?;
+    if new.is_none() && part.absent_layers.is_empty() {
         return Ok(false);
     }
-    let scratch = TemporaryFolder::new_in(folder_of(target))?;
-    let part = Part { name, input, absent_layers: Vec::new() };
-    let new = entries(&part, &scratch.path().join("new.h5")).at(name)?;
     let before = match before {
         Some(image) => {
-            let file = H5File::of_bytes(image).map_err(|e| Error::corrupt(e.to_string()).with_source(e))?;
+            let file = H5File::of_bytes(image.to_vec()).map_err(|e| Error::corrupt(e.to_string()).with_source(e))?;
             let root = Group::root(&file);
             let members = match root.group(UNS)? {
                 Some(group) => group.members()?.into_iter().collect(),
@@ -112,13 +114,13 @@ pub fn append_uns(before: Option<Vec<u8>>, name: &str, input: &dyn Input, target
         None => None,
     };
     let mut own = Vec::new();
-    for (key, node) in &new.members {
+    for (key, node) in new.iter().flat_map(|new| &new.members) {
         let there = before.as_ref().and_then(|b| b.members.get(key));
         if !there.map_or(Ok(false), |there| same(node, there))? {
             own.push(key);
         }
     }
-    if own.is_empty() {
+    if own.is_empty() && part.absent_layers.is_empty() {
         return Ok(false);
     }
     let mut out = H5Out::new(std::fs::File::create_new(target)?);
@@ -142,26 +144,21 @@ pub fn append_uns(before: Option<Vec<u8>>, name: &str, input: &dyn Input, target
     } else {
         dict(&mut out, &by_source)?;
     }
-    let place = format!("{by_source}/{number}");
-    dict(&mut out, &place)?;
-    write_into(&mut out, &format!("{place}/source"), &Element::String(name.to_owned()))?;
-    dict(&mut out, &format!("{place}/{UNS}"))?;
-    for key in own {
-        let (from, to) = (format!("{UNS}/{key}"), format!("{place}/{UNS}/{key}"));
-        copy_tree(&mut out, &new.root, &from, &to, Filter::None, &[]).at(name)?;
-    }
+    write_part(&mut out, &format!("{by_source}/{number}"), part, new.as_ref(), &own)?;
     out.finish()?;
     Ok(true)
 }
 
-fn entries(part: &Part<'_>, file: &Path) -> Result<Entries> {
-    part.input.write_extras(file)?;
+/// The `uns` of an input that has one.
+fn entries(part: &Part<'_>, file: &Path) -> Result<Option<Entries>> {
+    let Some(input) = part.input.filter(|input| has_uns(*input)) else { return Ok(None) };
+    input.write_extras(file)?;
     let root = Group::root(&H5File::open(file)?);
     let members = match root.group(UNS)? {
         Some(group) => group.members()?.into_iter().collect(),
         None => BTreeMap::new(),
     };
-    Ok(Entries { members, root })
+    Ok(Some(Entries { members, root }))
 }
 
 /// The keys that every input has, and has the same.

@@ -13,7 +13,7 @@ mod genes;
 pub(crate) mod inputs;
 pub(crate) mod job;
 mod options;
-mod pack;
+pub(crate) mod pack;
 mod report;
 mod slafdb;
 mod sources;

@@ -1,11 +1,11 @@
 //! Chunks of a matrix into packed rows.
 
-use arrow::array::{ArrayRef, BinaryArray};
+use arrow::array::{ArrayRef, AsArray, BinaryArray};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use rayon::prelude::*;
 use slaf_core::order::Renumber;
 use slaf_core::packed::encode_row_into;
-use slaf_core::{CsrChunk, Error, ErrorKind, Result, Value};
+use slaf_core::{CsrChunk, Dtype, Error, ErrorKind, Result, Value, with_values};
 use slaf_lance::error::from_arrow;
 use slaf_lance::runtime::{in_pool, pool_threads};
 use std::ops::Range;
@@ -80,6 +80,12 @@ fn pack_part<T: Value>(chunk: &CsrChunk, values: &[T], order: Option<&[u32]>, ro
 /// The packed rows of all parts as a column of a table.
 pub(crate) fn packed_column<T>(parts: &[Part<T>]) -> Result<ArrayRef> {
     binary(parts.iter().map(|p| (&p.packed, &p.packed_ends)))
+}
+
+/// Rows without values as a column of a table.
+pub(crate) fn empty_rows(n: usize, dtype: Dtype) -> Result<BinaryArray> {
+    let chunk = CsrChunk { indptr: vec![0; n + 1], ..CsrChunk::empty(dtype) };
+    with_values!(&chunk.values, values => Ok(packed_column(&pack_chunk(&chunk, values, None)?)?.as_binary::<i32>().clone()))
 }
 
 /// One binary array of packed rows that lie in several buffers; each comes with its rows' ends.

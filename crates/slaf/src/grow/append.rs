@@ -3,6 +3,7 @@
 //! What the store and the sources have in common is found by the union that a conversion of all of
 //! them would make, so that the answer is that of such a conversion; only the new cells are written.
 
+use super::append_columns::Columns;
 use super::index;
 use super::labelled::Labelled;
 use super::options::{AppendOptions, AppendedSource, GrowOptions, GrowReport};
@@ -10,34 +11,24 @@ use super::store_input::{StoreInput, named_once, open_source};
 use super::writer::{Head, Next, commit_over};
 use crate::config;
 use crate::convert::cell_names::NamesWriter;
-use crate::convert::cells::{CellsPlan, RowSink, array_entries, frame_columns};
+use crate::convert::cells::{CellsPlan, RowSink};
 use crate::convert::job::{Job, tick};
 use crate::convert::{ConvertOptions, expand, refuse_losses_of};
 use crate::dataset::{Dataset, DatasetOptions};
 use crate::progress::Progress;
 use crate::reader;
 use crate::selection::Selection;
-use crate::store::fields::{array_fields, frame_fields};
 use crate::store::frames::Categories;
-use crate::store::manifest::{
-    ArrayEntry, ColumnSchema, FrameSchema, Kind, Manifest, NameSegment, SHORT_STRIPES, Slot, Stripe,
-};
+use crate::store::manifest::{FrameSchema, NameSegment, SHORT_STRIPES, Stripe};
 use crate::store::measured::entry_of;
 use crate::store::name_index::{Entries, LONGEST};
-use crate::store::schema::{self, by_gene_schema};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Schema};
+use crate::store::schema::by_gene_schema;
 use slaf_core::order::GeneOrder;
 use slaf_core::{Context, Error, ErrorKind, Result, check_printable};
 use slaf_ingest::temporary::TemporaryFolder;
-use slaf_ingest::{
-    Appended, ArrayKey, Axis, ColumnKind, GeneMatch, Input, Join, MatrixInfo, MatrixKey, OpenOptions, UnionOptions,
-};
-use slaf_lance::error::from_arrow;
+use slaf_ingest::{Appended, Axis, GeneMatch, Input, Join, MatrixKey, OpenOptions, UnionOptions};
 use slaf_lance::runtime::block_on;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// The obs column that names the input of a cell.
@@ -144,12 +135,11 @@ impl Appending<'_> {
         // An earlier try may have left one.
         block_on(head.storage().remove(&head.place().table("genes")))?;
         let mut growth = head.grow(&before.tables.cells)?;
-        let columns = self.match_columns(head, &union, &growth.columns())?;
+        let mut columns = Columns::find(head, &union, &growth.columns())?;
         // Those of all categoricals are given by the union.
         let mut categories = Categories::new();
         growth.retain(&columns.kept(before));
-        growth.add_fields(&columns.absent_fields())?;
-        self.rewrite(head, &union, &columns, &mut growth, &mut categories)?;
+        columns.write(head, &union, &mut growth, &mut categories, self.progress)?;
         let counts = match description.matrices.first() {
             Some(m) => union.column_counts(&m.key)?,
             None => vec![0; description.n_genes as usize],
@@ -183,7 +173,7 @@ impl Appending<'_> {
         let job = Job { input: &union, options: &options, place: head.place(), progress: self.progress };
         let cells = job.write_cells(plan, &mut categories)?;
         put_names(head, &mut next, segments, &cells.names);
-        self.put(head, &job, &union, cells, &mut next, categories)?;
+        self.put(head, &job, &columns, cells, &mut next, categories)?;
         self.put_measured(head, &union, &mut next)?;
         self.put_uns(head, &union, &mut next)?;
         tick(self.progress, "committing", description.n_cells, description.n_cells)?;
@@ -220,95 +210,6 @@ impl Appending<'_> {
         let union =
             UnionOptions { join: self.options.join, source_column: None, fill_layers: self.options.fill_layers };
         slaf_ingest::append(("the store".to_string(), Box::new(store)), sources, &union)
-    }
-
-    /// Finds the column of the table for each of the union's.
-    fn match_columns(&self, head: &Head<'_>, union: &Appended, taken: &[String]) -> Result<Columns> {
-        let categories = block_on(head.snapshot.categories())?;
-        let (before, description) = (head.manifest(), union.description());
-        let mut ids = super::add::Ids::new(taken.to_vec(), head.manifest());
-        let empty = union.obs(0..0)?;
-        let mut obs = FrameSchema::new(&description.obs, "o");
-        let mut columns = Columns::default();
-        for (column, given) in obs.columns.iter_mut().zip(&empty.columns) {
-            let old = before.obs.columns.iter().find(|c| c.name == column.name);
-            match old {
-                Some(old) if is_held_alike(old, column, categories.get(&old.id), &given.array) => {
-                    column.id.clone_from(&old.id);
-                }
-                // A missing value of a float is a value.
-                None if !(given.info.kind == ColumnKind::Plain && column.data_type.arrow().is_floating()) => {
-                    column.id = ids.next("o");
-                    columns.absent.push(column.clone());
-                }
-                _ => {
-                    column.id = ids.next("o");
-                    columns.rewritten.push(column.clone());
-                }
-            }
-        }
-        columns.arrays = array_entries(description, Axis::Cells, "m");
-        for array in &mut columns.arrays {
-            let old = before.arrays.iter().find(|a| a.axis == Axis::Cells && a.name == array.name);
-            match old {
-                Some(old) if old.dtype == array.dtype => array.column.clone_from(&old.column),
-                _ => {
-                    array.column = array.column.as_ref().map(|_| ids.next("m"));
-                    columns.rewritten_arrays.push(array.clone());
-                }
-            }
-        }
-        for info in &description.matrices {
-            let entry = before.matrix(&info.key);
-            let column = entry.map_or_else(|| ids.next("l"), |m| m.column.clone());
-            if entry.is_none() {
-                let what = format!(
-                    "the store has no {}, and what is there is not written anew: add it first (add_layer), or leave it \
-                     out by --allow-loss (allow_loss=True) without fill_layers",
-                    info.key
-                );
-                return Err(Error::new(ErrorKind::WouldLoseData, what));
-            }
-            columns.matrices.push((info.clone(), column));
-        }
-        columns.obs = obs;
-        Ok(columns)
-    }
-
-    /// Writes columns of the cells that are there whose type changes.
-    fn rewrite(
-        &self,
-        head: &Head<'_>,
-        union: &Appended,
-        columns: &Columns,
-        growth: &mut slaf_lance::Growth,
-        categories: &mut Categories,
-    ) -> Result<()> {
-        let frame = FrameSchema { index_name: None, columns: columns.rewritten.clone() };
-        let mut fields = frame_fields(&frame);
-        fields.extend(array_fields(&columns.rewritten_arrays));
-        if fields.is_empty() {
-            return Ok(());
-        }
-        let schema = Arc::new(Schema::new(fields.clone()));
-        let n = head.manifest().n_cells;
-        let old = Dataset::of(head.snapshot.clone());
-        growth.add_columns(&fields, config::batch_rows(), |rows| {
-            tick(self.progress, "columns", rows.start, n)?;
-            let mut given = union.obs_of_first(rows.clone())?;
-            given.columns.retain(|c| frame.columns.iter().any(|wanted| wanted.name == c.info.name));
-            let mut arrays = frame_columns(&frame, &given, categories, rows.clone()).at("obs")?;
-            for array in columns.rewritten_arrays.iter().filter(|a| a.column.is_some()) {
-                let key = ArrayKey { axis: Axis::Cells, name: array.name.clone() };
-                let (values, _) = old.array(&key, &Selection::Range(rows.clone()))?;
-                if values.first_rounded(array.dtype).is_some() {
-                    let what = format!("integers would be rounded: the new cells need {}", array.dtype);
-                    return Err(Error::new(ErrorKind::WouldLoseData, what).at(&array.name));
-                }
-                arrays.push(crate::store::values::to_lists(values.cast(array.dtype), array.width)?);
-            }
-            RecordBatch::try_new(schema.clone(), arrays).map_err(from_arrow)
-        })
     }
 
     /// Where the names of the new cells are indexed, and the segments before them, where the next
@@ -351,13 +252,13 @@ impl Appending<'_> {
         &self,
         head: &Head<'_>,
         job: &Job<'_>,
-        union: &Appended,
+        columns: &Columns,
         cells: crate::convert::cells::CellsWritten,
         next: &mut Next,
         mut categories: Categories,
     ) -> Result<()> {
         let before = head.manifest();
-        let (n_old, description) = (before.n_cells, union.description());
+        let (n_old, description) = (before.n_cells, job.input.description());
         // Sums over the cells that were there.
         let mut sums = cells.sums;
         let stats = Dataset::of(head.snapshot.clone()).gene_stats()?;
@@ -394,6 +295,7 @@ impl Appending<'_> {
                 // Cells that were there have empty rows for genes that came.
                 entry.bytes += old.bytes;
             }
+            entry.bytes += columns.filled_bytes(&entry.column);
             entry.n_rows = n_old + description.n_cells;
             matrices.push(entry);
         }
@@ -450,25 +352,19 @@ impl Appending<'_> {
         Ok(())
     }
 
-    /// Keeps what `uns` of the sources has and the store has not.
+    /// Keeps what `uns` of the sources has and the store has not, and says where zeros stand for no values.
     fn put_uns(&self, head: &Head<'_>, union: &Appended, next: &mut Next) -> Result<()> {
         let old = head.manifest().extras.clone();
-        let mut image = match &old {
+        let before = match &old {
             Some(old) => Some(block_on(head.snapshot.read_file(&old.path))?.to_vec()),
             None => None,
         };
         let folder = TemporaryFolder::new_in(&std::env::temp_dir())?;
-        let mut changed = old.as_ref().is_some_and(|e| e.elements.iter().any(|e| e != "uns"));
-        for (i, (name, source)) in union.sources().enumerate() {
-            let file = folder.path().join(format!("{i}.h5"));
-            if slaf_ingest::append_uns(image.clone(), name, source, &file)? {
-                image = Some(std::fs::read(&file).at(file.display())?);
-                changed = true;
-            }
-        }
-        if !changed {
+        let appended = union.append_uns(before.clone(), folder.path())?;
+        if appended.is_none() && old.as_ref().is_none_or(|old| old.elements.iter().all(|e| e == "uns")) {
             return Ok(());
         }
+        let image = appended.or(before);
         // Elements that cannot be united are gone.
         let dropped: Vec<String> = old.iter().flat_map(|e| e.elements.clone()).collect();
         let uns = image.map(|bytes| (bytes, vec!["uns".to_string()]));
@@ -526,52 +422,6 @@ fn put_names(head: &Head<'_>, next: &mut Next, kept: Vec<NameSegment>, written: 
         next.replace_file(None, Some(&new.path));
     }
     next.manifest().cell_names = [kept, written.to_vec()].concat();
-}
-
-/// What the table of cells has, and gets.
-#[derive(Default)]
-struct Columns {
-    obs: FrameSchema,
-    arrays: Vec<ArrayEntry>,
-    matrices: Vec<(MatrixInfo, String)>,
-    /// Columns without values in the cells that are there.
-    absent: Vec<ColumnSchema>,
-    /// Columns that are written anew.
-    rewritten: Vec<ColumnSchema>,
-    rewritten_arrays: Vec<ArrayEntry>,
-}
-
-impl Columns {
-    /// The columns of the table that the next version has, too.
-    fn kept(&self, before: &Manifest) -> HashSet<String> {
-        let mut kept: HashSet<String> = schema::cell_fields().iter().map(|f| f.name().clone()).collect();
-        kept.extend(self.obs.columns.iter().map(|c| c.id.clone()));
-        kept.extend(self.arrays.iter().filter_map(|a| a.column.clone()));
-        let cells = before.matrices.iter().filter(|m| !matches!(m.slot, Slot::Varp));
-        let names: HashSet<&String> = self.matrices.iter().map(|(_, column)| column).collect();
-        kept.extend(cells.map(|m| m.column.clone()).filter(|c| names.contains(c)));
-        kept
-    }
-
-    fn absent_fields(&self) -> Vec<arrow::datatypes::Field> {
-        frame_fields(&FrameSchema { index_name: None, columns: self.absent.clone() })
-    }
-}
-
-/// Whether what is held of a column is held alike in the union.
-fn is_held_alike(old: &ColumnSchema, new: &ColumnSchema, categories: Option<&ArrayRef>, given: &ArrayRef) -> bool {
-    let categorical = |c: &ColumnSchema| c.kind == Kind::Categorical;
-    if old.data_type != new.data_type || categorical(old) != categorical(new) {
-        return false;
-    }
-    if !categorical(old) {
-        return true;
-    }
-    let given = given.as_dictionary_opt::<Int32Type>().map(|d| d.values());
-    match (categories, given) {
-        (Some(old), Some(new)) if old.len() <= new.len() => old.to_data() == new.slice(0, old.len()).to_data(),
-        _ => false,
-    }
 }
 
 /// The order of the genes with those that come: the next ranks, by popularity.

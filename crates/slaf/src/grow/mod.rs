@@ -7,6 +7,7 @@
 
 mod add;
 mod append;
+mod append_columns;
 mod edit;
 mod history;
 mod index;
