@@ -12,6 +12,7 @@ mod byte_rows;
 mod cached;
 mod data_files;
 mod disk_cache;
+mod durable;
 pub mod error;
 mod file_heads;
 mod first_touch;

@@ -5,6 +5,7 @@
 //! that gives more than the trait does: links, locks, syncing.
 
 use crate::blocks::{Blocks, Doubt, Head};
+use crate::durable;
 use crate::error::from_object_store;
 use crate::identity::Identity;
 use crate::layer::Layer;
@@ -518,18 +519,7 @@ impl Storage {
     /// # Errors
     /// Those of the store.
     pub fn sync(&self, files: &[&str]) -> Result<()> {
-        let Some(root) = self.local() else { return Ok(()) };
-        let mut folders = std::collections::BTreeSet::new();
-        for file in files {
-            let path = root.join(file);
-            File::open(&path).and_then(|f| f.sync_all()).at(path.display())?;
-            folders.extend(path.ancestors().skip(1).take_while(|a| a.starts_with(root)).map(PathBuf::from));
-        }
-        folders.extend(root.parent().map(PathBuf::from));
-        for folder in folders.iter().rev() {
-            File::open(folder).and_then(|f| f.sync_all()).at(folder.display())?;
-        }
-        Ok(())
+        self.local().map_or(Ok(()), |root| durable::sync(root, files))
     }
 }
 

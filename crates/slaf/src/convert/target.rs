@@ -6,6 +6,7 @@ use super::survey::{self, Survey};
 use crate::store::manifest::{FileEntry, Manifest};
 use crate::store::manifest_check::next_version;
 use crate::store::{heads, versions};
+use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::{Context, Error, ErrorKind, Result, check_printable};
 use slaf_ingest::temporary::folder_of;
 use slaf_lance::Storage;
@@ -15,6 +16,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// Files that are asked for, or hashed, at once.
+pub(crate) const FILES_AT_ONCE: usize = 8;
 
 /// A place for the tables of one write.
 pub(super) struct Target {
@@ -227,10 +231,12 @@ impl Commit<'_> {
         lost: impl Fn() -> Error,
     ) -> Result<()> {
         written.sort();
-        for (path, length) in &written {
+        let hash = async |(path, length): &(String, u64)| {
             let blake3 = self.storage.hash(path).await?;
-            manifest.files.push(FileEntry { path: path.clone(), length: *length, blake3 });
-        }
+            Ok::<_, Error>(FileEntry { path: path.clone(), length: *length, blake3 })
+        };
+        let hashed = stream::iter(written.iter().map(hash)).buffered(FILES_AT_ONCE);
+        manifest.files.extend(hashed.try_collect::<Vec<_>>().await?);
         if !written.is_empty() {
             written.extend(self.write_heads(manifest, &written).await?);
         }

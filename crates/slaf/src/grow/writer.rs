@@ -4,12 +4,13 @@ use super::options::{Base, GrowOptions};
 use super::turn::Turn;
 use crate::convert::job::Place;
 use crate::convert::survey;
-use crate::convert::target::{Commit, Held, files_of, remove_empty};
+use crate::convert::target::{Commit, FILES_AT_ONCE, Held, files_of, remove_empty};
 use crate::convert::{Durability, now, software};
 use crate::store::manifest::{LINEAGE, Manifest, TableEntry, WRITER_FEATURES};
 use crate::store::manifest_check::next_version;
 use crate::store::{Snapshot, versions};
 use crate::trace::Address;
+use futures::{StreamExt, TryStreamExt, stream};
 use slaf_core::{Context, Error, ErrorKind, Result};
 use slaf_lance::runtime::block_on;
 use slaf_lance::{Grown, Growth, Storage, WriteNames};
@@ -194,11 +195,8 @@ impl Writer {
 
     /// The lengths of files that were written.
     async fn lengths(&self, files: &BTreeSet<String>) -> Result<Vec<(String, u64)>> {
-        let mut written = Vec::with_capacity(files.len());
-        for file in files {
-            written.push((file.clone(), self.storage.identity(file).await?.length));
-        }
-        Ok(written)
+        let length = async |file: &String| Ok::<_, Error>((file.clone(), self.storage.identity(file).await?.length));
+        stream::iter(files.iter().map(length)).buffered(FILES_AT_ONCE).try_collect().await
     }
 
     /// Removes what earlier tries left, and the mark. What cannot be removed is only left over.
