@@ -11,6 +11,11 @@ use std::io;
 /// The codes of a bucket or container that does not exist, of S3 and Google, and of Azure.
 const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
 
+/// The codes of a request to another region than the bucket's, and what the client says of an answer without one.
+const OTHER_REGION: [&str; 3] =
+    ["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"];
+const REDIRECTED: &str = "this normally indicates an incorrectly configured region";
+
 /// Stores of the libraries that are files of this machine, or memory.
 const LOCAL: [&str; 3] = ["LocalFileSystem", "InMemory", "memory"];
 
@@ -75,8 +80,10 @@ fn kind_of_store(e: &object_store::Error) -> Option<ErrorKind> {
 
 /// The kind of what an object store answered, which only the text tells.
 fn kind_of_answer(text: &str) -> ErrorKind {
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code.trim());
-    match (code, status(text)) {
+    if is_other_region(text) {
+        return ErrorKind::InvalidArgument;
+    }
+    match (code_of(text), status(text)) {
         (Some(code), _) if NO_BUCKET.contains(&code) => ErrorKind::NotFound,
         (Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken"), _) => {
             ErrorKind::PermissionDenied
@@ -88,6 +95,16 @@ fn kind_of_answer(text: &str) -> ErrorKind {
     }
 }
 
+/// The code in the XML of an answer.
+fn code_of(text: &str) -> Option<&str> {
+    let (code, _) = text.split_once("<Code>")?.1.split_once("</Code>")?;
+    Some(code.trim())
+}
+
+fn is_other_region(text: &str) -> bool {
+    code_of(text).is_some_and(|code| OTHER_REGION.contains(&code)) || text.contains(REDIRECTED)
+}
+
 /// The status of an HTTP answer in the text of an error.
 fn status(text: &str) -> Option<u16> {
     let (_, rest) = text.split_once("status code: ").or_else(|| text.split_once("error with status "))?;
@@ -97,6 +114,10 @@ fn status(text: &str) -> Option<u16> {
 /// The text of an error and its causes without the source locations that Lance adds, in one line.
 fn text(error: &dyn StdError) -> String {
     let text = error.to_string();
+    if is_other_region(&text) {
+        let said = answer_of_store(&text).unwrap_or_else(|| "the object store sends the request elsewhere".to_string());
+        return format!("{said}; set the storage option aws_region (AWS_REGION) to the region of the bucket");
+    }
     if let Some(answer) = answer_of_store(&text) {
         return answer;
     }
@@ -253,6 +274,26 @@ mod tests {
             "the object store answers ContainerNotFound: The specified container does not exist."
         );
         assert_eq!(from_object_store(generic("S3", "a\n  b")).message(), "Generic S3 error: a b");
+    }
+
+    #[test]
+    fn another_region_is_named() {
+        for (text, said) in [
+            (
+                "status code: 400: <Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is \
+                 wrong; expecting 'eu-west-1'</Message></Error>",
+                "expecting 'eu-west-1'",
+            ),
+            (
+                "Received redirect without LOCATION, this normally indicates an incorrectly configured region",
+                "elsewhere",
+            ),
+        ] {
+            let error = from_object_store(generic("S3", text));
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.message().contains(said) && error.message().contains("aws_region"), "{error}");
+            assert!(outage(&generic("S3", text)).is_none());
+        }
     }
 
     #[test]
