@@ -64,6 +64,16 @@ fn a_place_is_named_once() {
 }
 
 #[test]
+fn an_input_in_a_bucket_is_copied_first() {
+    let place = Place::new();
+    for more in [&[][..], &["--workers", "2"]] {
+        let args = [&["convert", "s3://bucket/a.h5ad", "b.slaf"], more].concat();
+        let error = place.fails(&args, "invalid-argument");
+        assert!(error.contains("s3://bucket/a.h5ad") && error.contains("copy"), "{error}");
+    }
+}
+
+#[test]
 fn budgets_have_a_least_one() {
     let place = Place::with_store();
     let condition = ["--where", "cell_integer_id < 1"];

@@ -76,6 +76,10 @@ impl Sources {
 pub(crate) fn expand(inputs: &[&Path], notes: &mut Vec<String>) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for &path in inputs {
+        if path.to_str().is_some_and(|p| p.contains("://")) {
+            let what = "inputs are read from a local disk: copy it to one, and convert it there";
+            return Err(Error::invalid(what).at(path.display()));
+        }
         match slaf_ingest::h5ads_in(path)? {
             Some((files, others)) => {
                 let beside =
