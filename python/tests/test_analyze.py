@@ -2,8 +2,11 @@
 
 import json
 import logging
+import os
 import shutil
+import signal
 import subprocess
+import time
 import warnings
 from contextlib import contextmanager
 
@@ -12,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from processes import SLAF, run_slaf
+from processes import LIMIT, SLAF, child, run_slaf
 
 import slaf
 from slaf import SLAFArray
@@ -814,6 +817,40 @@ def test_exit_status_of_the_command(tmp_path, store):
     script = ["sh", "-c", '"$@" >&-', "sh", *SLAF, "analyze", str(store)]
     closed = subprocess.run(script, capture_output=True, text=True, timeout=60)
     assert (closed.returncode, closed.stderr[-5:]) == (1, "[io]\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["STORE", "--dry-run"]])
+def test_what_cannot_be_printed_is_an_error(store, arguments):
+    arguments = [store if a == "STORE" else a for a in arguments]
+    with open("/dev/full", "w") as full:
+        command = [*SLAF, "analyze", *map(str, arguments)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    told = "slaf: the standard output: No space left on device [disk-full]\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_keeps_what_was_done(store, how, finished):
+    command = [*SLAF, "analyze", store, "--no-umap", "--n-comps", "10"]
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and SLAFArray(store).version < 3:
+            time.sleep(0.01)
+        process.send_signal(how)
+        out, err = process.communicate(timeout=LIMIT)
+    # A fast machine may be done before the signal comes.
+    if process.returncode:
+        name = "" if how == signal.SIGINT else f" by {how.name}"
+        told = f"slaf: interrupted{name}; what was done is kept\n"
+        assert (process.returncode, out, err) == (128 + how, "", told)
+    assert SLAFArray(store).verify() == []
+    analyze(store, **QUICK)
+    assert_same_results(store, finished[0])
 
 
 def test_lines_on_a_terminal(capsys):

@@ -1,6 +1,5 @@
 use crate::failure::{Outcome, from_arrow};
 use crate::interrupt::Interrupt;
-use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -45,14 +44,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let axis = if args.genes { Axis::Genes } else { Axis::Cells };
-    let batch = read(&args.table, args.on.as_deref())?;
-    let table = AnnotationTable::new(axis, &batch, args.on.as_deref()).map_err(|e| e.at(args.table.display()))?;
     let options = AddOptions { overwrite: args.overwrite, ..AddOptions::default() };
-    let bar = Bar::new(interrupt);
-    let report =
-        add(&args.store, &Additions::Table(&table), &options, &args.storage.grow(), &|event| bar.update(event))?;
-    drop(bar);
-    say(report)
+    say(interrupt.change(move |progress| {
+        let batch = read(&args.table, args.on.as_deref())?;
+        let table = AnnotationTable::new(axis, &batch, args.on.as_deref()).map_err(|e| e.at(args.table.display()))?;
+        Ok(add(&args.store, &Additions::Table(&table), &options, &args.storage.grow(), progress)?)
+    })?)
 }
 
 /// The table, with types that hold all its values; `key` is text.

@@ -1,7 +1,6 @@
 use crate::convert::{PartArgs, memory, named};
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
-use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
 use slaf::Join;
@@ -31,7 +30,7 @@ pub(crate) struct Args {
     /// Go on where only one side has a layer, an array, raw or a graph; the report names it
     #[arg(long)]
     allow_loss: bool,
-    /// Take a layer that an input lacks as zeros in its cells
+    /// Take a layer that an input or the store lacks as zeros in its cells
     #[arg(long)]
     fill_layers: bool,
     /// Append inputs that have no gene in common with the store
@@ -58,9 +57,8 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         input: args.part.of(defaults.input.clone()),
         ..defaults
     };
-    let inputs: Vec<&str> = args.inputs.iter().map(String::as_str).collect();
-    let bar = Bar::new(interrupt);
-    let report = grow::append(&args.store, &inputs, &options, &args.storage.grow(), &|event| bar.update(event))?;
-    drop(bar);
-    say(report)
+    say(interrupt.change(move |progress| {
+        let inputs: Vec<&str> = args.inputs.iter().map(String::as_str).collect();
+        Ok(grow::append(&args.store, &inputs, &options, &args.storage.grow(), progress)?)
+    })?)
 }

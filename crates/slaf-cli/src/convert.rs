@@ -1,6 +1,5 @@
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
-use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -109,18 +108,17 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args, interrupt: &Interrupt, worker: Vec<OsString>) -> Outcome {
-    let inputs: Vec<&Path> = args.inputs.iter().map(PathBuf::as_path).collect();
-    let bar = Bar::new(interrupt);
-    let (options, progress) = (args.options(), |event| bar.update(event));
-    let report = match args.workers {
-        Some(count) => {
-            let workers = Workers { count: count as usize, command: worker };
-            slaf::convert_with_workers(&inputs, &args.output, &options, None, &workers, &progress)?
-        }
-        None => slaf::convert(&inputs, &args.output, &options, &progress)?,
-    };
-    drop(bar);
-    say(report)
+    say(interrupt.change(move |progress| {
+        let (options, output) = (args.options(), &args.output);
+        let inputs: Vec<&Path> = args.inputs.iter().map(PathBuf::as_path).collect();
+        Ok(match args.workers {
+            Some(count) => {
+                let workers = Workers { count: count as usize, command: worker };
+                slaf::convert_with_workers(&inputs, output, &options, None, &workers, progress)?
+            }
+            None => slaf::convert(&inputs, output, &options, progress)?,
+        })
+    })?)
 }
 
 /// Parses the name of a value of an enum; the help lists the names that there are.

@@ -1,7 +1,6 @@
 use crate::convert::memory;
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
-use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
 use slaf::grow::{self, RewriteOptions};
@@ -31,9 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let memory = args.memory.unwrap_or(RewriteOptions::default().memory);
     let options = RewriteOptions { allow_loss: args.allow_loss, memory };
-    let bar = Bar::new(interrupt);
-    let grow = args.storage.grow();
-    let report = grow::delete_cells(&args.store, &args.condition, &options, &grow, &|event| bar.update(event))?;
-    drop(bar);
-    say(report)
+    say(interrupt.change(move |progress| {
+        Ok(grow::delete_cells(&args.store, &args.condition, &options, &args.storage.grow(), progress)?)
+    })?)
 }

@@ -1,6 +1,5 @@
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
-use crate::progress::Bar;
 use crate::say;
 use crate::store::StoreArgs;
 use clap::ValueEnum;
@@ -53,14 +52,15 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         FormatArg::H5ad => ExportFormat::H5ad,
         FormatArg::Mtx10x => ExportFormat::Mtx10x,
     };
-    let store = args.store;
+    let Args { store, output, overwrite, compress, .. } = args;
+    let options = ExportOptions { overwrite, compression: compress };
     let dataset = interrupt.abandonable(move || Ok(store.open()?))?;
-    let options = ExportOptions { overwrite: args.overwrite, compression: args.compress };
-    let bar = Bar::new(interrupt);
-    slaf::export(&dataset, &args.output, format, &options, &|event| bar.update(event))?;
-    drop(bar);
-    let output = args.output.display();
-    say(format_args!("{output}: {} cells x {} genes", dataset.n_cells(), dataset.n_genes()))?;
+    let shown = output.display().to_string();
+    let dataset = interrupt.change(move |progress| {
+        slaf::export(&dataset, &output, format, &options, progress)?;
+        Ok(dataset)
+    })?;
+    say(format_args!("{shown}: {} cells x {} genes", dataset.n_cells(), dataset.n_genes()))?;
     match dataset.manifest().measured {
         Some(_) => say("note: which genes were measured in which cells is not in it: they are zeros"),
         None => Ok(()),

@@ -1,7 +1,6 @@
 use crate::convert::memory;
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
-use crate::progress::Bar;
 use crate::say;
 use crate::store::StoreArgs;
 use slaf::{ConvertOptions, grow};
@@ -41,9 +40,7 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         storage_options: args.store.storage_options(),
         ..defaults
     };
-    let dataset = args.store.open()?;
-    let bar = Bar::new(interrupt);
-    let report = grow::filter(&dataset, &args.condition, &args.target, &options, &|event| bar.update(event))?;
-    drop(bar);
-    say(report)
+    say(interrupt.change(move |progress| {
+        Ok(grow::filter(&args.store.open()?, &args.condition, &args.target, &options, progress)?)
+    })?)
 }

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let Args { store, older_than, delete, storage } = args;
     let options = GcOptions { older_than, dry_run: !delete };
-    say(interrupt.abandonable(move || Ok(grow::gc(&store, &options, &storage.grow())?))?)
+    say(interrupt.change(move |_| Ok(grow::gc(&store, &options, &storage.grow())?))?)
 }
 
 /// A number of seconds, minutes, hours, days or weeks.

@@ -1,6 +1,5 @@
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
-use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
 use slaf::grow::{IndexKind, IndexOptions, create_index, drop_index};
@@ -54,13 +53,10 @@ pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
         return say(interrupt.abandonable(report)?);
     }
     if is_drop {
-        return say(interrupt.abandonable(move || Ok(drop_index(&store, &key, metric, &storage.grow())?))?);
+        return say(interrupt.change(move |_| Ok(drop_index(&store, &key, metric, &storage.grow())?))?);
     }
     let options = IndexOptions { measure: metric.unwrap_or(usual), kind, ..IndexOptions::default() };
-    let bar = Bar::new(interrupt);
-    let told = create_index(&store, &key, &options, &storage.grow(), &|event| bar.update(event))?;
-    drop(bar);
-    say(told)
+    say(interrupt.change(move |progress| Ok(create_index(&store, &key, &options, &storage.grow(), progress)?))?)
 }
 
 /// Queries of a report, and what is found for each.

@@ -54,7 +54,7 @@ Examples:
   slaf COMMAND --help
 
 Exit status: 0 done, 1 failed (the message ends with the kind of the error in brackets), 2 wrong command
-line, 130 stopped by Ctrl-C. SLAF_LOG=debug shows what is done.";
+line, 130 stopped by Ctrl-C, 143 by SIGTERM. SLAF_LOG=debug shows what is done.";
 
 /// Single-cell data in one store: convert, look, ask, export.
 #[derive(Debug, Parser)]
@@ -93,11 +93,12 @@ enum Command {
 }
 
 /// Runs the command line `args` (the first is the program's name) and returns its exit status:
-/// 0, 1 for a failure (named on the standard error), 2 for a wrong command line, and 130 after
-/// Ctrl-C.
+/// 0, 1 for a failure (named on the standard error), 2 for a wrong command line, and 128 and the number of
+/// the signal after one: 130 after Ctrl-C.
 ///
-/// While it runs, the first Ctrl-C stops the command cleanly and a second one ends the process;
-/// where Ctrl-C was ignored before, it stays so.
+/// While it runs, the first of SIGINT (Ctrl-C), SIGTERM and SIGHUP stops the command cleanly and a second one
+/// ends the process; what was ignored before stays so. What a command cannot stop in a few seconds goes on in
+/// the background, until the process ends.
 ///
 /// `worker` is the command that starts a worker process of `convert --workers`: one that calls
 /// [`slaf::serve`].
@@ -107,16 +108,23 @@ pub fn run(args: impl IntoIterator<Item = OsString>, worker: Vec<OsString>) -> i
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(e) => {
+        Err(e) if e.use_stderr() => {
             // Nobody is left to be told when this fails.
             let _ = e.print();
             return e.exit_code();
         }
+        Err(help) => {
+            let printed = help.print().and_then(|()| io::stdout().flush()).map_err(standard_output::failed);
+            return printed.map_or_else(|failure| failure.report(&mut io::stderr(), None), |()| help.exit_code());
+        }
     };
-    let outcome = Interrupt::new().and_then(|interrupt| dispatch(cli.command, &interrupt, worker));
-    match outcome {
+    let interrupt = match Interrupt::new() {
+        Ok(interrupt) => interrupt,
+        Err(failure) => return failure.report(&mut io::stderr(), None),
+    };
+    match dispatch(cli.command, &interrupt, worker) {
         Ok(()) => 0,
-        Err(failure) => failure.report(&mut io::stderr()),
+        Err(failure) => failure.report(&mut io::stderr(), interrupt.signal()),
     }
 }
 
@@ -149,6 +157,5 @@ fn dispatch(command: Command, interrupt: &Interrupt, worker: Vec<OsString>) -> O
 /// Prints a line on the standard output. `println!` would panic when the reader of a pipe is gone.
 fn say(line: impl std::fmt::Display) -> Outcome {
     let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(standard_output::failed)
 }

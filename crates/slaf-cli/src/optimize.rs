@@ -1,7 +1,6 @@
 use crate::convert::memory;
 use crate::failure::Outcome;
 use crate::interrupt::Interrupt;
-use crate::progress::Bar;
 use crate::say;
 use crate::store::StorageArgs;
 use slaf::grow::{self, RewriteOptions};
@@ -28,8 +27,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let defaults = RewriteOptions::default();
     let options = RewriteOptions { memory: args.memory.unwrap_or(defaults.memory), ..defaults };
-    let bar = Bar::new(interrupt);
-    let report = grow::optimize(&args.store, args.force, &options, &args.storage.grow(), &|event| bar.update(event))?;
-    drop(bar);
-    say(report)
+    say(interrupt.change(move |progress| {
+        Ok(grow::optimize(&args.store, args.force, &options, &args.storage.grow(), progress)?)
+    })?)
 }

@@ -1,6 +1,6 @@
 use crate::failure::{Failure, Outcome, from_arrow};
 use crate::format::Format;
-use crate::table;
+use crate::{standard_output, table};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchReader, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -74,7 +74,7 @@ impl Sink {
     }
 
     pub(crate) fn stdout() -> Sink {
-        let place = "the standard output".to_string();
+        let place = standard_output::PLACE.to_string();
         Sink { out: Box::new(BufWriter::new(io::stdout())), to_file: false, place, failed: Arc::default() }
     }
 

@@ -8,10 +8,11 @@ const TEMPLATE: &str = "{msg:<12} [{bar:32}] {human_pos} of {human_len} cells, {
 /// Until the number of cells is known there is nothing to measure.
 const BEFORE: &str = "{msg}";
 
-/// The bar of a conversion or an export. It is seen only where the standard error is a terminal.
-pub(crate) struct Bar<'a> {
+/// The bar of a conversion or an export; clones are one bar. It is seen only where the standard error is a terminal.
+#[derive(Clone)]
+pub(crate) struct Bar {
     bar: ProgressBar,
-    interrupt: &'a Interrupt,
+    interrupt: Interrupt,
 }
 
 fn style(total: u64) -> ProgressStyle {
@@ -31,8 +32,8 @@ fn rate(per_second: f64) -> String {
     }
 }
 
-impl<'a> Bar<'a> {
-    pub(crate) fn new(interrupt: &'a Interrupt) -> Bar<'a> {
+impl Bar {
+    pub(crate) fn new(interrupt: Interrupt) -> Bar {
         Bar { bar: ProgressBar::new(0).with_style(style(0)), interrupt }
     }
 
@@ -47,12 +48,11 @@ impl<'a> Bar<'a> {
             self.bar.reset_eta();
         }
         self.bar.set_position(event.cells_done);
-        !self.interrupt.is_pressed()
+        !self.interrupt.came()
     }
-}
 
-impl Drop for Bar<'_> {
-    fn drop(&mut self) {
+    /// Takes the bar from the terminal.
+    pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     fn bars_count_whole_cells_and_nothing_of_nothing() {
         let screen = Screen::default();
         let interrupt = Interrupt::new().unwrap();
-        let bar = Bar::new(&interrupt);
+        let bar = Bar::new(interrupt);
         bar.bar.set_draw_target(ProgressDrawTarget::term_like(Box::new(screen.clone())));
         let seen = |phase, cells_done, cells_total| {
             bar.update(ProgressEvent { phase, cells_done, cells_total });

@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let Args { store, version, storage } = args;
-    say(interrupt.abandonable(move || {
+    say(interrupt.change(move |_| {
         // What mends a store whose newest version is damaged does not open that one.
         let to = match version.parse() {
             Ok(number) => number,

@@ -1,7 +1,16 @@
 //! Whether there is a standard output: results must not get lost, nor land in a file that is opened
 //! in its place.
 
-use std::io::Write;
+use crate::failure::Failure;
+use std::io::{self, Write};
+
+/// What errors name.
+pub(crate) const PLACE: &str = "the standard output";
+
+/// What became of it that something could not be printed.
+pub(crate) fn failed(e: io::Error) -> Failure {
+    Failure::from(e).at(PLACE)
+}
 
 /// Whether the standard output was closed, as by `>&-`. A Rust program has to ask before its
 /// `main`: the runtime puts `/dev/null` in its place.

@@ -27,6 +27,6 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let Args { store, name, version, storage } = args;
     let shown = name.clone();
-    let version = interrupt.abandonable(move || Ok(grow::tag(&store, &name, version, &storage.grow())?))?;
+    let version = interrupt.change(move |_| Ok(grow::tag(&store, &name, version, &storage.grow())?))?;
     say(format_args!("{shown} is version {version}"))
 }

@@ -21,6 +21,6 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, interrupt: &Interrupt) -> Outcome {
     let Args { store, name, storage } = args;
     let shown = name.clone();
-    let version = interrupt.abandonable(move || Ok(grow::untag(&store, &name, &storage.grow())?))?;
+    let version = interrupt.change(move |_| Ok(grow::untag(&store, &name, &storage.grow())?))?;
     say(format_args!("{shown} was version {version}"))
 }

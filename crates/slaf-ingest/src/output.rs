@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 /// The path of a file or folder to write, which the user may have given as a file URI.
 ///
 /// # Errors
-/// `invalid-argument` for a path inside of a store, or in an object store; `already-exists`, unless
-/// it is to be replaced. A symbolic link that leads nowhere exists, too.
+/// `invalid-argument` for a path inside of a store, or in an object store, and for a device or a pipe;
+/// `already-exists`, unless it is to be replaced. A symbolic link that leads nowhere exists, too.
 pub fn output_path(path: &Path, replace: bool) -> Result<PathBuf> {
     let plain = plain_path(path)?.into_owned();
     if plain.to_str().is_some_and(|p| p.contains("://")) {
@@ -18,6 +18,10 @@ pub fn output_path(path: &Path, replace: bool) -> Result<PathBuf> {
     }
     if let Some(store) = store_around(folder_of(&plain)) {
         let what = format!("lies inside of the store {}: choose another place", store.display());
+        return Err(Error::invalid(what).at(plain.display()));
+    }
+    if plain.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        let what = "is no file but a device, a pipe or a socket, which is not replaced: choose another name";
         return Err(Error::invalid(what).at(plain.display()));
     }
     if !replace && plain.symlink_metadata().is_ok() {
@@ -68,6 +72,7 @@ mod tests {
             assert_eq!(kind(&at("link"), false), Err(ErrorKind::AlreadyExists));
             std::os::unix::fs::symlink(at("a.slaf"), at("other")).unwrap();
             assert_eq!(kind(&at("other/b.h5ad"), false), Err(ErrorKind::InvalidArgument));
+            assert_eq!(kind(Path::new("/dev/null"), true), Err(ErrorKind::InvalidArgument));
         }
     }
 }

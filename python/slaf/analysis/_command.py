@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -57,8 +60,16 @@ class _Formatter(argparse.HelpFormatter):
         return text if text == _EPILOG else super()._fill_text(text, width, indent)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Fails where help cannot be printed; argparse would say nothing."""
+
+    def print_help(self, file: Any = None) -> None:
+        if status := _show(self.format_help().rstrip()):
+            self.exit(status)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="slaf analyze",
         description="From counts to clusters and markers: quality control, normalisation, variable "
         "genes, components, neighbours, layout, clusters and markers, each written into the store "
@@ -138,6 +149,49 @@ def _line(number: int, count: int, title: str) -> Iterator[Callable[[str], None]
         sys.stderr.flush()
 
 
+class _Ended(BaseException):
+    """A signal that ends the process, where it is not Ctrl-C."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop what is done, as Ctrl-C does; ignored ones stay so."""
+
+    def end(number: int, _: Any) -> None:
+        raise _Ended(number)
+
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    heeded = [n for n in numbers if n is not None and signal.getsignal(n) is signal.SIG_DFL]
+    try:
+        for number in heeded:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in heeded:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _show(text: str) -> int:
+    """Print on the standard output; gives the exit status."""
+    try:
+        print(text, flush=True)
+    except OSError as e:
+        # Python would try again at its end.
+        sys.stdout = None
+        if isinstance(e, BrokenPipeError):
+            # The reader of a pipe stopped early.
+            return 0
+        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
+        kind = "disk-full" if full else "io"
+        _fail(f"the standard output: {os.strerror(e.errno or 0)} [{kind}]")
+        return 1
+    return 0
+
+
 def _fail(what: str) -> None:
     # A closed one is None, which print() takes for the standard output.
     if sys.stderr is not None:
@@ -145,38 +199,40 @@ def _fail(what: str) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command and give its exit status: 0, 1 for a failure, 2 for a wrong command line."""
+    """Run the command and give its exit status.
+
+    0, 1 for a failure, 2 for a wrong command line, 128 and the number of the signal after one.
+    """
+    if sys.stdout is None:
+        what = "the standard output is closed: send it to /dev/null if it is not wanted"
+        _fail(f"{what} [io]")
+        return 1
     parser = _parser()
     try:
         parsed = parser.parse_args(arguments)
     except SystemExit as e:
         return int(e.code or 0)
-    if sys.stdout is None:
-        what = "the standard output is closed: send it to /dev/null if it is not wanted"
-        _fail(f"{what} [io]")
-        return 1
     options = _given(parsed)
     with warnings.catch_warnings():
         # Warnings of libraries are for those who write code.
         warnings.simplefilter("ignore")
         try:
-            if parsed.dry_run:
-                report = plan(parsed.store, **options)
-            else:
-                is_shown = sys.stderr is not None and sys.stderr.isatty()
-                progress = _line if is_shown else None
-                files = {"out": parsed.out, "overwrite": parsed.overwrite}
-                report = analyze(parsed.store, progress=progress, **files, **options)
+            with _signals():
+                if parsed.dry_run:
+                    report = plan(parsed.store, **options)
+                else:
+                    is_shown = sys.stderr is not None and sys.stderr.isatty()
+                    progress = _line if is_shown else None
+                    files = {"out": parsed.out, "overwrite": parsed.overwrite}
+                    report = analyze(parsed.store, progress=progress, **files, **options)
         except SlafError as e:
             _fail(f"{e} [{e.kind}]")
             return 1
         except KeyboardInterrupt:
             _fail("interrupted; what was done is kept")
-            return 130
-    shown = json.dumps(report.to_dict(), indent=2) if parsed.json else str(report)
-    try:
-        print(shown, flush=True)
-    except BrokenPipeError:
-        # The reader of a pipe stopped early. Python would try again at its end.
-        sys.stdout = None
-    return 0
+            return 128 + signal.SIGINT
+        except _Ended as e:
+            name = signal.Signals(e.number).name
+            _fail(f"interrupted by {name}; what was done is kept")
+            return 128 + e.number
+    return _show(json.dumps(report.to_dict(), indent=2) if parsed.json else str(report))

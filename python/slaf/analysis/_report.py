@@ -126,8 +126,9 @@ def write_page(file: Path, stored: Stored, names: Names) -> None:
         beside.write_text(page, encoding="utf-8", errors="replace")
         os.replace(beside, file)
     except OSError as e:
-        beside.unlink(missing_ok=True)
         raise from_kind("io", f"cannot be written: {e.strerror or e}", str(file)) from e
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _figure(svg: bytes, about: str) -> str:

@@ -3,6 +3,7 @@
 // clippy.toml exempts tests, but not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod endings;
 mod messages;
 
 use std::fs;
@@ -280,73 +281,4 @@ fn an_analysis_is_of_the_python_package() {
         assert!(told.contains("pip install 'slaf[analysis]'"), "{told}");
     }
     assert!(place.ok(&["--help"]).contains("analyze"));
-}
-
-/// Makes more cells than a pipe or a conversion swallows at once.
-#[cfg(unix)]
-fn with_many_cells(place: &Place, n: usize) {
-    let tenx = place.path("tenx");
-    let entries: String = (1..=n).map(|i| format!("1 {i} {}\n2 {i} 1\n3 {i} 2\n", i % 9 + 1)).collect();
-    let matrix = format!("%%MatrixMarket matrix coordinate integer general\n3 {n} {}\n{entries}", 3 * n);
-    let barcodes: String = (0..n).map(|i| format!("CELL{i}\n")).collect();
-    fs::write(tenx.join("matrix.mtx"), matrix).unwrap();
-    fs::write(tenx.join("barcodes.tsv"), barcodes).unwrap();
-}
-
-#[test]
-#[cfg(unix)]
-fn a_reader_that_stops_early_is_no_failure() {
-    use std::io::{BufRead, BufReader};
-    let place = Place::new();
-    with_many_cells(&place, 20_000);
-    place.ok(&["convert", "tenx", "a.slaf"]);
-    let mut command = place.command(&["query", "a.slaf", "SELECT * FROM expression", "--output", "csv"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("value"), "{line}");
-    let done = finish(child);
-    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
-}
-
-/// Starts a conversion in which Ctrl-C has this action, whatever it is here, and presses it.
-#[cfg(unix)]
-fn interrupted(place: &Place, action: libc::sighandler_t) -> Output {
-    use std::os::unix::process::CommandExt;
-    with_many_cells(place, 300_000);
-    let mut command = place.command(&["convert", "tenx", "a.slaf"]);
-    // SAFETY: the call is one that may be made between fork and exec.
-    unsafe {
-        command.pre_exec(move || match libc::signal(libc::SIGINT, action) {
-            libc::SIG_ERR => Err(std::io::Error::last_os_error()),
-            _ => Ok(()),
-        });
-    }
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    finish(child)
-}
-
-#[test]
-#[cfg(unix)]
-fn ctrl_c_that_is_ignored_stays_so() {
-    let place = Place::new();
-    let done = interrupted(&place, libc::SIG_IGN);
-    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
-    place.ok(&["verify", "a.slaf"]);
-}
-
-#[test]
-#[cfg(unix)]
-fn ctrl_c_leaves_nothing_behind() {
-    let place = Place::new();
-    let done = interrupted(&place, libc::SIG_DFL);
-    // A fast machine may be done before the signal comes.
-    if done.status.code() != Some(0) {
-        let err = String::from_utf8_lossy(&done.stderr);
-        assert_eq!((done.status.code(), err.as_ref()), (Some(130), "slaf: interrupted\n"));
-        assert_eq!(place.names(), ["tenx"]);
-    }
 }
