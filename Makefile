@@ -37,9 +37,11 @@ define announce
     echo "The first build compiles some 700 crates: about 30 minutes on 2 cores. Later builds take minutes."
 endef
 
+# FAULTS=crash (outages, signals, writers) runs those of one file.
 test-faults: $(TOOLS) ## run the tests of hostile timings at length
 	cd python && $(BIN)/maturin develop --release --quiet
-	cd python && SLAF_FAULTS=full $(BIN)/python -m pytest -q -m faults
+	cd python && SLAF_FAULTS=full $(BIN)/python -m pytest -q --durations=20 -m faults \
+	    $(if $(FAULTS),tests/test_$(FAULTS).py)
 
 test-rust: $(TOOLS)
 	$(announce)

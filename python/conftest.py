@@ -158,6 +158,42 @@ def s3(tmp_path_factory):
         server.kill()
 
 
+@pytest.fixture(params=["local", "s3"])
+def anywhere(request, tmp_path):
+    """Gives for a name the address of a store, its options, and how to list and read its files."""
+    if request.param == "local":
+
+        def files(target):
+            return {f.relative_to(target).as_posix() for f in target.rglob("*") if f.is_file()}
+
+        yield lambda name: (tmp_path / name, {}, files, lambda file: Path(file).read_bytes())
+        return
+    storage = request.getfixturevalue("s3")
+    boto3 = pytest.importorskip("boto3", exc_type=ImportError)
+    client = boto3.client(
+        "s3",
+        endpoint_url=storage["aws_endpoint"],
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+    def objects(target):
+        prefix = target.removeprefix("s3://bucket/") + "/"
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=prefix)
+        found = [o["Key"] for page in pages for o in page.get("Contents", [])]
+        return {key.removeprefix(prefix) for key in found}
+
+    def read(address):
+        return client.get_object(Bucket="bucket", Key=address.removeprefix("s3://bucket/"))[
+            "Body"
+        ].read()
+
+    folder = tmp_path.name
+    yield lambda name: (f"s3://bucket/{folder}/{name}", storage, objects, read)
+    client.close()
+
+
 @pytest.fixture(scope="session")
 def gs(tmp_path_factory):
     """Storage options of an emulator of Google's store that has the bucket `bucket`."""

@@ -41,41 +41,6 @@ def sources(tmp_path_factory):
     return {number: folder / f"{number}.h5ad" for number in SIZES}
 
 
-@pytest.fixture(params=["local", "s3"])
-def place(request, tmp_path):
-    """Gives the address of a target, its options, and how to list and read its files."""
-    if request.param == "local":
-
-        def files(target):
-            return {f.relative_to(target).as_posix() for f in target.rglob("*") if f.is_file()}
-
-        yield lambda name: (tmp_path / name, {}, files, lambda file: Path(file).read_bytes())
-        return
-    storage = request.getfixturevalue("s3")
-    boto3 = pytest.importorskip("boto3", exc_type=ImportError)
-    client = boto3.client(
-        "s3",
-        endpoint_url=storage["aws_endpoint"],
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-
-    def objects(target):
-        prefix = target.removeprefix("s3://bucket/") + "/"
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=prefix)
-        found = [o["Key"] for page in pages for o in page.get("Contents", [])]
-        return {key.removeprefix(prefix) for key in found}
-
-    def read(address):
-        return client.get_object(Bucket="bucket", Key=address.removeprefix("s3://bucket/"))[
-            "Body"
-        ].read()
-
-    yield lambda name: (f"s3://bucket/writers-{name}", storage, objects, read)
-    client.close()
-
-
 def number_of(target, storage):
     """The number that the whole of a store tells."""
     array = SLAFArray(target, storage_options=storage)
@@ -111,10 +76,10 @@ def race(sources, target, storage, numbers, overwrite, rng):
 @pytest.mark.faults
 @pytest.mark.parametrize("overwrite", [False, True], ids=["fresh", "overwrite"])
 @pytest.mark.parametrize("numbers", [(1, 3), (1, 2, 3, 4)], ids=["two", "four"])
-def test_writers_at_one_target(sources, place, numbers, overwrite, capfd):
+def test_writers_at_one_target(sources, anywhere, numbers, overwrite, capfd):
     rng = random.Random(len(numbers))
     for i in range(ROUNDS if len(numbers) == 2 else max(2, ROUNDS // 2)):
-        target, storage, files, read = place(f"{len(numbers)}-{overwrite}-{i}.slaf")
+        target, storage, files, read = anywhere(f"{len(numbers)}-{overwrite}-{i}.slaf")
         if overwrite:
             SLAFConverter(durability="os", storage_options=storage).convert(sources[5], target)
         won, kinds = race(sources, target, storage, numbers, overwrite, rng)
