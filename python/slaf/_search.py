@@ -84,6 +84,11 @@ def wanted_of(store: Store, of: str, query: Any, query_key: str) -> Wanted:
         dense = other._store.native.array(of, query_key, rows.native())
         values = np.asarray(dense.values).reshape(len(rows), dense.width)
         return points(values, _frames.names(other._store, of, rows))
+    if isinstance(query, tuple) and any(hasattr(part, "obs_names") for part in query):
+        raise invalid(
+            "cells of another store are (SLAFArray(path), cells); of an AnnData search for their "
+            "coordinates: adata[cells].obsm[key]"
+        )
     coordinates = _coordinates(query)
     if coordinates is not None:
         return points(coordinates)

@@ -162,3 +162,13 @@ def test_some_genes_at_a_time(pair, monkeypatch, at_once):
     ours.X = ours.X.multiply(np.where(np.arange(30) == 17, np.nan, 1))
     with pytest.raises(slaf.InvalidArgumentError, match="gene 'g17' has NaN"):
         slaf_sc.tl.rank_genes_groups(ours, "kind", method="wilcoxon")
+
+
+def test_categories_that_are_the_same_as_texts(pair):
+    _theirs, ours = pair
+    values = [1 if i % 3 == 0 else "1" if i % 3 == 1 else "x" for i in range(ours.n_obs)]
+    ours.obs["mixed"] = pd.Categorical(values)
+    with pytest.raises(slaf.InvalidArgumentError, match="'1' as text"):
+        slaf_sc.tl.rank_genes_groups(ours, "mixed")
+    slaf_sc.tl.rank_genes_groups(ours, "mixed", groups=["1", "x"])
+    assert ours.uns["rank_genes_groups"]["names"].dtype.names == ("1", "x")

@@ -568,6 +568,33 @@ def test_functions_that_are_not_offered_say_what_to_do():
 def test_data_in_memory_are_for_scanpy(small_pair):
     with pytest.raises(slaf.InvalidArgumentError, match="read_slaf"):
         slaf_sc.pp.log1p(small_pair[0])
+    for call in (
+        lambda a: slaf_sc.tl.annotate(a, "a.slaf", "group"),
+        lambda a: slaf_sc.tl.label_transfer(a, "a.slaf", "group"),
+        lambda a: slaf_sc.get.pseudobulk(a, "group"),
+    ):
+        # scanpy has none of these.
+        with pytest.raises(slaf.InvalidArgumentError, match="convert_anndata"):
+            call(small_pair[0])
+
+
+@pytest.mark.parametrize("flavor", ["seurat", "seurat_v3"])
+def test_variable_genes_are_drawn(small_pair, flavor):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    theirs, ours = small_pair
+    drawn = []
+    for module, adata in ((sc, theirs), (slaf_sc, ours)):
+        if flavor == "seurat":
+            module.pp.log1p(adata)
+        module.pp.highly_variable_genes(adata, n_top_genes=20, flavor=flavor)
+        sc.pl.highly_variable_genes(adata, show=False)
+        axes = plt.gcf().axes
+        drawn.append([np.asarray(dots.get_offsets()) for ax in axes for dots in ax.collections])
+        plt.close("all")
+    assert len(drawn[0]) == len(drawn[1]) > 0
+    for a, b in zip(*drawn, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    assert not isinstance(ours, ad.AnnData)
 
 
 def test_views_become_objects(small_pair):

@@ -15,6 +15,7 @@ from processes import run_slaf
 import slaf
 from slaf import SLAFArray
 from slaf.data import SLAFConverter
+from slaf.integrations import read_slaf
 
 N, WIDTH, GENES = 700, 6, 40
 METRICS = {"l2": "euclidean", "cosine": "cosine"}
@@ -352,6 +353,13 @@ def test_include_is_a_list(odd, include):
 def test_queries_that_are_neither_points_nor_cells(array, query):
     with pytest.raises(slaf.InvalidArgumentError, match=r"no query|no vector or matrix"):
         array.nearest(query)
+
+
+def test_cells_of_an_anndata_are_no_query(array):
+    lazy = read_slaf(array.path)
+    for other in (lazy, lazy.to_memory()):
+        with pytest.raises(slaf.InvalidArgumentError, match=r"SLAFArray\(path\), cells"):
+            array.nearest((other, ["c1"]))
 
 
 def test_labels_have_the_names_of_columns(odd):

@@ -14,6 +14,8 @@ INSTEAD = (
 )
 #: scanpy's modules that take single genes apart, which numpy reads for them.
 _OF_GENES = ("scanpy.get.get", "scanpy.plotting")
+#: scanpy's module that takes frames of genes, and an AnnData for its frame.
+_OF_FRAMES = "scanpy.plotting._preprocessing"
 #: scanpy's modules that would write into uns before they come upon the matrix.
 _OF_MATRICES = ("scanpy.preprocessing.", "scanpy.tools._rank_genes_groups")
 #: Modules that ask for others: `isinstance` of abstract classes, and SciPy's `issparse`.
@@ -77,8 +79,14 @@ class Foreign:
     #: What messages call the object.
     _called = "a lazy object"
 
+    def _like(self) -> type:
+        """The class of objects in memory that have the same frames."""
+        return type(self)
+
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
+        if sys._getframe(1).f_globals.get("__name__") == _OF_FRAMES:
+            return self._like()
         asker = _asker(sys._getframe(1))
         if asker is not None:
             raise not_in_memory(f"{asker.partition('.')[0]} ({asker})")

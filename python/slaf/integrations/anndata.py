@@ -87,6 +87,11 @@ class LazyAnnData(Annotation, Whole, Foreign):
 
     _called = "a lazy AnnData"
 
+    def _like(self) -> type:
+        import anndata
+
+        return anndata.AnnData
+
     def __init__(self, contents: Contents, rows: dict[str, Axis] | None):
         self._contents = contents
         # The cells and genes of the contents that a view shows; `None` for all of them.

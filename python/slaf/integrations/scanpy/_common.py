@@ -18,6 +18,9 @@ from slaf.integrations.anndata import LazyAnnData
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What scanpy has no function for.
+NOT_OF_SCANPY = ("annotate", "label_transfer", "pseudobulk")
+
 #: Statistics of more groups x genes than this are found some genes at a time.
 AT_ONCE = 1 << 23
 
@@ -25,9 +28,12 @@ AT_ONCE = 1 << 23
 def checked(adata: Any, what: str) -> LazyAnnData:
     """The argument, if it is a lazy AnnData."""
     if not isinstance(adata, LazyAnnData):
+        instead = "call scanpy's"
+        if what in NOT_OF_SCANPY:
+            instead = "make a store: SLAFConverter().convert_anndata(adata, path)"
         raise invalid(
-            f"{what} of slaf takes what read_slaf() gives, not a {type(adata).__name__}; for an "
-            "AnnData in memory call scanpy's"
+            f"{what} of slaf takes what read_slaf() gives, not {type(adata).__name__}; for an "
+            f"AnnData in memory {instead}"
         )
     lazy: LazyAnnData = adata
     return lazy

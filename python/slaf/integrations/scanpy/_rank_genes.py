@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -244,6 +245,13 @@ def _groups(
         of_code[codes],
         None if reference == "rest" else order.index(reference),
     )
+    repeated = [name for name, n in Counter(chosen.names).items() if n > 1]
+    if repeated:
+        raise invalid(
+            f"several categories of obs[{groupby!r}] are {repeated[0]!r} as text, such as a number "
+            "and a text, and fields of the result are named so: give them other names with "
+            "cat.rename_categories, or leave some out with groups"
+        )
     if "" in chosen.names:
         raise invalid(
             f"a category of obs[{groupby!r}] is '', which no field of the result can be named: "
