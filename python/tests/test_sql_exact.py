@@ -191,6 +191,25 @@ def test_stored_sums_of_casts(tmp_path):
     assert row("SUM(value)") == ([4.0, 3.75], True)
 
 
+def test_aggregates_of_casts_beside_those_of_columns(array, adata):
+    """The names that DataFusion gives aggregates do not show casts."""
+    value = adata.X.tocsc()
+    sql = """
+        SELECT gene_integer_id, SUM(value) a, SUM(CAST(value AS DOUBLE)) b, MIN(value) c,
+            MIN(CAST(value AS VARCHAR)) d, AVG(value + 1) e, AVG(CAST(value AS DOUBLE) + 1) f
+        FROM expression GROUP BY gene_integer_id
+        HAVING COUNT(value) = COUNT(CAST(value AS DOUBLE)) ORDER BY gene_integer_id
+    """
+    expected = []
+    for gene in range(value.shape[1]):
+        column = value[:, [gene]].data.astype(np.int64)
+        mean = pytest.approx(column.mean() + 1)
+        total, least = int(column.sum()), int(column.min())
+        expected.append((gene, total, float(total), least, min(map(str, column)), mean, mean))
+    assert array.query(sql).rows() == expected
+    assert array.query("SELECT SUM(CAST(big AS DOUBLE)) FROM cells").columns == ["sum(cells.big)"]
+
+
 SAME = [
     "mod(7, 3), mod(-7, 3), fmod(7.5, 2.0)",
     "if(big > 5, 'a', 'b') FROM cells LIMIT 1",

@@ -87,6 +87,12 @@ fn root(error: &DataFusionError) -> &DataFusionError {
     }
 }
 
+/// Whether the error is that two expressions have one name.
+pub(crate) fn is_repeated_name(error: &DataFusionError) -> bool {
+    let DataFusionError::SchemaError(schema, _) = root(error) else { return false };
+    matches!(**schema, SchemaError::DuplicateUnqualifiedField { .. } | SchemaError::DuplicateQualifiedField { .. })
+}
+
 /// The column that is not there, and those that are, if that is the error.
 pub(crate) fn unknown_field(error: &DataFusionError) -> Option<(&str, Vec<&str>)> {
     let DataFusionError::SchemaError(schema, _) = root(error) else { return None };

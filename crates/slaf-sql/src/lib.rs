@@ -19,6 +19,7 @@
 mod aggregates;
 mod aliases;
 mod answers;
+mod casts;
 mod clauses;
 mod columns;
 mod comparisons;

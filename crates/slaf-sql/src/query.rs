@@ -1,6 +1,7 @@
+use crate::casts::ShownCasts;
 use crate::columns::Columns;
 use crate::division::Division;
-use crate::error::{from_datafusion, unknown_field};
+use crate::error::{from_datafusion, is_repeated_name, unknown_field};
 use crate::kinds::Scope;
 use crate::names::{defined, for_each_ident, plain_name, tables};
 use crate::parameters::Parameters;
@@ -148,7 +149,13 @@ impl Query {
         async move {
             let hints = prepared?;
             registered.map_err(from_datafusion)?;
-            let plan = state.statement_to_plan(self.statement).await.map_err(|e| match unknown_field(&e) {
+            let mut plan = state.statement_to_plan(self.statement.clone()).await;
+            // Names show casts where DataFusion has to tell by them what is what, and nowhere else.
+            if plan.as_ref().is_err_and(is_repeated_name) {
+                state.register_expr_planner(Arc::new(ShownCasts)).map_err(from_datafusion)?;
+                plan = state.statement_to_plan(self.statement).await;
+            }
+            let plan = plan.map_err(|e| match unknown_field(&e) {
                 Some((name, columns)) => hints.unknown_column(name, columns.into_iter(), near_genes),
                 None => from_datafusion(e),
             })?;

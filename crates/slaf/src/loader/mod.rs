@@ -90,7 +90,9 @@ impl Loader {
                 let tokenizer = source.tokenizer.as_ref().ok_or_else(|| Error::invalid("tokens need a tokenizer"))?;
                 let bins = tokenizer.description().values.and_then(|v| v.bins);
                 if bins.is_some_and(|b| b.mode == Binning::Strict) {
-                    return Err(Error::invalid("strict binning goes cell by cell in order: use Dataset::tokenize"));
+                    return Err(Error::invalid(
+                        "strict binning goes cell by cell in order: call `tokenize` of the tokenizer",
+                    ));
                 }
                 if source.genes != Selection::All {
                     return Err(Error::invalid("a tokenizer chooses genes by its vocabulary, not by a selection"));
