@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 from test_lazy_matrix import flat
 from test_queries import open_with
 
+from slaf import SLAFArray
 from slaf.data import SLAFConverter
 from slaf.integrations import read_slaf
 
@@ -379,3 +380,41 @@ def test_sums_that_cancel_are_exact(tmp_path):
     array = open_with(tmp_path / "a.slaf")
     by_gene = "SELECT gene_id, SUM(value) FROM expression GROUP BY gene_id ORDER BY gene_id"
     assert [row[1] for row in array.query(by_gene).rows()] == [1, 3]
+
+
+def test_sides_of_joins_that_are_spread_over_threads_run_once(tmp_path):
+    """Ids that come twice, and too many groups: DataFusion looks groups up in place of us."""
+    n_cells, n_genes = 1_200, 9_500  # More rows than a batch of DataFusion, and too many groups.
+    x = sp.random(n_cells, n_genes, 0.001, format="csr", dtype=np.float32, random_state=3)
+    x.data = np.ceil(x.data * 9)
+    var = pd.DataFrame({"w": np.arange(n_genes) % 5}, index=[f"g{i}" for i in range(n_genes)])
+    obs = pd.DataFrame({"q": np.arange(n_cells)}, index=[f"c{i}" for i in range(n_cells)])
+    path = tmp_path / "store.slaf"
+    SLAFConverter().convert_anndata(ad.AnnData(x, obs, var), path)
+    array = SLAFArray(path)
+    of_genes = "JOIN genes g ON g.gene_integer_id = e.gene_integer_id"
+
+    twice = pd.DataFrame({"n": [0, 1, 1, 3, None]}).astype("Int64")
+    sql = f"""
+        SELECT g.w, SUM(e.value) FROM expression e {of_genes}
+        JOIN twice t ON t.n = e.cell_integer_id WHERE g.w > 0 GROUP BY g.w ORDER BY g.w
+    """
+    total = x[[0, 1, 1, 3]].sum(axis=0).A1
+    expected = [(w, total[w::5].sum()) for w in range(1, 5) if x[[0, 1, 3]][:, w::5].nnz]
+    tables = {"twice": twice}
+    assert array.query(sql, tables=tables).rows() == expected
+    plan = array.query(f"EXPLAIN {sql}", tables=tables)["plan"].str.join("\n").to_list()[-1]
+    assert "RoundRobinBatch" in plan
+    plan = array.query(f"EXPLAIN ANALYZE {sql}", tables=tables)["plan"].str.join("\n").item()
+    assert "by hash" in plan
+
+    sql = f"""
+        SELECT c.q, e.gene_integer_id, MAX(e.value) FROM expression e {of_genes}
+        JOIN cells c ON c.cell_integer_id = e.cell_integer_id
+        WHERE g.w > 0 GROUP BY c.q, e.gene_integer_id ORDER BY c.q, e.gene_integer_id
+    """
+    kept = np.flatnonzero(var["w"] > 0)
+    coo = x[:, kept].tocoo()
+    genes = kept[coo.col]
+    values = sorted(zip(coo.row.tolist(), genes.tolist(), coo.data.tolist(), strict=True))
+    assert array.query(sql).rows() == values

@@ -14,7 +14,9 @@ use super::view::{Side, ViewColumn};
 use crate::selection::Selection;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter_record_batch, prep_null_mask_filter, take};
+use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -59,8 +61,17 @@ pub(super) struct GroupedExec {
     used: Vec<ViewColumn>,
     /// The aggregates as they are found in arrays, if they can be.
     dense: Option<Arc<Dense>>,
-    prepared: Arc<OnceCell<Option<Prepared>>>,
+    prepared: Arc<OnceCell<Preparation>>,
     properties: Arc<PlanProperties>,
+}
+
+/// What becomes of the aggregate.
+#[derive(Debug)]
+enum Preparation {
+    /// Groups have places.
+    Places(Prepared),
+    /// DataFusion looks groups up. The other sides of the joins have run, and gave these rows.
+    ByHash(Vec<RecordBatch>),
 }
 
 /// What all partitions share.
@@ -159,13 +170,17 @@ impl GroupedExec {
         &self.arguments
     }
 
-    async fn prepare(&self, context: &Arc<TaskContext>) -> Result<Option<&Prepared>> {
+    async fn prepare(&self, context: &Arc<TaskContext>) -> Result<&Preparation> {
         let prepare = async {
             let (n_rows, n_cols) = self.leaf.view.shape();
-            let build = |side| self.builds.iter().find(|b| b.side == side);
-            let rows = SideGroups::new(Side::Rows, n_rows, build(Side::Rows), &self.columns, context).await?;
-            let cols = SideGroups::new(Side::Cols, n_cols, build(Side::Cols), &self.columns, context).await?;
-            let (Some(rows), Some(cols)) = (rows, cols) else { return Ok::<_, Error>(None) };
+            let mut joined = Vec::with_capacity(self.builds.len());
+            for build in &self.builds {
+                joined.push(build.run(context).await?);
+            }
+            let build = |side| self.builds.iter().zip(&joined).find(|(b, _)| b.side == side);
+            let rows = SideGroups::new(Side::Rows, n_rows, build(Side::Rows), &self.columns)?;
+            let cols = SideGroups::new(Side::Cols, n_cols, build(Side::Cols), &self.columns)?;
+            let (Some(rows), Some(cols)) = (rows, cols) else { return Ok::<_, Error>(Preparation::ByHash(joined)) };
             let mut chosen = self.leaf.choose_among(rows.allowed.as_deref(), cols.allowed.as_deref()).await?.clone();
             if let Some(dense) = &self.dense {
                 let view = &self.leaf.view;
@@ -179,14 +194,14 @@ impl GroupedExec {
             let n_col_groups = cols.len(col_ids.len());
             let at_once = if matches!(rows.group_of, GroupOf::Own) { 1 << 12 } else { rows.len(0) };
             if at_once.saturating_mul(n_col_groups) > MOST_GROUPS {
-                return Ok(None);
+                return Ok(Preparation::ByHash(joined));
             }
             let col_groups = cols.of(col_ids.iter().copied());
             let sides = Arc::new(Sides { chosen, rows, cols, col_ids, col_groups, n_col_groups });
             let sums = stored_sums::StoredSums::read(self, &sides).await?;
-            Ok(Some(Prepared { sides, sums }))
+            Ok(Preparation::Places(Prepared { sides, sums }))
         };
-        Ok(self.prepared.get_or_try_init(|| prepare).await?.as_ref())
+        self.prepared.get_or_try_init(|| prepare).await
     }
 
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
@@ -415,8 +430,8 @@ impl DisplayAs for GroupedExec {
             write!(f, ", where=[{}]", conditions.join(" AND "))?;
         }
         match self.prepared.get() {
-            Some(Some(p)) if p.sums.is_some() => return write!(f, ", answered from stored sums"),
-            Some(None) => return write!(f, ", by hash"),
+            Some(Preparation::Places(p)) if p.sums.is_some() => return write!(f, ", answered from stored sums"),
+            Some(Preparation::ByHash(_)) => return write!(f, ", by hash"),
             _ if self.dense.is_some() => write!(f, ", in arrays")?,
             _ => {}
         }
@@ -454,9 +469,9 @@ impl ExecutionPlan for GroupedExec {
         let work = async move {
             let done = async {
                 match this.prepare(&context).await? {
-                    Some(prepared) => this.run(partition, prepared, &send).await,
-                    None if partition > 0 => Ok(()),
-                    None => this.run_by_hash(&context, &send).await,
+                    Preparation::Places(prepared) => this.run(partition, prepared, &send).await,
+                    Preparation::ByHash(_) if partition > 0 => Ok(()),
+                    Preparation::ByHash(joined) => this.run_by_hash(joined, &context, &send).await,
                 }
             };
             if let Err(e) = done.await {
@@ -473,8 +488,22 @@ impl ExecutionPlan for GroupedExec {
 }
 
 impl GroupedExec {
-    async fn run_by_hash(&self, context: &Arc<TaskContext>, send: &mpsc::Sender<DfResult<RecordBatch>>) -> Result<()> {
+    async fn run_by_hash(
+        &self,
+        joined: &[RecordBatch],
+        context: &Arc<TaskContext>,
+        send: &mpsc::Sender<DfResult<RecordBatch>>,
+    ) -> Result<()> {
         let aggregate: Arc<dyn ExecutionPlan> = self.aggregate.clone();
+        let with_rows = aggregate.transform_down(|plan| {
+            let mut builds = self.builds.iter().zip(joined);
+            let Some((_, rows)) = builds.find(|(build, _)| Arc::ptr_eq(&build.plan, &plan)) else {
+                return Ok(Transformed::no(plan));
+            };
+            let rows = MemorySourceConfig::try_new_exec(&[vec![rows.clone()]], rows.schema(), None)?;
+            Ok(Transformed::new(rows as Arc<dyn ExecutionPlan>, true, TreeNodeRecursion::Jump))
+        });
+        let aggregate = with_rows.map_err(from_datafusion)?.data;
         let merged: Arc<dyn ExecutionPlan> = match aggregate.properties().output_ordering() {
             Some(ordering) => Arc::new(SortPreservingMergeExec::new(ordering.clone(), aggregate)),
             None => Arc::new(CoalescePartitionsExec::new(aggregate)),

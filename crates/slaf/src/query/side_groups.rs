@@ -28,6 +28,14 @@ pub(super) struct Build {
     pub(super) repeats: bool,
 }
 
+impl Build {
+    /// Its rows. A plan runs once: some of DataFusion's refuse to do it again.
+    pub(super) async fn run(&self, context: &Arc<TaskContext>) -> Result<RecordBatch> {
+        let batches = collect(self.plan.clone(), context.clone()).await.map_err(from_datafusion)?;
+        concat_batches(&self.plan.schema(), &batches).map_err(from_arrow)
+    }
+}
+
 /// A column that the query groups by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GroupColumn {
@@ -67,23 +75,19 @@ pub(super) struct SideGroups {
 }
 
 impl SideGroups {
-    /// Runs the other side of a join, if there is one, and groups its rows by the columns that
-    /// the query groups by. `None` if an id comes more than once, so that it counts more than
-    /// once.
-    pub(super) async fn new(
+    /// Groups the rows of the other side of a join, if there is one, by the columns that the query
+    /// groups by. `None` if an id comes more than once, so that it counts more than once.
+    pub(super) fn new(
         side: Side,
         n: u64,
-        build: Option<&Build>,
+        build: Option<(&Build, &RecordBatch)>,
         columns: &[GroupColumn],
-        context: &Arc<TaskContext>,
     ) -> Result<Option<SideGroups>> {
         let own = columns.iter().any(|c| matches!(c, GroupColumn::Number(s) | GroupColumn::Name(s) if *s == side));
-        let Some(build) = build else {
+        let Some((build, joined)) = build else {
             let group_of = if own { GroupOf::Own } else { GroupOf::One };
             return Ok(Some(SideGroups { group_of, allowed: None, build: None }));
         };
-        let batches = collect(build.plan.clone(), context.clone()).await.map_err(from_datafusion)?;
-        let joined = concat_batches(&build.plan.schema(), &batches).map_err(from_arrow)?;
         let ids = cast(joined.column(build.id), &DataType::Int64).map_err(from_arrow)?;
         let mut row_of = vec![NONE; n as usize];
         for (row, id) in ids.as_primitive::<Int64Type>().iter().enumerate() {
@@ -112,7 +116,7 @@ impl SideGroups {
                 GroupOf::Map(row_of.iter().map(|&r| group_of_row.get(r as usize).copied().unwrap_or(NONE)).collect())
             }
         };
-        Ok(Some(SideGroups { group_of, allowed: Some(allowed), build: Some((joined, row_of, first_row)) }))
+        Ok(Some(SideGroups { group_of, allowed: Some(allowed), build: Some((joined.clone(), row_of, first_row)) }))
     }
 
     /// How many groups there are, if `n_own` ids have groups of their own.
