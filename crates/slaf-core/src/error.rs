@@ -1,3 +1,4 @@
+use crate::uri::without_users;
 use std::fmt;
 
 /// What went wrong, as a stable name that programs may match on.
@@ -126,9 +127,9 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of this kind.
+    /// An error of this kind. Addresses in the message, and in places, lose their users and passwords.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, location: None, message: message.into(), source: None }
+        Error { kind, location: None, message: without_users(message.into()), source: None }
     }
 
     /// A file that breaks the rules of its format.
@@ -158,7 +159,7 @@ impl Error {
     /// with the outer one names it already: two callers that know the same file name it once.
     #[must_use]
     pub fn at(mut self, outer: impl fmt::Display) -> Self {
-        let outer = outer.to_string();
+        let outer = without_users(outer.to_string());
         self.location = Some(match self.location.take() {
             Some(inner) if begins_with(&inner, &outer) => inner,
             Some(inner) => format!("{outer}: {inner}"),

@@ -4,6 +4,23 @@ use crate::{Error, Result};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+/// A text without the user and the password that addresses in it have: `http://user:secret@host` reads
+/// `http://host` (RFC 3986, 3.2.1).
+pub(crate) fn without_users(text: String) -> String {
+    let mut kept = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once("://") {
+        let authority = after.split(|c: char| c.is_whitespace() || "/?#\"'<>".contains(c)).next().unwrap_or_default();
+        let user = authority.rfind('@').map_or(0, |at| at + 1);
+        kept.extend([before, "://"]);
+        rest = &after[user..];
+    }
+    match kept.is_empty() {
+        true => text,
+        false => kept + rest,
+    }
+}
+
 /// The local path that a text names: a path, or a URI `file:///path`, `file://localhost/path` or
 /// `file:/path` (RFC 8089), with its `%20` decoded. `None` for a URI of another scheme.
 ///
@@ -66,6 +83,20 @@ fn decoded(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::ErrorKind;
+
+    #[test]
+    fn users_are_left_out() {
+        for (text, shown) in [
+            ("http://user:s@cret@host:9000/a@b", "http://host:9000/a@b"),
+            ("GET (https://u:p@h?x=1) and s3://k:v@b/c, no", "GET (https://h?x=1) and s3://b/c, no"),
+            ("s3://bucket/a@b: x@y", "s3://bucket/a@b: x@y"),
+            ("a@b.c :// x@y", "a@b.c :// x@y"),
+            ("://@", "://"),
+            ("s3://", "s3://"),
+        ] {
+            assert_eq!(without_users(text.to_string()), shown);
+        }
+    }
 
     #[test]
     fn file_uris_are_paths() {
