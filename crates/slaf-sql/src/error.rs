@@ -89,8 +89,15 @@ fn root(error: &DataFusionError) -> &DataFusionError {
 
 /// Whether the error is that two expressions have one name.
 pub(crate) fn is_repeated_name(error: &DataFusionError) -> bool {
-    let DataFusionError::SchemaError(schema, _) = root(error) else { return false };
-    matches!(**schema, SchemaError::DuplicateUnqualifiedField { .. } | SchemaError::DuplicateQualifiedField { .. })
+    match root(error) {
+        DataFusionError::SchemaError(schema, _) => matches!(
+            **schema,
+            SchemaError::DuplicateUnqualifiedField { .. } | SchemaError::DuplicateQualifiedField { .. }
+        ),
+        // Of windows and projections.
+        DataFusionError::Plan(text) => text.contains("require unique expression names"),
+        _ => false,
+    }
 }
 
 /// The column that is not there, and those that are, if that is the error.
