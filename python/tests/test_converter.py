@@ -1,5 +1,7 @@
 """SLAFConverter."""
 
+import errno
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -194,3 +196,13 @@ def test_other_formats(tmp_path, shared_data, name, shape):
     assert lazy.shape == (report.n_cells, report.n_genes)
     assert shape in (None, lazy.shape)
     assert lazy.X.nnz == report.nnz
+
+
+def test_a_full_disk_is_no_matter_of_the_object(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", full)
+    with pytest.raises(slaf.ResourceError) as caught:
+        SLAFConverter().convert_anndata(ad.AnnData(np.ones((2, 2))), tmp_path / "a.slaf")
+    assert caught.value.kind == "disk-full"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -328,6 +329,8 @@ def _write(adata: anndata.AnnData | LazyAnnData, file: Path) -> None:
         # anndata raises whatever the type of the element leads to, with the element's name in a
         # note or in the text.
         text = " ".join([str(e), *getattr(e, "__notes__", [])])
+        if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise from_kind("disk-full", text, str(file)) from e
         message = f"anndata cannot write this object: {text}"
         raise from_kind("would-lose-data", message) from e
 

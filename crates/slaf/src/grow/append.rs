@@ -364,12 +364,12 @@ impl Appending<'_> {
         if appended.is_none() && old.as_ref().is_none_or(|old| old.elements.iter().all(|e| e == "uns")) {
             return Ok(());
         }
-        let image = appended.or(before);
         // Elements that cannot be united are gone.
         let dropped: Vec<String> = old.iter().flat_map(|e| e.elements.clone()).collect();
-        let uns = image.map(|bytes| (bytes, vec!["uns".to_string()]));
-        let has_uns = dropped.iter().any(|e| e == "uns") || uns.is_some();
-        let added = uns.as_ref().filter(|_| has_uns).map(|(bytes, elements)| (bytes.clone(), &elements[..]));
+        // The file may hold elements of other slots alone.
+        let has_uns = appended.is_some() || dropped.iter().any(|e| e == "uns");
+        let elements = ["uns".to_string()];
+        let added = appended.or(before).filter(|_| has_uns).map(|bytes| (bytes, &elements[..]));
         super::add::replace_extras(head, next, &dropped, added)
     }
 }
