@@ -44,7 +44,7 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
         let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1, 2, 2, 4]))]).unwrap();
         context.register_batch("cells", rows).unwrap();
-        let query = Query::parse(sql, Columns::default(), Dialect::Slaf).unwrap();
+        let query = Query::parse(sql, 0, Columns::default(), Dialect::Slaf).unwrap();
         let tables = ["cells".to_string()];
         let parameters = Parameters::default();
         let plan = query.plan(context.state(), &tables, &parameters, &|_| Vec::new()).await.unwrap();
