@@ -357,6 +357,20 @@ def test_a_source_without_x_takes_x_out_of_the_next_version(two, tmp_path):
     assert (before.to_csr() != first.X).nnz == 0
 
 
+def test_a_frame_of_obsm_goes_without_any_uns(two, tmp_path):
+    first, second = two
+    first.obsm["scores"] = pd.DataFrame({"p": np.arange(30.0)}, index=first.obs_names)
+    array = stored(first, tmp_path / "a.slaf")
+    with pytest.raises(slaf.InputError, match="obsm/scores"):
+        array.append(second)
+    array.append(second, allow_loss=True)
+    found = read_slaf(array.path).to_memory()
+    assert (found.n_obs, list(found.obsm), dict(found.uns)) == (50, ["X_pca"], {})
+    before = read_slaf(array.path, version=1).to_memory()
+    pd.testing.assert_frame_equal(before.obsm["scores"], first.obsm["scores"])
+    assert array.verify() == []
+
+
 def test_a_damaged_store_is_named_once(two, tmp_path, monkeypatch):
     first, second = two
     array = stored(first, tmp_path / "a.slaf")

@@ -156,3 +156,19 @@ def test_the_secrets_are_in_no_exception(h5ad_path, nobody, call):
     assert caught.value.kind == "io"
     everything = repr(caught.value.__dict__) + "".join(traceback.format_exception(caught.value))
     assert not any(secret in everything for secret in SECRETS.values())
+
+
+def test_users_of_addresses_are_in_no_error(nobody):
+    address = f"http://somebody:opensesame@127.0.0.1:{nobody}"
+    done = run("info", STORE, storage=options(nobody, aws_endpoint=address, client_max_retries="0"))
+    assert done.returncode == 1
+    assert f"127.0.0.1:{nobody}" in done.stderr
+    assert "opensesame" not in done.stderr
+    for uri in (
+        "https://somebody:opensesame@host/a.slaf",
+        "s3://somebody:opensesame@bucket/a.slaf",
+    ):
+        with pytest.raises(slaf.SlafError) as caught:
+            SLAFArray(uri, storage_options=options(nobody, client_max_retries="0"))
+        everything = repr(caught.value.__dict__) + "".join(traceback.format_exception(caught.value))
+        assert "opensesame" not in everything
