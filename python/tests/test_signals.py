@@ -169,7 +169,7 @@ class Place:
 
     def remove(self, store):
         if not self.storage:
-            subprocess.run(["rm", "-r", str(store)], check=True)
+            subprocess.run(["rm", "-r", str(store)], check=True, timeout=LIMIT)
             return
         boto3 = pytest.importorskip("boto3", exc_type=ImportError)
         keys = ("aws_access_key_id", "aws_secret_access_key")
@@ -254,7 +254,7 @@ def test_what_is_read_is_whole_or_not_there(place, reader):
     rng = random.Random(reader)
     whole = read_slaf(place.store, storage_options=place.storage).to_memory().X.sum()
     for i in range(rounds(2, 20)):
-        subprocess.run(["rm", "-rf", *place.folder.iterdir()], check=True)
+        subprocess.run(["rm", "-rf", *place.folder.iterdir()], check=True, timeout=LIMIT)
         status = place.stop(SIGNALS[i % 2], rng.uniform(0, 0.9 * seconds), args)
         there = [p.name for p in place.folder.iterdir()]
         if status or reader == "verify":
