@@ -5,8 +5,8 @@
 /// The coefficients of fdlibm's `e_log.c` (Sun Microsystems 1993): with `s = f / (2 + f)`, `log(1 + f)` is
 /// `f - s (f - R)`, where R is a polynomial in `s * s`, for `1 + f` between the roots of 1/2 and 2.
 const LG: [f64; 7] = [
-    6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01,
-    1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01,
+    0.666_666_666_666_673_5, 0.399_999_999_994_094_2, 0.285_714_287_436_623_9, 0.222_221_984_321_497_84,
+    0.181_835_721_616_180_5, 0.153_138_376_992_093_73, 0.147_981_986_051_165_86,
 ];
 const ROOT_OF_HALF: u64 = 0x3FE6_A09E_667F_3BCD;
 const ONE: u64 = 1.0f64.to_bits();
@@ -84,7 +84,7 @@ fn log1p_of(x: f32) -> f32 {
     let of_bound = if y == 0.0 { f32::NEG_INFINITY } else { f32::NAN };
     let finite = if is_above { log as f32 } else { of_bound };
     // Also what is infinite and positive, and NaN with its bits.
-    if x.abs() < TINY || !(x < f32::INFINITY) { x } else { finite }
+    if x.abs() < TINY || x.is_nan() || x == f32::INFINITY { x } else { finite }
 }
 
 #[inline(always)]
