@@ -12,8 +12,6 @@ export CARGO_TARGET_DIR ?= $(SLAF_CACHE)/target
 export PROTOC ?= $(BIN)/protoc
 export VIRTUAL_ENV := $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# A machine's library path may hold another Python's library, with which this one cannot load `ssl`.
-unexport LD_LIBRARY_PATH
 
 # One profile and one selection of packages everywhere (maturin builds the one that is left out):
 # then cargo compiles each dependency once.
@@ -48,8 +46,6 @@ test-rust: $(TOOLS)
 	cargo test $(CRATES) --no-fail-fast
 
 test-python: $(TOOLS)
-	@$(BIN)/python -c "import ssl" || { echo "this Python is not whole; the tests with Dask are skipped:"; \
-	    echo "LD_LIBRARY_PATH=$(LD_LIBRARY_PATH)"; ldd "$(BIN)/python"; }
 	cd python && $(BIN)/maturin develop --release --quiet
 	cd python && $(BIN)/python -m mypy.stubtest slaf._slaf
 	cd python && $(BIN)/python -m pytest -q
@@ -105,7 +101,11 @@ clean: ## remove everything that was built
 	cargo clean
 	rm -rf "$(VENV)" "$(WHEELS)" site
 
+# What `venv` makes over the environment of another Python has the binary of that one and the modules of this one.
+IDENTITY := import os, sys; print(sys.version, sys.base_prefix, os.path.realpath(sys.executable))
+
 $(TOOLS): requirements-dev.txt
+	test "$$($(BIN)/python -c '$(IDENTITY)' 2>&1)" = "$$($(PYTHON) -c '$(IDENTITY)')" || rm -rf "$(VENV)"
 	$(PYTHON) -m venv "$(VENV)" || { echo "python venv failed: on Debian, install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q -r requirements-dev.txt

@@ -169,7 +169,7 @@ def anywhere(request, tmp_path):
         yield lambda name: (tmp_path / name, {}, files, lambda file: Path(file).read_bytes())
         return
     storage = request.getfixturevalue("s3")
-    boto3 = pytest.importorskip("boto3", exc_type=ImportError)
+    boto3 = pytest.importorskip("boto3")
     client = boto3.client(
         "s3",
         endpoint_url=storage["aws_endpoint"],

@@ -91,7 +91,7 @@ def test_scanpy_runs_on_it(shared_data, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_two_worker_processes(store_path, original):
-    distributed = pytest.importorskip("distributed", exc_type=ImportError)
+    distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
     )

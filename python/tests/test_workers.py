@@ -26,7 +26,7 @@ from slaf.integrations import get, pp, read_slaf, tl
 from slaf.integrations._workers import _result, _Task, _work, on_workers
 from slaf.integrations.scanpy import _pca
 
-distributed = pytest.importorskip("distributed", exc_type=ImportError)
+distributed = pytest.importorskip("distributed")
 
 #: Rows of a part; 64 of them are a stretch, so that there are some.
 ROWS = 2
