@@ -1,7 +1,8 @@
 //! Names that files, SQL, Python and the command line share: of the values of enums, and those that
 //! users give.
 
-use crate::{Error, Result, near};
+use crate::error::{Error, Result};
+use crate::near::near;
 
 /// Refuses control characters in a name that a user gives for `what`: terminals, logs and the files of
 /// others would read something else in it.

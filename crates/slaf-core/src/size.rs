@@ -1,6 +1,6 @@
 //! Sizes as people write them.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A number of bytes: `1000000`, `800M`, `512 MB`, `2GiB`, in any case. K, M, G and T are powers of 1024,
 /// with a `B` behind them powers of 1000. `None` for what is none, or is more than 64 bits number.
@@ -41,7 +41,7 @@ fn bytes_of(variable: &str, value: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::{bytes_of, parse_bytes};
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     #[test]
     fn a_variable_is_digits_and_a_unit() {

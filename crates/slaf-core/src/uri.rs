@@ -1,6 +1,6 @@
 //! Paths that users write as `file:` URIs.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -82,7 +82,7 @@ fn decoded(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     #[test]
     fn users_are_left_out() {
