@@ -69,7 +69,7 @@ pub(super) struct GroupedExec {
 #[derive(Debug)]
 enum Preparation {
     /// Groups have places.
-    Places(Prepared),
+    Places(Box<Prepared>),
     /// DataFusion looks groups up. The other sides of the joins have run, and gave these rows.
     ByHash(Vec<RecordBatch>),
 }
@@ -199,7 +199,7 @@ impl GroupedExec {
             let col_groups = cols.of(col_ids.iter().copied());
             let sides = Arc::new(Sides { chosen, rows, cols, col_ids, col_groups, n_col_groups });
             let sums = stored_sums::StoredSums::read(self, &sides).await?;
-            Ok(Preparation::Places(Prepared { sides, sums }))
+            Ok(Preparation::Places(Box::new(Prepared { sides, sums })))
         };
         self.prepared.get_or_try_init(|| prepare).await
     }
