@@ -5,13 +5,12 @@
 //! how many bits come before its own in a set of bits, as in [`slaf_core::order`].
 
 use super::bins::Span;
-use super::columns::Columns;
+use super::columns::{Cell, Columns};
 use super::description::{Binning, Description, Fill, Order, Select, Transform, Weight};
 use super::distinct::Distinct;
 use super::entries::Genes;
 use super::matching::DROP;
 use super::memory::Places;
-use super::row::{Cell, needs_total};
 use crate::random::Stream;
 use slaf_core::Value;
 
@@ -41,7 +40,7 @@ impl Binned {
         let (Columns::Stored { known, .. }, Some(values)) = (columns, d.values) else { return None };
         let bins = values.bins.filter(|bins| bins.mode != Binning::Strict)?;
         let by_number = matches!(d.select, Select::Head | Select::Sample { weight: Weight::Uniform, replace: false });
-        let has_more = d.fill != Fill::None || values.clip.is_some() || needs_total(d);
+        let has_more = d.fill != Fill::None || values.clip.is_some() || d.needs_total();
         let is_plain =
             d.order == Order::Column && values.transform == Transform::Raw && genes.first_of_token.is_empty();
         if !by_number || has_more || !is_plain {

@@ -3,12 +3,11 @@
 //! They are made of the nonzeros in any order of the genes, in one go from the packed numbers to
 //! the row: the columns of a store need not be renumbered before.
 
-use super::columns::Columns;
+use super::columns::{Cell, Columns};
 use super::description::{Description, Fill, Order, Select, Ties, TotalOf};
 use super::entries::{Genes, KeyOf};
 use super::matching::DROP;
 use super::memory::Places;
-use super::row::Cell;
 use super::slots::{Slots, Top};
 use slaf_core::Value;
 use std::cmp::Ordering;

@@ -1,8 +1,16 @@
-//! How the columns of the rows that a tokenizer gets are numbered.
+//! The rows that a tokenizer gets, and how their columns are numbered.
 
 use super::entries::Genes;
 use super::matching::DROP;
 use slaf_core::{Error, Result};
+
+/// The nonzeros of a cell.
+pub(super) struct Cell<'a, T> {
+    pub(super) number: u64,
+    pub(super) columns: &'a [u32],
+    pub(super) values: &'a [T],
+    pub(super) total: Option<f64>,
+}
 
 /// The gene of each column.
 #[derive(Clone, Debug, Default)]

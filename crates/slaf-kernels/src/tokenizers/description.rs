@@ -278,6 +278,12 @@ pub enum Empty {
 }
 
 impl Description {
+    /// Whether rows hang on the total of their cell.
+    pub(super) fn needs_total(&self) -> bool {
+        let total = |s: &Special| matches!(s.value, SpecialValue::OfCell(OfCell::Log10Total));
+        self.target_sum.is_some() || self.first.iter().chain(&self.last).any(total)
+    }
+
     /// The description in a JSON text, checked.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use super::binned::{Binned, Ordered};
 use super::bins::Binner;
 use super::by_key::ByKey;
-use super::columns::Columns;
-use super::description::{Binning, Description, OfCell, Special, SpecialValue, TotalOf, Transform, ValueMap};
+use super::columns::{Cell, Columns};
+use super::description::{Binning, Description, OfCell, SpecialValue, TotalOf, Transform, ValueMap};
 use super::distinct::Distinct;
 use super::entries::{Entries, Genes, KeyOf, sum};
 use super::memory::RowOut;
@@ -46,14 +46,6 @@ pub(super) struct Scratch {
     values: Vec<f32>,
 }
 
-/// The nonzeros of a cell.
-pub(super) struct Cell<'a, T> {
-    pub(super) number: u64,
-    pub(super) columns: &'a [u32],
-    pub(super) values: &'a [T],
-    pub(super) total: Option<f64>,
-}
-
 /// What is known of a cell when its genes are chosen.
 struct Known {
     /// Entries after these fill up.
@@ -61,12 +53,6 @@ struct Known {
     total: f64,
     dtype: Dtype,
     streams: Streams,
-}
-
-/// Whether rows hang on the total of their cell.
-pub(super) fn needs_total(d: &Description) -> bool {
-    let total = |s: &Special| matches!(s.value, SpecialValue::OfCell(OfCell::Log10Total));
-    d.target_sum.is_some() || d.first.iter().chain(&d.last).any(total)
 }
 
 impl Plan {
@@ -103,7 +89,7 @@ impl Plan {
             self.write_empty(out);
             return Ok(false);
         }
-        let total = if needs_total(&self.d) { self.total(s, cell)? } else { 0.0 };
+        let total = if self.d.needs_total() { self.total(s, cell)? } else { 0.0 };
         let scales = &self.genes.scales;
         let key = KeyOf { normalize: self.d.target_sum.map(|target| (total, target)), scales };
         s.selector.run(&self.d, &self.genes, &mut s.entries, &mut s.distinct, key, streams);

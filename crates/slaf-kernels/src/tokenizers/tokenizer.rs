@@ -2,12 +2,12 @@
 
 use super::binned::Binned;
 use super::by_key::ByKey;
-use super::columns::Columns;
+use super::columns::{Cell, Columns};
 use super::description::{Binning, Description, Empty};
 use super::matching::GeneMatch;
 use super::memory::{Memory, RowOut};
 use super::random::Random;
-use super::row::{Cell, Plan, Scratch};
+use super::row::{Plan, Scratch};
 use super::vocabulary::Vocabulary;
 use rand_mt::Mt;
 use rayon::prelude::*;

@@ -21,6 +21,7 @@ mod options;
 mod planning;
 mod plans;
 mod point;
+mod ready;
 mod running;
 mod session;
 mod side_groups;
@@ -34,7 +35,7 @@ mod view_table;
 
 pub(crate) use measured::sources_batch;
 pub use options::{Cancel, QueryOptions, QueryResult, UserTable};
-pub use running::name_with_nul;
+pub use ready::name_with_nul;
 pub(crate) use session::Session;
 pub use slaf_sql::{Dialect, Parameter, ParameterType, Parameters};
 

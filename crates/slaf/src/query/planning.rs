@@ -3,25 +3,18 @@
 use super::frame_table::FrameTable;
 use super::options::QueryOptions;
 use super::plans::Plan;
+use super::ready::Ready;
 use super::session::Session;
 use super::user_tables::Catalog;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::{SessionState, TaskContext};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
 use slaf_core::{ErrorKind, Result, near};
 use slaf_ingest::Axis;
 use slaf_sql::error::from_datafusion;
 use slaf_sql::limits::Limits;
 use slaf_sql::{CELLS, Query, Template};
 use std::sync::Arc;
-
-/// A query that can be run.
-pub(super) struct Ready {
-    pub(super) schema: SchemaRef,
-    pub(super) plan: Arc<dyn ExecutionPlan>,
-    pub(super) context: Arc<TaskContext>,
-}
 
 /// Plans a query.
 pub(super) async fn plan(session: &Session, sql: &str, options: &QueryOptions, limits: &Limits) -> Result<Ready> {

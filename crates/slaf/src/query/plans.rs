@@ -2,8 +2,8 @@
 //! changes, nor does what its tables are.
 
 use super::options::QueryOptions;
-use super::planning::Ready;
 use super::point::Point;
+use super::ready::Ready;
 use arrow::datatypes::DataType;
 use quick_cache::sync::Cache;
 use slaf_sql::{Dialect, Parameters, Template};

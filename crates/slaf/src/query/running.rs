@@ -7,11 +7,12 @@
 
 use super::options::{QueryOptions, QueryResult};
 use super::planning;
+use super::ready::name_with_nul;
 use super::session::Session;
 use crate::config::query_memory;
 use crate::trace::Address;
 use arrow::array::{Array, ArrayData, RecordBatch, RecordBatchIterator, RecordBatchReader};
-use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -217,26 +218,6 @@ impl Running {
         let limit = self.options.time_limit.filter(|limit| self.used >= *limit)?.as_secs_f64();
         Some(Error::new(ErrorKind::TimeLimit, format!("the query took longer than {limit} s")))
     }
-}
-
-/// The first name among these fields and those inside of them that no C string can hold, as
-/// Arrow's interface between languages has them.
-pub fn name_with_nul(fields: &Fields) -> Option<String> {
-    fields.iter().find_map(|field| {
-        if field.name().contains('\0') {
-            return Some(field.name().clone());
-        }
-        match field.data_type() {
-            DataType::Struct(inner) => name_with_nul(inner),
-            DataType::List(inner)
-            | DataType::LargeList(inner)
-            | DataType::ListView(inner)
-            | DataType::LargeListView(inner)
-            | DataType::FixedSizeList(inner, _)
-            | DataType::Map(inner, _) => name_with_nul(&Fields::from(vec![inner.clone()])),
-            _ => None,
-        }
-    })
 }
 
 fn panicked() -> Error {
