@@ -183,7 +183,7 @@ fn arguments(function: &Function) -> Option<Vec<Expr>> {
 }
 
 /// An expression with these arguments in the places of `$1`, `$2` and `$3`.
-fn expression(text: &str, arguments: &[Expr]) -> Option<Expr> {
+pub(crate) fn expression(text: &str, arguments: &[Expr]) -> Option<Expr> {
     struct Put<'a>(&'a [Expr]);
     impl VisitorMut for Put<'_> {
         type Break = ();

@@ -1,40 +1,81 @@
-//! Aggregates of a column and of a cast of it, which have the same name for DataFusion: names do not
-//! show casts.
+//! Casts of a column beside the column, which have the same name for DataFusion: names do not show casts.
 
-use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::TreeNode;
-use datafusion::logical_expr::Expr;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr};
+use crate::aliases::expression;
+use crate::walk::{walk, walk_mut};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, Statement, Visitor, VisitorMut};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
 
-/// Gives arguments of aggregates and windows with casts in them a name that shows these.
-#[derive(Debug)]
-pub(crate) struct ShownCasts;
+/// Gives all that has casts in it a name that shows them, and columns without a name of their own the
+/// query's text for it.
+pub(crate) fn show(statement: &mut Statement) {
+    let _ = walk_mut(statement, &mut ShownCasts);
+}
 
-impl ExprPlanner for ShownCasts {
-    fn plan_aggregate(&self, mut raw: RawAggregateExpr) -> DfResult<PlannerResult<RawAggregateExpr>> {
-        raw.args = shown(raw.args)?;
-        Ok(PlannerResult::Original(raw))
+/// Whether a plan groups by expressions that have one name, which the optimizer finds out.
+pub(crate) fn are_groups_of_one_name(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = node {
+            let mut names = HashSet::new();
+            found = !aggregate.group_expr.iter().all(|group| names.insert(group.schema_name().to_string()));
+        }
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.is_ok() && found
+}
+
+struct ShownCasts;
+
+impl VisitorMut for ShownCasts {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && walk(expr, &mut FindCast).is_break()
+            {
+                let alias = Ident::with_quote('"', expr.to_string());
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            }
+        }
+        ControlFlow::Continue(())
     }
 
-    fn plan_window(&self, mut raw: RawWindowExpr) -> DfResult<PlannerResult<RawWindowExpr>> {
-        raw.args = shown(raw.args)?;
-        Ok(PlannerResult::Original(raw))
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Cast { kind, expr: of, data_type, .. } = &*expr
+            && !matches!(**of, Expr::Value(_))
+        {
+            // The optimizer takes the condition away, and keeps the name that has it.
+            let condition = format!("{kind:?} {data_type}").replace('\'', "''");
+            let shown = format!("CASE WHEN '{condition}' IS NOT NULL THEN $1 END");
+            if let Some(shown) = expression(&shown, std::slice::from_ref(expr)) {
+                *expr = shown;
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 
-fn shown(arguments: Vec<Expr>) -> DfResult<Vec<Expr>> {
-    let one = |argument: Expr| {
-        let has_cast = argument.exists(|e| Ok(matches!(e, Expr::Cast(_) | Expr::TryCast(_))))?;
-        let name = argument.to_string();
-        Ok(if has_cast { argument.alias(name) } else { argument })
-    };
-    arguments.into_iter().map(one).collect()
+struct FindCast;
+
+impl Visitor for FindCast {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Cast { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::{Columns, Dialect, Parameters, Query};
-    use arrow::array::{Float64Array, Int64Array, RecordBatch};
+    use arrow::array::{AsArray, Float64Array, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::prelude::SessionContext;
     use std::sync::Arc;
@@ -62,6 +103,24 @@ mod tests {
             let found = batch.column(column).as_any().downcast_ref::<Float64Array>().unwrap();
             assert_eq!(found.value(0), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn casts_are_groups_and_columns_beside_what_they_are_of() {
+        for sql in [
+            "SELECT n, CAST(n AS TEXT) FROM cells ORDER BY n LIMIT 1",
+            "SELECT DISTINCT n, CAST(n AS TEXT) FROM cells ORDER BY n LIMIT 1",
+            "SELECT n, CAST(n AS TEXT) FROM cells GROUP BY n, CAST(n AS TEXT) ORDER BY n LIMIT 1",
+            "SELECT n, TRY_CAST(n AS TEXT) AS t FROM cells GROUP BY 1, 2 HAVING COUNT(*) = 1 ORDER BY 1 LIMIT 1",
+            "SELECT n, CAST(n AS TEXT) AS t FROM cells GROUP BY n, t ORDER BY t LIMIT 1",
+            "SELECT * FROM (SELECT n + 1, CAST(CAST(n + 1 AS INT) - 1 AS TEXT) FROM cells) ORDER BY 2 LIMIT 1",
+            "SELECT n, CAST(n AS TEXT) FROM cells GROUP BY ROLLUP(n, CAST(n AS TEXT)) ORDER BY 1 LIMIT 1",
+        ] {
+            let batch = run(sql).await;
+            let text = arrow::compute::cast(batch.column(1), &DataType::Utf8).unwrap();
+            assert_eq!((batch.num_rows(), text.as_string::<i32>().value(0)), (1, "1"), "{sql}");
+        }
+        assert_eq!(run("SELECT n, CAST(n AS TEXT) FROM cells").await.schema().field(1).name(), "CAST(n AS TEXT)");
     }
 
     #[tokio::test]

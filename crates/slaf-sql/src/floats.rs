@@ -2,20 +2,22 @@
 //!
 //! Arrow compares, groups and joins floats by their bits: -0.0 lies below 0.0, and a NaN with a
 //! sign, which processors make of 0/0, below all numbers. So no column of a table has either
-//! ([`one_form`]), and what may make one is followed by a function that changes it. And a number
-//! of a query is compared with a float32 as a float32, as numpy does: `x = 0.1`.
+//! ([`one_form`]), and what may make one is followed by a function that changes it: expressions
+//! ([`OneForm`]), and aggregates and windows ([`AggregatesInOneForm`]). And a number of a query is
+//! compared with a float32 as a float32, as numpy does: `x = 0.1`.
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Cast, InList, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, Projection, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFunctionDefinition,
 };
+use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
 
 /// The numbers of a column of floats with one zero and one NaN; any other column as it is.
@@ -48,6 +50,11 @@ pub fn f64_in_one_form(x: f64) -> f64 {
     if x.is_nan() { f64::NAN } else { x + 0.0 }
 }
 
+/// Whether a function gives its argument in one form, whatever query calls it.
+pub fn is_one_form(function: &ScalarUDF) -> bool {
+    function.inner().downcast_ref::<Function>().is_some()
+}
+
 /// Puts [`one_form`] behind what may make other zeros and NaNs, and narrows numbers that are
 /// compared with a float32.
 #[derive(Debug)]
@@ -77,13 +84,68 @@ impl FunctionRewrite for OneForm {
                 let list = list.into_iter().map(|number| narrowed(number, &expr, schema)).collect();
                 Transformed::yes(Expr::InList(InList { expr, list, negated }))
             }
-            other if may_make(&other, schema) => {
-                let func = Arc::new(ScalarUDF::new_from_impl(Function::new()));
-                Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: vec![other] }))
-            }
+            other if may_make(&other, schema) => Transformed::yes(expr_in_one_form(other)),
             other => Transformed::no(other),
         })
     }
+}
+
+fn expr_in_one_form(expr: Expr) -> Expr {
+    let func = Arc::new(ScalarUDF::new_from_impl(Function::new()));
+    Expr::ScalarFunction(ScalarFunction { func, args: vec![expr] })
+}
+
+/// Puts [`one_form`] behind aggregates and windows: +inf and -inf in one group have a NaN with a sign for
+/// their sum.
+#[derive(Debug)]
+pub(crate) struct AggregatesInOneForm;
+
+impl AnalyzerRule for AggregatesInOneForm {
+    fn name(&self) -> &str {
+        "aggregates_in_one_form"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(in_one_form)?.data)
+    }
+}
+
+fn in_one_form(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    let computed = match &node {
+        LogicalPlan::Aggregate(aggregate) => &aggregate.aggr_expr,
+        LogicalPlan::Window(window) => &window.window_expr,
+        _ => return Ok(Transformed::no(node)),
+    };
+    // Their columns are the last ones.
+    let schema = node.schema().clone();
+    let first = schema.fields().len() - computed.len();
+    let may_make = |i: usize| i >= first && schema.field(i).data_type().is_floating() && computes(&computed[i - first]);
+    if !(0..schema.fields().len()).any(may_make) {
+        return Ok(Transformed::no(node));
+    }
+    let columns = schema.iter().enumerate().map(|(i, (table, field))| {
+        let column = Expr::Column(Column::new(table.cloned(), field.name()));
+        match may_make(i) {
+            true => expr_in_one_form(column).alias_qualified(table.cloned(), field.name()),
+            false => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(node))?)))
+}
+
+/// Whether an aggregate or a function over a window gives other floats than it gets.
+fn computes(expr: &Expr) -> bool {
+    let name = match expr {
+        Expr::Alias(alias) => return computes(&alias.expr),
+        Expr::AggregateFunction(call) => call.func.name(),
+        Expr::WindowFunction(call) => match &call.fun {
+            WindowFunctionDefinition::AggregateUDF(function) => function.name(),
+            WindowFunctionDefinition::WindowUDF(function) => function.name(),
+        },
+        _ => return true,
+    };
+    !["min", "max", "first_value", "last_value", "nth_value", "lag", "lead"].contains(&name)
 }
 
 fn is_comparison(op: Operator) -> bool {
@@ -100,7 +162,7 @@ fn may_make(expr: &Expr, schema: &DFSchema) -> bool {
             // Infinities make NaN of sums.
             matches!(op, Plus | Minus | Multiply | Divide | Modulo) && is_float()
         }
-        Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<Function>().is_none() && is_float(),
+        Expr::ScalarFunction(call) => !is_one_form(&call.func) && is_float(),
         // Whole numbers, and floats that become wider, give none.
         Expr::Cast(Cast { expr: of, .. }) | Expr::TryCast(TryCast { expr: of, .. }) => {
             let narrower = |from: DataType, to: DataType| {

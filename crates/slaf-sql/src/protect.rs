@@ -1,7 +1,7 @@
 //! Rules and functions that keep to the limits of a query.
 
 use crate::comparisons::ExactComparisons;
-use crate::floats::OneForm;
+use crate::floats::{AggregatesInOneForm, OneForm};
 use crate::guard::{Guard, ShortUnnests};
 use crate::integers::Exact;
 use crate::limits::Limits;
@@ -22,7 +22,9 @@ use std::sync::Arc;
 /// # Errors
 /// DataFusion's, if it does not take the rules.
 pub fn protect(state: SessionState) -> DfResult<SessionState> {
-    let analyzer: Vec<_> = state.analyzer().rules.iter().map(|rule| Arc::new(Stoppable(rule.clone())) as _).collect();
+    let in_one_form: Arc<dyn AnalyzerRule + Send + Sync> = Arc::new(AggregatesInOneForm);
+    let analyzer = state.analyzer().rules.iter().chain([&in_one_form]);
+    let analyzer: Vec<_> = analyzer.map(|rule| Arc::new(Stoppable(rule.clone())) as _).collect();
     let optimizer: Vec<_> = state.optimizers().iter().map(|rule| Arc::new(Stoppable(rule.clone())) as _).collect();
     let physical = state.physical_optimizers().iter().map(|rule| Arc::new(Stoppable(rule.clone())) as _);
     let physical: Vec<_> = physical.collect();

@@ -1,4 +1,3 @@
-use crate::casts::ShownCasts;
 use crate::columns::Columns;
 use crate::division::Division;
 use crate::error::{from_datafusion, is_repeated_name, unknown_field};
@@ -8,7 +7,7 @@ use crate::parameters::Parameters;
 use crate::unknown::{Hints, NearGenes};
 use crate::walk::walk;
 use crate::words::words_to_strings;
-use crate::{aliases, clauses, depth, from_first, genes, integers, lists, parameters, string_agg};
+use crate::{aliases, casts, clauses, depth, from_first, genes, integers, lists, parameters, string_agg};
 use arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
 use datafusion::execution::context::SQLOptions;
@@ -151,8 +150,8 @@ impl Query {
             registered.map_err(from_datafusion)?;
             let mut plan = state.statement_to_plan(self.statement.clone()).await;
             // Names show casts where DataFusion has to tell by them what is what, and nowhere else.
-            if plan.as_ref().is_err_and(is_repeated_name) {
-                state.register_expr_planner(Arc::new(ShownCasts)).map_err(from_datafusion)?;
+            if plan.as_ref().map_or_else(is_repeated_name, casts::are_groups_of_one_name) {
+                ast(&mut self.statement).into_iter().for_each(casts::show);
                 plan = state.statement_to_plan(self.statement).await;
             }
             let plan = plan.map_err(|e| match unknown_field(&e) {

@@ -18,6 +18,7 @@ use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::{Cast, Expr, Operator};
+use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{
     self, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NegativeExpr, NotExpr,
 };
@@ -29,6 +30,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use slaf_core::Result;
 use slaf_sql::error::from_datafusion;
+use slaf_sql::floats::is_one_form;
 use slaf_sql::{Parameters, Template};
 use std::sync::Arc;
 
@@ -166,7 +168,7 @@ fn leaf(plan: &Arc<dyn ExecutionPlan>) -> Option<&ExpressionExec> {
     }
 }
 
-/// Whether an expression keeps nothing of the query that it was made for, as functions do.
+/// Whether an expression keeps nothing of the query that it was made for, as most functions do.
 fn is_plain(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let is_one = |e: &Arc<dyn PhysicalExpr>| {
         e.downcast_ref::<Column>().is_some()
@@ -179,6 +181,7 @@ fn is_plain(expr: &Arc<dyn PhysicalExpr>) -> bool {
             || e.downcast_ref::<IsNotNullExpr>().is_some()
             || e.downcast_ref::<NotExpr>().is_some()
             || e.downcast_ref::<NegativeExpr>().is_some()
+            || e.downcast_ref::<ScalarFunctionExpr>().is_some_and(|call| is_one_form(call.fun()))
     };
     expr.exists(|e| Ok(!is_one(e))).is_ok_and(|other| !other)
 }
