@@ -2,9 +2,9 @@
 //! costs more than the read of a row.
 //!
 //! Rows next to each other are two reads, of their places and of their bytes. In a local file both
-//! are made in the calling thread, and nothing is kept. In an object store a request is what costs:
-//! places are read in blocks and kept, up to a limit, and the rows of a call are asked for together,
-//! close ones in one request, by Lance's scheduler of requests.
+//! are made in the calling thread, the places of close rows in one read, and nothing is kept. In an object
+//! store a request is what costs: places are read in blocks and kept, up to a limit, and the rows of a call
+//! are asked for together, close ones in one request, by Lance's scheduler of requests.
 
 use crate::byte_rows::{ByteRows, Page, Places, damaged, pages};
 use crate::error::from_lance_reading;
@@ -26,6 +26,10 @@ use std::sync::Arc;
 
 /// Bytes that are reserved before anything is read, at most.
 const RESERVED: u64 = 64 << 20;
+/// Bytes of places that are read along in a local file rather than begin a new read.
+const PLACES_GAP: u64 = 2 << 10;
+/// Bytes of places that are read from a local file at once.
+const PLACES_AT_ONCE: u64 = 1 << 20;
 /// Rows whose places are read and kept together.
 const BLOCK: u64 = 1 << 14;
 /// Bytes of places that a table keeps.
@@ -192,23 +196,51 @@ impl ByteColumn {
 }
 
 fn read_local(file: &File, segments: &[Segment<'_>], out: &mut ByteRows) -> Result<()> {
-    let mut places = Vec::new();
-    for Segment { page, rows, .. } in segments {
-        places.clear();
-        append(file, page.places(rows.clone()), &mut places)?;
-        let places = Places::new(&places, page);
-        let base = out.data.len();
-        append(file, places.in_file(page)?, &mut out.data)?;
-        out.take(base, &places)?;
+    let (mut bytes, mut rest) = (Vec::new(), segments);
+    while let Some(Segment { at, page, rows: first }) = rest.first() {
+        // The places of close rows come with one read: a call costs more than some places too many.
+        let mut end = first.end;
+        let mut n = 1;
+        for Segment { rows, .. } in rest[1..].iter().take_while(|s| s.at == *at && s.rows.start >= first.start) {
+            let gap = page.bytes_of_places(rows.start.saturating_sub(end));
+            if gap > PLACES_GAP || page.bytes_of_places(rows.end - first.start) > PLACES_AT_ONCE {
+                break;
+            }
+            (n, end) = (n + 1, end.max(rows.end));
+        }
+        let (close, later) = rest.split_at(n);
+        rest = later;
+        bytes.clear();
+        append(file, page.places(first.start..end), &mut bytes)?;
+        let places: Vec<Places<'_>> = close
+            .iter()
+            .map(|Segment { rows, .. }| {
+                let from = page.bytes_of_places(rows.start - first.start) as usize;
+                let to = page.bytes_of_places(rows.end - first.start + 1) as usize;
+                Places::new(&bytes[from..to], page)
+            })
+            .collect();
+        let ranges = places.iter().map(|places| places.in_file(page)).collect::<Result<Vec<_>>>()?;
+        let all = ranges.iter().map(|range| range.end - range.start).fold(0, u64::saturating_add);
+        reserve(&mut out.data, all)?;
+        for (range, places) in ranges.into_iter().zip(&places) {
+            let base = out.data.len();
+            append(file, range, &mut out.data)?;
+            out.take(base, places)?;
+        }
     }
     Ok(())
 }
 
+/// Makes room, as far as a file is believed before it is read.
+fn reserve(to: &mut Vec<u8>, bytes: u64) -> Result<()> {
+    to.try_reserve(bytes.min(RESERVED) as usize).map_err(|_| too_large(bytes))
+}
+
 /// Reads bytes of a file and adds them.
 fn append(file: &File, range: Range<u64>, to: &mut Vec<u8>) -> Result<()> {
-    // What the file says of itself is believed when it is read.
     let mut left = range.end - range.start;
-    to.try_reserve(left.min(RESERVED) as usize).map_err(|_| too_large(left))?;
+    reserve(to, left)?;
     let from = to.len();
     while left > 0 {
         let part = left.min(RESERVED) as usize;

@@ -6,6 +6,7 @@ use slaf_core::{Error, ErrorKind, Result, STACK};
 use std::future::Future;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 
@@ -81,4 +82,15 @@ pub fn in_pool<T: Send>(compute: impl FnOnce() -> Result<T> + Send) -> Result<T>
     let pool = pool()?;
     // A thread of the runtime hands its other tasks over before it waits.
     tokio::task::block_in_place(|| pool.install(compute))
+}
+
+/// Hands work to the pool and does not wait for it. Work that panics ends there; who waits for what it should send
+/// sees the other end of the channel gone.
+///
+/// # Errors
+/// `io` if threads cannot be started.
+pub fn spawn_in_pool(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    // A panic that leaves a task of the pool ends the process.
+    pool()?.spawn(|| drop(catch_unwind(AssertUnwindSafe(work))));
+    Ok(())
 }

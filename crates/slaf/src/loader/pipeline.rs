@@ -6,10 +6,11 @@ use super::fetch::{Fetch, Rack};
 use super::options::{EpochPart, Form};
 use super::prepared::Prepared;
 use super::stats::{Counters, LoaderStats, timed};
-use rayon::prelude::*;
 use slaf_core::{Error, ErrorKind, Result};
 use slaf_kernels::sampling::{Epoch, Schedule};
-use slaf_lance::runtime::{block_on, in_pool, pool_threads};
+use slaf_lance::runtime::{block_on, pool_threads, spawn_in_pool};
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -17,8 +18,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::Span;
 
-/// Cells that the pool gets at once: enough for all of its threads, and soon done.
-const GROUP_CELLS: usize = 512;
+/// Cells that a thread of the pool gets at once: enough to be worth handing over.
+const TASK_CELLS: usize = 64;
+/// Tasks of the pool beside one for each thread: what is made stays in a cache until it is handed out, and no
+/// thread waits for the others.
+const AHEAD: usize = 2;
 
 /// All that the threads need to know.
 pub(super) struct Plan {
@@ -65,7 +69,8 @@ pub(super) fn start(plan: Plan) -> Result<LoadedBatches> {
     let span = tracing::debug_span!("load", epoch = plan.part.epoch, batches = left);
     crate::memory::keep_freed_memory();
     let (send_batch, batches) = sync_channel(plan.queue);
-    // No room: besides the rack that is decoded there is one that is read or waits.
+    // No room: besides the rack that is decoded, and what the pool still makes of the one before, there is one
+    // that is read or waits.
     let (send_rack, racks) = sync_channel(0);
     let make = Make {
         sources: Arc::clone(&plan.fetch.sources),
@@ -110,7 +115,7 @@ impl Read {
     }
 
     /// The cells of the next batches, as many as are read at once.
-    fn plan(&mut self, step: &mut u64, end: u64) -> (Vec<u64>, Vec<std::ops::Range<usize>>) {
+    fn plan(&mut self, step: &mut u64, end: u64) -> (Vec<u64>, Vec<Range<usize>>) {
         let shard = self.part.shard;
         let stop_at = self.order.read_end(self.schedule.positions(shard, *step).start);
         let rows = self.fetch.next_rows(stop_at.is_some());
@@ -130,7 +135,7 @@ impl Read {
         (cells, batches)
     }
 
-    fn read(&self, cells: &[u64], batches: Vec<std::ops::Range<usize>>) -> Result<Rack> {
+    fn read(&self, cells: &[u64], batches: Vec<Range<usize>>) -> Result<Rack> {
         let rack = block_on(async {
             tokio::select! {
                 rack = self.fetch.read(cells, batches) => rack,
@@ -150,43 +155,104 @@ struct Make {
     shared: Arc<Shared>,
 }
 
+/// Batches that the pool makes, up to the first that fails.
+type Made = Receiver<Vec<Result<LoadedBatch>>>;
+
+/// The batches are handed out, or they are not wanted any more.
+#[derive(PartialEq)]
+enum Wanted {
+    More,
+    NoMore,
+}
+
 impl Make {
-    fn run(&self, racks: &Receiver<Result<Rack>>, batches: &SyncSender<Result<LoadedBatch>>) {
-        let counters = &self.shared.counters;
-        while let Ok(rack) = timed(&counters.read_wait, || racks.recv()) {
-            let done = rack.and_then(|rack| self.rack(&rack, batches));
-            match done {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(e) => {
-                    // Who does not wait for batches does not wait for the error either.
-                    drop(batches.send(Err(e)));
-                    return;
+    fn run(self, racks: &Receiver<Result<Rack>>, batches: &SyncSender<Result<LoadedBatch>>) {
+        let this = Arc::new(self);
+        if let Err(e) = this.make(racks, batches) {
+            // Who does not wait for batches does not wait for the error either.
+            drop(batches.send(Err(e)));
+        }
+    }
+
+    /// Hands out the batches of all racks in order, while the pool is at the next ones.
+    fn make(self: &Arc<Self>, racks: &Receiver<Result<Rack>>, batches: &SyncSender<Result<LoadedBatch>>) -> Result<()> {
+        let most = pool_threads()? + AHEAD;
+        let mut tasks = VecDeque::with_capacity(most);
+        loop {
+            let rack = match racks.try_recv() {
+                Ok(rack) => rack,
+                // What is made does not wait for what is read.
+                Err(_) => {
+                    if self.hand_out(&mut tasks, 0, batches)? == Wanted::NoMore {
+                        return Ok(());
+                    }
+                    match timed(&self.shared.counters.read_wait, || racks.recv()) {
+                        Ok(rack) => rack,
+                        Err(_) => return Ok(()),
+                    }
                 }
+            };
+            let rack = match rack {
+                Ok(rack) => Arc::new(rack),
+                Err(e) => {
+                    self.hand_out(&mut tasks, 0, batches)?;
+                    return Err(e);
+                }
+            };
+            let mut next = 0;
+            while next < rack.batches.len() {
+                let size = rack.batches[next].len().max(1);
+                let task = next..(next + (TASK_CELLS / size).max(1)).min(rack.batches.len());
+                next = task.end;
+                if self.hand_out(&mut tasks, most - 1, batches)? == Wanted::NoMore {
+                    return Ok(());
+                }
+                tasks.push_back(self.begin(&rack, task)?);
             }
         }
     }
 
-    /// False if the batches are not wanted any more.
-    fn rack(&self, rack: &Rack, batches: &SyncSender<Result<LoadedBatch>>) -> Result<bool> {
-        let mut next = 0;
-        while next < rack.batches.len() {
-            let size = rack.batches[next].len().max(1);
-            let group = next..(next + (GROUP_CELLS / size).max(pool_threads()?)).min(rack.batches.len());
-            next = group.end;
-            if self.shared.is_stopped() {
-                return Ok(false);
+    /// Lets the pool make some batches of a rack.
+    fn begin(self: &Arc<Self>, rack: &Arc<Rack>, task: Range<usize>) -> Result<Made> {
+        let (send, made) = sync_channel(1);
+        let (this, rack) = (Arc::clone(self), Arc::clone(rack));
+        spawn_in_pool(move || {
+            let mut done = Vec::with_capacity(task.len());
+            for batch in task {
+                if this.shared.is_stopped() {
+                    return;
+                }
+                let batch = build(&this.sources, &rack, batch, this.form, this.random);
+                let failed = batch.is_err();
+                done.push(batch);
+                if failed {
+                    break;
+                }
             }
-            let build = |batch| build(&self.sources, rack, batch, self.form, self.random);
-            let made: Vec<Result<LoadedBatch>> = in_pool(|| Ok(group.into_par_iter().map(build).collect()))?;
+            // The receiver is gone when the batches are not wanted any more.
+            drop(send.send(done));
+        })?;
+        Ok(made)
+    }
+
+    /// Hands out what the first tasks have made, until `left` tasks are left.
+    fn hand_out(
+        &self,
+        tasks: &mut VecDeque<Made>,
+        left: usize,
+        batches: &SyncSender<Result<LoadedBatch>>,
+    ) -> Result<Wanted> {
+        while tasks.len() > left {
+            // A task that was stopped, or that panicked, sends nothing.
+            let Some(Ok(made)) = tasks.pop_front().map(|task| task.recv()) else { return Ok(Wanted::NoMore) };
             for batch in made {
                 let batch = batch?;
-                if !timed(&self.shared.counters.producer_wait, || batches.send(Ok(batch)).is_ok()) {
-                    return Ok(false);
+                if timed(&self.shared.counters.producer_wait, || batches.send(Ok(batch)).is_err()) {
+                    return Ok(Wanted::NoMore);
                 }
             }
         }
-        Ok(true)
+        Ok(if self.shared.is_stopped() { Wanted::NoMore } else { Wanted::More })
     }
 }
 
