@@ -134,6 +134,9 @@ def test_a_host_that_nobody_knows():
         (403, "AccessDenied", "permission-denied"),
         (401, "Unauthorized", "permission-denied"),
         (400, "ExpiredToken", "permission-denied"),
+        (403, "RequestTimeTooSkewed", "permission-denied"),
+        (400, "InvalidBucketName", "invalid-argument"),
+        (405, "MethodNotAllowed", "unsupported-feature"),
         (500, "InternalError", "io"),
         (503, "SlowDown", "io"),
     ],
@@ -142,6 +145,86 @@ def test_a_refusal_is_named(h5ad_path, status, code, kind):
     with server(status, code) as port:
         storage = options(port, client_max_retries="1")
         assert_fails(commands(h5ad_path), storage, kind, code)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "step"),
+    [
+        (403, "RequestTimeTooSkewed", "set the clock"),
+        (400, "InvalidBucketName", "name of the bucket"),
+        (405, "MethodNotAllowed", "aws_endpoint"),
+        (405, "", "aws_endpoint"),
+    ],
+)
+def test_what_another_try_would_not_help_names_the_next_step(status, code, step):
+    with server(status, code) as port:
+        done = run("info", STORE, storage=options(port, client_max_retries="1"))
+    assert step in done.stderr
+    assert "tried again" not in done.stderr
+    assert "check the credentials" not in done.stderr
+
+
+def without(storage, *names):
+    return {name: value for name, value in storage.items() if name not in names}
+
+
+KEYS = ("aws_access_key_id", "aws_secret_access_key")
+
+
+@pytest.mark.parametrize(
+    ("storage", "variables", "said"),
+    [
+        (without(options(1), *KEYS), {}, "no credentials for S3 were found"),
+        (without(options(1), *KEYS), {"AWS_ACCESS_KEY_ID": "somebody"}, "no credentials"),
+        (without(options(1), KEYS[1]), {}, "without aws_secret_access_key"),
+        (without(options(1), KEYS[0]), {}, "without aws_access_key_id"),
+    ],
+)
+def test_credentials_that_are_missing(tmp_path, storage, variables, said):
+    """Neither a profile nor the service of a machine has some."""
+    environment = {k: v for k, v in os.environ.items() if not k.upper().startswith("AWS_")}
+    environment |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", **variables}
+    given = [f"--storage-option={key}={value}" for key, value in storage.items()]
+    done = subprocess.run(
+        [PROGRAM, "info", STORE, *given],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "aws_access_key_id" in done.stderr
+    assert "AWS_SECRET_ACCESS_KEY" in done.stderr or "AWS_ACCESS_KEY_ID" in done.stderr
+    assert "AWS_PROFILE" in done.stderr
+    assert "CredentialsNotLoaded" not in done.stderr
+    assert "hunter2" not in done.stderr
+    assert done.stderr.endswith(" [permission-denied]\n")
+
+
+def test_http_that_is_not_allowed(nobody):
+    done = run("info", STORE, storage=without(options(nobody), "allow_http"))
+    assert "allow_http=true" in done.stderr
+    assert done.stderr.endswith(" [invalid-argument]\n")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9000", "somebody:opensesame@host"])
+def test_an_endpoint_that_is_no_address(address):
+    for storage, variables, name in (
+        (options(1, aws_endpoint=address), {}, "aws_endpoint"),
+        (without(options(1), "aws_endpoint"), {"AWS_ENDPOINT_URL": address}, "AWS_ENDPOINT_URL"),
+    ):
+        done = run("info", STORE, storage=storage, **variables)
+        assert f"{name} is no address" in done.stderr
+        assert "opensesame" not in done.stderr
+        assert done.stderr.endswith(" [invalid-argument]\n")
+
+
+def test_a_server_that_is_not_reached_names_the_option(nobody):
+    done = run("info", STORE, storage=options(nobody, client_max_retries="1"))
+    assert "refused" in done.stderr
+    assert "aws_endpoint (AWS_ENDPOINT)" in done.stderr
+    assert "given up after 2 tries, it may be tried again" in done.stderr
 
 
 @pytest.mark.parametrize("call", ["open", "convert"])

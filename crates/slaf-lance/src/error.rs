@@ -4,17 +4,13 @@
 //! only what bytes prove is damage. The types of the errors tell them apart. Of an HTTP answer that
 //! is refused, the libraries keep the status in the text alone.
 
+use crate::trouble::{Trouble, answer_of_store, code_of, not_reached, status};
 use slaf_core::{Error, ErrorKind, cause};
 use std::error::Error as StdError;
 use std::io;
 
 /// The codes of a bucket or container that does not exist, of S3 and Google, and of Azure.
 const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
-
-/// The codes of a request to another region than the bucket's, and what the client says of an answer without one.
-const OTHER_REGION: [&str; 3] =
-    ["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"];
-const REDIRECTED: &str = "this normally indicates an incorrectly configured region";
 
 /// Stores of the libraries that are files of this machine, or memory.
 const LOCAL: [&str; 3] = ["LocalFileSystem", "InMemory", "memory"];
@@ -31,6 +27,8 @@ fn kind_of(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
         return Some(kind_of_io(e));
     }
     match cause::<lance::Error>(error)? {
+        // What gives credentials fails within Lance.
+        e @ lance::Error::IO { .. } => Trouble::of(&e.to_string()).map(Trouble::kind),
         lance::Error::CorruptFile { .. } => Some(ErrorKind::Corrupt),
         lance::Error::CommitConflict { .. } | lance::Error::RetryableCommitConflict { .. } => Some(ErrorKind::Conflict),
         lance::Error::Timeout { .. } => Some(ErrorKind::Io),
@@ -80,8 +78,8 @@ fn kind_of_store(e: &object_store::Error) -> Option<ErrorKind> {
 
 /// The kind of what an object store answered, which only the text tells.
 fn kind_of_answer(text: &str) -> ErrorKind {
-    if is_other_region(text) {
-        return ErrorKind::InvalidArgument;
+    if let Some(trouble) = Trouble::of(text) {
+        return trouble.kind();
     }
     match (code_of(text), status(text)) {
         (Some(code), _) if NO_BUCKET.contains(&code) => ErrorKind::NotFound,
@@ -95,28 +93,11 @@ fn kind_of_answer(text: &str) -> ErrorKind {
     }
 }
 
-/// The code in the XML of an answer.
-fn code_of(text: &str) -> Option<&str> {
-    let (code, _) = text.split_once("<Code>")?.1.split_once("</Code>")?;
-    Some(code.trim())
-}
-
-fn is_other_region(text: &str) -> bool {
-    code_of(text).is_some_and(|code| OTHER_REGION.contains(&code)) || text.contains(REDIRECTED)
-}
-
-/// The status of an HTTP answer in the text of an error.
-fn status(text: &str) -> Option<u16> {
-    let (_, rest) = text.split_once("status code: ").or_else(|| text.split_once("error with status "))?;
-    rest.get(..3)?.parse().ok()
-}
-
 /// The text of an error and its causes without the source locations that Lance adds, in one line.
 fn text(error: &dyn StdError) -> String {
     let text = error.to_string();
-    if is_other_region(&text) {
-        let said = answer_of_store(&text).unwrap_or_else(|| "the object store sends the request elsewhere".to_string());
-        return format!("{said}; set the storage option aws_region (AWS_REGION) to the region of the bucket");
+    if let Some(trouble) = Trouble::of(&text) {
+        return trouble.message(&text);
     }
     if let Some(answer) = answer_of_store(&text) {
         return answer;
@@ -126,21 +107,6 @@ fn text(error: &dyn StdError) -> String {
         None => &text,
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// What an object store answers in XML: the code of its error and the message.
-fn answer_of_store(text: &str) -> Option<String> {
-    let (_, error) = text.split_once("<Error>")?;
-    let element = |name: &str| {
-        let (_, rest) = error.split_once(&format!("<{name}>"))?;
-        Some(rest.split_once(&format!("</{name}>"))?.0.trim())
-    };
-    let code = element("Code")?;
-    let bucket = element("BucketName").map(|b| format!(" (bucket \"{b}\")")).unwrap_or_default();
-    // What follows the first line are numbers of the request.
-    let message = element("Message").and_then(|m| m.lines().next());
-    let message = message.map(|m| format!(": {}", m.trim())).unwrap_or_default();
-    Some(format!("the object store answers {code}{message}{bucket}"))
 }
 
 /// A request that an object store did not carry out, or refused.
@@ -157,8 +123,11 @@ pub(crate) struct Outage {
 /// The outage that an error of an object store tells of.
 pub(crate) fn outage(error: &object_store::Error) -> Option<Outage> {
     let kind = kind_of_store(error)?;
+    let whole = error.to_string();
     let message = match kind {
-        ErrorKind::Io => of_request(&text(error)),
+        ErrorKind::Io => not_reached(error).unwrap_or_else(|| of_request(&text(error))),
+        // Its text says what to do.
+        ErrorKind::PermissionDenied if Trouble::of(&whole).is_some() => text(error),
         ErrorKind::PermissionDenied => {
             format!("{}; check the credentials, or renew them if they have expired", of_request(&text(error)))
         }
@@ -166,7 +135,6 @@ pub(crate) fn outage(error: &object_store::Error) -> Option<Outage> {
     };
     // The client's count is private to its error, and public in its text.
     let count = |text: &str| text.split_once(", after ")?.1.split_once(" retries")?.0.parse::<usize>().ok();
-    let whole = error.to_string();
     let unexplained = status(&whole) == Some(400) && answer_of_store(&whole).is_none();
     Some(Outage { kind, message, tries: 1 + count(&whole).unwrap_or(0), unexplained })
 }
@@ -174,7 +142,7 @@ pub(crate) fn outage(error: &object_store::Error) -> Option<Outage> {
 /// What a client says of a request that failed, without its settings.
 fn of_request(text: &str) -> String {
     let parts = || {
-        let (_, rest) = text.split_once("Error performing ")?;
+        let (_, rest) = text.rsplit_once("Error performing ")?;
         let (request, rest) = rest.split_once(" in ")?;
         let (_, reason) = rest.split_once(" - ")?;
         let reason = match reason.split_once("status code: ") {

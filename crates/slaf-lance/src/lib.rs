@@ -27,6 +27,7 @@ mod parts;
 pub mod runtime;
 mod storage;
 mod table;
+mod trouble;
 mod watch;
 
 pub use blocks::{Doubt, Head, SMALL};

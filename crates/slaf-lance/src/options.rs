@@ -1,7 +1,7 @@
 //! Names of options of object stores. The libraries beneath ignore what they do not know, so that a
 //! misspelt region or key would be as good as none.
 
-use slaf_core::{Context, Error, Result, near};
+use slaf_core::{Context, Error, ErrorKind, Result, near};
 use std::collections::HashMap;
 
 /// Of every HTTP client (`object_store::ClientConfigKey`).
@@ -198,7 +198,7 @@ impl Names {
 ///
 /// # Errors
 /// `invalid-argument` for a name that the store of this address does not know (with near ones), or
-/// that comes twice.
+/// that comes twice, and for a server that is no address; `permission-denied` for half a pair of keys.
 pub(crate) fn checked(uri: &str, is_local: bool, options: &HashMap<String, String>) -> Result<HashMap<String, String>> {
     let stores: &[Names] = match uri.split_once("://").filter(|_| !is_local).map(|(scheme, _)| scheme) {
         Some("s3" | "s3+ddb") => &[OF_S3],
@@ -225,7 +225,57 @@ pub(crate) fn checked(uri: &str, is_local: bool, options: &HashMap<String, Strin
             return Err(Error::invalid(format!("the storage option \"{given}\" comes twice, in another case"))).at(uri);
         }
     }
+    if stores.len() == 1 {
+        check_server(&known).at(uri)?;
+    }
+    if uri.starts_with("s3") && !is_local {
+        check_pair(&known).at(uri)?;
+    }
     Ok(known)
+}
+
+/// An option, or else the variable of the environment of that name, with the name by which it was given.
+fn given(name: &str, options: &HashMap<String, String>) -> Option<(String, String)> {
+    if let Some(value) = options.get(name) {
+        return Some((name.to_string(), value.clone()));
+    }
+    let is_of_kind = ["aws_", "azure_", "google_"].iter().any(|kind| name.starts_with(kind));
+    let variable = name.to_ascii_uppercase();
+    let value = is_of_kind.then(|| std::env::var(&variable).ok()).flatten()?;
+    Some((variable, value))
+}
+
+/// A server is named by a whole address: the client of S3 panics over others.
+fn check_server(options: &HashMap<String, String>) -> Result<()> {
+    for name in WHERE.into_iter().filter(|name| name.contains("endpoint") || name.contains("url")) {
+        let Some((name, value)) = given(name, options) else { continue };
+        let is_address = ["http://", "https://"].iter().any(|scheme| value.starts_with(scheme));
+        // An empty value is none.
+        if !value.is_empty() && !is_address {
+            return Err(Error::invalid(format!(
+                "{name} is no address of a server: it begins with https://, or with http:// and allow_http=true"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Half of a pair of keys is ignored by the libraries, which then look for others.
+fn check_pair(options: &HashMap<String, String>) -> Result<()> {
+    let has = |name: &str| ["", "aws_"].iter().any(|prefix| given(&format!("{prefix}{name}"), options).is_some());
+    let is_option = |name: &str| options.contains_key(name) || options.contains_key(&format!("aws_{name}"));
+    let lone = [("access_key_id", "secret_access_key"), ("secret_access_key", "access_key_id")];
+    match lone.into_iter().find(|(one, other)| is_option(one) && !has(other)) {
+        Some((one, other)) => Err(Error::new(
+            ErrorKind::PermissionDenied,
+            format!(
+                "the storage option aws_{one} is of no use without aws_{other} ({}): set both, or neither to use a \
+                 profile (AWS_PROFILE)",
+                format!("aws_{other}").to_ascii_uppercase()
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What says, beside an address, which server answers, and whose container it is: options, or else, where
@@ -250,9 +300,7 @@ const WHERE: [&str; 13] = [
 pub(crate) fn place(uri: &str, options: &HashMap<String, String>) -> String {
     let mut place = uri.to_string();
     for name in WHERE {
-        let is_of_kind = ["aws_", "azure_", "google_"].iter().any(|kind| name.starts_with(kind));
-        let of_environment = || is_of_kind.then(|| std::env::var(name.to_ascii_uppercase()).ok()).flatten();
-        if let Some(value) = options.get(name).cloned().or_else(of_environment) {
+        if let Some((_, value)) = given(name, options) {
             place.push_str(&format!("\n{name}={}", value.trim_end_matches('/')));
         }
     }
@@ -275,7 +323,6 @@ fn near_options(name: &str, all: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slaf_core::ErrorKind;
 
     fn check(uri: &str, name: &str) -> Result<HashMap<String, String>> {
         checked(uri, false, &HashMap::from([(name.to_string(), "x".to_string())]))
