@@ -48,6 +48,14 @@ QUERIES = [
     "SELECT median(v) < 2 FROM rows WHERE g = 'a'",
     "SELECT g FROM rows GROUP BY ROLLUP(g) HAVING SUM(v) < 2 ORDER BY g",
     "SELECT SUM(v) < 2, AVG(v) < 2 FROM rows",
+    "SELECT i, SUM(v) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) s FROM rows "
+    "ORDER BY i",
+    "SELECT i, AVG(v) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) s FROM rows "
+    "ORDER BY i",
+    "SELECT i, SUM(v) OVER (ORDER BY i ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) s "
+    "FROM rows ORDER BY i",
+    "SELECT i, AVG(NULLIF(v, 1)) OVER (ORDER BY i RANGE BETWEEN 2 PRECEDING AND 1 PRECEDING) s "
+    "FROM rows ORDER BY i",
 ]
 
 
@@ -92,3 +100,23 @@ def test_kept_plans_of_single_cells_have_one_nan(array):
             np.testing.assert_equal(found[0], mean)
             # NaN is above all numbers.
             assert found[1] == (mean < 2)
+
+
+@pytest.mark.parametrize("function", ["sum", "avg", "var", "stddev", "var_pop", "stddev_pop"])
+def test_windows_that_move_keep_the_digits_of_small_numbers(array, function):
+    rng = np.random.default_rng(3)
+    x = np.where(rng.random(200) < 0.05, 1e18, rng.normal(size=200))
+    table = pd.DataFrame({"i": np.arange(200), "x": x})
+    sql = (
+        f"SELECT {function}(x) OVER (ORDER BY i ROWS BETWEEN 4 PRECEDING AND CURRENT ROW) s FROM t"
+    )
+    found = array.query(f"{sql} ORDER BY i", tables={"t": table})["s"].to_numpy()
+    ddof = 0 if function.endswith("pop") else 1
+    of = {
+        "sum": np.sum,
+        "avg": np.mean,
+        "var": lambda w: np.var(w, ddof=ddof),
+        "stddev": lambda w: np.std(w, ddof=ddof),
+    }[function.removesuffix("_pop")]
+    for i in range(max(ddof, 1), 200):
+        np.testing.assert_allclose(found[i], of(x[max(0, i - 4) : i + 1]), rtol=1e-9, atol=1e-12)

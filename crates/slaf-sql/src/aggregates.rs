@@ -1,7 +1,7 @@
 //! Aggregates that take what users give them: truth values as 0 and 1, categoricals as their values,
 //! groups of infinities.
 
-use crate::{extremes, sums};
+use crate::{extremes, moving, sums};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::execution::{FunctionRegistry, SessionState};
@@ -152,10 +152,10 @@ impl AggregateUDFImpl for Widened {
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
-        if let Some(of_whole) = self.of_whole(&args) {
-            return Ok(of_whole);
+        match self.of_whole(&args).or_else(|| moving::accumulator(self.name(), &args)) {
+            Some(ours) => Ok(ours),
+            None => self.inner().create_sliding_accumulator(args),
         }
-        self.inner().create_sliding_accumulator(args)
     }
 
     fn with_beneficial_ordering(self: Arc<Self>, beneficial: bool) -> DfResult<Option<Arc<dyn AggregateUDFImpl>>> {

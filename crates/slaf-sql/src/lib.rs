@@ -38,6 +38,7 @@ mod kinds;
 mod length;
 pub mod limits;
 mod lists;
+mod moving;
 mod names;
 mod parameters;
 mod protect;
